@@ -1,0 +1,1 @@
+"""Reading cross-attention: which layers, what is recorded, how maps are pooled."""

@@ -1,0 +1,1 @@
+"""Adapters that give every text-to-image model the same few methods."""

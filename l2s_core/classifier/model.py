@@ -1,0 +1,111 @@
+"""Two architectures: the paper's transformer and a small convolutional one.
+
+Both map maps_BOMGG (each map summing to 1) and step_B (position in the captured steps) to logits_BR.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from l2s_core.config import ClassifierConfig
+from l2s_core.dataset.schema import MapSource
+
+STEP_WIDTH = 16
+
+
+def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
+    """Create the untrained classifier for maps of `source`; the same seed gives the same weights."""
+    kinds = {"conv": ConvClassifier, "transformer": TransformerClassifier}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return kinds[config.kind](config, source)
+
+
+class ConvClassifier(nn.Module):
+    """A shared mix of channels per object, then strided convolutions over the pair.
+
+    The step enters as a learned scale and shift of the mixed maps.
+    """
+
+    def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
+        super().__init__()
+        width = config.width
+        self.mix = nn.Conv2d(source.channels, width, 1)
+        self.step = nn.Embedding(len(source.steps), 2 * width)
+        nn.init.zeros_(self.step.weight)
+        self.body = nn.Sequential(
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(4, 2 * width), nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(4, 2 * width), nn.SiLU(),
+            nn.Flatten(), nn.Dropout(config.dropout),
+        )  # fmt: skip
+        side = -(-source.grid // 4)
+        self.head = nn.Sequential(
+            nn.Linear(2 * width * side * side, 4 * width), nn.SiLU(), nn.Dropout(config.dropout),
+            nn.Linear(4 * width, len(source.relations)),
+        )  # fmt: skip
+
+    def forward(self, maps_BOMGG: Tensor, step_B: Tensor) -> Tensor:
+        batch, objects, _, grid, _ = maps_BOMGG.shape
+        maps = maps_BOMGG.flatten(0, 1) * grid**2  # mean 1
+        mixed = self.mix(maps).unflatten(0, (batch, objects))
+        scale, shift = self.step(step_B)[:, None, :, None, None].chunk(2, dim=2)
+        mixed = nn.functional.silu(mixed * (1 + scale) + shift)
+        return self.head(self.body(mixed.flatten(1, 2)))
+
+
+class TransformerClassifier(nn.Module):
+    """The paper's classifier (METHOD, "Classifier of the paper").
+
+    A shared extractor turns the M maps of one object into one G x G map: every map is a token, with a
+    sinusoidal position over channels and a step embedding added before each pre-norm layer, pooled by
+    one learned query. The two results pass a second encoder as one token, then an MLP.
+    """
+
+    def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
+        super().__init__()
+        pixels, width, steps = source.grid**2, config.width, len(source.steps)
+        self.enter = nn.Linear(pixels, width)
+        self.register_buffer("position", _sinusoids(source.channels, width), persistent=False)
+        self.step_early = nn.Embedding(steps, width)
+        self.extractor = nn.ModuleList(_encoder_layer(config, config.heads) for _ in range(config.layers))
+        self.query = nn.Parameter(torch.randn(1, 1, width) / width**0.5)
+        self.pool = nn.MultiheadAttention(width, config.heads, dropout=config.dropout, batch_first=True)
+        self.leave = nn.Linear(width, pixels)
+        self.join = nn.Linear(2 * pixels, width)
+        self.encoder = nn.ModuleList(_encoder_layer(config, config.head_heads) for _ in range(config.layers))
+        self.step_late = nn.Embedding(steps, STEP_WIDTH)
+        self.head = nn.Sequential(
+            nn.Linear(width + STEP_WIDTH, width), nn.LayerNorm(width), nn.LeakyReLU(0.1), nn.Dropout(config.dropout),
+            nn.Linear(width, width // 2), nn.LayerNorm(width // 2), nn.LeakyReLU(0.1), nn.Dropout(config.dropout),
+            nn.Linear(width // 2, len(source.relations)),
+        )  # fmt: skip
+
+    def forward(self, maps_BOMGG: Tensor, step_B: Tensor) -> Tensor:
+        batch, objects, _, grid, _ = maps_BOMGG.shape
+        tokens = maps_BOMGG.flatten(0, 1).flatten(2) * grid**2  # (B O, M, G G)
+        tokens = self.enter(tokens) + self.position
+        step = self.step_early(step_B).repeat_interleave(objects, 0).unsqueeze(1)
+        for layer in self.extractor:
+            tokens = layer(tokens + step)
+        query = self.query.expand(len(tokens), -1, -1)
+        pooled = self.leave(self.pool(query, tokens, tokens, need_weights=False)[0])  # (B O, 1, G G)
+        joint = self.join(pooled.reshape(batch, 1, -1))
+        for layer in self.encoder:
+            joint = layer(joint)
+        return self.head(torch.cat([joint.squeeze(1), self.step_late(step_B)], dim=-1))
+
+
+def _encoder_layer(config: ClassifierConfig, heads: int) -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(
+        config.width, heads, config.feedforward, config.dropout, activation="gelu", batch_first=True, norm_first=True
+    )
+
+
+def _sinusoids(length: int, width: int) -> Tensor:
+    """Vaswani et al. 2017, section 3.5."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angles = torch.arange(length).unsqueeze(1) * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

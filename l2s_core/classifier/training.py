@@ -1,0 +1,133 @@
+"""Training with early stopping that keeps the best epoch, and evaluation broken down."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from l2s_core.classifier.model import build_classifier
+from l2s_core.classifier.symmetry import augment
+from l2s_core.config import ClassifierConfig
+from l2s_core.dataset.reader import MapDataset
+from l2s_core.errors import UserError
+from l2s_core.relations import RELATIONS
+
+KINDS = {"dual": ("pos", "neg"), "true": ("pos",)}
+PLATEAU_PATIENCE = 5  # epochs without progress before the rate is halved (METHOD)
+
+EpochFunction = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(kw_only=True)
+class TrainingResult:
+    """The best epoch's model, its number, and the whole history."""
+
+    model: nn.Module
+    best_epoch: int
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train_classifier(
+    config: ClassifierConfig, train: MapDataset, val: MapDataset, *, device: str = "cpu", on_epoch: EpochFunction | None = None
+) -> TrainingResult:
+    """Train on `train`, stop when the loss on `val` has not improved for `patience` epochs.
+
+    Both sets must already be limited to the prompt kinds that `config.prompts` names. Raises UserError
+    when one of them is empty.
+    """
+    for name, dataset in (("training", train), ("validation", val)):
+        if dataset.frame().empty:
+            raise UserError(
+                f"zero records left in the {name} set; lower inversion.min_psnr, raise inversion.iterations or add scenes"
+            )
+    model = build_classifier(config, train.source).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
+    generator = torch.Generator().manual_seed(config.seed)
+    result = TrainingResult(model=model, best_epoch=-1)
+    best_loss, best_state = float("inf"), copy.deepcopy(model.state_dict())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # dropout
+        for epoch in range(config.epochs):
+            train_loss, train_accuracy = _train_epoch(model, optimizer, config, train, epoch, generator, device)
+            metrics = evaluate(model, val, device=device).summary()
+            row = {
+                "train_loss": train_loss, "train_accuracy": train_accuracy, "lr": optimizer.param_groups[0]["lr"],
+                **{f"val_{k}": v for k, v in metrics.items()},
+            }  # fmt: skip
+            result.history.append(row)
+            if on_epoch:
+                on_epoch(epoch, row)
+            plateau.step(row["val_loss"])
+            if row["val_loss"] < best_loss:
+                best_loss, result.best_epoch = row["val_loss"], epoch
+                best_state = copy.deepcopy(model.state_dict())
+            elif epoch - result.best_epoch >= config.patience:
+                break
+    model.load_state_dict(best_state)
+    model.eval().requires_grad_(False)
+    return result
+
+
+def _train_epoch(
+    model: nn.Module, optimizer, config: ClassifierConfig, dataset: MapDataset, epoch: int, generator: torch.Generator, device: str
+) -> tuple[float, float]:
+    model.train()
+    loss_sum, hits, count = 0.0, 0, 0
+    for batch in dataset.batches(config.batch, seed=config.seed, epoch=epoch):
+        maps, label = batch.maps_BOMGG.to(device), batch.label_B.to(device)
+        if config.augment == "symmetry":
+            maps, label = augment(maps, label, generator)
+        logits_BR = model(maps, batch.step_B.to(device))
+        loss = cross_entropy(logits_BR, label)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.item() * len(label)
+        hits += int((logits_BR.argmax(-1) == label).sum())
+        count += len(label)
+    return loss_sum / count, hits / count
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """Per-record predictions: columns label, predicted, loss, honest (prompt was true), step."""
+
+    records: pd.DataFrame
+
+    def summary(self) -> dict[str, float]:
+        """Loss and accuracy over all, by prompt kind, by step and by relation."""
+        r = self.records.assign(hit=self.records.label == self.records.predicted)
+        values = {"loss": r.loss.mean(), "accuracy": r.hit.mean()}
+        values |= {f"accuracy_{'true' if k else 'wrong'}_prompts": v for k, v in r.groupby("honest").hit.mean().items()}
+        values |= {f"accuracy_step_{k}": v for k, v in r.groupby("step").hit.mean().items()}
+        values |= {f"accuracy_{RELATIONS[k].replace(' ', '_')}": v for k, v in r.groupby("label").hit.mean().items()}
+        return {k: float(v) for k, v in values.items()}
+
+    def confusion(self) -> list[list[int]]:
+        """Counts, rows true, columns predicted, in the order of RELATIONS."""
+        table = pd.crosstab(self.records.label, self.records.predicted)
+        size = range(len(RELATIONS))
+        return table.reindex(index=size, columns=size, fill_value=0).to_numpy().tolist()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, dataset: MapDataset, *, device: str = "cpu", batch: int = 256) -> Evaluation:
+    """Run the classifier over a dataset."""
+    model.eval()
+    columns: dict[str, list[Tensor]] = {"label": [], "predicted": [], "loss": [], "honest": [], "step": []}
+    steps = torch.tensor(dataset.source.steps)
+    for part in dataset.batches(batch):
+        logits_BR = model(part.maps_BOMGG.to(device), part.step_B.to(device)).cpu()
+        columns["label"].append(part.label_B)
+        columns["predicted"].append(logits_BR.argmax(-1))
+        columns["loss"].append(cross_entropy(logits_BR, part.label_B, reduction="none"))
+        columns["honest"].append(part.honest_B)
+        columns["step"].append(steps[part.step_B])
+    return Evaluation(records=pd.DataFrame({k: torch.cat(v).numpy() if v else [] for k, v in columns.items()}))

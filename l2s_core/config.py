@@ -1,0 +1,236 @@
+"""Run configurations: strict, frozen, read from YAML."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from l2s_core.errors import UserError
+from l2s_core.files import digest
+
+CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def digest(self) -> str:
+        """Hex digest of the section's values."""
+        return digest(self.model_dump(mode="json"))
+
+
+class BackboneConfig(Section):
+    """Which text-to-image model, and how it is sampled."""
+
+    model: str
+    family: Literal["unet"]
+    steps: int = Field(ge=2, le=1000)
+    guidance: float = Field(ge=0, le=30)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class DataConfig(Section):
+    """Scenes the classifier learns from; counts are per relation."""
+
+    source: Literal["miniworld"]
+    seed: int = 0
+    train: int = Field(ge=1)
+    val: int = Field(ge=1)
+    test: int = Field(ge=1)
+    held_out_objects: tuple[str, ...] = ()
+    held_out_pairs: float = Field(default=0.3, ge=0, lt=1)
+
+
+class InversionConfig(Section):
+    """Fixed-point inversion and the reconstruction it must reach."""
+
+    iterations: int = Field(ge=1, le=50)
+    min_psnr: float = Field(ge=0, le=99)
+
+
+class CaptureConfig(Section):
+    """Which attention is kept: schedule indices, layer-name patterns, side of the map grid."""
+
+    steps: tuple[int, ...] = Field(min_length=1)
+    layers: tuple[str, ...] = Field(default=("*",), min_length=1)
+    grid: int = Field(default=16, ge=4, le=64)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CaptureConfig:
+        if list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 0:
+            raise ValueError("steps must be distinct, not negative and in rising order")
+        return self
+
+
+class ClassifierConfig(Section):
+    """The relation classifier and its training."""
+
+    kind: Literal["conv", "transformer"]
+    prompts: Literal["dual", "true"] = "dual"
+    augment: Literal["none", "symmetry"] = "none"
+    width: int = Field(default=32, ge=4)
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=2, ge=1)
+    head_heads: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=128, ge=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    batch: int = Field(default=64, ge=1)
+    epochs: int = Field(default=40, ge=1)
+    patience: int = Field(default=10, ge=1)
+    seed: int = 0
+
+
+class SteeringConfig(Section):
+    """How the classifier's gradient moves the latents."""
+
+    until_step: int = Field(ge=1)
+    updates: int = Field(ge=1, le=100)
+    step_size: float = Field(gt=0)
+    normalize: Literal["none", "rms"]
+    confidence: float | None = Field(default=None, gt=0, lt=1)
+    min_loss: float = Field(default=0.0, ge=0)
+
+
+class BenchmarkConfig(Section):
+    """Prompts and seeds; `prompts` is per split (seen pairs, unseen pairs, unseen objects)."""
+
+    suite: Literal["test", "dev"] = "test"
+    prompts: int = Field(ge=1)
+    seeds: int = Field(default=1, ge=1)
+    judge: str = "mini-seg"
+    min_score: float = Field(default=0.3, ge=0, le=1)
+
+
+class RunConfig(Section):
+    """A whole experiment."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch: int = Field(default=32, ge=1)
+    shard: int = Field(default=64, ge=1, description="scenes, or prompts, of one shard")
+    backbone: BackboneConfig
+    data: DataConfig
+    inversion: InversionConfig
+    capture: CaptureConfig
+    classifier: ClassifierConfig
+    variants: dict[str, ClassifierConfig] = {}
+    steering: SteeringConfig
+    benchmark: BenchmarkConfig
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> RunConfig:
+        steps = self.backbone.steps
+        if self.capture.steps[-1] >= steps:
+            raise ValueError(f"capture.steps reaches {self.capture.steps[-1]}, but backbone.steps is {steps} (0 to {steps - 1})")
+        if self.steering.until_step > steps:
+            raise ValueError(f"steering.until_step is {self.steering.until_step}, but backbone.steps is {steps}")
+        if self.steering.until_step - 1 > self.capture.steps[-1]:
+            raise ValueError(
+                f"steering.until_step {self.steering.until_step} goes past the last captured step {self.capture.steps[-1]}"
+            )
+        return self
+
+
+# Sections that a run may name instead of spelling out: configs/<folder>/<name>.yaml
+NAMED_SECTIONS = {
+    "backbone": "backbones", "data": "data", "classifier": "classifiers", "steering": "steering", "benchmark": "benchmarks",
+}  # fmt: skip
+
+
+def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a run configuration; `overrides` maps dotted keys to values. Raises UserError, one line."""
+    path = find_config(path)
+    tree = _read_yaml(path)
+    for key, folder in NAMED_SECTIONS.items():
+        tree[key] = _resolve(tree.get(key), folder, path)
+    variants = tree.get("variants") or {}
+    tree["variants"] = {name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in variants.items()}
+    for key, value in (overrides or {}).items():
+        _assign(tree, key, value)
+    return validate(RunConfig, tree, str(path))
+
+
+def find_config(path: str | Path) -> Path:
+    """Return the file a user means by a path or by the bare name of a file in configs/."""
+    candidates = [Path(path), CONFIG_FOLDER / path, CONFIG_FOLDER / f"{path}.yaml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    names = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
+    close = difflib.get_close_matches(Path(path).stem, names, n=1)
+    hint = f" did you mean {close[0]!r}?" if close else ""
+    raise UserError(f"no configuration {str(path)!r};{hint} allowed: a YAML file or one of {', '.join(names)}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no settings; expected 'key: value' lines")
+    return tree
+
+
+def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
+    if isinstance(value, dict):
+        base = value.pop("base", None)
+        return {**(_resolve(base, folder, origin) if base else {}), **value}
+    if not isinstance(value, str):
+        raise UserError(f"{origin}: every run needs '{folder}'; give a name from configs/{folder}/ or a mapping")
+    target = CONFIG_FOLDER / folder / f"{value}.yaml"
+    if not target.is_file():
+        names = sorted(p.stem for p in target.parent.glob("*.yaml"))
+        close = difflib.get_close_matches(value, names, n=1)
+        hint = f" did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"{origin}: no {value!r} in configs/{folder}/;{hint} allowed: {', '.join(names)}")
+    return _read_yaml(target)
+
+
+def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"cannot set {dotted!r}: {key!r} is not a section")
+    tree[last] = value
+
+
+def validate(kind: type[Section], tree: dict[str, Any], origin: str) -> Any:
+    """Build a section; the first problem becomes a one-line UserError with the allowed values."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{origin}: {_explain(kind, first)}") from None
+
+
+def _explain(kind: type[Section], problem: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        names = sorted(_section_at(kind, problem["loc"][:-1]).model_fields)
+        close = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1)
+        hint = f" did you mean {close[0]!r}?" if close else ""
+        return f"unknown key {place!r};{hint} allowed: {', '.join(names)}"
+    if problem["type"] == "missing":
+        return f"missing key {place!r}; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place or 'settings'}: {message}" + (f" (got {problem['input']!r})" if place else "")
+
+
+def _section_at(kind: type[Section], loc: tuple) -> type[Section]:
+    for part in loc:
+        field = kind.model_fields.get(str(part))
+        if field is None:
+            continue
+        options = [field.annotation, *get_args(field.annotation)]
+        kind = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), kind)
+    return kind

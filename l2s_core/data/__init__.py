@@ -1,0 +1,1 @@
+"""Sources of scenes with true relations, split by image."""

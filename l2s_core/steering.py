@@ -1,0 +1,117 @@
+"""Steering: the classifier's loss moves the latents before a denoising step (Learn-to-Steer, section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.backbones.base import Backbone, Condition
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.config import SteeringConfig
+from l2s_core.dataset.schema import MapSource
+from l2s_core.relations import relation_index
+
+
+@dataclass(kw_only=True)
+class SteeringCost:
+    """What steering spent, per image of the batch: evaluations with and without a gradient, skipped updates."""
+
+    gradients: Tensor
+    checks: Tensor
+    skipped: Tensor
+
+    @classmethod
+    def zeros(cls, batch: int) -> SteeringCost:
+        return cls(**{name: torch.zeros(batch, dtype=torch.long) for name in ("gradients", "checks", "skipped")})
+
+
+@dataclass(kw_only=True)
+class Steering:
+    """A `before_step` callable that steers a batch of prompts towards their relations.
+
+    Before step i < until_step, up to `updates` times: run the denoiser without guidance, read the
+    phrase attention, take the cross-entropy to the wanted relation, and move
+    z <- z - step_size * g, with g the gradient itself (`normalize: none`, the paper's rule) or divided
+    by its root mean square (`rms`). An image leaves the loop of this step once the classifier gives its
+    relation `confidence`, or its loss is below `min_loss`; the batch shrinks. A gradient that is not
+    finite skips that image's update and is counted.
+    """
+
+    backbone: Backbone
+    classifier: TrainedClassifier
+    config: SteeringConfig
+    condition: Condition
+    weights_BOK: Tensor
+    relations: list[str]
+    timesteps: tuple[float, ...]
+    cost: SteeringCost = field(init=False)
+
+    def __post_init__(self) -> None:
+        source = self.classifier.source
+        self.condition = self.condition.unguided()
+        self.target_B = torch.tensor([relation_index(name) for name in self.relations], device=self.backbone.device)
+        layers = select_layers(self.backbone.layers(), source.layers)
+        self.capture = AttentionCapture(layers, grid=source.grid, stop_early=True)
+        self.classifier.require(
+            MapSource(
+                backbone=self.backbone.fingerprint, layers=source.layers, channels=self.capture.channels, grid=source.grid,
+                steps=source.steps, schedule_steps=len(self.timesteps),
+            )
+        )  # fmt: skip
+        self.cost = SteeringCost.zeros(len(self.relations))
+
+    def __call__(self, latents: Tensor, step: int) -> Tensor:
+        if step >= self.config.until_step:
+            return latents
+        latents = latents.clone()
+        active = torch.arange(len(latents), device=latents.device)
+        if step > 0:  # most images are right already: find the others without paying for gradients
+            with torch.no_grad():
+                loss_B = self._loss(latents, active, step)
+            self.cost.checks += 1
+            active = active[self._unsatisfied(loss_B)]
+        for _ in range(self.config.updates):
+            if len(active) == 0:
+                break
+            active = self._update(latents, active, step)
+        return latents
+
+    def _update(self, latents: Tensor, active: Tensor, step: int) -> Tensor:
+        """Move the unsatisfied of the active latents in place; return those."""
+        moving = latents[active].requires_grad_(True)
+        with torch.enable_grad():
+            loss_B = self._loss(moving, active, step)
+        keep = self._unsatisfied(loss_B.detach())
+        self.cost.gradients[active.cpu()] += 1
+        if not keep.any():
+            return active[keep]
+        (gradient,) = torch.autograd.grad(loss_B[keep].sum(), moving)
+        active, gradient = active[keep], gradient[keep]
+        finite = gradient.flatten(1).isfinite().all(1)
+        self.cost.skipped[active[~finite].cpu()] += 1
+        if self.config.normalize == "rms":
+            rms = gradient.square().flatten(1).mean(1).sqrt().clamp_min(1e-12)
+            gradient = gradient / rms.view(-1, *[1] * (gradient.ndim - 1))
+        move = torch.where(finite.view(-1, *[1] * (gradient.ndim - 1)), gradient, torch.zeros_like(gradient))
+        latents[active] -= self.config.step_size * move
+        return active
+
+    def _loss(self, latents: Tensor, indices: Tensor, step: int) -> Tensor:
+        """Cross-entropy of each latent to its wanted relation; differentiable in `latents`."""
+        condition = self.condition.select(indices)
+        with self.capture.recording(self.weights_BOK[indices]):
+            self.capture.run(lambda: self.backbone.predict(latents, self.timesteps[step], condition))
+        maps_BOMGG = self.capture.maps()
+        position_B = torch.full((len(indices),), self.classifier.source.step_for(step), device=latents.device)
+        return cross_entropy(self.classifier.model(maps_BOMGG, position_B), self.target_B[indices], reduction="none")
+
+    def _unsatisfied(self, loss_B: Tensor) -> Tensor:
+        """An image is satisfied at probability >= confidence, or at loss < min_loss."""
+        wanting = ~(loss_B < self.config.min_loss)
+        if self.config.confidence is not None:
+            wanting &= ~((-loss_B).exp() >= self.config.confidence)
+        return wanting
