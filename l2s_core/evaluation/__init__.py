@@ -1,0 +1,1 @@
+"""Judging images: detection, GenEval's position rule, rates with intervals."""
