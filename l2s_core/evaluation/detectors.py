@@ -10,9 +10,9 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
+from l2s_core.backbones.folder import SHIPPED
 from l2s_core.errors import UserError
 
-SHIPPED = Path(__file__).parents[1] / "miniworld" / "assets"
 MIN_AREA = 0.013  # smallest blob that counts, as a share of the image; chosen on scenes of seed 77
 
 
