@@ -148,14 +148,19 @@ NAMED_SECTIONS = {
 def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
     """Read a run configuration; `overrides` maps dotted keys to values. Raises UserError, one line."""
     path = find_config(path)
-    tree = _read_yaml(path)
+    tree = read_yaml(path)
     for key, folder in NAMED_SECTIONS.items():
         tree[key] = _resolve(tree.get(key), folder, path)
-    variants = tree.get("variants") or {}
-    tree["variants"] = {name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in variants.items()}
     for key, value in (overrides or {}).items():
         _assign(tree, key, value)
+    variants = tree.get("variants") or {}
+    tree["variants"] = {name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in variants.items()}
     return validate(RunConfig, tree, str(path))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Read configs/presets/<name>.yaml: dotted keys to values, for `overrides`."""
+    return read_yaml(CONFIG_FOLDER / "presets" / f"{name}.yaml")
 
 
 def find_config(path: str | Path) -> Path:
@@ -170,7 +175,8 @@ def find_config(path: str | Path) -> Path:
     raise UserError(f"no configuration {str(path)!r};{hint} allowed: a YAML file or one of {', '.join(names)}")
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raises UserError naming the file."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -192,7 +198,7 @@ def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
         close = difflib.get_close_matches(value, names, n=1)
         hint = f" did you mean {close[0]!r}?" if close else ""
         raise UserError(f"{origin}: no {value!r} in configs/{folder}/;{hint} allowed: {', '.join(names)}")
-    return _read_yaml(target)
+    return read_yaml(target)
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:

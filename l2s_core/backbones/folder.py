@@ -36,6 +36,15 @@ def resolve_folder(model: str, components: Sequence[str]) -> Path:
     return folder
 
 
+def shipped_classifier(name: str) -> Path:
+    """Return the folder of the classifier that ships for a configuration; raises UserError when none does."""
+    folder = SHIPPED / "classifiers" / Path(name).stem
+    if not folder.is_dir():
+        names = ", ".join(sorted(p.name for p in folder.parent.glob("*"))) or "none"
+        raise UserError(f"no classifier ships for {name!r} (shipped: {names}); give --classifier FOLDER; 'l2s train' makes one")
+    return folder
+
+
 def _hub_snapshot(model: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

@@ -42,7 +42,7 @@ def train_classifier(
     when one of them is empty.
     """
     for name, dataset in (("training", train), ("validation", val)):
-        if dataset.frame().empty:
+        if len(dataset) == 0:
             raise UserError(
                 f"zero records left in the {name} set; lower inversion.min_psnr, raise inversion.iterations or add scenes"
             )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-import numpy as np
-
 from l2s_core.config import DataConfig
 from l2s_core.data.scenes import SPLITS, Scene, stable_fraction
 from l2s_core.errors import UserError
@@ -61,8 +59,3 @@ def make_scenes(config: DataConfig, ids: Sequence[str]) -> list[Scene]:
         triplet = Triplet(subject=subject, relation=relation, object=object_)
         scenes.append(Scene(image_id=image_id, split=split, image=render(layout), triplet=triplet))
     return scenes
-
-
-def stack_images(scenes: Sequence[Scene]) -> np.ndarray:
-    """Return the images as one uint8 array (B, H, W, 3)."""
-    return np.stack([scene.image for scene in scenes])

@@ -1,14 +1,18 @@
-"""The record every source yields, and the true and wrong prompt of a scene."""
+"""The record every source yields, its true and wrong prompt, and shards of scenes on disk."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from l2s_core.prompts import Prompt, Triplet, prompt_for
 from l2s_core.relations import RELATIONS
+from l2s_core.store import read_tensors, write_tensors
 
 SPLITS = ("train", "val", "test")
 PROMPT_KINDS = ("pos", "neg")  # the stated relation is the true one, or a wrong one
@@ -30,10 +34,31 @@ def stable_fraction(*parts: object) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def scene_prompt(scene: Scene, kind: str) -> Prompt:
-    """Return the scene's prompt: true ("pos"), or with another relation drawn from the image id ("neg")."""
+def scene_prompt(image_id: str, triplet: Triplet, kind: str) -> Prompt:
+    """Return a scene's prompt: true ("pos"), or with another relation drawn from the image id ("neg")."""
     if kind == "pos":
-        return prompt_for(scene.triplet)
-    wrong = [name for name in RELATIONS if name != scene.triplet.relation]
-    chosen = wrong[int(stable_fraction("wrong", scene.image_id) * len(wrong))]
-    return prompt_for(Triplet(subject=scene.triplet.subject, relation=chosen, object=scene.triplet.object))
+        return prompt_for(triplet)
+    wrong = [name for name in RELATIONS if name != triplet.relation]
+    chosen = wrong[int(stable_fraction("wrong", image_id) * len(wrong))]
+    return prompt_for(Triplet(subject=triplet.subject, relation=chosen, object=triplet.object))
+
+
+def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
+    """Write a shard of scenes of one image size."""
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
+    records = [{"image_id": s.image_id, "split": s.split, "triplet": asdict(s.triplet)} for s in scenes]
+    write_tensors(path, {"images": images}, records)
+
+
+def load_scenes(path: Path) -> list[Scene]:
+    """Read a shard of scenes; raises UserError when it is missing or damaged."""
+    tensors, records = read_tensors(path)
+    return [
+        Scene(image_id=r["image_id"], split=r["split"], image=image, triplet=Triplet(**r["triplet"]))
+        for r, image in zip(records, tensors["images"].numpy(), strict=True)
+    ]
+
+
+def stack_images(scenes: Sequence[Scene]) -> np.ndarray:
+    """Return the images as one uint8 array (B, H, W, 3)."""
+    return np.stack([scene.image for scene in scenes])

@@ -17,8 +17,7 @@ from torch import Tensor
 from l2s_core.dataset.schema import CHECKSUM_KEY, METADATA_KEY, MapSource, checksum, maps_of
 from l2s_core.errors import UserError
 from l2s_core.relations import relation_index
-
-REBUILD = "run again with --rebuild to write it anew"
+from l2s_core.store import REBUILD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +73,10 @@ class MapDataset:
         parts = [pq.read_table(path, columns=columns).to_pandas() for path in self.shards]
         frame = pd.concat(parts, ignore_index=True)
         return frame[(frame["split"] == self.split) & frame["prompt_kind"].isin(self.kinds)].reset_index(drop=True)
+
+    def __len__(self) -> int:
+        """Number of selected records."""
+        return len(self.frame())
 
     def batches(self, size: int, *, seed: int | None = None, epoch: int = 0) -> Iterator[RelationMaps]:
         """Yield batches of `size` (the last may be smaller); shuffled when a seed is given."""

@@ -1,8 +1,11 @@
-"""Rates with intervals."""
+"""From verdicts to rates with intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import sqrt
+from typing import Any
 
 Z95 = 1.959963984540054
 
@@ -15,3 +18,44 @@ def wilson_interval(hits: int, count: int, z: float = Z95) -> tuple[float, float
     centre = (rate + spread / 2) / (1 + spread)
     half = z / (1 + spread) * sqrt(rate * (1 - rate) / count + spread / (4 * count))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A share of `count` trials with its 95 % Wilson interval."""
+
+    hits: int
+    count: int
+    rate: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, outcomes: Sequence[bool]) -> Rate:
+        hits, count = sum(map(bool, outcomes)), len(outcomes)
+        low, high = wilson_interval(hits, count)
+        return cls(hits=hits, count=count, rate=hits / count if count else 0.0, low=low, high=high)
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarise the rows of `judge_samples`: rates, broken down by relation and pair split, and cost per image.
+
+    `extra` is the rate of images in which more than the two asked objects were found: a measure of damage.
+    """
+    count = max(1, len(rows))
+    return {
+        "correct": asdict(Rate.of([r["correct"] for r in rows])),
+        "both": asdict(Rate.of([r["both"] for r in rows])),
+        "extra": asdict(Rate.of([len(r["detections"]) > 2 for r in rows])),
+        "by_relation": _by(rows, "relation"),
+        "by_pair_split": _by(rows, "pair_split"),
+        "gradients": sum(r["gradients"] for r in rows) / count,
+        "checks": sum(r["checks"] for r in rows) / count,
+        "skipped": sum(r["skipped"] for r in rows),
+        "seconds": sum(r["seconds"] for r in rows) / count,
+    }
+
+
+def _by(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict]:
+    values = list(dict.fromkeys(r[key] for r in rows))
+    return {value: asdict(Rate.of([r["correct"] for r in rows if r[key] == value])) for value in values}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
-from l2s_core.backbones.folder import SHIPPED
-from l2s_core.errors import UserError
+from l2s_core.backbones.folder import SHIPPED, fingerprint_of
+from l2s_core.errors import UserError, unknown_name
+from l2s_core.files import digest
 
 MIN_AREA = 0.013  # smallest blob that counts, as a share of the image; chosen on scenes of seed 77
 
@@ -25,17 +27,35 @@ class Detection:
     score: float
 
 
+def judge_folder(model: str) -> Path:
+    """Return the folder of a judge: a shipped name or a path; raises UserError when there is none."""
+    for folder in (SHIPPED / model, Path(model)):
+        if (folder / "config.json").is_file():
+            return folder
+    raise UserError(f"no judge {model!r}: looked in {SHIPPED / model} and {Path(model)}; allowed: mini-seg or a model folder")
+
+
+def judge_fingerprint(model: str) -> str:
+    """Return a digest of the judge's files and of what counts as a find."""
+    return digest([fingerprint_of(judge_folder(model)), MIN_AREA])
+
+
 class SegmentationJudge:
     """Boxes from a semantic segmenter of transformers: connected blobs of each class."""
 
     def __init__(self, model: str, *, device: str = "cpu") -> None:
         from transformers import SegformerForSemanticSegmentation
 
-        folder = SHIPPED / model if (SHIPPED / model / "config.json").is_file() else Path(model)
-        if not (folder / "config.json").is_file():
-            raise UserError(f"no judge {model!r}: looked in {SHIPPED / model} and {folder}; allowed: mini-seg or a model folder")
+        folder = judge_folder(model)
         self.model = SegformerForSemanticSegmentation.from_pretrained(folder, use_safetensors=True).float().to(device).eval()
         self.device = device
+
+    def require(self, names: Sequence[str]) -> None:
+        """Raise UserError for an object this judge cannot find."""
+        known = [name for index, name in self.model.config.id2label.items() if index > 0]
+        for name in names:
+            if name not in known:
+                raise unknown_name("object", name, known)
 
     @torch.no_grad()
     def detect(self, images: np.ndarray) -> list[list[Detection]]:

@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from l2s_core.inversion import psnr as image_psnr
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng, to_unit
 
 STREAM = 11  # random stream of the training scenes
@@ -57,8 +58,16 @@ def set_scaling(model: AutoencoderKL, images: Tensor) -> float:
 
 
 @torch.no_grad()
+def reconstruct(model: AutoencoderKL, images: Tensor) -> np.ndarray:
+    """Encode and decode images in [-1, 1]; returns uint8 (B, H, W, 3)."""
+    return to_pixels(model.decode(model.encode(images).latent_dist.mean).sample).cpu().numpy()
+
+
 def psnr(model: AutoencoderKL, images: Tensor) -> float:
     """Mean reconstruction PSNR in dB over images in [-1, 1]."""
-    output = model.decode(model.encode(images).latent_dist.mean).sample.clamp(-1, 1)
-    mse = ((output - images) / 2).square().flatten(1).mean(1)
-    return float((-10 * mse.log10()).mean())
+    return float(image_psnr(torch.from_numpy(reconstruct(model, images)), to_pixels(images)).mean())
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Map (B, 3, H, W) in [-1, 1] to uint8 (B, H, W, 3)."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)

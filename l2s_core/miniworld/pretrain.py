@@ -1,64 +1,100 @@
 """Train the shipped models from a seed: text encoder, autoencoder, denoiser, judge, then the two folders.
 
-Usage: ``python -m l2s_core.miniworld.pretrain WORK_FOLDER`` (about two hours on 2 cores). Killed at any
-moment, the same command goes on from the last checkpoint.
+About two hours on 2 cores. Killed at any moment, the same call goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.config import CONFIG_FOLDER, Section, read_yaml, validate
+from l2s_core.data.scenes import stable_fraction
 from l2s_core.files import make_folder, write_json
 from l2s_core.miniworld import autoencoder, denoiser, judge, text
+from l2s_core.miniworld.sprites import OBJECTS
 from l2s_core.miniworld.trainer import TrainPlan, best_dtype, fit
+from l2s_core.prompts import with_article
+from l2s_core.report.grids import save_png, tile
+from l2s_core.sampling import initial_noise, sample
 
-SEED = 0
-SCENES = 48_000  # scenes the denoiser is trained on, each met about eight times under new captions
-# AutoencoderKL, UNet and SegFormer widths; batches; plans: what the shipped weights were made with
-TEXT = TrainPlan(steps=800, lr=2e-3, ema=0.99, warmup=50)
-AUTOENCODER = TrainPlan(steps=2000, lr=2e-3, ema=0.995, weight_decay=0.0)
-DENOISER = TrainPlan(steps=6000, lr=1e-3, warmup=200)
-JUDGE = TrainPlan(steps=1500, lr=1.5e-3, ema=0.99)
-
-logger = logging.getLogger(__name__)
+GRID_IMAGES = 32
+Observer = Callable[[str, int, dict[str, float]], None]
+"""(model, step, values) -> None, called as training goes on."""
 
 
-def _train(name: str, work: Path, model: nn.Module, loss: Callable[[nn.Module, int], Tensor], plan: TrainPlan, device: str) -> None:
-    def log(step: int, values: dict[str, float]) -> None:
-        left = (plan.steps - step) * values["seconds_per_step"] / 60
-        logger.info("%s %d/%d loss %.4f, %.0f min left", name, step, plan.steps, values["loss"], left)
+class PretrainConfig(Section):
+    """Seed, number of scenes, and the plan of each model."""
 
-    fit(model, loss, plan, checkpoint=work / f"{name}.safetensors", device=device, dtype=best_dtype(device), log=log, seed=SEED)
+    seed: int
+    scenes: int
+    text: TrainPlan
+    autoencoder: TrainPlan
+    denoiser: TrainPlan
+    judge: TrainPlan
 
 
-def pretrain(work: Path, out: Path, *, device: str = "cpu") -> None:
-    """Train everything, keeping checkpoints in `work`, and write `out`/mini-sd and `out`/mini-seg."""
+def load_pretrain_config(path: Path = CONFIG_FOLDER / "pretrain" / "miniworld.yaml") -> PretrainConfig:
+    """Read a configuration; raises UserError, one line."""
+    return validate(PretrainConfig, read_yaml(path), str(path))
+
+
+def pretrain(config: PretrainConfig, work: Path, *, device: str = "cpu", observe: Observer = lambda *_: None) -> Path:
+    """Train everything, keeping checkpoints and sample grids in `work`; return the folder of the models."""
     make_folder(work)
-    torch.manual_seed(SEED)
-    tokenizer = text.build_tokenizer(SEED)
+    seed, out = config.seed, work / "models"
+    torch.manual_seed(seed)
+
+    def train(name: str, model: nn.Module, loss: Callable[[nn.Module, int], Tensor], plan: TrainPlan, draw=None) -> None:
+        def on_checkpoint(step: int) -> None:
+            if draw is not None:
+                save_png(tile(draw(model)), work / "grids" / f"{name}-{step:06d}.png")
+
+        fit(
+            model, loss, plan, checkpoint=work / f"{name}.safetensors", device=device, dtype=best_dtype(device), seed=seed,
+            log=lambda step, values: observe(name, step, values), on_checkpoint=on_checkpoint,
+        )  # fmt: skip
+
+    tokenizer = text.build_tokenizer(seed)
     recall = text.PrefixRecall(text.build_encoder(tokenizer, width=128, layers=3, heads=4))
-    _train("text", work, recall, lambda m, s: text.loss(m, text.batch(tokenizer, SEED, s, 64).to(device)), TEXT, device)
-    vae = autoencoder.build((32, 64, 64), 4)
-    _train("vae", work, vae, lambda m, s: autoencoder.loss(m, autoencoder.batch(SEED, s, 24).to(device)), AUTOENCODER, device)
-    held_out = autoencoder.batch(SEED + 99, 0, 64)
+    train("text", recall, lambda m, s: text.loss(m, text.batch(tokenizer, seed, s, config.text.batch).to(device)), config.text)
+    vae, held_out = autoencoder.build((32, 64, 64), 4), autoencoder.batch(seed + 99, 0, 64)
+    vae_loss = lambda m, s: autoencoder.loss(m, autoencoder.batch(seed, s, config.autoencoder.batch).to(device))  # noqa: E731
+    train("autoencoder", vae, vae_loss, config.autoencoder, draw=lambda m: autoencoder.reconstruct(m, held_out[:GRID_IMAGES].to(device)))
     autoencoder.set_scaling(vae, held_out)
-    logger.info("autoencoder: %.1f dB on held-out scenes", autoencoder.psnr(vae, held_out))
-    latents = denoiser.encode_scenes(vae, SEED, SCENES, work / "latents.safetensors", device=device)
-    scheduler = denoiser.build_scheduler()
-    unet = denoiser.build((64, 128), heads=4, text_width=128)
-    loss = denoiser.DenoiserLoss(latents, tokenizer, recall.encoder, scheduler, seed=SEED, batch=64, device=device)
-    _train("unet", work, unet, loss, DENOISER, device)
+    observe("autoencoder", config.autoencoder.steps, {"psnr": autoencoder.psnr(vae, held_out)})
+    latents = denoiser.encode_scenes(vae, seed, config.scenes, work / "latents.safetensors", device=device)
+    scheduler, unet = denoiser.build_scheduler(), denoiser.build((64, 128), heads=4, text_width=128)
+    loss = denoiser.DenoiserLoss(latents, tokenizer, recall.encoder, scheduler, seed=seed, batch=config.denoiser.batch, device=device)
+
+    def draw_samples(model: nn.Module) -> np.ndarray:
+        parts = {"unet": model, "vae": vae, "text_encoder": recall.encoder, "tokenizer": tokenizer, "scheduler": scheduler}
+        return _sample_grid(UNetBackbone(**parts, fingerprint="unfinished", device=device))
+
+    train("denoiser", unet, loss, config.denoiser, draw=draw_samples)
     segmenter = judge.build((32, 64, 128), depth=2)
-    _train("judge", work, segmenter, lambda m, s: judge.loss(m, *(x.to(device) for x in judge.batch(SEED, s, 32))), JUDGE, device)
-    _package(out, unet, vae, recall.encoder.to("cpu"), tokenizer, scheduler)
+    judge_loss = lambda m, s: judge.loss(m, *(x.to(device) for x in judge.batch(seed, s, config.judge.batch)))  # noqa: E731
+    train("judge", segmenter, judge_loss, config.judge)
+    _package(out, unet, vae.to("cpu"), recall.encoder.to("cpu"), tokenizer, scheduler)
     segmenter.half().save_pretrained(out / "mini-seg")
+    return out
+
+
+def _sample_grid(backbone: UNetBackbone) -> np.ndarray:
+    """Sample two-object prompts, the same at every checkpoint."""
+    prompts = []
+    for i in range(GRID_IMAGES):
+        a, b = sorted(OBJECTS, key=lambda name: stable_fraction("grid", i, name))[:2]
+        prompts.append(f"a photo of {with_article(a)} and {with_article(b)}")
+    condition = backbone.encode_prompts(prompts, guidance=5.0)
+    noise = initial_noise(list(range(GRID_IMAGES)), backbone.latent_shape, backbone.device)
+    return backbone.decode(sample(backbone, noise, condition, backbone.schedule(20)))
 
 
 def _package(out: Path, unet, vae, encoder, tokenizer: CLIPTokenizer, scheduler) -> None:
@@ -71,9 +107,3 @@ def _package(out: Path, unet, vae, encoder, tokenizer: CLIPTokenizer, scheduler)
         index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
     index |= {name: [None, None] for name in ("safety_checker", "feature_extractor", "image_encoder")}
     write_json(folder / "model_index.json", index)
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    target = Path(sys.argv[1])
-    pretrain(target, target / "models", device="cuda" if torch.cuda.is_available() else "cpu")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from l2s_core.errors import UserError
 from l2s_core.miniworld.sprites import OBJECTS, object_index, sprite
@@ -135,8 +134,3 @@ def label_map(layout: Layout) -> np.ndarray:
 def to_unit(images: np.ndarray) -> np.ndarray:
     """Map uint8 images (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], as a diffusion VAE expects."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / 127.5 - 1
-
-
-def save_png(image: np.ndarray, path) -> None:
-    """Write a uint8 RGB image (H, W, 3) as PNG."""
-    Image.fromarray(image).save(path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,16 +14,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from l2s_core.config import Section
 from l2s_core.files import atomic_path
 
 LossFunction = Callable[[nn.Module, int], Tensor]
 LogFunction = Callable[[int, dict[str, float]], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainPlan:
-    """Length and rates of one training."""
+class TrainPlan(Section):
+    """Length, batch and rates of one training."""
 
+    batch: int
     steps: int
     lr: float
     weight_decay: float = 0.01
@@ -69,12 +70,14 @@ def fit(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     log: LogFunction | None = None,
+    on_checkpoint: Callable[[int], None] | None = None,
     seed: int = 0,
 ) -> nn.Module:
     """Train `model` in place and return it holding the averaged weights, in float32 on the CPU.
 
     `loss_function(model, step)` must draw its batch from `step` alone, so that a training killed at any
-    moment and started again from `checkpoint` sees the same batches.
+    moment and started again from `checkpoint` sees the same batches. `on_checkpoint(step)` is called
+    after each checkpoint, while the model holds its averaged weights.
     """
     model.to(device).train()
     if plan.channels_last:
@@ -107,10 +110,32 @@ def fit(
             window.clear()
         if done % plan.checkpoint_every == 0 or done == plan.steps:
             _store(checkpoint, done, model, trainable, average, optimizer)
+            if on_checkpoint:
+                with _holding(trainable, average):
+                    model.eval()
+                    on_checkpoint(done)
+                model.train()
+                for parameter in trainable.values():
+                    parameter.requires_grad_(True)
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(average[name])
     return model.to("cpu").eval()
+
+
+@contextmanager
+def _holding(trainable: dict[str, Tensor], values: dict[str, Tensor]) -> Iterator[None]:
+    """Let the parameters hold other values for the length of the block."""
+    kept = {name: p.detach().clone() for name, p in trainable.items()}
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            parameter.copy_(values[name])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                parameter.copy_(kept[name])
 
 
 def _statistics(model: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,34 @@
+"""The flow that measures an existing classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.environment import HOME, prepare
+
+prepare()
+
+from prefect import flow  # noqa: E402
+
+from flows.planning import plan  # noqa: E402
+from flows.publish import publish  # noqa: E402
+from flows.stages import sample_and_judge  # noqa: E402
+from flows.workspace import RUNNER, limit_gpu_tasks, locked  # noqa: E402
+from l2s_core.backbones.folder import shipped_classifier  # noqa: E402
+from tasks.report import log_benchmark, write_comparison  # noqa: E402
+
+
+@flow(name="benchmark", task_runner=RUNNER)
+def benchmark(
+    config: str = "mini-sd", classifier: Path | None = None, overrides: dict[str, Any] | None = None, home: Path = HOME
+) -> tuple[dict[str, Any], list[Path]]:
+    """Plain against steered by one classifier (a folder; by default the shipped one); returns the summary and its files."""
+    with locked(home):
+        stages = plan(config, overrides, home, classifier or shipped_classifier(config))
+        limit_gpu_tasks()
+        sample_and_judge(stages, rebuild=False)
+        summary, files = write_comparison(stages)
+        log_benchmark(stages, summary)
+        publish(summary, files)
+    return summary, files

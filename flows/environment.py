@@ -1,0 +1,48 @@
+"""The process environment every command and flow starts from: local, quiet, offline.
+
+Imported before Prefect, MLflow and torch, which read these variables when they are imported. Whatever a
+user has set wins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME = Path(os.environ.get("L2S_HOME") or Path(__file__).parents[1] / "mlruns")
+
+
+def prepare(home: Path = HOME) -> None:
+    """Set the defaults; `home` is the folder of runs."""
+    defaults = {
+        "PREFECT_HOME": str(Path(home).resolve() / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # commands print their own progress and errors
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # the server's process and torch share the cores
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_libraries() -> None:
+    """Silence the loading bars and advice of transformers, diffusers and MLflow; errors still show."""
+    import logging
+    import warnings
+
+    import diffusers
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    diffusers.logging.set_verbosity_error()
+    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="mlflow|pydantic")

@@ -1,0 +1,33 @@
+"""Plain and steered images of one prompt, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2s_core.backbones.folder import shipped_classifier
+from l2s_core.backbones.load import load_backbone, pick_device
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.config import load_run_config
+from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.generate import compare
+from l2s_core.prompts import parse_prompt
+from l2s_core.report.grids import save_png
+
+
+def generate(
+    text: str, seeds: Sequence[int], config: str, classifier: Path | None, overrides: dict[str, Any] | None, out: Path
+) -> None:
+    """Write the PNG and say how many images of each kind are right."""
+    run, prompt = load_run_config(config, overrides), parse_prompt(text)
+    device = pick_device(run.device)
+    trained = TrainedClassifier.load(classifier or shipped_classifier(config), device=device)
+    judge = SegmentationJudge(run.benchmark.judge, device=device)
+    judge.require([prompt.triplet.subject, prompt.triplet.object])
+    picture, right = compare(load_backbone(run.backbone, device), trained, judge, prompt, list(seeds), run)
+    save_png(picture, out)
+    click.echo(", ".join(f"{way}: {count} of {len(seeds)} right" for way, count in right.items()))
+    click.echo(out)

@@ -1,0 +1,28 @@
+"""Everything that is checked before any long work begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from l2s_core.backbones.load import model_fingerprint, pick_device
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.config import load_run_config
+from l2s_core.evaluation.detectors import judge_fingerprint
+from l2s_core.stages import Stages
+from tasks.tracking.store import open_store
+
+
+def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None) -> Stages:
+    """Return the run's addresses; raises UserError for settings, models, prompts or stores that cannot work."""
+    run = load_run_config(config, overrides)
+    pick_device(run.device)
+    if classifier is not None:
+        TrainedClassifier.load(classifier)
+    stages = Stages(
+        config=run, home=Path(home), backbone=model_fingerprint(run.backbone), judge=judge_fingerprint(run.benchmark.judge),
+        given=classifier,
+    )  # fmt: skip
+    _ = stages.items  # more prompts asked for than there are is an error now, not after an hour
+    open_store(stages.home)
+    return stages

@@ -1,0 +1,24 @@
+"""The flow that trains the small world's models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.environment import HOME, prepare
+
+prepare()
+
+from prefect import flow  # noqa: E402
+
+from flows.workspace import RUNNER, limit_gpu_tasks, locked  # noqa: E402
+from l2s_core.miniworld.pretrain import load_pretrain_config  # noqa: E402
+from tasks.pretraining import pretrain_models  # noqa: E402
+
+
+@flow(name="pretrain", task_runner=RUNNER)
+def pretrain(work: Path, device: str = "auto", home: Path = HOME, config: Path | None = None) -> Path:
+    """Train mini-sd and mini-seg in `work`, resuming from its checkpoints; returns the folder of both."""
+    with locked(home):
+        settings = load_pretrain_config(config) if config else load_pretrain_config()
+        limit_gpu_tasks()
+        return pretrain_models(settings, Path(work), device, Path(home))

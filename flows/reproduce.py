@@ -1,0 +1,49 @@
+"""The flows that build: the whole chain, and its beginning up to the trained classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.environment import HOME, prepare
+
+prepare()
+
+from prefect import flow  # noqa: E402
+
+from flows.planning import plan  # noqa: E402
+from flows.publish import publish  # noqa: E402
+from flows.stages import build_dataset, report, sample_and_judge, train_classifiers  # noqa: E402
+from flows.workspace import RUNNER, limit_gpu_tasks, locked  # noqa: E402
+from l2s_core.report.build import report_files  # noqa: E402
+
+
+@flow(name="reproduce", task_runner=RUNNER)
+def reproduce(
+    config: str = "mini-sd", overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
+) -> dict[str, Any]:
+    """Scenes, inversion, attention dataset, classifiers, benchmark, report; returns the summary.
+
+    `overrides` maps dotted keys of the configuration to values. Finished stages are reused; `rebuild`
+    writes damaged outputs anew.
+    """
+    with locked(home):
+        stages = plan(config, overrides, home)
+        limit_gpu_tasks()
+        train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
+        sample_and_judge(stages, rebuild)
+        summary = report(stages)
+        publish(summary, report_files(stages.report))
+    return summary
+
+
+@flow(name="train", task_runner=RUNNER)
+def train(
+    config: str = "mini-sd", overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
+) -> dict[str, Path]:
+    """The chain up to the trained classifiers; returns their folders by variant."""
+    with locked(home):
+        stages = plan(config, overrides, home)
+        limit_gpu_tasks()
+        folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
+    return dict(zip(stages.classifiers, folders, strict=True))

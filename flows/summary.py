@@ -1,0 +1,70 @@
+"""What a command prints at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2s_core.classifier.experiment import load_result
+from l2s_core.report.build import report_files
+from l2s_core.report.comparison import table_rows
+
+
+def print_summary(summary: Mapping[str, Any], home: Path) -> None:
+    """Print the table of plain and steered sampling, the classifiers, and where the report lies."""
+    _print_rates(summary)
+    click.echo()
+    _print_tests({name: entry["result"]["test"] for name, entry in summary["classifiers"].items()})
+    click.echo()
+    for path in report_files(home / "reports" / summary["name"]):
+        click.echo(path)
+
+
+def print_benchmark(summary: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Print the table of a benchmark and its files."""
+    _print_rates(summary)
+    click.echo()
+    for path in files:
+        click.echo(path)
+
+
+def _print_rates(summary: Mapping[str, Any]) -> None:
+    count = summary["plain"]["correct"]["count"]
+    click.echo(f"\n{summary['name']}: {count} images each, 95 % intervals\n")
+    rows = [
+        (
+            row["label"], _rate(row["correct"]), _rate(row["both"]), f"{row['gradients']:.1f}", f"{row['seconds']:.2f}",
+            f"{row['time_ratio']:.1f}x",
+        )
+        for row in table_rows(summary)
+    ]  # fmt: skip
+    _print_table(("", "relation correct", "both objects", "gradients", "s/image", "time"), rows)
+
+
+def print_classifiers(folders: Mapping[str, Path]) -> None:
+    """Print the test accuracy of trained classifiers and where they lie."""
+    _print_tests({name: load_result(folder)["test"] for name, folder in folders.items()})
+    click.echo()
+    for name, folder in folders.items():
+        click.echo(f"{name}: {folder}")
+
+
+def _print_tests(tests: Mapping[str, Mapping[str, float]]) -> None:
+    rows = [
+        (name, *(f"{test[f'accuracy{part}']:.3f}" if f"accuracy{part}" in test else "-" for part in ("", "_true_prompts", "_wrong_prompts")))
+        for name, test in tests.items()
+    ]
+    _print_table(("classifier", "test accuracy", "true prompts", "wrong prompts"), rows)
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    return f"{rate['rate']:.2f} ({rate['low']:.2f}-{rate['high']:.2f})"
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        click.echo("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))))

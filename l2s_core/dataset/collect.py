@@ -1,0 +1,69 @@
+"""From inverted noise to records: denoise again and keep the phrases' attention at the captured steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.backbones.base import Backbone
+from l2s_core.config import CaptureConfig
+from l2s_core.dataset.schema import MapSource
+from l2s_core.noise import InvertedPrompt, NoiseShard
+
+
+def map_source(backbone: Backbone, capture: CaptureConfig, steps: int) -> MapSource:
+    """Return the identity of the maps that `capture` takes from a backbone sampled in `steps` steps."""
+    layers = select_layers(backbone.layers(), capture.layers)
+    return MapSource(
+        backbone=backbone.fingerprint, layers=tuple(layer.name for layer in layers), channels=sum(layer.heads for layer in layers),
+        grid=capture.grid, steps=capture.steps, schedule_steps=steps,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, batch: int) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Return one record per (row, captured step) and maps_NOMGG float16, without guidance.
+
+    Each pass records and denoises at once; the pass of the last captured step ends after its last layer.
+    """
+    schedule = backbone.schedule(source.schedule_steps)
+    layers = select_layers(backbone.layers(), source.layers)
+    record = AttentionCapture(layers, grid=source.grid)
+    record_last = AttentionCapture(layers, grid=source.grid, stop_early=True)
+    records, maps = [], []
+    for first in range(0, len(shard.rows), batch):
+        rows = shard.rows[first : first + batch]
+        qualities = shard.psnr[first : first + batch].tolist()
+        latents = shard.noise[first : first + batch].to(backbone.device)
+        prompts = [row.prompt for row in rows]
+        condition, weights_BOK = backbone.encode_prompts([p.text for p in prompts]), backbone.phrase_weights(prompts)
+        for step in range(source.steps[-1] + 1):
+            capture = record_last if step == source.steps[-1] else record
+            prediction = None
+
+            def forward(latents=latents, step=step, condition=condition):
+                return backbone.predict(latents, schedule.timesteps[step], condition)
+
+            if step in source.steps:
+                with capture.recording(weights_BOK):
+                    prediction = capture.run(forward)
+                maps.append(capture.maps().half().cpu().numpy())
+                records += [_record(row, step, value) for row, value in zip(rows, qualities, strict=True)]
+            else:
+                prediction = forward()
+            if prediction is not None:
+                latents = schedule.advance(latents, prediction, step)
+    shape = (0, 2, source.channels, source.grid, source.grid)
+    return records, np.concatenate(maps) if maps else np.zeros(shape, np.float16)
+
+
+def _record(row: InvertedPrompt, step: int, psnr: float) -> dict[str, Any]:
+    triplet = row.prompt.triplet
+    return {
+        "image_id": row.image_id, "split": row.split, "prompt": row.prompt.text, "prompt_kind": row.kind,
+        "stated": triplet.relation, "true": row.true, "subject": triplet.subject, "object": triplet.object,
+        "step": step, "psnr": psnr,
+    }  # fmt: skip

@@ -1,0 +1,63 @@
+"""The benchmark's prompts and seeds: two objects, four relations, three kinds of object pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from l2s_core.config import BenchmarkConfig
+from l2s_core.data.scenes import stable_fraction
+from l2s_core.errors import UserError
+from l2s_core.prompts import Prompt, Triplet, prompt_for
+from l2s_core.relations import RELATIONS
+
+PAIR_SPLITS = ("seen", "unseen", "novel")  # pairs the classifier trained on, new pairs, new objects
+PREFIX = "a photo of "  # GenEval's wording
+SEED_RANGE = 2**48
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalItem:
+    """One image to make: its prompt, the seed of its noise, and the kind of its object pair."""
+
+    item_id: str
+    pair_split: str
+    prompt: Prompt
+    seed: int
+
+
+def benchmark_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[EvalItem]:
+    """Return the items of a suite: per pair split, `prompts` prompts in rotation over the relations, times `seeds`.
+
+    Every (subject, relation, object) belongs to one suite by a hash, and seeds are hashes that include
+    the suite, so `dev` and `test` share neither prompts nor noise.
+    """
+    items = []
+    for split in PAIR_SPLITS:
+        triplets = suite_triplets(config.suite, pairs.get(split, ()))
+        if not triplets:
+            continue
+        if config.prompts > len(triplets):
+            raise UserError(
+                f"benchmark.prompts is {config.prompts}, but the {config.suite} suite has {len(triplets)} prompts with "
+                f"{split} pairs; lower benchmark.prompts, raise benchmark.seeds, or hold out more objects"
+            )
+        for number, triplet in enumerate(triplets[: config.prompts]):
+            for k in range(config.seeds):
+                item_id = f"{config.suite}-{split}-{number:03d}-{k}"
+                seed = int(stable_fraction("seed", item_id, triplet.subject, triplet.relation, triplet.object) * SEED_RANGE)
+                items.append(EvalItem(item_id=item_id, pair_split=split, prompt=prompt_for(triplet, prefix=PREFIX), seed=seed))
+    if not items:
+        raise UserError("the benchmark has no prompts: no object pairs are left; hold out fewer objects or pairs")
+    return items
+
+
+def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]]) -> list[Triplet]:
+    """Return the suite's half of all triplets over `pairs`, in rotation over the relations."""
+    columns = []
+    for relation in RELATIONS:
+        ordered = [Triplet(subject=a, relation=relation, object=b) for x, y in pairs for a, b in ((x, y), (y, x))]
+        ordered.sort(key=lambda t: stable_fraction("suite", t.subject, t.relation, t.object))
+        half = len(ordered) // 2
+        columns.append(ordered[:half] if suite == "dev" else ordered[half:])
+    return [triplet for row in zip(*columns, strict=True) for triplet in row]

@@ -1,0 +1,109 @@
+"""Making the benchmark's images, plain or steered, and judging them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2s_core.backbones.base import Backbone
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.config import SteeringConfig
+from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.evaluation.scoring import judge_position
+from l2s_core.prompts import Prompt
+from l2s_core.sampling import initial_noise, sample
+from l2s_core.steering import Steering
+from l2s_core.store import read_tensors, write_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleShard:
+    """Images uint8 (N, H, W, 3) of items, and per image the gradient evaluations, checks and skipped updates.
+
+    `seconds` is the wall time of the whole shard, from noise to pixels.
+    """
+
+    item_ids: list[str]
+    images: Tensor
+    gradients: Tensor
+    checks: Tensor
+    skipped: Tensor
+    seconds: float
+
+
+def make_images(
+    backbone: Backbone, prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float,
+    classifier: TrainedClassifier | None = None, steering: SteeringConfig | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """Sample one image per (prompt, seed), steered when a classifier is given.
+
+    Returns uint8 images (N, H, W, 3) and the cost per image. An image depends on its own prompt and
+    seed alone, to rounding: batch mates only change the order of floating-point sums.
+    """
+    schedule = backbone.schedule(steps)
+    condition = backbone.encode_prompts([p.text for p in prompts], guidance=guidance)
+    latents = initial_noise(list(seeds), backbone.latent_shape, backbone.device)
+    before_step, cost = None, dict.fromkeys(("gradients", "checks", "skipped"), torch.zeros(len(prompts), dtype=torch.long))
+    if classifier is not None:
+        before_step = Steering(
+            backbone=backbone, classifier=classifier, config=steering, condition=condition,
+            weights_BOK=backbone.phrase_weights(list(prompts)), relations=[p.triplet.relation for p in prompts],
+            timesteps=schedule.timesteps,
+        )  # fmt: skip
+        cost = vars(before_step.cost)
+    images = torch.from_numpy(backbone.decode(sample(backbone, latents, condition, schedule, before_step)))
+    return images, dict(cost)
+
+
+def sample_items(
+    backbone: Backbone, items: Sequence[EvalItem], *, batch: int, progress: Callable[[int], None] | None = None, **how: Any
+) -> SampleShard:
+    """Make the images of `items` in batches; `how` goes to `make_images`."""
+    began, parts = time.perf_counter(), []
+    for first in range(0, len(items), batch):
+        part = items[first : first + batch]
+        parts.append(make_images(backbone, [i.prompt for i in part], [i.seed for i in part], **how))
+        if progress:
+            progress(len(part))
+    seconds = time.perf_counter() - began
+    cost = {name: torch.cat([c[name] for _, c in parts]) for name in parts[0][1]}
+    return SampleShard(item_ids=[i.item_id for i in items], images=torch.cat([p for p, _ in parts]), seconds=seconds, **cost)
+
+
+def save_samples(path: Path, shard: SampleShard) -> None:
+    """Write a shard atomically."""
+    tensors = {name: getattr(shard, name) for name in ("images", "gradients", "checks", "skipped")}
+    write_tensors(path, tensors, {"item_ids": shard.item_ids, "seconds": shard.seconds})
+
+
+def load_samples(path: Path) -> SampleShard:
+    """Read a shard; raises UserError when it is missing or damaged."""
+    tensors, description = read_tensors(path)
+    return SampleShard(**tensors, **description)
+
+
+def judge_samples(
+    judge: SegmentationJudge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float
+) -> list[dict[str, Any]]:
+    """Return one JSON-able row per item: what was asked, the verdict with its reason, boxes, cost and seconds."""
+    by_id = {item.item_id: item for item in items}
+    rows = []
+    for shard in shards:
+        found = judge.detect(shard.images.numpy())
+        for i, (item_id, detections) in enumerate(zip(shard.item_ids, found, strict=True)):
+            item = by_id[item_id]
+            verdict = judge_position(detections, item.prompt.triplet, min_score)
+            rows.append({
+                "item_id": item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
+                **asdict(item.prompt.triplet), **asdict(verdict), "detections": [asdict(d) for d in detections],
+                "gradients": int(shard.gradients[i]), "checks": int(shard.checks[i]), "skipped": int(shard.skipped[i]),
+                "seconds": shard.seconds / len(shard.item_ids),
+            })  # fmt: skip
+    return rows

@@ -1,0 +1,105 @@
+"""From a run's finished stages to summary.json, report.html and the picture grid."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from l2s_core.backbones.base import Backbone
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.experiment import load_result
+from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.files import write_json, write_text
+from l2s_core.miniworld.judge_accuracy import measure_judge
+from l2s_core.noise import load_noise
+from l2s_core.report.comparison import first_items_grid, table_rows, variant_summary
+from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
+from l2s_core.report.grids import save_png
+from l2s_core.report.page import render_page
+from l2s_core.report.trace import trace_attention
+from l2s_core.stages import MAIN, PLAIN, Stages
+
+PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
+PAIR_NAMES = {"seen": "seen in training", "unseen": "unseen pairs", "novel": "objects never seen by the classifier"}
+SCOPE = (
+    "Everything here ran on a small world: 64-pixel scenes of 16 sprites, and models trained on them. Its captions name relations "
+    "seldom and mostly wrongly, which makes the model bad at relations in the way models trained on crawled captions are. It shows "
+    "that the method, its leakage argument and this code work end to end; it does not show figures for Stable Diffusion or FLUX weights."
+)
+
+
+def build_report(stages: Stages, backbone: Backbone, judge: SegmentationJudge) -> dict[str, Any]:
+    """Write the report's files into `stages.report`; return what summary.json holds."""
+    summary = _summary(stages, judge)
+    pictures = _pictures(stages, backbone)
+    folder = stages.report
+    write_text(folder / "report.html", render_page(_page_values(stages, summary), pictures))
+    save_png(pictures["grid"], folder / "grid.png")
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def report_files(folder: Path) -> list[Path]:
+    """The files of a report, in the order a reader wants them."""
+    return [folder / name for name in ("report.html", "summary.json", "grid.png")]
+
+
+def _summary(stages: Stages, judge: SegmentationJudge) -> dict[str, Any]:
+    noise = [load_noise(stages.noise / f"{name}.safetensors") for name, _ in stages.scene_shards()]
+    images = len({row.image_id for shard in noise for row in shard.rows})
+    kept = len({row.image_id for shard in noise for row in shard.kept(stages.config.inversion.min_psnr).rows})
+    own_scenes = stages.config.data.source == "miniworld"
+    return {
+        "name": stages.config.name,
+        "config": stages.config.model_dump(mode="json"),
+        "stages": {"maps": stages.maps.name, **{f"classifier/{v}": stages.classifier(v).name for v in stages.classifiers}},
+        "versions": {name: version(name) for name in PACKAGES},
+        "inversion": {"images": images, "dropped": images - kept, "psnr": float(torch.cat([s.psnr for s in noise]).mean())},
+        "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
+        "plain": variant_summary(stages, PLAIN),
+        "classifiers": {
+            variant: {"result": load_result(stages.classifier(variant)), "steered": variant_summary(stages, variant)}
+            for variant in stages.classifiers
+        },
+    }
+
+
+def _pictures(stages: Stages, backbone: Backbone) -> dict[str, Any]:
+    config, item = stages.config, stages.items[0]
+    classifier = TrainedClassifier.load(stages.classifier(MAIN), device=backbone.device)
+    how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
+    traces = [trace_attention(backbone, item.prompt, item.seed, classifier, steering=s, **how) for s in (None, config.steering)]
+    triplet, result = item.prompt.triplet, load_result(stages.classifier(MAIN))
+    return {
+        "grid": first_items_grid(stages),
+        "attention": attention_figure(
+            [t[1] for t in traces], [t[0] for t in traces], ("plain", "steered"), classifier.source.steps, (triplet.subject, triplet.object)
+        ),
+        "confusion": confusion_figure(result["confusion"]),
+        "curves": curves_figure(result["history"], result["best_epoch"]),
+    }
+
+
+def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
+    main = summary["classifiers"][MAIN]["result"]
+    leakage = []
+    for variant, entry in summary["classifiers"].items():
+        config, test = stages.classifiers[variant], entry["result"]["test"]
+        leakage.append({
+            "name": variant, "label": "this run's" if variant == MAIN else variant, "augment": config.augment,
+            "prompts": "true and wrong" if config.prompts == "dual" else "true only",
+            "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
+        })  # fmt: skip
+    return {
+        **summary, "config": stages.config, "rows": table_rows(summary), "leakage": leakage, "pair_names": PAIR_NAMES,
+        "command": f"l2s reproduce {stages.config.name}", "trace_prompt": next(iter(stages.items)).prompt.text,
+        "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
+        "images": summary["inversion"]["images"], "dropped": summary["inversion"]["dropped"], "psnr": summary["inversion"]["psnr"],
+        "records": main["records"], "train_seconds": main["seconds"], "scope": SCOPE,
+        "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
+    }  # fmt: skip

@@ -1,0 +1,62 @@
+"""Figures, drawn without any global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from l2s_core.relations import RELATIONS
+
+
+def confusion_figure(counts: Sequence[Sequence[int]]) -> Figure:
+    """Draw a confusion matrix; rows are true relations, columns predicted ones, both in the order of RELATIONS."""
+    values = np.asarray(counts)
+    shares = values / np.maximum(values.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(3.6, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(RELATIONS)), RELATIONS, rotation=30, ha="right")
+    axes.set_yticks(range(len(RELATIONS)), RELATIONS)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for (row, column), count in np.ndenumerate(values):
+        axes.text(column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
+    return figure
+
+
+def curves_figure(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
+    """Draw training and validation loss and accuracy over epochs; a line marks the epoch that was kept."""
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    for position, quantity in enumerate(("loss", "accuracy"), start=1):
+        axes = figure.add_subplot(1, 2, position)
+        for split in ("train", "val"):
+            axes.plot([row[f"{split}_{quantity}"] for row in history], label=split)
+        axes.axvline(best_epoch, color="grey", linewidth=0.8, linestyle="--")
+        axes.set_xlabel("epoch")
+        axes.set_title(quantity)
+        axes.legend(frameon=False)
+    return figure
+
+
+def attention_figure(images: Sequence[np.ndarray], maps_TOGG: Sequence[np.ndarray], rows: Sequence[str], steps: Sequence[int], names: Sequence[str]) -> Figure:
+    """Draw the mean attention of both phrases over the steps, one row per way of sampling, and the final image.
+
+    `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, 2, G, G). The subject is
+    drawn in red, the object in blue.
+    """
+    figure = Figure(figsize=(1.3 * (len(steps) + 1), 1.45 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(steps) + 1, squeeze=False)
+    for axes_row, image, maps, label in zip(grid, images, maps_TOGG, rows, strict=True):
+        for axes, map_OGG, step in zip(axes_row, maps, steps, strict=False):
+            scaled = np.clip(map_OGG / map_OGG.max(axis=(-1, -2), keepdims=True), 0, 1)
+            axes.imshow(np.stack([scaled[0], np.zeros_like(scaled[0]), scaled[1]], axis=-1))
+            axes.set_title(f"step {step}", fontsize=8)
+        axes_row[-1].imshow(image)
+        axes_row[0].set_ylabel(label, fontsize=8)
+        for axes in axes_row:
+            axes.set_xticks([])
+            axes.set_yticks([])
+    figure.suptitle(f"attention to {names[0]} (red) and {names[1]} (blue)", fontsize=9)
+    return figure

@@ -1,0 +1,68 @@
+"""Picture grids with the judge's boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from l2s_core.files import atomic_path
+
+SUBJECT, OBJECT, OTHER = (214, 39, 40), (31, 119, 180), (120, 120, 120)  # box colours
+GOOD, BAD = (34, 139, 34), (190, 30, 30)  # caption colours
+MARGIN, LINE = 6, 13
+
+
+def draw_boxes(image: np.ndarray, verdict: Mapping[str, Any], side: int) -> Image.Image:
+    """Enlarge an image to `side` pixels and outline every detection: subject red, object blue, others grey."""
+    scale = side / image.shape[0]
+    picture = Image.fromarray(image).resize((side, round(image.shape[1] * scale)), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    for detection in verdict["detections"]:
+        name = detection["name"]
+        colour = SUBJECT if name == verdict["subject"] else OBJECT if name == verdict["object"] else OTHER
+        draw.rectangle([round(v * scale) for v in detection["box"]], outline=colour, width=2)
+    return picture
+
+
+def comparison_grid(
+    columns: Mapping[str, Sequence[np.ndarray]], verdicts: Mapping[str, Sequence[Mapping[str, Any]]], *, side: int = 128, across: int = 4
+) -> Image.Image:
+    """Lay out items in blocks, `across` to a row; a block has the ways of sampling side by side.
+
+    `columns` maps a way of sampling to its uint8 images, `verdicts` to their rows. Above each block
+    stands the prompt, below each image the verdict's reason.
+    """
+    ways = list(columns)
+    count = len(columns[ways[0]])
+    across = min(across, count)
+    block_width, block_height = len(ways) * (side + 2) + MARGIN, side + 3 * LINE + MARGIN
+    sheet = Image.new("RGB", (across * block_width + MARGIN, -(-count // across) * block_height + MARGIN), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    for i in range(count):
+        left, top = MARGIN + i % across * block_width, MARGIN + i // across * block_height
+        draw.text((left, top), verdicts[ways[0]][i]["prompt"].removeprefix("a photo of "), fill="black", font=font)
+        for k, way in enumerate(ways):
+            verdict, x = verdicts[way][i], left + k * (side + 2)
+            sheet.paste(draw_boxes(columns[way][i], verdict, side), (x, top + LINE))
+            draw.text((x, top + LINE + side), way, fill="black", font=font)
+            draw.text((x, top + 2 * LINE + side), verdict["reason"][: side // 5], fill=GOOD if verdict["correct"] else BAD, font=font)
+    return sheet
+
+
+def tile(images: np.ndarray, across: int = 8) -> Image.Image:
+    """Lay out uint8 images (N, H, W, 3) without gaps."""
+    count, height, width = images.shape[:3]
+    sheet = Image.new("RGB", (across * width, -(-count // across) * height))
+    for i, image in enumerate(images):
+        sheet.paste(Image.fromarray(image), (i % across * width, i // across * height))
+    return sheet
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Write a PNG atomically."""
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)

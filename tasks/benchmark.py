@@ -1,0 +1,41 @@
+"""Stages 5 and 6: make the benchmark's images, and judge them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from l2s_core.evaluation.samples import judge_samples, load_samples, sample_items, save_samples
+from l2s_core.files import read_json, write_json
+from l2s_core.stages import PLAIN, Stages
+from l2s_core.store import ensure
+from tasks.models import backbone_for, classifier_for, judge_for
+from tasks.stage_task import GPU, stage_task
+
+
+@stage_task(name="sample images", tags=[GPU])
+def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False) -> Path:
+    """Make one shard of benchmark images with a variant's classifier, or plain, unless they are there."""
+    path, config = stages.samples(variant) / f"{shard}.safetensors", stages.config
+    items = dict(stages.item_shards())[shard]
+
+    def build() -> None:
+        how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
+        if variant != PLAIN:
+            how |= {"classifier": classifier_for(config, stages.classifier(variant)), "steering": config.steering}
+        save_samples(path, sample_items(backbone_for(config), items, batch=config.batch, **how))
+
+    ensure(path, load_samples, build, rebuild=rebuild)
+    return path
+
+
+@stage_task(name="judge images", tags=[GPU])
+def judge_variant(stages: Stages, variant: str, shards: list[Path], rebuild: bool = False) -> Path:
+    """Write the verdicts of a variant's images unless they are there; return their JSON file."""
+    path, config = stages.verdicts(variant) / "verdicts.json", stages.config
+
+    def build() -> None:
+        samples = [load_samples(shard) for shard in shards]
+        write_json(path, judge_samples(judge_for(config), stages.items, samples, config.benchmark.min_score))
+
+    ensure(path, read_json, build, rebuild=rebuild)
+    return path

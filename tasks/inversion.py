@@ -1,0 +1,28 @@
+"""Stage 2: invert every scene with a true and a wrong prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from l2s_core.data.scenes import load_scenes
+from l2s_core.noise import invert_scenes, load_noise, save_noise
+from l2s_core.stages import Stages
+from l2s_core.store import ensure
+from tasks.models import backbone_for
+from tasks.stage_task import GPU, stage_task
+
+
+@stage_task(name="invert scenes", tags=[GPU])
+def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
+    """Write the noise of one shard of scenes unless it is there; return its path."""
+    path, config = stages.noise / scenes.name, stages.config
+
+    def build() -> None:
+        shard = invert_scenes(
+            backbone_for(config), load_scenes(scenes), steps=config.backbone.steps,
+            iterations=config.inversion.iterations, batch=config.batch,
+        )  # fmt: skip
+        save_noise(path, shard)
+
+    ensure(path, load_noise, build, rebuild=rebuild)
+    return path

@@ -1,0 +1,32 @@
+"""Stage 7: the report, and the benchmark's figures onto the classifiers' MLflow runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from l2s_core.report.build import build_report
+from l2s_core.report.comparison import build_comparison
+from l2s_core.stages import Stages
+from tasks.models import backbone_for, judge_for
+from tasks.stage_task import GPU, stage_task
+from tasks.tracking.classifier_run import ClassifierRun
+
+
+@stage_task(name="write report", tags=[GPU])
+def write_report(stages: Stages) -> dict[str, Any]:
+    """Write report.html, summary.json and grid.png; return the summary."""
+    return build_report(stages, backbone_for(stages.config), judge_for(stages.config))
+
+
+@stage_task(name="write comparison")
+def write_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
+    """Write summary.json and grid.png of a benchmark alone; return the summary and the files."""
+    return build_comparison(stages)
+
+
+@stage_task(name="log benchmark")
+def log_benchmark(stages: Stages, summary: dict[str, Any]) -> None:
+    """Put plain and steered accuracy onto the run of every classifier that this store knows."""
+    for variant, entry in summary["classifiers"].items():
+        ClassifierRun(stages, variant).log_benchmark(summary["plain"], entry["steered"])

@@ -1,0 +1,125 @@
+"""One MLflow run per trained classifier: parameters, curves, figures, dataset, registered model, benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import time
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.report.figures import confusion_figure
+from l2s_core.stages import Stages
+from tasks.tracking.store import experiment_id, open_store
+
+ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
+ALIAS = "champion"
+MODEL_CODE = Path(__file__).with_name("registered_model.py")
+
+
+class ClassifierRun:
+    """The MLflow run of one classifier; found again by its address, created once."""
+
+    def __init__(self, stages: Stages, variant: str) -> None:
+        self.stages, self.variant = stages, variant
+        self.client: MlflowClient = open_store(stages.home)
+        self.address = stages.classifier(variant).name
+
+    def finished(self) -> Run | None:
+        """Return the finished run of this classifier, if the store has one."""
+        runs = self.client.search_runs(
+            [experiment_id(self.client)],
+            filter_string=f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'FINISHED'", max_results=1,
+        )  # fmt: skip
+        return runs[0] if runs else None
+
+    def start(self) -> str:
+        """Begin a run; one that a killed process left unfinished is marked so."""
+        query = f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'RUNNING'"
+        for stale in self.client.search_runs([experiment_id(self.client)], filter_string=query):
+            self.client.set_terminated(stale.info.run_id, "KILLED")
+        config = self.stages.config
+        tags = {ADDRESS: self.address, "l2s.run": config.name, "l2s.variant": self.variant, "l2s.backbone": config.backbone.model}
+        run = self.client.create_run(experiment_id(self.client), run_name=f"{config.name}/{self.variant}", tags=tags)
+        self.run_id = run.info.run_id
+        settings = {"classifier": self.stages.classifiers[self.variant], "capture": config.capture, "data": config.data,
+                    "inversion": config.inversion, "backbone": config.backbone}  # fmt: skip
+        for section, values in settings.items():
+            for key, value in values.model_dump(mode="json").items():
+                self.client.log_param(self.run_id, f"{section}.{key}", value)
+        return self.run_id
+
+    def epoch(self, number: int, row: Mapping[str, float]) -> None:
+        """Log one epoch's losses and accuracies."""
+        self.client.log_batch(self.run_id, metrics=[Metric(k, v, _now(), number) for k, v in row.items()])
+
+    def finish(self, result: Mapping[str, Any], frame: pd.DataFrame, shards: Sequence[Path]) -> None:
+        """Log the evaluation, the confusion matrix and the dataset, register the model, close the run."""
+        final = {f"test_{k}": v for k, v in result["test"].items()} | {f"val_both_{k}": v for k, v in result["validation"].items()}
+        self.client.log_batch(self.run_id, metrics=[Metric(k, v, _now(), 0) for k, v in {**final, "best_epoch": result["best_epoch"]}.items()])
+        self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
+        self.client.log_dict(self.run_id, dict(result), "result.json")
+        with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
+            for context, part in frame.groupby("split"):
+                dataset = mlflow.data.from_pandas(part, source=str(shards[0].parent), name=f"maps-{self.stages.maps.name}")
+                mlflow.log_input(dataset, context=str(context))
+            self._register(result)
+
+    def log_benchmark(self, plain: Mapping[str, Any], steered: Mapping[str, Any]) -> None:
+        """Put what the classifier does to images onto its run, if the store has it."""
+        run = self.finished()
+        if run is None:
+            return
+        metrics = {}
+        for name, summary in (("plain", plain), ("steered", steered)):
+            metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "both", "extra")}
+            metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}
+            metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_pair_split"].items()}
+        self.client.log_batch(run.info.run_id, metrics=[Metric(k, v, _now(), 0) for k, v in metrics.items()])
+        for key, value in self.stages.config.steering.model_dump(mode="json").items():
+            self.client.set_tag(run.info.run_id, f"bench.steering.{key}", str(value))
+
+    def _register(self, result: Mapping[str, Any]) -> None:
+        """Add a version to the backbone's registered model; the best on validation is the champion.
+
+        Validation covers true and wrong prompts, so a classifier that reads the relation word cannot win.
+        """
+        folder = self.stages.classifier(self.variant)
+        source = TrainedClassifier.load(folder).source
+        signature = ModelSignature(
+            inputs=Schema([
+                TensorSpec(np.dtype(np.float32), (-1, 2, source.channels, source.grid, source.grid), "maps"),
+                TensorSpec(np.dtype(np.int64), (-1,), "step"),
+            ]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(source.relations)))]),
+        )  # fmt: skip
+        name = f"relation-{Path(self.stages.config.backbone.model).name}"
+        accuracy = result["validation"]["accuracy"]
+        info = mlflow.pyfunc.log_model(
+            name="classifier", python_model=str(MODEL_CODE), artifacts={"classifier": str(folder)},
+            signature=signature, pip_requirements=["learn-to-steer"], registered_model_name=name,
+        )  # fmt: skip
+        version = info.registered_model_version
+        self.client.set_model_version_tag(name, version, "val_accuracy", f"{accuracy:.4f}")
+        if accuracy > self._champion_accuracy(name):
+            self.client.set_registered_model_alias(name, ALIAS, version)
+
+    def _champion_accuracy(self, name: str) -> float:
+        try:
+            champion = self.client.get_model_version_by_alias(name, ALIAS)
+        except MlflowException:
+            return -1.0
+        return float(champion.tags.get("val_accuracy", -1.0))
+
+
+def _now() -> int:
+    return int(time() * 1000)

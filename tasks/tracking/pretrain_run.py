@@ -1,0 +1,40 @@
+"""The MLflow run of a pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import time
+
+from mlflow.entities import Metric
+
+from l2s_core.miniworld.pretrain import PretrainConfig
+from tasks.tracking.store import experiment_id, open_store
+
+CONFIG = "l2s.pretrain"  # tag: the configuration's digest; a resumed pretraining goes on in the same run
+
+
+class PretrainRun:
+    """Curves of every model, and the sample grids at the end."""
+
+    def __init__(self, home: Path, config: PretrainConfig) -> None:
+        self.client = open_store(home)
+        experiment, digest = experiment_id(self.client), config.digest()
+        query = f"tags.`{CONFIG}` = '{digest}' and attributes.status = 'RUNNING'"
+        found = self.client.search_runs([experiment], filter_string=query, max_results=1)
+        run = found[0] if found else self.client.create_run(experiment, run_name="pretrain", tags={CONFIG: digest})
+        self.run_id = run.info.run_id
+        if not found:
+            for key, value in config.model_dump(mode="json").items():
+                self.client.log_param(self.run_id, key, value)
+
+    def log(self, model: str, step: int, values: Mapping[str, float]) -> None:
+        """Log values of one model at a step."""
+        metrics = [Metric(f"{model}_{key}", value, int(time() * 1000), step) for key, value in values.items()]
+        self.client.log_batch(self.run_id, metrics=metrics)
+
+    def finish(self, grids: Path) -> None:
+        """Keep the sample grids and close the run."""
+        if grids.is_dir():
+            self.client.log_artifacts(self.run_id, str(grids), "grids")
+        self.client.set_terminated(self.run_id, "FINISHED")

@@ -1,0 +1,44 @@
+"""Where runs are tracked: sqlite and a folder of artifacts by default, or the server a user names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from l2s_core.errors import UserError
+from l2s_core.files import make_folder
+
+EXPERIMENT = "learn-to-steer"
+
+
+def tracking_uri(home: Path) -> str:
+    """Return MLFLOW_TRACKING_URI if set, else the sqlite store under `home`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow.db').resolve()}"
+
+
+def open_store(home: Path) -> MlflowClient:
+    """Return a client of the store, with the experiment created; raises UserError when it cannot be reached."""
+    uri = tracking_uri(home)
+    make_folder(home)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = MlflowClient(uri, registry_uri=uri)
+    try:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            location = (home / "artifacts").resolve().as_uri() if uri.startswith("sqlite") else None
+            client.create_experiment(EXPERIMENT, artifact_location=location)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI") from None
+    mlflow.set_experiment(EXPERIMENT)
+    return client
+
+
+def experiment_id(client: MlflowClient) -> str:
+    """Return the experiment's id."""
+    return client.get_experiment_by_name(EXPERIMENT).experiment_id

@@ -1,0 +1,41 @@
+"""Stage 4: train a classifier, tracked in MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from l2s_core.backbones.load import pick_device
+from l2s_core.classifier.experiment import RESULT, load_result, run_experiment, save_experiment
+from l2s_core.data.scenes import SPLITS
+from l2s_core.dataset.reader import MapDataset
+from l2s_core.stages import Stages
+from l2s_core.store import ensure
+from tasks.stage_task import GPU, stage_task
+from tasks.tracking.classifier_run import ClassifierRun
+
+
+@stage_task(name="train classifier", tags=[GPU])
+def train_variant(stages: Stages, variant: str, shards: list[Path], rebuild: bool = False) -> Path:
+    """Train a variant's classifier unless it is there, and see that MLflow has its run; return its folder."""
+    folder, run = stages.classifier(variant), ClassifierRun(stages, variant)
+    started = False
+
+    def build() -> None:
+        nonlocal started
+        run.start()
+        started = True
+        device = pick_device(stages.config.device)
+        save_experiment(folder, *run_experiment(stages.classifiers[variant], shards, device=device, on_epoch=run.epoch))
+
+    ensure(folder / RESULT, lambda path: load_result(path.parent), build, rebuild=rebuild)
+    if started or run.finished() is None:
+        result = load_result(folder)
+        if not started:  # trained before, but this store never heard of it
+            run.start()
+            for number, row in enumerate(result["history"]):
+                run.epoch(number, row)
+        frame = pd.concat([MapDataset(shards, split=split).frame() for split in SPLITS])
+        run.finish(result, frame, shards)
+    return folder
