@@ -17,7 +17,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from l2s_core.files import make_folder
 from tasks.stage_task import GPU
 
-LIMIT = f"tag:{GPU}"
 # One task at a time: a second one would only share the same cores or the same GPU.
 RUNNER = ThreadPoolTaskRunner(max_workers=1)
 
@@ -36,7 +35,7 @@ def locked(home: Path) -> Iterator[None]:
 
 
 def limit_gpu_tasks(slots: int = 1) -> None:
-    """Create the limit on tasks tagged `gpu` where there is none.
+    """Create the concurrency limit `gpu` where there is none.
 
     With a server of our own (no PREFECT_API_URL) the limit is made anew: a run killed before may have
     left a slot taken, and `locked` says that nobody else is using it.
@@ -44,10 +43,10 @@ def limit_gpu_tasks(slots: int = 1) -> None:
     with get_client(sync_client=True) as client:
         own_server = not os.environ.get("PREFECT_API_URL")
         try:
-            client.read_global_concurrency_limit_by_name(LIMIT)
+            client.read_global_concurrency_limit_by_name(GPU)
             if not own_server:
                 return
-            client.delete_global_concurrency_limit_by_name(LIMIT)
+            client.delete_global_concurrency_limit_by_name(GPU)
         except ObjectNotFound:
             pass
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots))
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))

@@ -74,6 +74,8 @@ class ClassifierConfig(Section):
     kind: Literal["conv", "transformer"]
     prompts: Literal["dual", "true"] = "dual"
     augment: Literal["none", "symmetry"] = "none"
+    shift: int = Field(default=0, ge=0, le=16, description="largest joint shift of the maps in training, grid cells")
+    channel_dropout: float = Field(default=0.0, ge=0, lt=1, description="share of attention heads left out in training")
     width: int = Field(default=32, ge=4)
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=2, ge=1)

@@ -83,13 +83,13 @@ class Steering:
     def _update(self, latents: Tensor, active: Tensor, step: int) -> Tensor:
         """Move the unsatisfied of the active latents in place; return those."""
         moving = latents[active].requires_grad_(True)
+        self.cost.gradients[active.cpu()] += 1
         with torch.enable_grad():
             loss_B = self._loss(moving, active, step)
-        keep = self._unsatisfied(loss_B.detach())
-        self.cost.gradients[active.cpu()] += 1
-        if not keep.any():
-            return active[keep]
-        (gradient,) = torch.autograd.grad(loss_B[keep].sum(), moving)
+            keep = self._unsatisfied(loss_B.detach())
+            if not keep.any():
+                return active[keep]
+            (gradient,) = torch.autograd.grad(loss_B[keep].sum(), moving)
         active, gradient = active[keep], gradient[keep]
         finite = gradient.flatten(1).isfinite().all(1)
         self.cost.skipped[active[~finite].cpu()] += 1

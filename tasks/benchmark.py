@@ -9,7 +9,7 @@ from l2s_core.files import read_json, write_json
 from l2s_core.stages import PLAIN, Stages
 from l2s_core.store import ensure
 from tasks.models import backbone_for, classifier_for, judge_for
-from tasks.stage_task import GPU, stage_task
+from tasks.stage_task import GPU, accelerator, stage_task
 
 
 @stage_task(name="sample images", tags=[GPU])
@@ -22,7 +22,9 @@ def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False
         how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
         if variant != PLAIN:
             how |= {"classifier": classifier_for(config, stages.classifier(variant)), "steering": config.steering}
-        save_samples(path, sample_items(backbone_for(config), items, batch=config.batch, **how))
+        with accelerator():
+            samples = sample_items(backbone_for(config), items, batch=config.batch, **how)
+        save_samples(path, samples)
 
     ensure(path, load_samples, build, rebuild=rebuild)
     return path
@@ -35,7 +37,9 @@ def judge_variant(stages: Stages, variant: str, shards: list[Path], rebuild: boo
 
     def build() -> None:
         samples = [load_samples(shard) for shard in shards]
-        write_json(path, judge_samples(judge_for(config), stages.items, samples, config.benchmark.min_score))
+        with accelerator():
+            rows = judge_samples(judge_for(config), stages.items, samples, config.benchmark.min_score)
+        write_json(path, rows)
 
     ensure(path, read_json, build, rebuild=rebuild)
     return path

@@ -12,7 +12,7 @@ from l2s_core.noise import load_noise
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
 from tasks.models import backbone_for
-from tasks.stage_task import GPU, stage_task
+from tasks.stage_task import GPU, accelerator, stage_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,10 @@ def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> Capture
     kept = shard.kept(config.inversion.min_psnr)
 
     def build() -> None:
-        backbone = backbone_for(config)
-        source = map_source(backbone, config.capture, config.backbone.steps)
-        records, maps = collect_maps(backbone, kept, source, batch=config.batch)
+        with accelerator():
+            backbone = backbone_for(config)
+            source = map_source(backbone, config.capture, config.backbone.steps)
+            records, maps = collect_maps(backbone, kept, source, batch=config.batch)
         write_shard(path, records, maps, source, stages.maps.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)

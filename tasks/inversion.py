@@ -9,7 +9,7 @@ from l2s_core.noise import invert_scenes, load_noise, save_noise
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
 from tasks.models import backbone_for
-from tasks.stage_task import GPU, stage_task
+from tasks.stage_task import GPU, accelerator, stage_task
 
 
 @stage_task(name="invert scenes", tags=[GPU])
@@ -18,10 +18,11 @@ def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
     path, config = stages.noise / scenes.name, stages.config
 
     def build() -> None:
-        shard = invert_scenes(
-            backbone_for(config), load_scenes(scenes), steps=config.backbone.steps,
-            iterations=config.inversion.iterations, batch=config.batch,
-        )  # fmt: skip
+        with accelerator():
+            shard = invert_scenes(
+                backbone_for(config), load_scenes(scenes), steps=config.backbone.steps,
+                iterations=config.inversion.iterations, batch=config.batch,
+            )  # fmt: skip
         save_noise(path, shard)
 
     ensure(path, load_noise, build, rebuild=rebuild)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from l2s_core.backbones.load import pick_device
 from l2s_core.miniworld.pretrain import PretrainConfig, pretrain
-from tasks.stage_task import GPU, stage_task
+from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.pretrain_run import PretrainRun
 
 
@@ -25,7 +25,8 @@ def pretrain_models(config: PretrainConfig, work: Path, device: str, home: Path)
         run.log(model, step, values)
 
     try:
-        out = pretrain(config, work, device=pick_device(device), observe=observe)
+        with accelerator():
+            out = pretrain(config, work, device=pick_device(device), observe=observe)
     finally:
         for bar in bars.values():
             bar.close()

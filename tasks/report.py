@@ -9,14 +9,15 @@ from l2s_core.report.build import build_report
 from l2s_core.report.comparison import build_comparison
 from l2s_core.stages import Stages
 from tasks.models import backbone_for, judge_for
-from tasks.stage_task import GPU, stage_task
+from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.classifier_run import ClassifierRun
 
 
 @stage_task(name="write report", tags=[GPU])
 def write_report(stages: Stages) -> dict[str, Any]:
     """Write report.html, summary.json and grid.png; return the summary."""
-    return build_report(stages, backbone_for(stages.config), judge_for(stages.config))
+    with accelerator():
+        return build_report(stages, backbone_for(stages.config), judge_for(stages.config))
 
 
 @stage_task(name="write comparison")

@@ -1,15 +1,20 @@
-"""What every task here has in common."""
+"""What every task here has in common, and the limit around work on the accelerator."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+from prefect.context import TaskRunContext
 
 from l2s_core.errors import UserError
 
-GPU = "gpu"  # tag of tasks that hold the accelerator; flows give it a concurrency limit
+GPU = "gpu"  # tag of tasks that may use the accelerator, and name of the concurrency limit around their work
+LEASE_SECONDS = 60  # after which the slot of a killed process is free again
 
 
 def _worth_a_retry(_task, _run, state) -> bool:
@@ -21,3 +26,16 @@ def _worth_a_retry(_task, _run, state) -> bool:
 stage_task = partial(
     task, cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=1, retry_condition_fn=_worth_a_retry
 )
+
+
+@contextmanager
+def accelerator() -> Iterator[None]:
+    """Hold one slot of the limit `gpu` for the length of the block; outside a task run there is nothing to hold.
+
+    Taken around the work itself and not around the task, so that checking a finished output waits for nobody.
+    """
+    if TaskRunContext.get() is None:
+        yield
+        return
+    with concurrency(GPU, occupy=1, lease_duration=LEASE_SECONDS):
+        yield

@@ -12,7 +12,7 @@ from l2s_core.data.scenes import SPLITS
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
-from tasks.stage_task import GPU, stage_task
+from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.classifier_run import ClassifierRun
 
 
@@ -26,8 +26,10 @@ def train_variant(stages: Stages, variant: str, shards: list[Path], rebuild: boo
         nonlocal started
         run.start()
         started = True
-        device = pick_device(stages.config.device)
-        save_experiment(folder, *run_experiment(stages.classifiers[variant], shards, device=device, on_epoch=run.epoch))
+        with accelerator():
+            device = pick_device(stages.config.device)
+            trained = run_experiment(stages.classifiers[variant], shards, device=device, on_epoch=run.epoch)
+        save_experiment(folder, *trained)
 
     ensure(folder / RESULT, lambda path: load_result(path.parent), build, rebuild=rebuild)
     if started or run.finished() is None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from l2s_core.classifier.augmentation import augment_batch
 from l2s_core.classifier.model import build_classifier
-from l2s_core.classifier.symmetry import augment
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.errors import UserError
@@ -82,8 +82,7 @@ def _train_epoch(
     loss_sum, hits, count = 0.0, 0, 0
     for batch in dataset.batches(config.batch, seed=config.seed, epoch=epoch):
         maps, label = batch.maps_BOMGG.to(device), batch.label_B.to(device)
-        if config.augment == "symmetry":
-            maps, label = augment(maps, label, generator)
+        maps, label = augment_batch(config, maps, label, generator)
         logits_BR = model(maps, batch.step_B.to(device))
         loss = cross_entropy(logits_BR, label)
         optimizer.zero_grad(set_to_none=True)

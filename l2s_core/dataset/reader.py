@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from l2s_core.store import REBUILD
 
 @dataclass(frozen=True, kw_only=True)
 class RelationMaps:
-    """A batch: maps_BOMGG float32, step_B (position in the source's steps), label_B, and whether the prompt was true."""
+    """A batch: maps_BOMGG (float32 from `batches`), step_B (position in the source's steps), label_B, and whether the prompt was true."""
 
     maps_BOMGG: Tensor
     step_B: Tensor
@@ -40,8 +40,7 @@ def verify_shard(path: Path) -> tuple[MapSource, int]:
     except FileNotFoundError:
         raise UserError(f"missing shard {path}; {REBUILD}") from None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"shard {path} is truncated or not a shard of this project ({reason}); {REBUILD}") from None
+        raise UserError(f"shard {path} is truncated or not a shard of this project ({_first_line(error)}); {REBUILD}") from None
     if len(table) and checksum(table) != stated:
         raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
     return source, len(table)
@@ -50,33 +49,36 @@ def verify_shard(path: Path) -> tuple[MapSource, int]:
 class MapDataset:
     """Attention shards of one source, filtered by split and prompt kind, streamed to torch.
 
-    Memory holds `buffer` row groups at a time, never the whole set. The order of an epoch depends on
-    (seed, epoch) alone.
+    Memory holds the selected records' labels, `buffer` row groups of maps, and up to `cache` bytes of
+    decoded maps so that a set which fits is decoded once; never the whole of a larger set. The order of
+    an epoch depends on (seed, epoch) alone.
     """
 
-    def __init__(self, shards: Sequence[Path], *, split: str, kinds: Sequence[str] = ("pos", "neg"), buffer: int = 16) -> None:
+    def __init__(
+        self, shards: Sequence[Path], *, split: str, kinds: Sequence[str] = ("pos", "neg"), buffer: int = 16, cache: int = 512 * 2**20
+    ) -> None:
         self.shards, self.split, self.kinds, self.buffer = sorted(map(Path, shards)), split, tuple(kinds), buffer
         if not self.shards:
             raise UserError("the dataset has no shards; run the capture stage first")
-        sources = {path: MapSource.from_json(json.loads(pq.read_schema(path).metadata[METADATA_KEY])["source"]) for path in self.shards}
+        self._files = {path: _open(path) for path in self.shards}
+        sources = {path: _source_of(file) for path, file in self._files.items()}
         self.source = sources[self.shards[0]]
         for path, source in sources.items():
             if source != self.source:
                 raise UserError(f"shard {path} comes from another source: {'; '.join(self.source.differences(source))}")
-        self._groups = [
-            (path, group) for path in self.shards for group in range(pq.ParquetFile(path).num_row_groups)
-        ]
+        self._groups = [g for path, file in self._files.items() for i in range(file.num_row_groups) if (g := self._index(path, i))]
+        self._cache: dict[tuple[Path, int], Tensor] = {}
+        self._room = cache
+
+    def __len__(self) -> int:
+        """Number of selected records."""
+        return sum(len(group.rows) for group in self._groups)
 
     def frame(self) -> pd.DataFrame:
         """Return every column but the maps, of the selected records, in shard order."""
         columns = [n for n in pq.read_schema(self.shards[0]).names if n != "maps"]
-        parts = [pq.read_table(path, columns=columns).to_pandas() for path in self.shards]
-        frame = pd.concat(parts, ignore_index=True)
+        frame = pd.concat([file.read(columns=columns).to_pandas() for file in self._files.values()], ignore_index=True)
         return frame[(frame["split"] == self.split) & frame["prompt_kind"].isin(self.kinds)].reset_index(drop=True)
-
-    def __len__(self) -> int:
-        """Number of selected records."""
-        return len(self.frame())
 
     def batches(self, size: int, *, seed: int | None = None, epoch: int = 0) -> Iterator[RelationMaps]:
         """Yield batches of `size` (the last may be smaller); shuffled when a seed is given."""
@@ -86,36 +88,70 @@ class MapDataset:
             rng.shuffle(order)
         rest: RelationMaps | None = None
         for first in range(0, len(order), self.buffer):
-            parts = [p for p in map(self._read_group, order[first : first + self.buffer]) if p is not None]
-            if rest is not None:
-                parts.insert(0, rest)
-            if not parts:
-                continue
-            pool = _concatenate(parts)
+            parts = [self._read(group) for group in order[first : first + self.buffer]]
+            pool = _concatenate(parts if rest is None else [rest, *parts])
             if rng is not None:
                 pool = _take(pool, torch.from_numpy(rng.permutation(len(pool.label_B))))
             last = first + self.buffer >= len(order)
             whole = len(pool.label_B) if last else len(pool.label_B) // size * size
             for start in range(0, whole, size):
-                yield _take(pool, slice(start, min(start + size, whole)))
+                batch = _take(pool, slice(start, min(start + size, whole)))
+                yield replace(batch, maps_BOMGG=batch.maps_BOMGG.float())
             rest = None if last else _take(pool, slice(whole, None))
 
-    def _read_group(self, address: tuple[Path, int]) -> RelationMaps | None:
-        path, group = address
-        table = pq.ParquetFile(path).read_row_group(group)
-        kinds = table.column("prompt_kind").to_pylist()
-        splits = table.column("split").to_pylist()
-        keep = [i for i, (s, k) in enumerate(zip(splits, kinds, strict=True)) if s == self.split and k in self.kinds]
-        if not keep:
+    def _index(self, path: Path, number: int) -> _Group | None:
+        """Read a row group's labels; None where no record of it is selected."""
+        table = self._files[path].read_row_group(number, columns=["split", "prompt_kind", "step", "true"])
+        split, kind, step, true = (table.column(name).to_pylist() for name in table.column_names)
+        rows = [i for i in range(len(table)) if split[i] == self.split and kind[i] in self.kinds]
+        if not rows:
             return None
-        position = {step: i for i, step in enumerate(self.source.steps)}
-        steps, true = table.column("step").to_pylist(), table.column("true").to_pylist()
-        return RelationMaps(
-            maps_BOMGG=torch.from_numpy(maps_of(table)[keep].astype(np.float32)),
-            step_B=torch.tensor([position[steps[i]] for i in keep]),
-            label_B=torch.tensor([relation_index(true[i]) for i in keep]),
-            honest_B=torch.tensor([kinds[i] == "pos" for i in keep]),
+        position = {value: i for i, value in enumerate(self.source.steps)}
+        return _Group(
+            address=(path, number),
+            rows=rows,
+            step=torch.tensor([position[step[i]] for i in rows]),
+            label=torch.tensor([relation_index(true[i]) for i in rows]),
+            honest=torch.tensor([kind[i] == "pos" for i in rows]),
         )
+
+    def _read(self, group: _Group) -> RelationMaps:
+        maps = self._cache.get(group.address)
+        if maps is None:
+            path, number = group.address
+            maps = torch.from_numpy(maps_of(self._files[path].read_row_group(number, columns=["maps"]))[group.rows])
+            if maps.nbytes <= self._room:
+                self._cache[group.address] = maps
+                self._room -= maps.nbytes
+        return RelationMaps(maps_BOMGG=maps, step_B=group.step, label_B=group.label, honest_B=group.honest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """A row group's selected rows and their labels."""
+
+    address: tuple[Path, int]
+    rows: list[int]
+    step: Tensor
+    label: Tensor
+    honest: Tensor
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except FileNotFoundError:
+        raise UserError(f"missing shard {path}; {REBUILD}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"shard {path} is truncated or not a shard of this project ({_first_line(error)}); {REBUILD}") from None
+
+
+def _source_of(file: pq.ParquetFile) -> MapSource:
+    return MapSource.from_json(json.loads(file.schema_arrow.metadata[METADATA_KEY])["source"])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _concatenate(parts: Sequence[RelationMaps]) -> RelationMaps:

@@ -1,0 +1,45 @@
+"""What is done to training batches: symmetries, joint shifts, whole channels left out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from l2s_core.classifier.symmetry import augment
+from l2s_core.config import ClassifierConfig
+
+
+def augment_batch(config: ClassifierConfig, maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Apply the augmentations that `config` asks for; returns new maps and labels."""
+    if config.augment == "symmetry":
+        maps_BOMGG, label_B = augment(maps_BOMGG, label_B, generator)
+    if config.shift:
+        maps_BOMGG = shift_maps(maps_BOMGG, config.shift, generator)
+    if config.channel_dropout:
+        maps_BOMGG = drop_channels(maps_BOMGG, config.channel_dropout, generator)
+    return maps_BOMGG, label_B
+
+
+def shift_maps(maps_BOMGG: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """Move both objects' maps of every record together by up to `reach` cells on each axis; zeros come in.
+
+    A relation does not depend on where in the image the pair stands.
+    """
+    batch, grid = len(maps_BOMGG), maps_BOMGG.shape[-1]
+    dy_B1, dx_B1 = (torch.randint(-reach, reach + 1, (batch, 1), generator=generator) for _ in range(2))
+    cells = torch.arange(grid)
+    rows_BG, columns_BG = cells - dy_B1, cells - dx_B1
+    inside_BGG = ((rows_BG >= 0) & (rows_BG < grid))[:, :, None] & ((columns_BG >= 0) & (columns_BG < grid))[:, None, :]
+    source_BGG = (rows_BG.clamp(0, grid - 1)[:, :, None] * grid + columns_BG.clamp(0, grid - 1)[:, None, :]).to(maps_BOMGG.device)
+    flat = maps_BOMGG.flatten(-2)
+    moved = flat.gather(-1, source_BGG.flatten(1)[:, None, None, :].expand_as(flat)).view_as(maps_BOMGG)
+    return moved * inside_BGG[:, None, None].to(maps_BOMGG)
+
+
+def drop_channels(maps_BOMGG: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Zero each channel (attention head) of a record with probability `share`, the same for both objects; rescale the rest.
+
+    A classifier that cannot rely on single heads is harder to please without moving the objects.
+    """
+    keep_BM = torch.rand(maps_BOMGG.shape[0], maps_BOMGG.shape[2], generator=generator) >= share
+    return maps_BOMGG * (keep_BM[:, None, :, None, None].to(maps_BOMGG) / (1 - share))
