@@ -49,11 +49,13 @@ def main() -> None:
 def reproduce(config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path) -> None:
     """Run the whole chain and write the report. CONFIG is a name in configs/ or a YAML file."""
     _prepare(home)
+    from flows.planning import plan
     from flows.reproduce import reproduce as flow
     from flows.summary import print_summary
 
-    summary = flow(config, _overrides(settings, quick, config), home, rebuild)
-    print_summary(summary, home)
+    overrides = _overrides(settings, quick, config)
+    plan(config, overrides, home)  # mistakes show at once, before Prefect starts
+    print_summary(flow(config, overrides, home, rebuild), home)
 
 
 @main.command()
@@ -65,10 +67,13 @@ def reproduce(config: str, settings: tuple[str, ...], quick: bool, rebuild: bool
 def train(config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path) -> None:
     """Build the attention dataset and train the run's classifiers."""
     _prepare(home)
+    from flows.planning import plan
     from flows.reproduce import train as flow
     from flows.summary import print_classifiers
 
-    print_classifiers(flow(config, _overrides(settings, quick, config), home, rebuild))
+    overrides = _overrides(settings, quick, config)
+    plan(config, overrides, home)
+    print_classifiers(flow(config, overrides, home, rebuild))
 
 
 @main.command()
@@ -81,9 +86,12 @@ def benchmark(config: str, classifier: Path | None, settings: tuple[str, ...], q
     """Benchmark an existing classifier: plain against steered, without building a dataset."""
     _prepare(home)
     from flows.benchmark import benchmark as flow
+    from flows.planning import plan
     from flows.summary import print_benchmark
 
-    print_benchmark(*flow(config, classifier, _overrides(settings, quick, config), home))
+    overrides = _overrides(settings, quick, config)
+    plan(config, overrides, home, classifier)
+    print_benchmark(*flow(config, classifier, overrides, home))
 
 
 @main.command()

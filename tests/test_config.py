@@ -1,0 +1,67 @@
+"""Every mistake in a configuration is one line that says what is allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from l2s_core.backbones.load import pick_device
+from l2s_core.config import CONFIG_FOLDER, load_preset, load_run_config
+from l2s_core.errors import UserError
+from l2s_core.miniworld.pretrain import load_pretrain_config
+
+RUNS = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_shipped_configuration_is_valid(name: str) -> None:
+    assert load_run_config(name).name == name
+    assert load_run_config(name, {**load_preset("quick"), "name": "quick"}).data.train < 50
+    assert load_pretrain_config().denoiser.steps > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"steering.confidense": 0.9}, "unknown key 'steering.confidense'; did you mean 'confidence'"),
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"data.train": 0}, "data.train: .*greater than or equal to 1 .*got 0"),
+        ({"data.source": "gqa-x"}, "data.source: .*'miniworld'"),
+        ({"classifier.kind": "convv"}, "classifier.kind: .*'conv' or 'transformer'"),
+        ({"backbone.family": "unett"}, "backbone.family: .*'unet'"),
+        ({"capture.steps": [3, 1]}, "capture: steps must be .* rising order"),
+        ({"capture.steps": [1, 25]}, "capture.steps reaches 25, but backbone.steps is 20"),
+        ({"steering.until_step": 19}, "steering.until_step 19 goes past the last captured step"),
+        ({"device": "tpu"}, "device: .*'auto', 'cpu' or 'cuda'"),
+        ({"name": "Bad Name"}, "name: "),
+        ({"name.x": 1}, "cannot set 'name.x'"),
+    ],
+)
+def test_mistakes(overrides: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_run_config("mini-sd", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
+    with pytest.raises(UserError, match="no configuration 'mini-ds'; did you mean 'mini-sd'"):
+        load_run_config("mini-ds")
+    path = tmp_path / "run.yaml"
+    path.write_text("name: x\nbackbone: mini-sdd\n")
+    with pytest.raises(UserError, match="no 'mini-sdd' in configs/backbones/; did you mean 'mini-sd'"):
+        load_run_config(path)
+    path.write_text("a: [1, 2\n")
+    with pytest.raises(UserError, match="cannot read .*run.yaml"):
+        load_run_config(path)
+
+
+def test_variants_inherit_from_the_classifier() -> None:
+    run = load_run_config("mini-sd", {"classifier.epochs": 3})
+    assert run.variants and all(v.epochs == 3 for v in run.variants.values())
+    assert run.variants["true-only"].prompts == "true" and run.classifier.prompts == "dual"
+
+
+def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert pick_device("auto") == "cpu"
+    with pytest.raises(UserError, match="device: cuda, but .* set device to cpu or auto"):
+        pick_device("cuda")

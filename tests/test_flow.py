@@ -1,0 +1,128 @@
+"""The whole chain for real: Prefect, MLflow, Parquet, the shipped models; killed, resumed, damaged, unchanged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from l2s_core.dataset.reader import MapDataset
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {
+    "name": "tiny", "data.train": 4, "data.val": 1, "data.test": 1, "inversion.iterations": 1, "inversion.min_psnr": 5, "backbone.steps": 6,
+    "capture.steps": [1, 3], "steering.until_step": 3, "steering.updates": 2, "classifier.epochs": 3, "benchmark.prompts": 4,
+    "benchmark.seeds": 1, "variants": "{true-only: {prompts: 'true'}}", "shard": 8,
+}  # fmt: skip
+
+
+def command(home: Path, *extra: str) -> list[str]:
+    settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "flows.cli", "reproduce", "mini-sd", *settings, "--home", str(home), *extra]
+
+
+def reproduce(home: Path, *extra: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(home, *extra), cwd=ROOT, capture_output=True, text=True, timeout=400)
+
+
+def numbers(home: Path) -> dict:
+    """The summary without what depends on the clock."""
+    summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
+    return json.loads(re.sub(r'"seconds": [^,}]+', '"seconds": 0', json.dumps(summary)))
+
+
+def shards(home: Path) -> dict[Path, int]:
+    return {path.relative_to(home): path.stat().st_mtime_ns for path in (home / "stages").rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def killed_and_resumed(tmp_path_factory) -> Path:
+    """A home in which a run was killed with SIGKILL after its second noise shard, and run again."""
+    home = tmp_path_factory.mktemp("killed")
+    process = subprocess.Popen(command(home), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while len(list(home.glob("stages/noise/*/*.safetensors"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (home / "reports").exists()
+    survivors = shards(home)
+    done = reproduce(home)
+    assert done.returncode == 0, done.stderr
+    again = shards(home)
+    assert survivors and all(again[path] == stamp for path, stamp in survivors.items() if not path.name.startswith("."))
+    return home
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_numbers(killed_and_resumed: Path, tmp_path: Path) -> None:
+    done = reproduce(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert numbers(tmp_path) == numbers(killed_and_resumed)
+    assert "relation correct" in done.stdout and "report.html" in done.stdout
+    assert re.search(r"invert scenes: 100%.*24/24", done.stderr)
+
+
+def test_an_unchanged_run_does_nothing_again(killed_and_resumed: Path) -> None:
+    before = shards(killed_and_resumed)
+    done = reproduce(killed_and_resumed)
+    assert done.returncode == 0 and shards(killed_and_resumed) == before
+
+
+def test_the_report_stands_alone(killed_and_resumed: Path) -> None:
+    folder = killed_and_resumed / "reports" / "tiny"
+    page = (folder / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == page.count("<img") == 4
+    assert not re.search(r"""(src|href)=["']?https?:""", page) and "<script" not in page
+    summary = numbers(killed_and_resumed)
+    assert summary["plain"]["correct"]["count"] == 12 and set(summary["classifiers"]) == {"main", "true-only"}
+    assert (folder / "grid.png").stat().st_size > 10_000
+
+
+def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_resumed: Path) -> None:
+    home = killed_and_resumed
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("learn-to-steer")
+    runs = {run.data.tags["l2s.variant"]: run for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")}
+    assert set(runs) == {"main", "true-only"}
+    run, summary = runs["main"], numbers(home)
+    assert run.data.metrics["bench_steered_correct"] == summary["classifiers"]["main"]["steered"]["correct"]["rate"]
+    assert run.data.metrics["bench_plain_correct"] == summary["plain"]["correct"]["rate"]
+    assert {"test_accuracy_true_prompts", "test_accuracy_wrong_prompts", "test_accuracy_step_1", "test_accuracy_left_of"} <= set(run.data.metrics)
+    assert run.data.params["classifier.kind"] == "conv"
+    assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 3
+    assert [d.dataset.name for d in run.inputs.dataset_inputs]
+    assert {"confusion.png", "result.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
+    model = mlflow.pyfunc.load_model("models:/relation-mini-sd@champion")
+    batch = next(MapDataset(sorted(home.glob("stages/maps/*/*.parquet")), split="test").batches(5))
+    probabilities = model.predict({"maps": batch.maps_BOMGG.numpy(), "step": batch.step_B.numpy()})
+    assert probabilities.shape == (5, 4) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_a_damaged_shard_is_named_and_rebuilt_on_request(killed_and_resumed: Path) -> None:
+    before = numbers(killed_and_resumed)
+    shard = sorted(killed_and_resumed.glob("stages/maps/*/*.parquet"))[1]
+    shard.write_bytes(shard.read_bytes()[:5000])
+    done = reproduce(killed_and_resumed)
+    assert done.returncode == 2 and f"{shard.name} is truncated" in done.stderr and "--rebuild" in done.stderr
+    assert "Traceback" not in done.stderr and shard.stat().st_size == 5000
+    assert reproduce(killed_and_resumed, "--rebuild").returncode == 0
+    assert numbers(killed_and_resumed) == before
+
+
+def test_zero_samples_after_the_psnr_filter(killed_and_resumed: Path) -> None:
+    done = reproduce(killed_and_resumed, "--set", "inversion.min_psnr=98")
+    assert done.returncode == 2 and "zero records left in the training set; lower inversion.min_psnr" in done.stderr
+    assert "Traceback" not in done.stderr
