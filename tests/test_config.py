@@ -57,7 +57,7 @@ def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
 def test_variants_inherit_from_the_classifier() -> None:
     run = load_run_config("mini-sd", {"classifier.epochs": 3})
     assert run.variants and all(v.epochs == 3 for v in run.variants.values())
-    assert run.variants["true-only"].prompts == "true" and run.classifier.prompts == "dual"
+    assert run.variants["true-only-bare"].prompts == "true" and run.classifier.prompts == "dual"
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
