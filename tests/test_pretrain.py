@@ -1,0 +1,64 @@
+"""Pretraining: resumes to the same weights, keeps grids, writes folders that load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.miniworld.pretrain import load_pretrain_config, pretrain
+from l2s_core.miniworld.trainer import TrainPlan, fit
+
+
+class Stopped(Exception):
+    """Stands for a kill between two steps."""
+
+
+def toy_loss(model: nn.Module, step: int) -> torch.Tensor:
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+    return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+
+def toy_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def test_a_training_killed_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
+    plan = TrainPlan(batch=8, steps=12, lr=0.01, warmup=2, checkpoint_every=4, log_every=1)
+    straight = fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "a.safetensors").state_dict()
+
+    def stop(step: int, _values: dict[str, float]) -> None:
+        if step == 7:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", log=stop)
+    steps = []
+    resumed = fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", log=lambda s, _: steps.append(s)).state_dict()
+    assert steps[0] == 5  # from the checkpoint of step 4 on
+    assert all(torch.equal(straight[k], resumed[k]) for k in straight)
+
+
+def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> None:
+    plan = TrainPlan(batch=8, steps=6, lr=0.01, warmup=1, checkpoint_every=2)
+    plain = fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "a.safetensors").state_dict()
+    model = toy_model()
+    drawn = fit(model, toy_loss, plan, checkpoint=tmp_path / "b.safetensors", on_checkpoint=lambda _: model.requires_grad_(False)).state_dict()
+    assert all(torch.equal(plain[k], drawn[k]) for k in plain)
+
+
+def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
+    config = load_pretrain_config()
+    short = {name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4}) for name in ("text", "autoencoder", "denoiser", "judge")}
+    seen = []
+    out = pretrain(config.model_copy(update={"scenes": 16, **short}), tmp_path, observe=lambda model, *_: seen.append(model))
+    assert set(seen) == {"text", "autoencoder", "denoiser", "judge"}
+    assert {p.name for p in (tmp_path / "grids").iterdir()} == {"autoencoder-000002.png", "denoiser-000002.png"}
+    assert UNetBackbone.from_pretrained(str(out / "mini-sd")).latent_shape == (4, 16, 16)
+    assert SegmentationJudge(str(out / "mini-seg")).model.config.num_labels == 17
+    assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
