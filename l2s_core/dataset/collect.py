@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,20 +42,16 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
         prompts = [row.prompt for row in rows]
         condition, weights_BOK = backbone.encode_prompts([p.text for p in prompts]), backbone.phrase_weights(prompts)
         for step in range(source.steps[-1] + 1):
-            capture = record_last if step == source.steps[-1] else record
-            prediction = None
-
-            def forward(latents=latents, step=step, condition=condition):
-                return backbone.predict(latents, schedule.timesteps[step], condition)
-
+            predict = partial(backbone.predict, latents, schedule.timesteps[step], condition)
             if step in source.steps:
+                capture = record_last if step == source.steps[-1] else record
                 with capture.recording(weights_BOK):
-                    prediction = capture.run(forward)
+                    prediction = capture.run(predict)
                 maps.append(capture.maps().half().cpu().numpy())
                 records += [_record(row, step, value) for row, value in zip(rows, qualities, strict=True)]
             else:
-                prediction = forward()
-            if prediction is not None:
+                prediction = predict()
+            if step < source.steps[-1]:
                 latents = schedule.advance(latents, prediction, step)
     shape = (0, 2, source.channels, source.grid, source.grid)
     return records, np.concatenate(maps) if maps else np.zeros(shape, np.float16)
