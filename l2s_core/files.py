@@ -24,9 +24,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # temporary files are private, results are not
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """Return the process's umask; it can only be read by setting it."""
+    value = os.umask(0o077)
+    os.umask(value)
+    return value
 
 
 def make_folder(path: Path) -> Path:
