@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
+from flows.environment import prepare
 
-from l2s_core.backbones.unet import UNetBackbone
+prepare()  # before anything imports MLflow or the Hugging Face libraries: no telemetry
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,8 +30,13 @@ def command(home: Path, *extra: str) -> list[str]:
     return [sys.executable, "-m", "flows.cli", "reproduce", "mini-sd", *settings, "--home", str(home), *extra]
 
 
+def environment() -> dict[str, str]:
+    """This process's environment without what other tests made Prefect and MLflow point at."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
+
+
 def reproduce(home: Path, *extra: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(home, *extra), cwd=ROOT, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command(home, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400)
 
 
 def numbers(home: Path) -> dict:
@@ -48,7 +53,9 @@ def shards(home: Path) -> dict[Path, int]:
 def killed_and_resumed(tmp_path_factory) -> Path:
     """A home in which a run was killed with SIGKILL after its second noise shard, and run again."""
     home = tmp_path_factory.mktemp("killed")
-    process = subprocess.Popen(command(home), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command(home), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 200
     while len(list(home.glob("stages/noise/*/*.safetensors"))) < 2:
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
