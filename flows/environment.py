@@ -45,4 +45,10 @@ def quiet_libraries() -> None:
     transformers.logging.disable_progress_bar()
     diffusers.logging.set_verbosity_error()
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*type hints to the `predict` method")
+    show = warnings.showwarning
+
+    def show_others(message, category, filename, *rest) -> None:
+        if "/mlflow/" not in filename.replace("\\", "/"):
+            show(message, category, filename, *rest)
+
+    warnings.showwarning = show_others  # MLflow switches its advice back on where filters would hide it
