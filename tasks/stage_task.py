@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,8 +34,9 @@ def accelerator() -> Iterator[None]:
     """Hold one slot of the limit `gpu` for the length of the block; outside a task run there is nothing to hold.
 
     Taken around the work itself and not around the task, so that checking a finished output waits for nobody.
+    With a server of our own there is nobody to share with: the lock on the folder of runs keeps others out.
     """
-    if TaskRunContext.get() is None:
+    if TaskRunContext.get() is None or not os.environ.get("PREFECT_API_URL"):
         yield
         return
     with concurrency(GPU, occupy=1, lease_duration=LEASE_SECONDS):
