@@ -21,6 +21,13 @@ rebuild_option = click.option("--rebuild", is_flag=True, help="Write damaged sta
 quick_option = click.option("--quick", is_flag=True, help="The whole chain on little data, in minutes: checks that it works, shows no result.")
 
 
+def dataset_options(command):
+    """Options of the commands that build a dataset."""
+    for option in (home_option, rebuild_option, quick_option, set_option, config_argument):
+        command = option(command)
+    return command
+
+
 class Commands(click.Group):
     """Turns a user's mistake into one line and exit code 2."""
 
@@ -41,11 +48,7 @@ def main() -> None:
 
 
 @main.command()
-@config_argument
-@set_option
-@quick_option
-@rebuild_option
-@home_option
+@dataset_options
 def reproduce(config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path) -> None:
     """Run the whole chain and write the report. CONFIG is a name in configs/ or a YAML file."""
     _prepare(home)
@@ -59,11 +62,7 @@ def reproduce(config: str, settings: tuple[str, ...], quick: bool, rebuild: bool
 
 
 @main.command()
-@config_argument
-@set_option
-@quick_option
-@rebuild_option
-@home_option
+@dataset_options
 def train(config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path) -> None:
     """Build the attention dataset and train the run's classifiers."""
     _prepare(home)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from l2s_core.files import make_folder
-from tasks.stage_task import GPU
+from tasks.stage_task import GPU, shared_server
 
 # One task at a time: a second one would only share the same cores or the same GPU.
 RUNNER = ThreadPoolTaskRunner(max_workers=1)
@@ -35,18 +34,11 @@ def locked(home: Path) -> Iterator[None]:
 
 
 def limit_gpu_tasks(slots: int = 1) -> None:
-    """Create the concurrency limit `gpu` where there is none.
-
-    With a server of our own (no PREFECT_API_URL) the limit is made anew: a run killed before may have
-    left a slot taken, and `locked` says that nobody else is using it.
-    """
+    """Create the concurrency limit `gpu` on a shared server where there is none; a server of our own needs none."""
+    if not shared_server():
+        return
     with get_client(sync_client=True) as client:
-        own_server = not os.environ.get("PREFECT_API_URL")
         try:
             client.read_global_concurrency_limit_by_name(GPU)
-            if not own_server:
-                return
-            client.delete_global_concurrency_limit_by_name(GPU)
         except ObjectNotFound:
-            pass
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, did_you_mean
 from l2s_core.files import digest
 
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
@@ -172,9 +171,7 @@ def find_config(path: str | Path) -> Path:
         if candidate.is_file():
             return candidate
     names = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
-    close = difflib.get_close_matches(Path(path).stem, names, n=1)
-    hint = f" did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"no configuration {str(path)!r};{hint} allowed: a YAML file or one of {', '.join(names)}")
+    raise UserError(f"no configuration {str(path)!r};{did_you_mean(Path(path).stem, names)} allowed: a YAML file or one of {', '.join(names)}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -197,9 +194,7 @@ def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
     target = CONFIG_FOLDER / folder / f"{value}.yaml"
     if not target.is_file():
         names = sorted(p.stem for p in target.parent.glob("*.yaml"))
-        close = difflib.get_close_matches(value, names, n=1)
-        hint = f" did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"{origin}: no {value!r} in configs/{folder}/;{hint} allowed: {', '.join(names)}")
+        raise UserError(f"{origin}: no {value!r} in configs/{folder}/;{did_you_mean(value, names)} allowed: {', '.join(names)}")
     return read_yaml(target)
 
 
@@ -225,9 +220,7 @@ def _explain(kind: type[Section], problem: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         names = sorted(_section_at(kind, problem["loc"][:-1]).model_fields)
-        close = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1)
-        hint = f" did you mean {close[0]!r}?" if close else ""
-        return f"unknown key {place!r};{hint} allowed: {', '.join(names)}"
+        return f"unknown key {place!r};{did_you_mean(problem['loc'][-1], names)} allowed: {', '.join(names)}"
     if problem["type"] == "missing":
         return f"missing key {place!r}; add it"
     message = problem["msg"].removeprefix("Value error, ")

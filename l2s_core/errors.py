@@ -10,9 +10,13 @@ class UserError(Exception):
     """A mistake in input: one line saying what was wrong, what is allowed and the way out."""
 
 
+def did_you_mean(value: object, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return " did you mean 'x'?" for the closest of `names`, or nothing when none is close."""
+    close = difflib.get_close_matches(str(value), list(names), n=1, cutoff=cutoff)
+    return f" did you mean {close[0]!r}?" if close else ""
+
+
 def unknown_name(kind: str, value: str, allowed: Iterable[str]) -> UserError:
     """Build the error for a name outside a closed set, with the closest allowed name as a hint."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f" did you mean {close[0]!r}?" if close else ""
-    return UserError(f"unknown {kind} {value!r};{hint} allowed: {', '.join(names)}")
+    return UserError(f"unknown {kind} {value!r};{did_you_mean(value, names, cutoff=0.5)} allowed: {', '.join(names)}")

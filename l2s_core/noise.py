@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,12 +44,12 @@ class NoiseShard:
 
 
 def invert_scenes(
-    backbone: Backbone, scenes: Sequence[Scene], *, steps: int, iterations: int, batch: int, progress: Callable[[int], None] | None = None
+    backbone: Backbone, scenes: Sequence[Scene], *, steps: int, iterations: int, batch: int
 ) -> NoiseShard:
     """Invert every scene with its true and its wrong prompt and measure what the noise gives back.
 
     Without guidance, over `steps` steps. The PSNR is against the scene itself, so it includes what the
-    autoencoder loses. `progress` is told the number of rows done after each batch.
+    autoencoder loses.
     """
     schedule = backbone.schedule(steps)
     pairs = [(scene, kind) for scene in scenes for kind in PROMPT_KINDS]
@@ -67,8 +67,6 @@ def invert_scenes(
         ]
         noise.append(start.float().cpu())
         quality.append(psnr(torch.from_numpy(returned), torch.from_numpy(images)))
-        if progress:
-            progress(len(part))
     return NoiseShard(rows=rows, noise=torch.cat(noise), psnr=torch.cat(quality))
 
 

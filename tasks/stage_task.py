@@ -29,6 +29,11 @@ stage_task = partial(
 )
 
 
+def shared_server() -> bool:
+    """Whether this run reports to a Prefect server that others may use, too."""
+    return bool(os.environ.get("PREFECT_API_URL"))
+
+
 @contextmanager
 def accelerator() -> Iterator[None]:
     """Hold one slot of the limit `gpu` for the length of the block; outside a task run there is nothing to hold.
@@ -36,7 +41,7 @@ def accelerator() -> Iterator[None]:
     Taken around the work itself and not around the task, so that checking a finished output waits for nobody.
     With a server of our own there is nobody to share with: the lock on the folder of runs keeps others out.
     """
-    if TaskRunContext.get() is None or not os.environ.get("PREFECT_API_URL"):
+    if TaskRunContext.get() is None or not shared_server():
         yield
         return
     with concurrency(GPU, occupy=1, lease_duration=LEASE_SECONDS):

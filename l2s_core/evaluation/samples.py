@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,12 @@ def make_images(
     return images, dict(cost)
 
 
-def sample_items(
-    backbone: Backbone, items: Sequence[EvalItem], *, batch: int, progress: Callable[[int], None] | None = None, **how: Any
-) -> SampleShard:
+def sample_items(backbone: Backbone, items: Sequence[EvalItem], *, batch: int, **how: Any) -> SampleShard:
     """Make the images of `items` in batches; `how` goes to `make_images`."""
     began, parts = time.perf_counter(), []
     for first in range(0, len(items), batch):
         part = items[first : first + batch]
         parts.append(make_images(backbone, [i.prompt for i in part], [i.seed for i in part], **how))
-        if progress:
-            progress(len(part))
     seconds = time.perf_counter() - began
     cost = {name: torch.cat([c[name] for _, c in parts]) for name in parts[0][1]}
     return SampleShard(item_ids=[i.item_id for i in items], images=torch.cat([p for p, _ in parts]), seconds=seconds, **cost)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import time
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -19,7 +18,7 @@ from mlflow.types import Schema, TensorSpec
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.report.figures import confusion_figure
 from l2s_core.stages import Stages
-from tasks.tracking.store import experiment_id, open_store
+from tasks.tracking.store import experiment_id, log_metrics, open_store
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
 ALIAS = "champion"
@@ -32,12 +31,13 @@ class ClassifierRun:
     def __init__(self, stages: Stages, variant: str) -> None:
         self.stages, self.variant = stages, variant
         self.client: MlflowClient = open_store(stages.home)
+        self.experiment = experiment_id(self.client)
         self.address = stages.classifier(variant).name
 
     def finished(self) -> Run | None:
         """Return the finished run of this classifier, if the store has one."""
         runs = self.client.search_runs(
-            [experiment_id(self.client)],
+            [self.experiment],
             filter_string=f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'FINISHED'", max_results=1,
         )  # fmt: skip
         return runs[0] if runs else None
@@ -45,11 +45,11 @@ class ClassifierRun:
     def start(self) -> str:
         """Begin a run; one that a killed process left unfinished is marked so."""
         query = f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'RUNNING'"
-        for stale in self.client.search_runs([experiment_id(self.client)], filter_string=query):
+        for stale in self.client.search_runs([self.experiment], filter_string=query):
             self.client.set_terminated(stale.info.run_id, "KILLED")
         config = self.stages.config
         tags = {ADDRESS: self.address, "l2s.run": config.name, "l2s.variant": self.variant, "l2s.backbone": config.backbone.model}
-        run = self.client.create_run(experiment_id(self.client), run_name=f"{config.name}/{self.variant}", tags=tags)
+        run = self.client.create_run(self.experiment, run_name=f"{config.name}/{self.variant}", tags=tags)
         self.run_id = run.info.run_id
         settings = {"classifier": self.stages.classifiers[self.variant], "capture": config.capture, "data": config.data,
                     "inversion": config.inversion, "backbone": config.backbone}  # fmt: skip
@@ -60,12 +60,12 @@ class ClassifierRun:
 
     def epoch(self, number: int, row: Mapping[str, float]) -> None:
         """Log one epoch's losses and accuracies."""
-        self.client.log_batch(self.run_id, metrics=[Metric(k, v, _now(), number) for k, v in row.items()])
+        log_metrics(self.client, self.run_id, row, number)
 
     def finish(self, result: Mapping[str, Any], frame: pd.DataFrame, shards: Sequence[Path]) -> None:
         """Log the evaluation, the confusion matrix and the dataset, register the model, close the run."""
         final = {f"test_{k}": v for k, v in result["test"].items()} | {f"val_both_{k}": v for k, v in result["validation"].items()}
-        self.client.log_batch(self.run_id, metrics=[Metric(k, v, _now(), 0) for k, v in {**final, "best_epoch": result["best_epoch"]}.items()])
+        log_metrics(self.client, self.run_id, {**final, "best_epoch": result["best_epoch"]})
         self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
         self.client.log_dict(self.run_id, dict(result), "result.json")
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
@@ -84,7 +84,7 @@ class ClassifierRun:
             metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "both", "extra")}
             metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}
             metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_pair_split"].items()}
-        self.client.log_batch(run.info.run_id, metrics=[Metric(k, v, _now(), 0) for k, v in metrics.items()])
+        log_metrics(self.client, run.info.run_id, metrics)
         for key, value in self.stages.config.steering.model_dump(mode="json").items():
             self.client.set_tag(run.info.run_id, f"bench.steering.{key}", str(value))
 
@@ -119,7 +119,3 @@ class ClassifierRun:
         except MlflowException:
             return -1.0
         return float(champion.tags.get("val_accuracy", -1.0))
-
-
-def _now() -> int:
-    return int(time() * 1000)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from time import time
-
-from mlflow.entities import Metric
 
 from l2s_core.miniworld.pretrain import PretrainConfig
-from tasks.tracking.store import experiment_id, open_store
+from tasks.tracking.store import experiment_id, log_metrics, open_store
 
 CONFIG = "l2s.pretrain"  # tag: the configuration's digest; a resumed pretraining goes on in the same run
 
@@ -30,8 +27,7 @@ class PretrainRun:
 
     def log(self, model: str, step: int, values: Mapping[str, float]) -> None:
         """Log values of one model at a step."""
-        metrics = [Metric(f"{model}_{key}", value, int(time() * 1000), step) for key, value in values.items()]
-        self.client.log_batch(self.run_id, metrics=metrics)
+        log_metrics(self.client, self.run_id, {f"{model}_{key}": value for key, value in values.items()}, step)
 
     def finish(self, grids: Path) -> None:
         """Keep the sample grids and close the run."""

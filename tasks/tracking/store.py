@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from time import time
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from l2s_core.errors import UserError
@@ -37,6 +40,12 @@ def open_store(home: Path) -> MlflowClient:
         raise UserError(f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI") from None
     mlflow.set_experiment(EXPERIMENT)
     return client
+
+
+def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
+    """Log values of one step in one request."""
+    now = int(time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
 
 
 def experiment_id(client: MlflowClient) -> str:
