@@ -111,10 +111,10 @@ def generate(prompt: str, seeds: int, first_seed: int, config: str, classifier: 
 
 @main.command()
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file. [default: configs/pretrain/miniworld.yaml]")
+@click.option("--model", "config", default="mini-sd", show_default=True, help="mini-sd (and mini-seg), mini-flux, or a YAML file.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @home_option
-def pretrain(work: Path, config: Path | None, device: str, home: Path) -> None:
+def pretrain(work: Path, config: str, device: str, home: Path) -> None:
     """Train the small world's models from a seed; checkpoints, sample grids and models land in WORK."""
     _prepare(home)
     from flows.pretrain import pretrain as flow

@@ -16,9 +16,9 @@ from tasks.pretraining import pretrain_models  # noqa: E402
 
 
 @flow(name="pretrain", task_runner=RUNNER)
-def pretrain(work: Path, device: str = "auto", home: Path = HOME, config: Path | None = None) -> Path:
-    """Train mini-sd and mini-seg in `work`, resuming from its checkpoints; returns the folder of both."""
+def pretrain(work: Path, device: str = "auto", home: Path = HOME, config: str = "mini-sd") -> Path:
+    """Train small models in `work`, resuming from its checkpoints; returns their folder."""
     with locked(home):
-        settings = load_pretrain_config(config) if config else load_pretrain_config()
+        settings = load_pretrain_config(config)
         limit_gpu_tasks()
         return pretrain_models(settings, Path(work), device, Path(home))

@@ -25,13 +25,18 @@ class Section(BaseModel):
 
 
 class BackboneConfig(Section):
-    """Which text-to-image model, and how it is sampled."""
+    """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
-    model: str
-    family: Literal["unet"]
+    model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
+    family: Literal["unet", "sdxl", "flux", "sd3"]
+    size: int | None = Field(default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own")
     steps: int = Field(ge=2, le=1000)
-    guidance: float = Field(ge=0, le=30)
+    guidance: float = Field(ge=0, le=30, description="1 is none")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    variant: str | None = Field(default=None, description="suffix of the weight files, as in fp16")
+    offload: bool = Field(default=False, description="keep only the component in use on the device")
+    checkpointing: bool = Field(default=False, description="recompute activations in the steering gradient instead of keeping them")
+    vae_slicing: bool = Field(default=False, description="decode one image at a time")
 
 
 class DataConfig(Section):

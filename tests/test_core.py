@@ -68,7 +68,7 @@ def test_capture_restores_and_refuses_nesting(backbone) -> None:
     capture, weights = AttentionCapture(backbone.layers(), grid=16), backbone.phrase_weights(PROMPTS)
     with pytest.raises(RuntimeError, match="do not nest"), capture.recording(weights), capture.recording(weights):
         pass
-    assert not any(m._forward_hooks for layer in backbone.layers() for m in (layer.query, layer.key))
+    assert not any(m._forward_hooks for layer in backbone.layers() for m in layer.sources)
     with pytest.raises(UserError, match="no cross-attention layer"):
         select_layers(backbone.layers(), ["nothing.*"])
 

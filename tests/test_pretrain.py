@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from l2s_core.backbones.flux import FluxBackbone
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.evaluation.detectors import SegmentationJudge
 from l2s_core.miniworld.pretrain import load_pretrain_config, pretrain
@@ -50,6 +51,18 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
     model = toy_model()
     drawn = fit(model, toy_loss, plan, checkpoint=tmp_path / "b.safetensors", on_checkpoint=lambda _: model.requires_grad_(False)).state_dict()
     assert all(torch.equal(plain[k], drawn[k]) for k in plain)
+
+
+def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
+    config = load_pretrain_config("mini-flux")
+    short = {name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4}) for name in ("t5", "flow", "reflow")}
+    seen = []
+    small = {"scenes": 16, "pairs": 6, "pair_steps": 2, **short}
+    out = pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
+    assert list(dict.fromkeys(seen)) == ["t5", "flow", "pairs", "reflow"]
+    assert {p.name for p in (tmp_path / "grids").iterdir()} == {"flow-000002.png", "reflow-000002.png"}
+    assert FluxBackbone.from_pretrained(str(out / "mini-flux"), size=64).latent_shape == (4, 16, 16)
+    assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
 
 
 def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:

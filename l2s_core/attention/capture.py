@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from l2s_core.attention.pooling import pool_maps
@@ -16,12 +18,16 @@ from l2s_core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionLayer:
-    """A cross-attention layer: its name, head count, and the modules whose outputs are queries and keys."""
+    """A layer in which image tokens attend to text tokens.
+
+    `sources` are the modules whose outputs its attention is made of, in the order the forward pass calls
+    them; `read(*outputs)` turns those outputs into (query_BHPD, key_BHKD), the text keys first.
+    """
 
     name: str
     heads: int
-    query: nn.Module
-    key: nn.Module
+    sources: tuple[nn.Module, ...]
+    read: Callable[..., tuple[Tensor, Tensor]]
 
 
 def select_layers(layers: Sequence[AttentionLayer], patterns: Sequence[str]) -> list[AttentionLayer]:
@@ -40,9 +46,13 @@ class _LastLayerReached(Exception):
 class AttentionCapture:
     """Records the attention of one forward pass to the phrases given by weights_BOK.
 
-    Hooks read what the model itself computes (the outputs of its query and key projections), so the
-    model's output is bit-identical with and without capture, whatever attention kernel it uses. With
+    Hooks read what the model itself computes (the outputs of its query and key projections or norms), so
+    the model's output is bit-identical with and without capture, whatever attention kernel it uses. With
     `stop_early` the forward pass ends after the last recorded layer.
+
+    Without gradients only the phrases' maps of a layer are kept. With gradients the layer's queries and
+    keys are, and the maps are computed by `maps()`, outside the forward pass: so the model may checkpoint
+    its activations (a hook's own computation would be missing when a block is computed again).
 
     Use::
 
@@ -55,7 +65,7 @@ class AttentionCapture:
         if not layers:
             raise ValueError("nothing to capture: no layers given")
         self.layers, self.grid, self.stop_early = list(layers), grid, stop_early
-        self._recorded: dict[str, Tensor] = {}
+        self._recorded: dict[str, Callable[[], Tensor]] = {}
         self._weights_BOK: Tensor | None = None
 
     @property
@@ -69,12 +79,13 @@ class AttentionCapture:
         if self._weights_BOK is not None:
             raise RuntimeError("attention capture is already recording; captures do not nest")
         self._weights_BOK, self._recorded = weights_BOK, {}
-        queries: dict[str, Tensor] = {}
         handles = []
         try:
             for layer in self.layers:
-                handles.append(layer.query.register_forward_hook(self._keep_query(layer, queries)))
-                handles.append(layer.key.register_forward_hook(self._record(layer, queries)))
+                outputs: list[Tensor] = []
+                *first, last = layer.sources
+                handles += [module.register_forward_hook(self._keep(outputs)) for module in first]
+                handles.append(last.register_forward_hook(self._record(layer, outputs)))
             yield self
         finally:
             for handle in handles:
@@ -93,23 +104,31 @@ class AttentionCapture:
         missing = [layer.name for layer in self.layers if layer.name not in self._recorded]
         if missing:
             raise RuntimeError(f"the forward pass never reached {missing}")
-        return pool_maps([self._recorded[layer.name] for layer in self.layers], self.grid)
+        return pool_maps([self._recorded[layer.name]() for layer in self.layers], self.grid)
 
-    def _keep_query(self, layer: AttentionLayer, queries: dict[str, Tensor]):
+    def _keep(self, outputs: list[Tensor]):
         def hook(_module, _inputs, output: Tensor) -> None:
-            queries[layer.name] = output
+            outputs.append(output)
 
         return hook
 
-    def _record(self, layer: AttentionLayer, queries: dict[str, Tensor]):
+    def _record(self, layer: AttentionLayer, outputs: list[Tensor]):
+        weights_BOK = self._weights_BOK
+
         def hook(_module, _inputs, output: Tensor) -> None:
-            query = _split_heads(queries.pop(layer.name), layer.heads)
-            self._recorded[layer.name] = phrase_attention(query, _split_heads(output, layer.heads), self._weights_BOK)
+            compute = partial(phrase_attention, *layer.read(*outputs, output), weights_BOK)
+            outputs.clear()
+            if not torch.is_grad_enabled():
+                maps_BHOP = compute()
+                self._recorded[layer.name] = lambda: maps_BHOP
+            else:
+                self._recorded[layer.name] = compute
             if self.stop_early and layer is self.layers[-1]:
                 raise _LastLayerReached
 
         return hook
 
 
-def _split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:
+def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:
+    """(B, N, H D) to (B, H, N, D)."""
     return tensor_BNE.unflatten(-1, (heads, -1)).transpose(1, 2)

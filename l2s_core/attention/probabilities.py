@@ -8,24 +8,27 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 
 def phrase_attention(query_BHPD: Tensor, key_BHKD: Tensor, weights_BOK: Tensor) -> Tensor:
-    """Return maps_BHOP: the attention of every image token to each phrase, softmax over the K text keys.
+    """Return maps_BHOP: the attention of every image token to each phrase, softmax over the keys.
 
     With probabilities A = softmax(q k^T / sqrt(D)), phrase o receives sum_k A_pk w_ok. That is an
     attention call whose *values* are the phrase weights, so the fused kernel computes it, gradients
     included, and no (H, P, K) tensor is stored. Values are padded to D so that every fused kernel
-    accepts them. Computed in float32.
+    accepts them. Computed in float32. Keys beyond the weights' (image tokens, in a joint softmax) take
+    their share of the attention and belong to no phrase.
 
-    Shapes: query (B, H, P, D), key (B, H, K, D), weights (B, O, K) with O <= D.
+    Shapes: query (B, H, P, D), key (B, H, K, D), weights (B, O, K or fewer) with O <= D.
     """
     query, key = query_BHPD.float(), key_BHKD.float()
-    heads, width = query.shape[1], query.shape[-1]
-    phrases = weights_BOK.shape[1]
+    heads, keys, width = key.shape[1:]
+    phrases, known = weights_BOK.shape[1:]
     values_BKO = weights_BOK.to(query).transpose(1, 2)
-    values_BHKD = pad(values_BKO, (0, max(0, width - phrases))).unsqueeze(1).expand(-1, heads, -1, -1)
+    values_BKD = pad(values_BKO, (0, max(0, width - phrases), 0, keys - known))
+    values_BHKD = values_BKD.unsqueeze(1).expand(-1, heads, -1, -1)
     return scaled_dot_product_attention(query, key, values_BHKD)[..., :phrases].transpose(2, 3)
 
 
 def phrase_attention_reference(query_BHPD: Tensor, key_BHKD: Tensor, weights_BOK: Tensor) -> Tensor:
     """The same by its definition, storing everything: what the tests compare against."""
     logits_BHPK = query_BHPD.float() @ key_BHKD.float().transpose(-1, -2) / query_BHPD.shape[-1] ** 0.5
-    return torch.einsum("bhpk,bok->bhop", logits_BHPK.softmax(-1), weights_BOK.to(logits_BHPK))
+    probabilities_BHPK = logits_BHPK.softmax(-1)[..., : weights_BOK.shape[-1]]
+    return torch.einsum("bhpk,bok->bhop", probabilities_BHPK, weights_BOK.to(logits_BHPK))

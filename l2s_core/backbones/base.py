@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from l2s_core.attention.capture import AttentionLayer
 from l2s_core.prompts import Prompt
 from l2s_core.sampling import Schedule
 
+UNGUIDED = 1.0  # the guidance at which a prediction is the model's own for the prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoding:
+    """Encoded texts: one vector a token, context_BKD, and for models that want it one a text, pooled_BD."""
+
+    context_BKD: Tensor
+    pooled_BD: Tensor | None = None
+
+    def select(self, indices: Tensor) -> TextEncoding:
+        """The encoding of a subset of the batch."""
+        pooled = None if self.pooled_BD is None else self.pooled_BD[indices]
+        return TextEncoding(context_BKD=self.context_BKD[indices], pooled_BD=pooled)
+
+    def after(self, other: TextEncoding) -> TextEncoding:
+        """Both encodings as one batch, `other` first."""
+        pooled = None if self.pooled_BD is None else torch.cat([other.pooled_BD, self.pooled_BD])
+        return TextEncoding(context_BKD=torch.cat([other.context_BKD, self.context_BKD]), pooled_BD=pooled)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Encoded prompts: context_BKD, and for guidance other than 1 the context of the empty prompt."""
+    """Encoded prompts, and for classifier-free guidance the empty prompt's encoding beside them."""
 
-    context_BKD: Tensor
-    negative_BKD: Tensor | None = None
-    guidance: float = 1.0
+    text: TextEncoding
+    negative: TextEncoding | None = None
+    guidance: float = UNGUIDED
 
     def unguided(self) -> Condition:
         """The same prompts without guidance: what capture and steering run on."""
-        return Condition(context_BKD=self.context_BKD)
+        return Condition(text=self.text)
 
     def select(self, indices: Tensor) -> Condition:
         """The condition of a subset of the batch."""
-        negative = None if self.negative_BKD is None else self.negative_BKD[indices]
-        return Condition(context_BKD=self.context_BKD[indices], negative_BKD=negative, guidance=self.guidance)
+        negative = None if self.negative is None else self.negative.select(indices)
+        return Condition(text=self.text.select(indices), negative=negative, guidance=self.guidance)
+
+
+def guided(predict: Callable[[Tensor, TextEncoding], Tensor], latents: Tensor, condition: Condition) -> Tensor:
+    """Classifier-free guidance (Ho & Salimans 2022) in one pass over both halves; a plain pass without a negative."""
+    if condition.negative is None:
+        return predict(latents, condition.text)
+    negative, positive = predict(torch.cat([latents, latents]), condition.text.after(condition.negative)).chunk(2)
+    return negative + condition.guidance * (positive - negative)
 
 
 class Backbone(Protocol):
@@ -38,7 +68,7 @@ class Backbone(Protocol):
     device: str
     latent_shape: tuple[int, ...]
 
-    def encode_prompts(self, texts: list[str], *, guidance: float = 1.0) -> Condition:
+    def encode_prompts(self, texts: list[str], *, guidance: float = UNGUIDED) -> Condition:
         """Encode prompts for `predict`."""
 
     def phrase_weights(self, prompts: list[Prompt]) -> Tensor:
@@ -56,5 +86,9 @@ class Backbone(Protocol):
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
         """The model's raw prediction at a timestep, guided if the condition says so."""
 
-    def layers(self) -> list[AttentionLayer]:
-        """Every cross-attention layer, in the order the forward pass reaches them."""
+    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+        """Every layer in which image tokens attend to text, in the order the forward pass reaches them.
+
+        Softmax over the text keys alone ("text"), or over text and image keys where a model has both in
+        one row ("joint").
+        """

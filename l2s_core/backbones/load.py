@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from l2s_core.backbones import unet
 from l2s_core.backbones.folder import fingerprint_of, resolve_folder
+from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
 
-FAMILIES = {"unet": (unet.UNetBackbone, unet.COMPONENTS)}
+FAMILIES = {"unet": "UNetBackbone", "sdxl": "SDXLBackbone", "flux": "FluxBackbone", "sd3": "SD3Backbone"}
+
+
+def family_of(config: BackboneConfig) -> type[DiffusersModel]:
+    """Return the adapter class of a configuration's family."""
+    return getattr(import_module(f"l2s_core.backbones.{config.family}"), FAMILIES[config.family])
 
 
 def pick_device(wanted: str) -> str:
@@ -24,15 +30,18 @@ def pick_device(wanted: str) -> str:
 
 def model_folder(config: BackboneConfig) -> Path:
     """Return the model's folder; raises UserError when it is missing or incomplete."""
-    return resolve_folder(config.model, FAMILIES[config.family][1])
+    return resolve_folder(config.model, family_of(config).COMPONENTS)
 
 
 def model_fingerprint(config: BackboneConfig) -> str:
     """Return the fingerprint of the model's files without loading them."""
-    return fingerprint_of(model_folder(config))
+    return fingerprint_of(model_folder(config), family_of(config).COMPONENTS)
 
 
-def load_backbone(config: BackboneConfig, device: str):
+def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
     """Load the backbone that `config` names onto `device`."""
-    family, _ = FAMILIES[config.family]
-    return family.from_pretrained(config.model, device=device, dtype=getattr(torch, config.dtype))
+    placement = Placement(
+        device=device, dtype=getattr(torch, config.dtype), variant=config.variant, offload=config.offload,
+        checkpointing=config.checkpointing, vae_slicing=config.vae_slicing,
+    )  # fmt: skip
+    return family_of(config).from_pretrained(config.model, size=config.size, placement=placement)

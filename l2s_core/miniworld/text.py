@@ -81,8 +81,13 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 def batch(tokenizer: CLIPTokenizer, seed: int, step: int, size: int) -> Tensor:
     """Return token ids of `size` sentences, a function of (seed, step) alone."""
+    return tokenize(tokenizer, sentences(seed, step, size))
+
+
+def sentences(seed: int, step: int, size: int) -> list[str]:
+    """Return `size` sentences of the language, a function of (seed, step) alone."""
     rng = np.random.default_rng((seed, STREAM, step))
-    return tokenize(tokenizer, [language_caption(rng) for _ in range(size)])
+    return [language_caption(rng) for _ in range(size)]
 
 
 def loss(model: PrefixRecall, ids_BK: Tensor) -> Tensor:

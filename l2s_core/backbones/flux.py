@@ -1,0 +1,126 @@
+"""FLUX's family: a transformer over text and image tokens together, sampled along a rectified flow."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from l2s_core.attention.capture import AttentionLayer
+from l2s_core.backbones.base import UNGUIDED, Condition, TextEncoding, guided
+from l2s_core.backbones.flow import euler_schedule
+from l2s_core.backbones.folder import Component
+from l2s_core.backbones.model import DiffusersModel, token_ids
+from l2s_core.prompts import Prompt
+from l2s_core.sampling import Schedule
+from l2s_core.tokens import phrase_weights
+
+PATCH = 2  # latents of a side that make one token
+
+
+class FluxBackbone(DiffusersModel):
+    """Adapter over diffusers' FluxTransformer2DModel, with and without an embedding of the guidance.
+
+    Latents are packed to tokens around each call of the transformer.
+    """
+
+    COMPONENTS = {
+        "transformer": Component("diffusers", "FluxTransformer2DModel"),
+        "vae": Component("diffusers", "AutoencoderKL"),
+        "text_encoder": Component("transformers", "CLIPTextModel"),
+        "tokenizer": Component("transformers", "CLIPTokenizer"),
+        "text_encoder_2": Component("transformers", "T5EncoderModel"),
+        "tokenizer_2": Component("transformers", "T5Tokenizer", others=("T5TokenizerFast",)),
+        "scheduler": Component("diffusers", "FlowMatchEulerDiscreteScheduler"),
+    }
+    DENOISER, PATCH = "transformer", PATCH
+
+    @property
+    def side(self) -> int:
+        """Side of the grid of image tokens."""
+        return self.latent_shape[-1] // PATCH
+
+    @property
+    def classifier_free(self) -> bool:
+        return not self.denoiser.config.guidance_embeds
+
+    def _encode(self, texts: list[str]) -> TextEncoding:
+        pooled = self.use("text_encoder")(token_ids(self.parts["tokenizer"], texts).to(self.device)).pooler_output
+        context = self.use("text_encoder_2")(token_ids(self.parts["tokenizer_2"], texts).to(self.device)).last_hidden_state
+        return TextEncoding(context_BKD=context, pooled_BD=pooled)
+
+    def phrase_weights(self, prompts: list[Prompt]) -> Tensor:
+        return phrase_weights(self.parts["tokenizer_2"], prompts, self._words).to(self.device)
+
+    def schedule(self, steps: int) -> Schedule:
+        """Euler steps of the flow, at sigmas spread evenly before the scheduler's shift."""
+        return euler_schedule(self.parts["scheduler"], steps, tokens=self.side**2, even_sigmas=True)
+
+    def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
+        """The velocity noise - x0; `timestep` is the flow's sigma in [0, 1]."""
+        return guided(lambda z, text: self._velocity(z, timestep, text, condition.guidance), latents, condition)
+
+    def _velocity(self, latents: Tensor, sigma: float, text: TextEncoding, guidance: float) -> Tensor:
+        transformer = self.use("transformer")
+        tokens = pack(latents).to(transformer.dtype)
+        embedded = None
+        if transformer.config.guidance_embeds:
+            embedded = tokens.new_full((len(tokens),), 0.0 if guidance == UNGUIDED else guidance)  # METHOD inverts at guidance 0
+        output = transformer(
+            hidden_states=tokens, encoder_hidden_states=text.context_BKD, pooled_projections=text.pooled_BD,
+            timestep=tokens.new_full((len(tokens),), sigma), guidance=embedded, img_ids=image_ids(self.side).to(tokens),
+            txt_ids=tokens.new_zeros(self._words, 3), return_dict=False,
+        )[0]  # fmt: skip
+        return unpack(output, self.side).to(latents.dtype)
+
+    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+        """The double blocks, then the single ones; queries and keys as they meet, after norm and rotation."""
+        ids = torch.cat([torch.zeros(self._words, 3), image_ids(self.side)]).to(self.device)
+        read = partial(_read, self.denoiser.pos_embed(ids), self._words, softmax == "joint")
+        double, single = self.denoiser.transformer_blocks, self.denoiser.single_transformer_blocks
+        sources = [(f"double.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k, b.attn.norm_added_k)) for i, b in enumerate(double)]
+        sources += [(f"single.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k)) for i, b in enumerate(single)]
+        return [AttentionLayer(name=name, heads=attn.heads, sources=modules, read=read) for name, attn, modules in sources]
+
+    @property
+    def _words(self) -> int:
+        return self.parts["tokenizer_2"].model_max_length
+
+
+def _read(rotary, words: int, joint: bool, query_BNHD: Tensor, key_BNHD: Tensor, text_BKHD: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Image queries and text (or all) keys of a block, rotated.
+
+    A double block keeps its text apart; in a single one the sequence is text, then image.
+    """
+    from diffusers.models.embeddings import apply_rotary_emb
+
+    if text_BKHD is not None:
+        key_BNHD = torch.cat([text_BKHD, key_BNHD], dim=1)
+    else:
+        query_BNHD = query_BNHD[:, words:]
+    if not joint:
+        key_BNHD = key_BNHD[:, :words]
+    places = key_BNHD.shape[1]
+    query = apply_rotary_emb(query_BNHD, tuple(table[words:] for table in rotary), sequence_dim=1)
+    key = apply_rotary_emb(key_BNHD, tuple(table[:places] for table in rotary), sequence_dim=1)
+    return query.transpose(1, 2), key.transpose(1, 2)
+
+
+def pack(latents_BCHW: Tensor) -> Tensor:
+    """(B, C, 2h, 2w) latents to (B, h w, 4 C) tokens, row by row."""
+    batch, channels, height, width = latents_BCHW.shape
+    patches = latents_BCHW.view(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, (height // PATCH) * (width // PATCH), channels * PATCH**2)
+
+
+def unpack(tokens_BPE: Tensor, side: int) -> Tensor:
+    """Undo `pack` for a square grid of side x side tokens."""
+    patches = tokens_BPE.unflatten(-1, (-1, PATCH, PATCH)).unflatten(1, (side, side))  # (B, h, w, C, 2, 2)
+    return patches.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def image_ids(side: int) -> Tensor:
+    """Positions (0, row, column) of side x side tokens, (P, 3)."""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float()

@@ -1,0 +1,47 @@
+"""Models from the Hugging Face hub: the local cache first, the network only where the user allows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from l2s_core.errors import UserError
+from l2s_core.files import file_digest
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def hub_folder(model: str, components: Collection[str]) -> Path | None:
+    """Return the snapshot folder of a hub id, or None for what is no hub id or is not to be had.
+
+    Raises UserError for a model whose licence must be accepted first, and for a download that failed.
+    """
+    if not HUB_ID.fullmatch(model):
+        return None
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    found = try_to_load_from_cache(model, "model_index.json")
+    complete = isinstance(found, str) and all((Path(found).parent / name).is_dir() for name in components)
+    if complete or constants.HF_HUB_OFFLINE:
+        return Path(found).parent if isinstance(found, str) else None
+    wanted = ["model_index.json", *(f"{name}/*{end}" for name in components for end in (".json", ".safetensors", ".txt", ".model"))]
+    try:
+        return Path(snapshot_download(model, allow_patterns=wanted))
+    except GatedRepoError:
+        raise UserError(
+            f"{model} is gated: accept its licence at https://huggingface.co/{model}, log in with 'hf auth login', and run again"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UserError(f"the hub has no model {model!r}, or it is private; check the id, or log in with 'hf auth login'") from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"cannot fetch {model} from the hub: {reason}; check the connection, or give a local folder") from None
+
+
+def content_digest(path: Path) -> str:
+    """Return the digest of a file's bytes; large files of the hub's cache are named by it, and need no reading."""
+    name = path.resolve().name
+    return name[:16] if path.is_symlink() and _SHA256.fullmatch(name) else file_digest(path)

@@ -1,0 +1,126 @@
+"""What all adapters share: a folder's components on a device, the autoencoder, text tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from l2s_core.backbones.base import UNGUIDED, Condition, TextEncoding
+from l2s_core.backbones.folder import Component, fingerprint_of, load_component, resolve_folder
+from l2s_core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where and how a model's components live.
+
+    `offload` keeps only the component in use on the device. `checkpointing` computes a block's activations
+    again when gradients need them, instead of keeping them. `vae_slicing` decodes one image at a time.
+    """
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    variant: str | None = None
+    offload: bool = False
+    checkpointing: bool = False
+    vae_slicing: bool = False
+
+
+class DiffusersModel:
+    """A model in diffusers' folder layout; the families add text encoding, prediction and attention layers.
+
+    Latents are float32 (B, C, h, w) outside, whatever the components' type.
+    """
+
+    COMPONENTS: ClassVar[Mapping[str, Component]]
+    DENOISER: ClassVar[str]
+
+    def __init__(self, parts: Mapping[str, object], *, fingerprint: str, size: int | None = None, placement: Placement = Placement()) -> None:
+        self.parts, self.fingerprint, self.placement, self.device = dict(parts), fingerprint, placement, placement.device
+        self._resident: str | None = None
+        for part in self.parts.values():
+            if isinstance(part, nn.Module):
+                part.to("cpu" if placement.offload else self.device).eval().requires_grad_(False)
+        self.denoiser, self.vae = self.parts[self.DENOISER], self.parts["vae"]
+        if placement.checkpointing:
+            self.denoiser.enable_gradient_checkpointing()
+        if placement.vae_slicing:
+            self.vae.enable_slicing()
+        self.latent_shape = self._latent_shape(size)
+
+    @classmethod
+    def from_pretrained(cls, model: str, *, size: int | None = None, placement: Placement = Placement()) -> Self:
+        """Load a folder in diffusers' layout; raises UserError when it is missing, broken or of another family.
+
+        `size` is the side of the images in pixels; left out, it is the one the denoiser was trained for.
+        """
+        folder = resolve_folder(model, cls.COMPONENTS)
+        parts = {
+            name: load_component(component, folder / name, dtype=placement.dtype, variant=placement.variant)
+            for name, component in cls.COMPONENTS.items()
+        }
+        return cls(parts, fingerprint=fingerprint_of(folder, cls.COMPONENTS), size=size, placement=placement)
+
+    def use(self, name: str):
+        """Return a component, on the device; with offloading the one used before makes room for it."""
+        part = self.parts[name]
+        if self.placement.offload and self._resident != name:
+            if self._resident is not None:
+                self.parts[self._resident].to("cpu")
+            part.to(self.device)
+            self._resident = name
+        return part
+
+    @torch.no_grad()
+    def encode_prompts(self, texts: list[str], *, guidance: float = UNGUIDED) -> Condition:
+        negative = self._encode([""] * len(texts)) if guidance != UNGUIDED and self.classifier_free else None
+        return Condition(text=self._encode(texts), negative=negative, guidance=guidance)
+
+    @torch.no_grad()
+    def encode_images(self, images: np.ndarray) -> Tensor:
+        """uint8 images (B, H, W, 3) to latents (B, C, h, w): (mean - shift) * scale."""
+        vae = self.use("vae")
+        pixels = torch.from_numpy(images).to(self.device, vae.dtype).permute(0, 3, 1, 2) / 127.5 - 1
+        mean = vae.encode(pixels).latent_dist.mean.float()
+        return (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents to uint8 images (B, H, W, 3)."""
+        vae = self.use("vae")
+        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        pixels = vae.decode(latents.to(vae.dtype)).sample
+        return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+    @property
+    def classifier_free(self) -> bool:
+        """Whether guidance means a second, empty prompt."""
+        return True
+
+    def _encode(self, texts: list[str]) -> TextEncoding:
+        raise NotImplementedError
+
+    def _latent_shape(self, size: int | None) -> tuple[int, int, int]:
+        """Shape (C, h, w) of the latents of images of `size` pixels."""
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        natural = getattr(self.denoiser.config, "sample_size", None)
+        if size is None and natural is None:
+            raise UserError(f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; set it, in pixels")
+        unit = factor * self.PATCH
+        if size is not None and (size % unit or size < unit):
+            raise UserError(f"backbone.size is {size}; it must be a multiple of {unit} pixels for this model")
+        side = natural if size is None else size // factor
+        return self.vae.config.latent_channels, side, side
+
+    PATCH: ClassVar[int] = 1  # latents of a side that make one image token
+
+
+def token_ids(tokenizer, texts: list[str], length: int | None = None) -> Tensor:
+    """Token ids (B, K), padded and cut to the tokenizer's window."""
+    length = length or tokenizer.model_max_length
+    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids

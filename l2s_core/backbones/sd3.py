@@ -1,0 +1,92 @@
+"""Stable Diffusion 3 and 3.5: joint attention of image and text, two CLIP encoders and T5."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from l2s_core.attention.capture import AttentionLayer, split_heads
+from l2s_core.backbones.base import Condition, TextEncoding, guided
+from l2s_core.backbones.flow import euler_schedule
+from l2s_core.backbones.folder import Component
+from l2s_core.backbones.model import DiffusersModel, token_ids
+from l2s_core.backbones.sdxl import clip_layer
+from l2s_core.prompts import Prompt
+from l2s_core.sampling import Schedule
+from l2s_core.tokens import phrase_weights
+
+T5_LENGTH = 256  # text window of T5 in this family, tokens
+
+
+class SD3Backbone(DiffusersModel):
+    """Adapter over diffusers' SD3Transformer2DModel.
+
+    The text is the CLIP tokens followed by the T5 tokens; a phrase is the mean of its tokens in both.
+    """
+
+    COMPONENTS = {
+        "transformer": Component("diffusers", "SD3Transformer2DModel"),
+        "vae": Component("diffusers", "AutoencoderKL"),
+        "text_encoder": Component("transformers", "CLIPTextModelWithProjection"),
+        "tokenizer": Component("transformers", "CLIPTokenizer"),
+        "text_encoder_2": Component("transformers", "CLIPTextModelWithProjection"),
+        "tokenizer_2": Component("transformers", "CLIPTokenizer"),
+        "text_encoder_3": Component("transformers", "T5EncoderModel"),
+        "tokenizer_3": Component("transformers", "T5Tokenizer", others=("T5TokenizerFast",)),
+        "scheduler": Component("diffusers", "FlowMatchEulerDiscreteScheduler"),
+    }
+    DENOISER, PATCH = "transformer", 2
+
+    def _encode(self, texts: list[str]) -> TextEncoding:
+        (first, pooled), (second, pooled_2) = (
+            clip_layer(self, f"text_encoder{suffix}", f"tokenizer{suffix}", texts) for suffix in ("", "_2")
+        )
+        clip = torch.cat([first, second], dim=-1)
+        words = self.use("text_encoder_3")(token_ids(self.parts["tokenizer_3"], texts, self._t5_length).to(self.device)).last_hidden_state
+        context = torch.cat([pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
+        return TextEncoding(context_BKD=context, pooled_BD=torch.cat([pooled, pooled_2], dim=-1))
+
+    def phrase_weights(self, prompts: list[Prompt]) -> Tensor:
+        clip = self.parts["tokenizer"]
+        halves = (phrase_weights(clip, prompts, clip.model_max_length), phrase_weights(self.parts["tokenizer_3"], prompts, self._t5_length))
+        return (torch.cat(halves, dim=-1) / len(halves)).to(self.device)
+
+    def schedule(self, steps: int) -> Schedule:
+        """Euler steps of the flow, at the scheduler's own sigmas."""
+        return euler_schedule(self.parts["scheduler"], steps, tokens=(self.latent_shape[-1] // self.PATCH) ** 2)
+
+    def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
+        """The velocity noise - x0; `timestep` is the flow's sigma in [0, 1]."""
+        return guided(lambda z, text: self._velocity(z, timestep, text), latents, condition)
+
+    def _velocity(self, latents: Tensor, sigma: float, text: TextEncoding) -> Tensor:
+        transformer = self.use("transformer")
+        scale = self.parts["scheduler"].config.num_train_timesteps
+        return transformer(
+            hidden_states=latents.to(transformer.dtype), encoder_hidden_states=text.context_BKD, pooled_projections=text.pooled_BD,
+            timestep=latents.new_full((len(latents),), sigma * scale), return_dict=False,
+        )[0].to(latents.dtype)  # fmt: skip
+
+    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+        """The joint attention of every block; norms follow the projections only where the model has them."""
+        layers = []
+        for i, block in enumerate(self.denoiser.transformer_blocks):
+            attn = block.attn
+            choices = ((attn.norm_q, attn.to_q), (attn.norm_k, attn.to_k), (attn.norm_added_k, attn.add_k_proj))
+            sources = tuple(norm if norm is not None else projection for norm, projection in choices)
+            read = partial(_read, attn.heads, softmax == "joint")
+            layers.append(AttentionLayer(name=f"joint.{i}", heads=attn.heads, sources=sources, read=read))
+        return layers
+
+    @property
+    def _t5_length(self) -> int:
+        return min(T5_LENGTH, self.parts["tokenizer_3"].model_max_length)
+
+
+def _read(heads: int, joint: bool, query: Tensor, key: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    """Image queries and text (or text and image) keys, from a norm (B, H, N, D) or a projection (B, N, H D)."""
+    query, key, text = (split_heads(t, heads) if t.ndim == 3 else t for t in (query, key, text))
+    return query, torch.cat([text, key], dim=2) if joint else text

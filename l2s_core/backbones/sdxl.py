@@ -1,0 +1,45 @@
+"""Stable Diffusion XL: the same UNet with two text encoders, a pooled text vector and size embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from l2s_core.backbones.base import TextEncoding
+from l2s_core.backbones.folder import Component
+from l2s_core.backbones.model import token_ids
+from l2s_core.backbones.unet import UNetBackbone
+
+
+class SDXLBackbone(UNetBackbone):
+    """Adapter over SDXL's UNet2DConditionModel and its two encoders."""
+
+    COMPONENTS = {
+        **UNetBackbone.COMPONENTS,
+        "text_encoder_2": Component("transformers", "CLIPTextModelWithProjection"),
+        "tokenizer_2": Component("transformers", "CLIPTokenizer"),
+    }
+
+    def _encode(self, texts: list[str]) -> TextEncoding:
+        """The last but one layer of both encoders side by side; the pooled vector is the second one's projection.
+
+        The empty prompt counts as zeros, as the published model was trained (force_zeros_for_empty_prompt).
+        """
+        first = clip_layer(self, "text_encoder", "tokenizer", texts)[0]
+        second, pooled = clip_layer(self, "text_encoder_2", "tokenizer_2", texts)
+        context = torch.cat([first, second], dim=-1)
+        if not any(texts):
+            return TextEncoding(context_BKD=torch.zeros_like(context), pooled_BD=torch.zeros_like(pooled))
+        return TextEncoding(context_BKD=context, pooled_BD=pooled)
+
+    def _added(self, text: TextEncoding) -> dict[str, Tensor]:
+        """Pooled text, and the sizes (original, crop corner, target) of an image shown whole."""
+        side = self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        sizes = text.pooled_BD.new_tensor([side, side, 0, 0, side, side]).expand(len(text.pooled_BD), -1)
+        return {"text_embeds": text.pooled_BD, "time_ids": sizes}
+
+
+def clip_layer(backbone, encoder: str, tokenizer: str, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """Return the last but one layer (B, K, D) of a CLIP encoder, and its first output (B, D or B, K, D)."""
+    output = backbone.use(encoder)(token_ids(backbone.parts[tokenizer], texts).to(backbone.device), output_hidden_states=True)
+    return output.hidden_states[-2], output[0]

@@ -1,0 +1,93 @@
+"""The rectified-flow denoiser of the small world: a FLUX transformer trained by flow matching on scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+
+from l2s_core.backbones.base import TextEncoding
+from l2s_core.backbones.flux import PATCH, image_ids, pack
+from l2s_core.miniworld import t5, text
+from l2s_core.miniworld.captions import web_caption
+from l2s_core.miniworld.denoiser import CAPTION_STREAM, DROP_SHARE, layout_of
+from l2s_core.miniworld.scenes import scene_rng
+
+def build(*, heads: int, head_width: int, double: int, single: int, text_width: int) -> FluxTransformer2DModel:
+    """Create the untrained transformer for 16x16x4 latents packed to 64 tokens of 16 channels."""
+    row = 2 * round(0.2 * head_width)  # rotary widths: what is left goes to the unused first axis
+    return FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=double, num_single_layers=single, attention_head_dim=head_width,
+        num_attention_heads=heads, joint_attention_dim=text_width, pooled_projection_dim=text_width, guidance_embeds=False,
+        axes_dims_rope=(head_width - 2 * row, row, row),
+    )  # fmt: skip
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Return FLUX.1-dev's schedule: flow-match Euler with a shift that grows with the number of tokens."""
+    return FlowMatchEulerDiscreteScheduler(
+        num_train_timesteps=1000, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )  # fmt: skip
+
+
+class Encoders:
+    """The two frozen text encoders."""
+
+    def __init__(
+        self, clip: CLIPTextModel, clip_tokenizer: CLIPTokenizer, t5_encoder: T5EncoderModel, t5_tokenizer: T5Tokenizer, device: str
+    ) -> None:
+        self.clip, self.t5 = clip.to(device).eval(), t5_encoder.to(device).eval()
+        self.clip_tokenizer, self.t5_tokenizer, self.device = clip_tokenizer, t5_tokenizer, device
+
+    @torch.no_grad()
+    def __call__(self, captions: list[str]) -> TextEncoding:
+        """T5's vectors as the context, CLIP's last one as the pooled vector."""
+        context = self.t5(t5.tokenize(self.t5_tokenizer, captions).to(self.device)).last_hidden_state
+        pooled = self.clip(text.tokenize(self.clip_tokenizer, captions).to(self.device)).pooler_output
+        return TextEncoding(context_BKD=context, pooled_BD=pooled)
+
+
+class FlowLoss:
+    """Flow-matching loss (Lipman et al. 2023; Liu et al. 2023) over batches drawn from the step number alone.
+
+    The path is z = (1 - sigma) x0 + sigma noise, the model predicts noise - x0; sigma is logit-normal
+    (Esser et al. 2024, section 3.1), stratified over the batch.
+    """
+
+    def __init__(self, latents: Tensor, encoders: Encoders, *, seed: int, batch: int) -> None:
+        self.latents, self.encoders = latents, encoders
+        self.seed, self.batch = seed, batch
+
+    def __call__(self, model: nn.Module, step: int) -> Tensor:
+        device = self.encoders.device
+        rng = scene_rng(self.seed, step, CAPTION_STREAM)
+        indices = rng.integers(0, len(self.latents), self.batch)
+        captions = [self._caption(int(i), rng) for i in indices]
+        x0 = self.latents[torch.from_numpy(indices)].float().to(device)
+        sigma_B = torch.special.ndtri(stratified(self.batch).clamp(1e-4, 1 - 1e-4)).sigmoid().to(device)
+        return velocity_loss(model, x0, torch.randn_like(x0), sigma_B, self.encoders(captions))
+
+    def _caption(self, index: int, rng: np.random.Generator) -> str:
+        if rng.random() < DROP_SHARE:
+            return ""
+        caption = web_caption(layout_of(self.seed, index), rng)
+        return t5.capitalised(caption) if rng.random() < t5.CAPITALS else caption
+
+
+def stratified(batch: int) -> Tensor:
+    """Return one uniform number from each of `batch` equal slices of [0, 1]."""
+    return (torch.arange(batch) + torch.rand(batch)) / batch
+
+
+def velocity_loss(model: nn.Module, x0_BCHW: Tensor, noise_BCHW: Tensor, sigma_B: Tensor, text: TextEncoding) -> Tensor:
+    """Mean squared error of the velocity predicted at (1 - sigma) x0 + sigma noise."""
+    x0_BPC, noise_BPC = pack(x0_BCHW), pack(noise_BCHW)
+    output = model(
+        hidden_states=torch.lerp(x0_BPC, noise_BPC, sigma_B.view(-1, 1, 1)), encoder_hidden_states=text.context_BKD,
+        pooled_projections=text.pooled_BD, timestep=sigma_B, img_ids=image_ids(x0_BCHW.shape[-1] // PATCH).to(x0_BPC),
+        txt_ids=x0_BPC.new_zeros(text.context_BKD.shape[1], 3), return_dict=False,
+    )[0]  # fmt: skip
+    return nn.functional.mse_loss(output.float(), noise_BPC - x0_BPC)

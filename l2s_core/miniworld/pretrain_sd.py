@@ -1,0 +1,63 @@
+"""Train mini-sd and mini-seg from a seed: text encoder, autoencoder, denoiser, judge. About two hours on 2 cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from l2s_core.backbones.model import Placement
+from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.config import Section
+from l2s_core.miniworld import autoencoder, denoiser, judge, text
+from l2s_core.miniworld.trainer import TrainPlan
+from l2s_core.miniworld.workshop import GRID_IMAGES, Workshop, sample_grid, save_pipeline
+
+
+class SDPretrainConfig(Section):
+    """Seed, number of scenes, and the plan of each model."""
+
+    model: Literal["mini-sd"]
+    seed: int
+    scenes: int
+    text: TrainPlan
+    autoencoder: TrainPlan
+    denoiser: TrainPlan
+    judge: TrainPlan
+
+
+def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
+    """Train everything; return the folder of both models."""
+    seed, device, out = config.seed, shop.device, shop.work / "models"
+    torch.manual_seed(seed)
+    tokenizer = text.build_tokenizer(seed)
+    recall = text.PrefixRecall(text.build_encoder(tokenizer, width=128, layers=3, heads=4))
+    shop.train("text", recall, lambda m, s: text.loss(m, text.batch(tokenizer, seed, s, config.text.batch).to(device)), config.text)
+    vae, held_out = autoencoder.build((32, 64, 64), 4), autoencoder.batch(seed + 99, 0, 64)
+    vae_loss = lambda m, s: autoencoder.loss(m, autoencoder.batch(seed, s, config.autoencoder.batch).to(device))  # noqa: E731
+    shop.train(
+        "autoencoder", vae, vae_loss, config.autoencoder, draw=lambda m: autoencoder.reconstruct(m, held_out[:GRID_IMAGES].to(device))
+    )
+    autoencoder.set_scaling(vae, held_out)
+    shop.observe("autoencoder", config.autoencoder.steps, {"psnr": autoencoder.psnr(vae, held_out)})
+    latents = denoiser.encode_scenes(vae, seed, config.scenes, shop.work / "latents.safetensors", device=device)
+    scheduler, unet = denoiser.build_scheduler(), denoiser.build((64, 128), heads=4, text_width=128)
+    loss = denoiser.DenoiserLoss(latents, tokenizer, recall.encoder, scheduler, seed=seed, batch=config.denoiser.batch, device=device)
+    parts = {"unet": unet, "vae": vae, "text_encoder": recall.encoder, "tokenizer": tokenizer, "scheduler": scheduler}
+
+    def draw_samples(model: nn.Module) -> np.ndarray:
+        return sample_grid(UNetBackbone({**parts, "unet": model}, fingerprint="unfinished", placement=Placement(device=device)), steps=20, guidance=5.0)
+
+    shop.train("denoiser", unet, loss, config.denoiser, draw=draw_samples)
+    segmenter = judge.build((32, 64, 128), depth=2)
+    judge_loss = lambda m, s: judge.loss(m, *(x.to(device) for x in judge.batch(seed, s, config.judge.batch)))  # noqa: E731
+    shop.train("judge", segmenter, judge_loss, config.judge)
+    # the text encoder stays float32, since transformers keeps the stored type
+    parts |= {"unet": unet.half(), "vae": vae.to("cpu").half(), "text_encoder": recall.encoder.to("cpu")}
+    absent = ("safety_checker", "feature_extractor", "image_encoder")
+    save_pipeline(out / "mini-sd", "StableDiffusionPipeline", parts, absent, requires_safety_checker=False)
+    segmenter.half().save_pretrained(out / "mini-seg")
+    return out

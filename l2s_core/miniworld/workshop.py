@@ -1,0 +1,69 @@
+"""What the trainings of one folder share: checkpoints and sample grids beside each other, one seed, one observer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from l2s_core.backbones.base import Backbone
+from l2s_core.data.scenes import stable_fraction
+from l2s_core.files import write_json
+from l2s_core.miniworld.sprites import OBJECTS
+from l2s_core.miniworld.trainer import TrainPlan, best_dtype, fit
+from l2s_core.prompts import with_article
+from l2s_core.report.grids import save_png, tile
+from l2s_core.sampling import initial_noise, sample
+
+GRID_IMAGES = 32
+Observer = Callable[[str, int, dict[str, float]], None]
+"""(model, step, values) -> None, called as training goes on."""
+Draw = Callable[[nn.Module], np.ndarray]
+"""model -> uint8 images (B, H, W, 3) that show what it can do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """A folder in which models are trained; a training killed at any moment goes on from its last checkpoint."""
+
+    work: Path
+    seed: int
+    device: str
+    observe: Observer
+
+    def train(self, name: str, model: nn.Module, loss: Callable[[nn.Module, int], Tensor], plan: TrainPlan, draw: Draw | None = None) -> None:
+        """Train `model` in place; `draw` makes the grid that is kept with each checkpoint."""
+
+        def on_checkpoint(step: int) -> None:
+            if draw is not None:
+                save_png(tile(draw(model)), self.work / "grids" / f"{name}-{step:06d}.png")
+
+        fit(
+            model, loss, plan, checkpoint=self.work / f"{name}.safetensors", device=self.device, dtype=best_dtype(self.device),
+            seed=self.seed, log=lambda step, values: self.observe(name, step, values), on_checkpoint=on_checkpoint,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def sample_grid(backbone: Backbone, *, steps: int, guidance: float) -> np.ndarray:
+    """Sample two-object prompts, the same at every checkpoint."""
+    prompts = []
+    for i in range(GRID_IMAGES):
+        a, b = sorted(OBJECTS, key=lambda name: stable_fraction("grid", i, name))[:2]
+        prompts.append(f"a photo of {with_article(a)} and {with_article(b)}")
+    condition = backbone.encode_prompts(prompts, guidance=guidance)
+    noise = initial_noise(list(range(GRID_IMAGES)), backbone.latent_shape, backbone.device)
+    return backbone.decode(sample(backbone, noise, condition, backbone.schedule(steps)))
+
+
+def save_pipeline(folder: Path, pipeline: str, parts: dict[str, object], absent: tuple[str, ...] = (), **settings: object) -> None:
+    """Write a model in diffusers' folder layout, so that `pipeline`.from_pretrained(folder) loads it."""
+    index: dict[str, object] = {"_class_name": pipeline, **settings}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+        index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
+    write_json(folder / "model_index.json", index | {name: [None, None] for name in absent})
