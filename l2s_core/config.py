@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.files import digest
 
+FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
+FLOW_FAMILIES = ("flux", "sd3")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 
 
@@ -28,7 +30,7 @@ class BackboneConfig(Section):
     """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
     model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
-    family: Literal["unet", "sdxl", "flux", "sd3"]
+    family: FamilyName
     size: int | None = Field(default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own")
     steps: int = Field(ge=2, le=1000)
     guidance: float = Field(ge=0, le=30, description="1 is none")
@@ -52,17 +54,28 @@ class DataConfig(Section):
 
 
 class InversionConfig(Section):
-    """Fixed-point inversion and the reconstruction it must reach."""
+    """How images become noise, and how well the noise must give them back.
 
-    iterations: int = Field(ge=1, le=50)
+    `fixed-point` solves each step of the sampler backwards, for every family. `rectified-flow` follows
+    RF-Inversion's controlled paths, for flow models: gamma pulls the way out to fresh noise, eta the way
+    back to the image, in steps start <= step < stop.
+    """
+
+    method: Literal["fixed-point", "rectified-flow"] = "fixed-point"
+    iterations: int = Field(default=5, ge=1, le=50, description="denoiser evaluations a step (fixed-point)")
+    gamma: float = Field(default=1.0, ge=0, le=1)
+    eta: float = Field(default=1.0, ge=0, le=1)
+    start: int = Field(default=0, ge=0)
+    stop: int | None = Field(default=None, ge=1, description="default: all steps")
     min_psnr: float = Field(ge=0, le=99)
 
 
 class CaptureConfig(Section):
-    """Which attention is kept: schedule indices, layer-name patterns, side of the map grid."""
+    """Which attention is kept: schedule indices, layer-name patterns, the softmax it comes from, side of the map grid."""
 
     steps: tuple[int, ...] = Field(min_length=1)
     layers: tuple[str, ...] = Field(default=("*",), min_length=1)
+    softmax: Literal["text", "joint"] = Field(default="text", description="over the text keys alone, or over text and image keys")
     grid: int = Field(default=16, ge=4, le=64)
 
     @model_validator(mode="after")
@@ -137,6 +150,8 @@ class RunConfig(Section):
         steps = self.backbone.steps
         if self.capture.steps[-1] >= steps:
             raise ValueError(f"capture.steps reaches {self.capture.steps[-1]}, but backbone.steps is {steps} (0 to {steps - 1})")
+        if self.inversion.method == "rectified-flow" and self.backbone.family not in FLOW_FAMILIES:
+            raise ValueError(f"inversion.method rectified-flow needs a flow model ({', '.join(FLOW_FAMILIES)}), not family {self.backbone.family}")
         if self.steering.until_step > steps:
             raise ValueError(f"steering.until_step is {self.steering.until_step}, but backbone.steps is {steps}")
         if self.steering.until_step - 1 > self.capture.steps[-1]:

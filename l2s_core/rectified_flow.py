@@ -15,30 +15,43 @@ from l2s_core.sampling import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control:
-    """The pull towards an image in sampling: v + eta ((z - image) / sigma - v), in steps start <= step < stop.
+class Pull:
+    """How strongly, eta in [0, 1], and in which steps, start <= step < stop, sampling is pulled to an image."""
 
-    The controlled reverse equation (paper, section 3.4); with eta = 1 the last controlled step, if it is the last
-    of all, ends in the image itself.
-    """
-
-    image: Tensor
     eta: float
-    start: int = 0
+    start: int
     stop: int
 
-    def active(self, step: int) -> bool:
-        return self.eta > 0 and self.start <= step < self.stop
 
-    def adjust(self, latents: Tensor, prediction: Tensor, sigma: float, step: int) -> Tensor:
-        """Return the velocity to follow at `step`, whose noise level is `sigma`."""
-        if not self.active(step):
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """The controlled reverse equation (paper, section 3.4): v + eta ((z - image) / sigma - v).
+
+    Stands in for a backbone in the sampling loop. With eta = 1 a step needs no evaluation of the model,
+    and in the last step it ends in the image itself. `sigmas` are the noise levels it acts at.
+    """
+
+    backbone: object
+    image: Tensor
+    eta: float
+    sigmas: tuple[float, ...]
+
+    def predict(self, latents: Tensor, sigma: float, condition) -> Tensor:
+        """The velocity to follow at the noise level `sigma`."""
+        if sigma in self.sigmas and self.eta == 1.0:
+            return (latents - self.image) / sigma
+        return self.adjust(latents, self.backbone.predict(latents, sigma, condition), sigma)
+
+    def adjust(self, latents: Tensor, prediction: Tensor, sigma: float) -> Tensor:
+        """The velocity to follow, for a model's prediction that is there already."""
+        if sigma not in self.sigmas:
             return prediction
         return prediction + self.eta * ((latents - self.image) / sigma - prediction)
 
-    def select(self, indices) -> Control:
-        """The control of a part of the batch."""
-        return Control(image=self.image[indices], eta=self.eta, start=self.start, stop=self.stop)
+
+def control_by(pull: Pull, backbone, image: Tensor, schedule: Schedule) -> Control:
+    """Return the control that a pull means along a schedule."""
+    return Control(backbone=backbone, image=image, eta=pull.eta, sigmas=schedule.timesteps[pull.start : pull.stop])
 
 
 @torch.no_grad()

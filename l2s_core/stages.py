@@ -17,7 +17,7 @@ from l2s_core.data.miniworld import partition_pairs, scene_ids
 from l2s_core.evaluation.benchmark import EvalItem, benchmark_items
 from l2s_core.files import digest
 
-FORMATS = {"scenes": 1, "noise": 1, "maps": 1, "classifier": 1, "samples": 1, "verdicts": 1}
+FORMATS = {"scenes": 1, "noise": 2, "maps": 1, "classifier": 1, "samples": 1, "verdicts": 1}
 MAIN = "main"  # the run's own classifier, beside its variants
 PLAIN = "plain"  # sampling without a classifier
 
@@ -44,8 +44,8 @@ class Stages:
 
     @cached_property
     def noise(self) -> Path:
-        backbone = self.config.backbone
-        return self._folder("noise", self.scenes.name, self.backbone, backbone.steps, backbone.dtype, self.config.inversion.iterations)
+        backbone, inversion = self.config.backbone, self.config.inversion.model_dump(mode="json", exclude={"min_psnr"})
+        return self._folder("noise", self.scenes.name, self.backbone, backbone.size, backbone.steps, backbone.dtype, inversion)
 
     @cached_property
     def maps(self) -> Path:
@@ -62,7 +62,7 @@ class Stages:
             identity = fingerprint_of(self.given) if self.given else self.classifier(variant).name
             steered = [identity, self.config.steering.model_dump(mode="json")]
         items = [[i.item_id, i.prompt.text, i.seed] for i in self.items]
-        sampling = [self.backbone, backbone.steps, backbone.dtype, backbone.guidance]
+        sampling = [self.backbone, backbone.size, backbone.steps, backbone.dtype, backbone.guidance]
         return self._folder("samples", sampling, steered, items, self.config.shard)
 
     def verdicts(self, variant: str) -> Path:

@@ -54,12 +54,12 @@ class Steering:
         source = self.classifier.source
         self.condition = self.condition.unguided()
         self.target_B = torch.tensor([relation_index(name) for name in self.relations], device=self.backbone.device)
-        layers = select_layers(self.backbone.layers(), source.layers)
+        layers = select_layers(self.backbone.layers(source.softmax), source.layers)
         self.capture = AttentionCapture(layers, grid=source.grid, stop_early=True)
         self.classifier.require(
             MapSource(
                 backbone=self.backbone.fingerprint, layers=source.layers, channels=self.capture.channels, grid=source.grid,
-                steps=source.steps, schedule_steps=len(self.timesteps),
+                steps=source.steps, schedule_steps=len(self.timesteps), softmax=source.softmax,
             )
         )  # fmt: skip
         self.cost = SteeringCost.zeros(len(self.relations))

@@ -20,9 +20,8 @@ def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
     def build() -> None:
         with accelerator():
             shard = invert_scenes(
-                backbone_for(config), load_scenes(scenes), steps=config.backbone.steps,
-                iterations=config.inversion.iterations, batch=config.batch,
-            )  # fmt: skip
+                backbone_for(config), load_scenes(scenes), config.inversion, steps=config.backbone.steps, batch=config.batch
+            )
         save_noise(path, shard)
 
     ensure(path, load_noise, build, rebuild=rebuild)

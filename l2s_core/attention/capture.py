@@ -50,9 +50,9 @@ class AttentionCapture:
     the model's output is bit-identical with and without capture, whatever attention kernel it uses. With
     `stop_early` the forward pass ends after the last recorded layer.
 
-    Without gradients only the phrases' maps of a layer are kept. With gradients the layer's queries and
-    keys are, and the maps are computed by `maps()`, outside the forward pass: so the model may checkpoint
-    its activations (a hook's own computation would be missing when a block is computed again).
+    Without gradients only the phrases' maps of a layer are kept. With gradients the outputs themselves
+    are, and the maps are computed by `maps()`, outside the forward pass: so the model may checkpoint its
+    activations (a hook's own computation would be missing when a block is computed again).
 
     Use::
 
@@ -116,7 +116,7 @@ class AttentionCapture:
         weights_BOK = self._weights_BOK
 
         def hook(_module, _inputs, output: Tensor) -> None:
-            compute = partial(phrase_attention, *layer.read(*outputs, output), weights_BOK)
+            compute = partial(_maps_of, layer, (*outputs, output), weights_BOK)
             outputs.clear()
             if not torch.is_grad_enabled():
                 maps_BHOP = compute()
@@ -127,6 +127,10 @@ class AttentionCapture:
                 raise _LastLayerReached
 
         return hook
+
+
+def _maps_of(layer: AttentionLayer, outputs: tuple[Tensor, ...], weights_BOK: Tensor) -> Tensor:
+    return phrase_attention(*layer.read(*outputs), weights_BOK)
 
 
 def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:

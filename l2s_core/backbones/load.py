@@ -15,9 +15,9 @@ from l2s_core.errors import UserError
 FAMILIES = {"unet": "UNetBackbone", "sdxl": "SDXLBackbone", "flux": "FluxBackbone", "sd3": "SD3Backbone"}
 
 
-def family_of(config: BackboneConfig) -> type[DiffusersModel]:
-    """Return the adapter class of a configuration's family."""
-    return getattr(import_module(f"l2s_core.backbones.{config.family}"), FAMILIES[config.family])
+def family_named(name: str) -> type[DiffusersModel]:
+    """Return the adapter class of a family."""
+    return getattr(import_module(f"l2s_core.backbones.{name}"), FAMILIES[name])
 
 
 def pick_device(wanted: str) -> str:
@@ -30,12 +30,12 @@ def pick_device(wanted: str) -> str:
 
 def model_folder(config: BackboneConfig) -> Path:
     """Return the model's folder; raises UserError when it is missing or incomplete."""
-    return resolve_folder(config.model, family_of(config).COMPONENTS)
+    return resolve_folder(config.model, family_named(config.family).COMPONENTS)
 
 
 def model_fingerprint(config: BackboneConfig) -> str:
     """Return the fingerprint of the model's files without loading them."""
-    return fingerprint_of(model_folder(config), family_of(config).COMPONENTS)
+    return fingerprint_of(model_folder(config), family_named(config.family).COMPONENTS)
 
 
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
@@ -44,4 +44,4 @@ def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
         device=device, dtype=getattr(torch, config.dtype), variant=config.variant, offload=config.offload,
         checkpointing=config.checkpointing, vae_slicing=config.vae_slicing,
     )  # fmt: skip
-    return family_of(config).from_pretrained(config.model, size=config.size, placement=placement)
+    return family_named(config.family).from_pretrained(config.model, size=config.size, placement=placement)

@@ -13,14 +13,15 @@ from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapSource
 from l2s_core.noise import InvertedPrompt, NoiseShard
+from l2s_core.rectified_flow import Control
 
 
 def map_source(backbone: Backbone, capture: CaptureConfig, steps: int) -> MapSource:
     """Return the identity of the maps that `capture` takes from a backbone sampled in `steps` steps."""
-    layers = select_layers(backbone.layers(), capture.layers)
+    layers = select_layers(backbone.layers(capture.softmax), capture.layers)
     return MapSource(
         backbone=backbone.fingerprint, layers=tuple(layer.name for layer in layers), channels=sum(layer.heads for layer in layers),
-        grid=capture.grid, steps=capture.steps, schedule_steps=steps,
+        grid=capture.grid, steps=capture.steps, schedule_steps=steps, softmax=capture.softmax,
     )  # fmt: skip
 
 
@@ -28,10 +29,12 @@ def map_source(backbone: Backbone, capture: CaptureConfig, steps: int) -> MapSou
 def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, batch: int) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Return one record per (row, captured step) and maps_NOMGG float16, without guidance.
 
+    The latents take the way back that the inversion took to measure what the noise gives back, any control included.
+
     Each pass records and denoises at once; the pass of the last captured step ends after its last layer.
     """
     schedule = backbone.schedule(source.schedule_steps)
-    layers = select_layers(backbone.layers(), source.layers)
+    layers = select_layers(backbone.layers(source.softmax), source.layers)
     record = AttentionCapture(layers, grid=source.grid)
     record_last = AttentionCapture(layers, grid=source.grid, stop_early=True)
     records, maps = [], []
@@ -41,16 +44,19 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
         latents = shard.noise[first : first + batch].to(backbone.device)
         prompts = [row.prompt for row in rows]
         condition, weights_BOK = backbone.encode_prompts([p.text for p in prompts]), backbone.phrase_weights(prompts)
+        way_back = shard.way_back(backbone, slice(first, first + batch), schedule)
         for step in range(source.steps[-1] + 1):
-            predict = partial(backbone.predict, latents, schedule.timesteps[step], condition)
+            timestep = schedule.timesteps[step]
             if step in source.steps:
                 capture = record_last if step == source.steps[-1] else record
                 with capture.recording(weights_BOK):
-                    prediction = capture.run(predict)
+                    prediction = capture.run(partial(backbone.predict, latents, timestep, condition))
                 maps.append(capture.maps().half().cpu().numpy())
                 records += [_record(row, step, value) for row, value in zip(rows, qualities, strict=True)]
+                if isinstance(way_back, Control) and prediction is not None:
+                    prediction = way_back.adjust(latents, prediction, timestep)
             else:
-                prediction = predict()
+                prediction = way_back.predict(latents, timestep, condition)
             if step < source.steps[-1]:
                 latents = schedule.advance(latents, prediction, step)
     shape = (0, 2, source.channels, source.grid, source.grid)

@@ -26,6 +26,7 @@ class MapSource:
     grid: int
     steps: tuple[int, ...]
     schedule_steps: int
+    softmax: str = "text"
     relations: tuple[str, ...] = RELATIONS
 
     def to_json(self) -> dict:

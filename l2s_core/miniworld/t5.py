@@ -24,7 +24,7 @@ CAPITALS = 0.25  # share of sentences that begin with a capital
 RARE = -20.0  # score of a single character
 
 
-def build_tokenizer(seed: int, size: int = 4000) -> T5Tokenizer:
+def build_tokenizer(seed: int, *, size: int = 4000, length: int = LENGTH) -> T5Tokenizer:
     """Return a T5Tokenizer whose pieces are the words of the language and, far less likely, every printable character.
 
     Scores are log frequencies. (A unigram trainer has nothing to do here: the language has some fifty words.)
@@ -34,7 +34,7 @@ def build_tokenizer(seed: int, size: int = 4000) -> T5Tokenizer:
     scores = {piece: 0.0 for piece in SPECIAL}
     scores |= {f"▁{word}": math.log(count / total) for word, count in sorted(words.items())}
     scores |= {character: RARE for character in ("▁", *map(chr, range(33, 127))) if character not in scores}
-    return T5Tokenizer(vocab=list(scores.items()), extra_ids=0, model_max_length=LENGTH)
+    return T5Tokenizer(vocab=list(scores.items()), extra_ids=0, model_max_length=length)
 
 
 def build_encoder(tokenizer: T5Tokenizer, width: int, layers: int, heads: int) -> T5EncoderModel:

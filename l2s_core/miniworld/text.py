@@ -23,7 +23,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 STREAM = 23
 
 
-def build_tokenizer(seed: int, sentences: int = 4000) -> CLIPTokenizer:
+def build_tokenizer(seed: int, *, size: int = 4000, length: int = LENGTH) -> CLIPTokenizer:
     """Train CLIP-style byte-pair merges on the language and return them as a CLIPTokenizer."""
     bpe = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Lowercase()
@@ -35,11 +35,11 @@ def build_tokenizer(seed: int, sentences: int = 4000) -> CLIPTokenizer:
         vocab_size=1024, min_frequency=2, special_tokens=[START, END], initial_alphabet=alphabet,
         end_of_word_suffix="</w>", show_progress=False,
     )  # fmt: skip
-    bpe.train_from_iterator(corpus(seed, sentences), trainer)
+    bpe.train_from_iterator(corpus(seed, size), trainer)
     with tempfile.TemporaryDirectory() as folder:
         bpe.model.save(folder)
         vocab, merges = _clip_files(Path(folder), alphabet)
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
 
 
 def _clip_files(folder: Path, alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:

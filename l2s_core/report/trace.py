@@ -26,7 +26,7 @@ def trace_attention(
     """
     schedule, source = backbone.schedule(steps), classifier.source
     condition, weights_BOK = backbone.encode_prompts([prompt.text], guidance=guidance), backbone.phrase_weights([prompt])
-    capture = AttentionCapture(select_layers(backbone.layers(), source.layers), grid=source.grid, stop_early=True)
+    capture = AttentionCapture(select_layers(backbone.layers(source.softmax), source.layers), grid=source.grid, stop_early=True)
     steer = None
     if steering is not None:
         steer = Steering(

@@ -1,0 +1,169 @@
+"""Every family on tiny random weights, loaded from a folder as published weights are: exact capture, right gradients."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from l2s_core.attention.capture import AttentionCapture
+from l2s_core.attention.pooling import pool_maps
+from l2s_core.backbones.architecture import load_architecture, save_random_model
+from l2s_core.backbones.load import load_backbone
+from l2s_core.config import BackboneConfig
+from l2s_core.prompts import Triplet, prompt_for
+from l2s_core.sampling import initial_noise, sample
+
+ARCHITECTURES = ("sd14", "sd21", "sd21-768", "sdxl", "flux-schnell", "flux-dev", "sd35-medium")
+JOINT = {"flux": "text first", "sd3": "image first"}
+PROMPTS = [
+    prompt_for(Triplet(subject="hot dog", relation="left of", object="cat")),
+    prompt_for(Triplet(subject="teddy bear", relation="above", object="traffic light")),
+]
+TEXTS = [p.text for p in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {name: save_random_model(load_architecture(name), root / name) for name in ARCHITECTURES}
+
+
+def load(folders: dict[str, Path], name: str, **settings):
+    family = load_architecture(name).family
+    return load_backbone(BackboneConfig(model=str(folders[name]), family=family, size=64, steps=4, guidance=1.0, **settings), "cpu")
+
+
+@contextmanager
+def spying_on_attention(monkeypatch):
+    """Yield the list of (query, key) that the model hands to torch's attention."""
+    seen, real = [], functional.scaled_dot_product_attention
+
+    def spy(query, key, value, *rest, **options):
+        seen.append((query, key))
+        return real(query, key, value, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(functional, "scaled_dot_product_attention", spy)
+        yield seen
+
+
+def straightforward_maps(calls, backbone, weights_BOK: torch.Tensor, softmax: str) -> torch.Tensor:
+    """The maps computed from the model's own attention calls, every probability stored."""
+    words, maps = weights_BOK.shape[-1], []
+    for query, key in calls:
+        if backbone.DENOISER == "unet":
+            if key.shape[2] != words:
+                continue  # self-attention
+        elif key.shape[2] == query.shape[2] and key.shape[2] <= (backbone.latent_shape[-1] // backbone.PATCH) ** 2:
+            continue  # SD3.5's second attention, over the image alone
+        elif load_order(backbone) == "text first":
+            query = query[:, :, words:]
+        else:
+            pixels = query.shape[2] - words
+            query, key = query[:, :, :pixels], torch.cat([key[:, :, pixels:], key[:, :, :pixels]], dim=2)
+        if softmax == "text":
+            key = key[:, :, :words]
+        logits_BHPK = query.float() @ key.float().transpose(-1, -2) / query.shape[-1] ** 0.5
+        maps.append(torch.einsum("bhpk,bok->bhop", logits_BHPK.softmax(-1)[..., :words], weights_BOK))
+    return pool_maps(maps, 16)
+
+
+def load_order(backbone) -> str:
+    return JOINT["flux" if type(backbone).__name__ == "FluxBackbone" else "sd3"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype: str, monkeypatch, record_property) -> None:
+    backbone = load(folders, name, dtype=dtype)
+    z, condition, weights = initial_noise([0, 1], backbone.latent_shape), backbone.encode_prompts(TEXTS), backbone.phrase_weights(PROMPTS)
+    timestep = backbone.schedule(4).timesteps[1]
+    plain = backbone.predict(z, timestep, condition)
+    for softmax in ("text", "joint") if hasattr(backbone.denoiser, "transformer_blocks") else ("text",):
+        capture = AttentionCapture(backbone.layers(softmax), grid=16)
+        with spying_on_attention(monkeypatch) as calls, capture.recording(weights):
+            recorded = capture.run(lambda: backbone.predict(z, timestep, condition))
+            calls = list(calls)
+        assert torch.equal(plain, recorded)
+        maps = capture.maps()
+        assert maps.shape == (2, 2, capture.channels, 16, 16)
+        difference = (maps - straightforward_maps(calls, backbone, weights, softmax)).abs().max().item()
+        record_property(f"{softmax} max difference", difference)
+        assert difference < 1e-6
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_gradient_is_the_slope_with_and_without_checkpointing(folders, name: str) -> None:
+    """Central differences along the gradient of a loss on the captured maps; checkpointing changes no value."""
+    gradients = []
+    for checkpointing in (False, True):
+        backbone = load(folders, name, checkpointing=checkpointing)
+        condition, weights, timestep = backbone.encode_prompts(TEXTS), backbone.phrase_weights(PROMPTS), backbone.schedule(4).timesteps[1]
+        capture = AttentionCapture(backbone.layers(), grid=16, stop_early=True)
+
+        def loss(z: torch.Tensor) -> torch.Tensor:
+            with capture.recording(weights):
+                capture.run(lambda: backbone.predict(z, timestep, condition))
+            return (capture.maps() * 256).square().flatten(1).mean(1)
+
+        z = initial_noise([0, 1], backbone.latent_shape).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss(z).sum(), z)
+        gradients.append(gradient)
+        norm_B = gradient.flatten(1).norm(dim=1)
+        direction = gradient / norm_B.view(-1, 1, 1, 1)
+        with torch.no_grad():
+            slope_B = (loss(z + 0.02 * direction) - loss(z - 0.02 * direction)) / 0.04
+        assert torch.allclose(slope_B, norm_B, rtol=0.02), (slope_B, norm_B)
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-7 * gradients[0].abs().max().item())
+
+
+PIPELINES = {
+    "sd14": ("StableDiffusionPipeline", {"safety_checker": None}, {}),
+    "sd21-768": ("StableDiffusionPipeline", {"safety_checker": None}, {}),
+    "sdxl": ("StableDiffusionXLPipeline", {}, {}),
+    "flux-schnell": ("FluxPipeline", {}, {"max_sequence_length": 24}),
+    "flux-dev": ("FluxPipeline", {}, {"max_sequence_length": 24}),
+    "sd35-medium": ("StableDiffusion3Pipeline", {}, {"max_sequence_length": 24}),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PIPELINES)
+def test_sampling_matches_diffusers_own_pipeline(folders, name: str) -> None:
+    import diffusers
+
+    from l2s_core.backbones.flux import pack
+
+    kind, loading, calling = PIPELINES[name]
+    parts = load(folders, name).parts
+    extra = {} if "StableDiffusionPipeline" != kind else {"feature_extractor": None, **loading}
+    if kind == "FluxPipeline":
+        extra = {}
+    pipeline = getattr(diffusers, kind)(**parts, **extra)
+    pipeline.set_progress_bar_config(disable=True)
+    backbone = load(folders, name)
+    guidance = 3.5 if name != "flux-schnell" else 0.0
+    z = initial_noise([3, 4], backbone.latent_shape)
+    start = pack(z) if kind == "FluxPipeline" else z
+    theirs = pipeline(
+        TEXTS, latents=start, num_inference_steps=4, guidance_scale=guidance, height=64, width=64, output_type="np", **calling
+    ).images
+    ours_guidance = guidance if name != "flux-schnell" else 1.0
+    ours = backbone.decode(sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=ours_guidance), backbone.schedule(4)))
+    assert np.abs(theirs * 255 - ours).max() <= 1.01
+
+
+@torch.no_grad()
+def test_offloading_and_slicing_change_no_value(folders) -> None:
+    results = []
+    for settings in ({}, {"offload": True, "vae_slicing": True}):
+        backbone = load(folders, "flux-dev", **settings)
+        z = initial_noise([0, 1], backbone.latent_shape)
+        results.append(backbone.decode(sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=3.5), backbone.schedule(3))))
+    assert np.array_equal(*results)
