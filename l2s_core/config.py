@@ -100,7 +100,6 @@ class ClassifierConfig(Section):
     feedforward: int = Field(default=128, ge=1)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     lr: float = Field(default=1e-3, gt=0)
-    schedule: Literal["plateau", "one-cycle"] = "plateau"
     weight_decay: float = Field(default=0.05, ge=0)
     batch: int = Field(default=64, ge=1)
     epochs: int = Field(default=40, ge=1)

@@ -47,14 +47,6 @@ def test_training_twice_gives_the_same_weights(tmp_path: Path) -> None:
     assert all(torch.equal(models[0][k], models[1][k]) for k in models[0])
 
 
-def test_a_one_cycle_rate_rises_once_and_falls_to_nothing(tmp_path: Path) -> None:
-    config = CONFIGS["conv"].model_copy(update={"schedule": "one-cycle", "epochs": 10, "patience": 10, "lr": 3e-3})
-    _, result = run_experiment(config, write_fake_shards(tmp_path))
-    rates = [row["lr"] for row in result["history"]]
-    assert rates == sorted(rates, reverse=True) and rates[0] > 0.9 * config.lr and rates[-1] < 1e-4 * config.lr
-    assert result["test"]["accuracy"] > 0.9
-
-
 def test_the_best_epoch_is_kept_not_the_one_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Early stopping once compared and copied in the wrong order and returned the weights of the epoch after the best."""
     shards = write_fake_shards(tmp_path)

@@ -20,7 +20,6 @@ from l2s_core.relations import RELATIONS
 
 KINDS = {"dual": ("pos", "neg"), "true": ("pos",)}
 PLATEAU_PATIENCE = 5  # epochs without progress before the rate is halved (METHOD)
-WARMUP = 0.1  # share of the training in which a one-cycle rate rises (Smith & Topin 2018)
 
 EpochFunction = Callable[[int, dict[str, float]], None]
 
@@ -49,14 +48,14 @@ def train_classifier(
             )
     model = build_classifier(config, train.source).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    after_batch, after_epoch = _rate_schedule(optimizer, config, batches=-(-len(train) // config.batch))
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
     generator = torch.Generator().manual_seed(config.seed)
     result = TrainingResult(model=model, best_epoch=-1)
     best_loss, best_state = float("inf"), copy.deepcopy(model.state_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(config.epochs):
-            train_loss, train_accuracy = _train_epoch(model, optimizer, config, train, epoch, generator, device, after_batch)
+            train_loss, train_accuracy = _train_epoch(model, optimizer, config, train, epoch, generator, device)
             metrics = evaluate(model, val, device=device).summary()
             row = {
                 "train_loss": train_loss, "train_accuracy": train_accuracy, "lr": optimizer.param_groups[0]["lr"],
@@ -65,7 +64,7 @@ def train_classifier(
             result.history.append(row)
             if on_epoch:
                 on_epoch(epoch, row)
-            after_epoch(row["val_loss"])
+            plateau.step(row["val_loss"])
             if row["val_loss"] < best_loss:
                 best_loss, result.best_epoch = row["val_loss"], epoch
                 best_state = copy.deepcopy(model.state_dict())
@@ -76,18 +75,8 @@ def train_classifier(
     return result
 
 
-def _rate_schedule(optimizer, config: ClassifierConfig, *, batches: int) -> tuple[Callable[[], None], Callable[[float], None]]:
-    """Return what to call after each batch, and after each epoch with the validation loss."""
-    if config.schedule == "plateau":
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
-        return (lambda: None), plateau.step
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=batches * config.epochs + 1, pct_start=WARMUP)
-    return cycle.step, (lambda loss: None)
-
-
 def _train_epoch(
-    model: nn.Module, optimizer, config: ClassifierConfig, dataset: MapDataset, epoch: int, generator: torch.Generator, device: str,
-    after_batch: Callable[[], None],
+    model: nn.Module, optimizer, config: ClassifierConfig, dataset: MapDataset, epoch: int, generator: torch.Generator, device: str
 ) -> tuple[float, float]:
     model.train()
     loss_sum, hits, count = 0.0, 0, 0
@@ -99,7 +88,6 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        after_batch()
         loss_sum += loss.item() * len(label)
         hits += int((logits_BR.argmax(-1) == label).sum())
         count += len(label)
