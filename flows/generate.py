@@ -12,7 +12,7 @@ from l2s_core.backbones.folder import shipped_classifier
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
-from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.evaluation.judges import load_judge
 from l2s_core.generate import compare
 from l2s_core.prompts import parse_prompt
 from l2s_core.report.grids import save_png
@@ -25,7 +25,7 @@ def generate(
     run, prompt = load_run_config(config, overrides), parse_prompt(text)
     device = pick_device(run.device)
     trained = TrainedClassifier.load(classifier or shipped_classifier(config), device=device)
-    judge = SegmentationJudge(run.benchmark.judge, device=device)
+    judge = load_judge(run.benchmark.judge, device=device)
     judge.require([prompt.triplet.subject, prompt.triplet.object])
     picture, right = compare(load_backbone(run.backbone, device), trained, judge, prompt, list(seeds), run)
     save_png(picture, out)

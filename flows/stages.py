@@ -13,16 +13,17 @@ from tasks.benchmark import judge_variant, sample_shard
 from tasks.capture import capture_shard
 from tasks.inversion import invert_shard
 from tasks.report import log_benchmark, write_report
-from tasks.scenes import render_scenes
+from tasks.scenes import choose_scenes, prepare_scenes
 from tasks.training import train_variant
 
 
 def build_dataset(stages: Stages, rebuild: bool) -> list[Path]:
     """Scenes, inversion, capture: return the Parquet shards."""
-    names, ids = zip(*stages.scene_shards(), strict=True)
-    sizes = [len(part) for part in ids]
+    choose_scenes(stages, rebuild)
+    names, entries = zip(*stages.scene_shards(), strict=True)
+    sizes = [len(part) for part in entries]
     fixed = {"stages": unmapped(stages), "rebuild": unmapped(rebuild)}
-    scenes = follow(render_scenes.map(shard=names, ids=list(ids), **fixed), "render scenes", sizes, "scenes")
+    scenes = follow(prepare_scenes.map(shard=names, entries=list(entries), **fixed), "prepare scenes", sizes, "scenes")
     noise = follow(invert_shard.map(scenes=scenes, **fixed), "invert scenes", sizes, "scenes")
     captured = follow(capture_shard.map(noise=noise, **fixed), "capture attention", sizes, "scenes")
     return [shard.path for shard in captured]

@@ -42,15 +42,28 @@ class BackboneConfig(Section):
 
 
 class DataConfig(Section):
-    """Scenes the classifier learns from; counts are per relation."""
+    """Scenes the classifier learns from; counts are per relation.
 
-    source: Literal["miniworld"]
+    `miniworld` renders them; the others read `path`: GQA's scene graphs, ORM's answered images, or a folder
+    with scenes.jsonl.
+    """
+
+    source: Literal["miniworld", "gqa", "orm", "jsonl"]
+    path: Path | None = Field(default=None, description="folder of a source that is read")
+    twins: str = Field(default="none", description="WordNet lexicon that tells is-a twins (gqa), e.g. oewn:2024")
     seed: int = 0
     train: int = Field(ge=1)
     val: int = Field(ge=1)
     test: int = Field(ge=1)
-    held_out_objects: tuple[str, ...] = ()
-    held_out_pairs: float = Field(default=0.3, ge=0, lt=1)
+    held_out_objects: tuple[str, ...] = Field(default=(), description="objects the classifier never meets (miniworld)")
+    held_out_pairs: float = Field(default=0.3, ge=0, lt=1, description="share of the other pairs that it never meets (miniworld)")
+
+    @model_validator(mode="after")
+    def _path_fits(self) -> DataConfig:
+        if (self.path is None) != (self.source == "miniworld"):
+            wants = "needs no path" if self.source == "miniworld" else "needs data.path, the folder that holds it"
+            raise ValueError(f"source {self.source} {wants}")
+        return self
 
 
 class InversionConfig(Section):
@@ -119,9 +132,13 @@ class SteeringConfig(Section):
 
 
 class BenchmarkConfig(Section):
-    """Prompts and seeds; `prompts` is per split (seen pairs, unseen pairs, unseen objects)."""
+    """Prompts and seeds; `prompts` is per kind of object pair.
 
-    suite: Literal["test", "dev"] = "test"
+    `test` and `dev` are the small world's suites (seen pairs, unseen pairs, unseen objects), `geneval` has
+    GenEval's position prompts over COCO's classes, drawn by our own seed.
+    """
+
+    suite: Literal["test", "dev", "geneval"] = "test"
     prompts: int = Field(ge=1)
     seeds: int = Field(default=1, ge=1)
     judge: str = "mini-seg"

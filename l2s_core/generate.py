@@ -10,7 +10,7 @@ from PIL import Image
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import RunConfig
-from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.samples import make_images
 from l2s_core.evaluation.scoring import judge_position
 from l2s_core.prompts import Prompt
@@ -18,7 +18,7 @@ from l2s_core.report.grids import comparison_grid
 
 
 def compare(
-    backbone: Backbone, classifier: TrainedClassifier, judge: SegmentationJudge, prompt: Prompt, seeds: Sequence[int], config: RunConfig
+    backbone: Backbone, classifier: TrainedClassifier, judge: Judge, prompt: Prompt, seeds: Sequence[int], config: RunConfig
 ) -> tuple[Image.Image, dict[str, int]]:
     """Return the picture of all seeds, plain and steered from the same noise, and how many of each are correct."""
     columns, verdicts = {}, {}

@@ -86,6 +86,8 @@ def invert_scenes(backbone: Backbone, scenes: Sequence[Scene], config: Inversion
         ]
         noise.append(start.float().cpu())
         quality.append(psnr(torch.from_numpy(backbone.decode(returned)), torch.from_numpy(images)))
+    if not rows:
+        return NoiseShard(rows=[], noise=torch.zeros(0, *backbone.latent_shape), psnr=torch.zeros(0))
     target = torch.cat(targets) if targets else None
     return NoiseShard(rows=rows, noise=torch.cat(noise), psnr=torch.cat(quality), target=target, control=pull)
 

@@ -26,6 +26,11 @@ def relation_index(name: str) -> int:
     return RELATIONS.index(name)
 
 
+def relation_named(words: str) -> str | None:
+    """Return the relation that one of its wordings names, or None for words that name none of the four."""
+    return next((name for name, wordings in WORDINGS.items() if words.strip().lower() in (name, *wordings)), None)
+
+
 def relations_between(box_a, box_b) -> frozenset[str]:
     """Return every relation that box A has to box B by GenEval's rule.
 

@@ -13,39 +13,47 @@ from pathlib import Path
 
 from l2s_core.backbones.folder import fingerprint_of
 from l2s_core.config import RunConfig
-from l2s_core.data.miniworld import partition_pairs, scene_ids
-from l2s_core.evaluation.benchmark import EvalItem, benchmark_items
+from l2s_core.data.catalogue import Entry, load_catalogue
+from l2s_core.evaluation.benchmark import EvalItem, benchmark_items, benchmark_pairs
 from l2s_core.files import digest
 
-FORMATS = {"scenes": 1, "noise": 2, "maps": 1, "classifier": 1, "samples": 1, "verdicts": 1}
+FORMATS = {"catalogue": 1, "scenes": 2, "noise": 2, "maps": 1, "classifier": 1, "samples": 1, "verdicts": 1}
 MAIN = "main"  # the run's own classifier, beside its variants
 PLAIN = "plain"  # sampling without a classifier
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """The addresses of a run under `home`; `backbone` and `judge` are the models' fingerprints.
+    """The addresses of a run under `home`.
 
-    With `given`, a folder, the run uses that classifier and trains none.
+    `backbone` and `judge` are the models' fingerprints, `data` those of the annotation files, `side` that of
+    the images in pixels. With `given`, a folder, the run uses that classifier and trains none.
     """
 
     config: RunConfig
     home: Path
     backbone: str
     judge: str
+    side: int
+    data: tuple[str, ...] = ()
     given: Path | None = None
 
     def _folder(self, stage: str, *parts: object) -> Path:
         return self.home / "stages" / stage / digest([stage, FORMATS[stage], *parts])
 
     @cached_property
+    def catalogue(self) -> Path:
+        settings = self.config.data.model_dump(mode="json", exclude={"path"})
+        return self._folder("catalogue", settings, self.data) / "catalogue.json"
+
+    @cached_property
     def scenes(self) -> Path:
-        return self._folder("scenes", self.config.data.model_dump(mode="json"), self.config.shard)
+        return self._folder("scenes", self.catalogue.parent.name, self.side, self.config.shard)
 
     @cached_property
     def noise(self) -> Path:
         backbone, inversion = self.config.backbone, self.config.inversion.model_dump(mode="json", exclude={"min_psnr"})
-        return self._folder("noise", self.scenes.name, self.backbone, backbone.size, backbone.steps, backbone.dtype, inversion)
+        return self._folder("noise", self.scenes.name, self.backbone, self.side, backbone.steps, backbone.dtype, inversion)
 
     @cached_property
     def maps(self) -> Path:
@@ -62,7 +70,7 @@ class Stages:
             identity = fingerprint_of(self.given) if self.given else self.classifier(variant).name
             steered = [identity, self.config.steering.model_dump(mode="json")]
         items = [[i.item_id, i.prompt.text, i.seed] for i in self.items]
-        sampling = [self.backbone, backbone.size, backbone.steps, backbone.dtype, backbone.guidance]
+        sampling = [self.backbone, self.side, backbone.steps, backbone.dtype, backbone.guidance]
         return self._folder("samples", sampling, steered, items, self.config.shard)
 
     def verdicts(self, variant: str) -> Path:
@@ -79,11 +87,11 @@ class Stages:
 
     @cached_property
     def items(self) -> list[EvalItem]:
-        return benchmark_items(self.config.benchmark, partition_pairs(self.config.data))
+        return benchmark_items(self.config.benchmark, benchmark_pairs(self.config))
 
-    def scene_shards(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield (shard name, scene ids)."""
-        yield from _shards(scene_ids(self.config.data), self.config.shard)
+    def scene_shards(self) -> Iterator[tuple[str, list[Entry]]]:
+        """Yield (shard name, catalogue entries); the catalogue must be there."""
+        yield from _shards(load_catalogue(self.catalogue).entries, self.config.shard)
 
     def item_shards(self) -> Iterator[tuple[str, list[EvalItem]]]:
         """Yield (shard name, benchmark items)."""

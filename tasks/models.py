@@ -8,7 +8,8 @@ from functools import lru_cache
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
-from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.evaluation.detectors import Judge
+from l2s_core.evaluation.judges import load_judge
 
 _LOCK = threading.Lock()  # two tasks in two threads must not load the same model twice
 
@@ -19,8 +20,8 @@ def _backbone(config: BackboneConfig, device: str):
 
 
 @lru_cache(maxsize=1)
-def _judge(model: str, device: str) -> SegmentationJudge:
-    return SegmentationJudge(model, device=device)
+def _judge(model: str, device: str) -> Judge:
+    return load_judge(model, device=device)
 
 
 def backbone_for(config: RunConfig):
@@ -29,7 +30,7 @@ def backbone_for(config: RunConfig):
         return _backbone(config.backbone, pick_device(config.device))
 
 
-def judge_for(config: RunConfig) -> SegmentationJudge:
+def judge_for(config: RunConfig) -> Judge:
     """Return the run's judge on the run's device."""
     with _LOCK:
         return _judge(config.benchmark.judge, pick_device(config.device))

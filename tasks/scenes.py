@@ -1,19 +1,33 @@
-"""Stage 1: render scenes."""
+"""Stage 1: choose the scenes, and make or read their images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from l2s_core.data.miniworld import make_scenes
+from l2s_core.data.catalogue import Entry, load_catalogue, save_catalogue
 from l2s_core.data.scenes import load_scenes, save_scenes
+from l2s_core.data.sources import build_catalogue, load_entries
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
 from tasks.stage_task import stage_task
 
 
-@stage_task(name="render scenes")
-def render_scenes(stages: Stages, shard: str, ids: list[str], rebuild: bool = False) -> Path:
+@stage_task(name="choose scenes")
+def choose_scenes(stages: Stages, rebuild: bool = False) -> Path:
+    """Write the catalogue of the run's scenes unless it is there; return its path."""
+    path = stages.catalogue
+    ensure(path, load_catalogue, lambda: save_catalogue(path, build_catalogue(stages.config.data)), rebuild=rebuild)
+    return path
+
+
+@stage_task(name="prepare scenes")
+def prepare_scenes(stages: Stages, shard: str, entries: list[Entry], rebuild: bool = False) -> Path:
     """Write one shard of scenes unless it is there; return its path."""
     path = stages.scenes / f"{shard}.safetensors"
-    ensure(path, load_scenes, lambda: save_scenes(path, make_scenes(stages.config.data, ids)), rebuild=rebuild)
+
+    def build() -> None:
+        scenes, skips = load_entries(stages.config.data, entries, stages.side)
+        save_scenes(path, scenes, stages.side, skips.counts, skips.named)
+
+    ensure(path, load_scenes, build, rebuild=rebuild)
     return path

@@ -11,7 +11,7 @@ from l2s_core.data.miniworld import make_scenes, partition_pairs, scene_ids
 from l2s_core.data.scenes import PROMPT_KINDS, scene_prompt
 from l2s_core.errors import UserError
 from l2s_core.evaluation.aggregate import summarise
-from l2s_core.evaluation.benchmark import PAIR_SPLITS, benchmark_items, suite_triplets
+from l2s_core.evaluation.benchmark import benchmark_items, suite_triplets
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 
 DATA = DataConfig(source="miniworld", train=4, val=2, test=2, held_out_objects=("zebra", "boat", "umbrella", "clock"))
@@ -26,13 +26,13 @@ def test_development_and_test_share_neither_prompts_nor_noise() -> None:
     dev, test = items("dev"), items("test")
     assert not {i.prompt.text for i in dev} & {i.prompt.text for i in test}
     assert len({i.seed for i in dev + test}) == len(dev + test)
-    for split in PAIR_SPLITS:
+    for split in PAIRS:
         halves = [{str(t) for t in suite_triplets(suite, PAIRS[split])} for suite in ("dev", "test")]
         assert not halves[0] & halves[1]
 
 
 def test_relations_are_balanced_and_pairs_are_what_they_are_called() -> None:
-    for split in PAIR_SPLITS:
+    for split in PAIRS:
         part = [i for i in items("test") if i.pair_split == split]
         assert set(Counter(i.prompt.triplet.relation for i in part).values()) == {len(part) // 4}
         for item in part:

@@ -7,7 +7,8 @@ import pytest
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.aggregate import wilson_interval
-from l2s_core.evaluation.detectors import Detection, SegmentationJudge
+from l2s_core.evaluation.detectors import Detection
+from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.scoring import judge_position
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 from l2s_core.prompts import Triplet
@@ -38,7 +39,7 @@ def test_position_golden_cases(detections, correct, reason) -> None:
 def test_the_judge_finds_what_is_there_and_nothing_else() -> None:
     """200 held-out scenes: at least 0.98 of the objects found, at most 0.02 false finds an object."""
     layouts = [sample_layout(scene_rng(123, i)) for i in range(200)]
-    detections = SegmentationJudge("mini-seg").detect(np.stack([render(layout) for layout in layouts]))
+    detections = load_judge("mini-seg").detect(np.stack([render(layout) for layout in layouts]))
     hits = false = total = 0
     for layout, objects in zip(layouts, detections, strict=True):
         there = {p.name for p in layout.placements}
@@ -57,4 +58,26 @@ def test_wilson() -> None:
 
 def test_unknown_judge() -> None:
     with pytest.raises(UserError, match="no judge"):
-        SegmentationJudge("mini-sec")
+        load_judge("mini-sec")
+
+
+def test_a_detector_of_photographs_gives_boxes_of_its_masks(tmp_path) -> None:
+    """Mask2Former's class with tiny random weights for the plumbing, and masks made here for the boxes."""
+    import torch
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    labels = {0: "dog", 1: "motorbike"}
+    config = Mask2FormerConfig(
+        backbone_config=SwinConfig(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], out_features=["stage1", "stage2", "stage3", "stage4"]),
+        hidden_dim=32, feature_size=32, mask_feature_size=32, encoder_feedforward_dim=32, dim_feedforward=32, encoder_layers=1,
+        decoder_layers=2, num_attention_heads=2, num_queries=5, id2label=labels, label2id={v: k for k, v in labels.items()},
+    )  # fmt: skip
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
+    judge = load_judge(str(tmp_path))
+    assert judge.names == ("dog", "motorcycle")
+    assert len(judge.detect(np.zeros((2, 32, 32, 3), np.uint8))) == 2
+    masks = torch.full((2, 8, 8), -9.0)
+    masks[0, 2:6, 1:4] = 9.0
+    classes = torch.tensor([[0.1, 0.8], [0.9, 0.05]])
+    (only,) = judge._instances(classes, masks, (8, 8))
+    assert only.name == "motorcycle" and only.box == (1, 2, 4, 6) and abs(only.score - 0.8) < 1e-3

@@ -10,7 +10,7 @@ from torch import nn
 
 from l2s_core.backbones.flux import FluxBackbone
 from l2s_core.backbones.unet import UNetBackbone
-from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.evaluation.judges import load_judge
 from l2s_core.miniworld.pretrain import load_pretrain_config, pretrain
 from l2s_core.miniworld.trainer import TrainPlan, fit
 
@@ -73,5 +73,5 @@ def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
     assert set(seen) == {"text", "autoencoder", "denoiser", "judge"}
     assert {p.name for p in (tmp_path / "grids").iterdir()} == {"autoencoder-000002.png", "denoiser-000002.png"}
     assert UNetBackbone.from_pretrained(str(out / "mini-sd")).latent_shape == (4, 16, 16)
-    assert SegmentationJudge(str(out / "mini-seg")).model.config.num_labels == 17
+    assert load_judge(str(out / "mini-seg")).model.config.num_labels == 17
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))

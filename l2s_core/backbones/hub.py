@@ -13,7 +13,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def hub_folder(model: str, components: Collection[str]) -> Path | None:
+def hub_folder(model: str, components: Collection[str] = (), *, index: str = "model_index.json") -> Path | None:
     """Return the snapshot folder of a hub id, or None for what is no hub id or is not to be had.
 
     Raises UserError for a model whose licence must be accepted first, and for a download that failed.
@@ -23,11 +23,12 @@ def hub_folder(model: str, components: Collection[str]) -> Path | None:
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    found = try_to_load_from_cache(model, "model_index.json")
+    found = try_to_load_from_cache(model, index)
     complete = isinstance(found, str) and all((Path(found).parent / name).is_dir() for name in components)
     if complete or constants.HF_HUB_OFFLINE:
         return Path(found).parent if isinstance(found, str) else None
-    wanted = ["model_index.json", *(f"{name}/*{end}" for name in components for end in (".json", ".safetensors", ".txt", ".model"))]
+    ends = (".json", ".safetensors", ".txt", ".model")
+    wanted = [index, *(f"{name}/*{end}" for name in components for end in ends)] if components else [f"*{end}" for end in ends]
     try:
         return Path(snapshot_download(model, allow_patterns=wanted))
     except GatedRepoError:

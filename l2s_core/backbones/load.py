@@ -38,6 +38,14 @@ def model_fingerprint(config: BackboneConfig) -> str:
     return fingerprint_of(model_folder(config), family_named(config.family).COMPONENTS)
 
 
+def image_side(config: BackboneConfig) -> int:
+    """Return the side of a run's images in pixels; raises UserError when neither the run nor the model says."""
+    side = config.size or family_named(config.family).natural_side(model_folder(config))
+    if side is None:
+        raise UserError(f"backbone.size is not set, and {config.model} has no image size of its own; set it, in pixels")
+    return side
+
+
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
     """Load the backbone that `config` names onto `device`."""
     placement = Placement(

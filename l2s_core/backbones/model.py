@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from l2s_core.backbones.base import UNGUIDED, Condition, TextEncoding
 from l2s_core.backbones.folder import Component, fingerprint_of, load_component, resolve_folder
 from l2s_core.errors import UserError
+from l2s_core.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,13 @@ class DiffusersModel:
             for name, component in cls.COMPONENTS.items()
         }
         return cls(parts, fingerprint=fingerprint_of(folder, cls.COMPONENTS), size=size, placement=placement)
+
+    @classmethod
+    def natural_side(cls, folder: Path) -> int | None:
+        """Return the side in pixels of the images a model folder was trained for, if its settings tell; loads no weights."""
+        side = read_json(folder / cls.DENOISER / "config.json").get("sample_size")
+        widths = read_json(folder / "vae" / "config.json").get("block_out_channels", ())
+        return side and side * 2 ** (len(widths) - 1)
 
     def use(self, name: str):
         """Return a component, on the device; with offloading the one used before makes room for it."""

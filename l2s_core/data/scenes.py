@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,20 +43,26 @@ def scene_prompt(image_id: str, triplet: Triplet, kind: str) -> Prompt:
     return prompt_for(Triplet(subject=triplet.subject, relation=chosen, object=triplet.object))
 
 
-def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
-    """Write a shard of scenes of one image size."""
-    images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
+def save_scenes(path: Path, scenes: Sequence[Scene], side: int, skipped: Mapping[str, int] | None = None, named: Sequence[str] = ()) -> None:
+    """Write a shard of scenes of one image size, and what was skipped on the way."""
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, side, side, 3), np.uint8))
     records = [{"image_id": s.image_id, "split": s.split, "triplet": asdict(s.triplet)} for s in scenes]
-    write_tensors(path, {"images": images}, records)
+    write_tensors(path, {"images": images}, {"scenes": records, "skipped": dict(skipped or {}), "named": list(named)})
 
 
 def load_scenes(path: Path) -> list[Scene]:
     """Read a shard of scenes; raises UserError when it is missing or damaged."""
-    tensors, records = read_tensors(path)
+    tensors, stored = read_tensors(path)
     return [
         Scene(image_id=r["image_id"], split=r["split"], image=image, triplet=Triplet(**r["triplet"]))
-        for r, image in zip(records, tensors["images"].numpy(), strict=True)
+        for r, image in zip(stored["scenes"], tensors["images"].numpy(), strict=True)
     ]
+
+
+def load_skipped(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Read what a shard of scenes had to skip: counts by reason, and names."""
+    stored = read_tensors(path)[1]
+    return stored["skipped"], stored["named"]
 
 
 def stack_images(scenes: Sequence[Scene]) -> np.ndarray:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from l2s_core.config import BenchmarkConfig
+from l2s_core.config import BenchmarkConfig, RunConfig
+from l2s_core.data.miniworld import partition_pairs
 from l2s_core.data.scenes import stable_fraction
 from l2s_core.errors import UserError
+from l2s_core.evaluation.coco import COCO_CLASSES
 from l2s_core.prompts import Prompt, Triplet, prompt_for
 from l2s_core.relations import RELATIONS
 
-PAIR_SPLITS = ("seen", "unseen", "novel")  # pairs the classifier trained on, new pairs, new objects
 PREFIX = "a photo of "  # GenEval's wording
 SEED_RANGE = 2**48
 
@@ -27,14 +29,14 @@ class EvalItem:
 
 
 def benchmark_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[EvalItem]:
-    """Return the items of a suite: per pair split, `prompts` prompts in rotation over the relations, times `seeds`.
+    """Return the items of a suite: per kind of pair, `prompts` prompts in rotation over the relations, times `seeds`.
 
     Every (subject, relation, object) belongs to one suite by a hash, and seeds are hashes that include
     the suite, so `dev` and `test` share neither prompts nor noise.
     """
     items = []
-    for split in PAIR_SPLITS:
-        triplets = suite_triplets(config.suite, pairs.get(split, ()))
+    for split in pairs:
+        triplets = suite_triplets(config.suite, pairs[split])
         if not triplets:
             continue
         if config.prompts > len(triplets):
@@ -50,6 +52,15 @@ def benchmark_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[
     if not items:
         raise UserError("the benchmark has no prompts: no object pairs are left; hold out fewer objects or pairs")
     return items
+
+
+def benchmark_pairs(config: RunConfig) -> dict[str, list[tuple[str, str]]]:
+    """Return the object pairs of a run's benchmark by kind: the small world's, or all of COCO's for photographs."""
+    if config.benchmark.suite == "geneval":
+        return {"coco": list(combinations(COCO_CLASSES, 2))}
+    if config.data.source != "miniworld":
+        raise UserError(f"benchmark.suite {config.benchmark.suite} is the small world's; for data.source {config.data.source} set it to geneval")
+    return partition_pairs(config.data)
 
 
 def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]]) -> list[Triplet]:

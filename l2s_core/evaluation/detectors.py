@@ -11,9 +11,7 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
-from l2s_core.backbones.folder import SHIPPED, fingerprint_of
-from l2s_core.errors import UserError, unknown_name
-from l2s_core.files import digest
+from l2s_core.errors import unknown_name
 
 MIN_AREA = 0.013  # smallest blob that counts, as a share of the image; chosen on scenes of seed 77
 
@@ -27,39 +25,34 @@ class Detection:
     score: float
 
 
-def judge_folder(model: str) -> Path:
-    """Return the folder of a judge: a shipped name or a path; raises UserError when there is none."""
-    for folder in (SHIPPED / model, Path(model)):
-        if (folder / "config.json").is_file():
-            return folder
-    raise UserError(f"no judge {model!r}: looked in {SHIPPED / model} and {Path(model)}; allowed: mini-seg or a model folder")
+class Judge:
+    """A detector with a closed set of class names."""
 
-
-def judge_fingerprint(model: str) -> str:
-    """Return a digest of the judge's files and of what counts as a find."""
-    return digest([fingerprint_of(judge_folder(model)), MIN_AREA])
-
-
-class SegmentationJudge:
-    """Boxes from a semantic segmenter of transformers: connected blobs of each class."""
-
-    def __init__(self, model: str, *, device: str = "cpu") -> None:
-        from transformers import SegformerForSemanticSegmentation
-
-        folder = judge_folder(model)
-        self.model = SegformerForSemanticSegmentation.from_pretrained(folder, use_safetensors=True).float().to(device).eval()
-        self.device = device
+    names: tuple[str, ...]
 
     def require(self, names: Sequence[str]) -> None:
         """Raise UserError for an object this judge cannot find."""
-        known = [name for index, name in self.model.config.id2label.items() if index > 0]
         for name in names:
-            if name not in known:
-                raise unknown_name("object", name, known)
+            if name not in self.names:
+                raise unknown_name("object", name, self.names)
+
+    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+        """Return the detections of every uint8 image (B, H, W, 3), best score first."""
+        raise NotImplementedError
+
+
+class SegmentationJudge(Judge):
+    """Boxes from a semantic segmenter of transformers: connected blobs of each class."""
+
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+        from transformers import SegformerForSemanticSegmentation
+
+        self.model = SegformerForSemanticSegmentation.from_pretrained(folder, use_safetensors=True).float().to(device).eval()
+        self.names = tuple(name for index, name in self.model.config.id2label.items() if index > 0)
+        self.device = device
 
     @torch.no_grad()
     def detect(self, images: np.ndarray) -> list[list[Detection]]:
-        """Return the detections of every uint8 image (B, H, W, 3), best score first."""
         pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2) / 127.5 - 1
         logits = interpolate(self.model(pixel_values=pixels).logits, size=images.shape[1:3], mode="bilinear")
         probs = logits.softmax(1).cpu().numpy()

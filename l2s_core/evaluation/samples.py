@@ -15,7 +15,7 @@ from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
 from l2s_core.evaluation.benchmark import EvalItem
-from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.scoring import judge_position
 from l2s_core.prompts import Prompt
 from l2s_core.sampling import initial_noise, sample
@@ -86,7 +86,7 @@ def load_samples(path: Path) -> SampleShard:
 
 
 def judge_samples(
-    judge: SegmentationJudge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float
+    judge: Judge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float
 ) -> list[dict[str, Any]]:
     """Return one JSON-able row per item: what was asked, the verdict with its reason, boxes, cost and seconds."""
     by_id = {item.item_id: item for item in items}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.evaluation.detectors import Judge
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 from l2s_core.relations import relations_between
 
@@ -24,7 +24,7 @@ class JudgeAccuracy:
     relations: float
 
 
-def measure_judge(judge: SegmentationJudge, scenes: int = 200, min_score: float = 0.3) -> JudgeAccuracy:
+def measure_judge(judge: Judge, scenes: int = 200, min_score: float = 0.3) -> JudgeAccuracy:
     """Run the judge on fresh scenes of one to three objects."""
     layouts = [sample_layout(scene_rng(0, index, STREAM)) for index in range(scenes)]
     present = hits = finds = pairs = exact = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,9 @@ import yaml
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import load_result
-from l2s_core.evaluation.detectors import SegmentationJudge
+from l2s_core.data.catalogue import load_catalogue
+from l2s_core.data.scenes import load_skipped
+from l2s_core.evaluation.detectors import Judge
 from l2s_core.files import write_json, write_text
 from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
@@ -33,7 +36,7 @@ SCOPE = (
 )
 
 
-def build_report(stages: Stages, backbone: Backbone, judge: SegmentationJudge) -> dict[str, Any]:
+def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, Any]:
     """Write the report's files into `stages.report`; return what summary.json holds."""
     summary = _summary(stages, judge)
     pictures = _pictures(stages, backbone)
@@ -49,7 +52,7 @@ def report_files(folder: Path) -> list[Path]:
     return [folder / name for name in ("report.html", "summary.json", "grid.png")]
 
 
-def _summary(stages: Stages, judge: SegmentationJudge) -> dict[str, Any]:
+def _summary(stages: Stages, judge: Judge) -> dict[str, Any]:
     noise = [load_noise(stages.noise / f"{name}.safetensors") for name, _ in stages.scene_shards()]
     images = len({row.image_id for shard in noise for row in shard.rows})
     kept = len({row.image_id for shard in noise for row in shard.kept(stages.config.inversion.min_psnr).rows})
@@ -59,6 +62,7 @@ def _summary(stages: Stages, judge: SegmentationJudge) -> dict[str, Any]:
         "config": stages.config.model_dump(mode="json"),
         "stages": {"maps": stages.maps.name, **{f"classifier/{v}": stages.classifier(v).name for v in stages.classifiers}},
         "versions": {name: version(name) for name in PACKAGES},
+        "data": _data_summary(stages),
         "inversion": {"images": images, "dropped": images - kept, "psnr": float(torch.cat([s.psnr for s in noise]).mean())},
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
         "plain": variant_summary(stages, PLAIN),
@@ -67,6 +71,17 @@ def _summary(stages: Stages, judge: SegmentationJudge) -> dict[str, Any]:
             for variant in stages.classifiers
         },
     }
+
+
+def _data_summary(stages: Stages) -> dict[str, Any]:
+    """What the source could not give: entries and images skipped, by reason, the first ones named; quotas not filled."""
+    catalogue = load_catalogue(stages.catalogue)
+    counts, named = Counter(catalogue.skipped), list(catalogue.named)
+    for name, _ in stages.scene_shards():
+        skipped, names = load_skipped(stages.scenes / f"{name}.safetensors")
+        counts.update(skipped)
+        named += names
+    return {"scenes": len(catalogue.entries), "skipped": dict(counts), "named": named, "short": catalogue.short}
 
 
 def _pictures(stages: Stages, backbone: Backbone) -> dict[str, Any]:

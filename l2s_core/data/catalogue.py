@@ -1,0 +1,139 @@
+"""Which scenes a run uses: chosen from a source's candidates, by image, the same every time."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from l2s_core.config import DataConfig
+from l2s_core.data.scenes import SPLITS, stable_fraction
+from l2s_core.errors import UserError
+from l2s_core.files import read_json, write_json
+from l2s_core.prompts import Triplet
+from l2s_core.relations import RELATIONS
+
+NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An image file, relative to the source's folder, and a triplet that is true in it."""
+
+    image: str
+    triplet: Triplet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A chosen scene: where its image lies (empty for one that is rendered) and what is true in it."""
+
+    image_id: str
+    split: str
+    image: str = ""
+    triplet: Triplet | None = None
+
+
+@dataclass(kw_only=True)
+class Skips:
+    """Entries of a source that cannot be used: counted by reason, the first ones named."""
+
+    counts: Counter = field(default_factory=Counter)
+    named: list[str] = field(default_factory=list)
+
+    def add(self, what: str, reason: str) -> None:
+        self.counts[reason] += 1
+        if len(self.named) < NAMED_SKIPS:
+            self.named.append(f"{what}: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """The scenes of a run in order, what was skipped, and what the source was short of."""
+
+    entries: list[Entry]
+    skipped: dict[str, int] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    short: dict[str, int] = field(default_factory=dict)
+
+
+def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) -> Catalogue:
+    """Return `train`, `val` and `test` scenes per relation, split by image, one relation an image first.
+
+    Images come in the order of a hash of their name and the seed, so a subset is the same on every machine,
+    whatever order the source lists them in. An image goes to the split and relation that lack most; only
+    when every image has been asked once do images give a second relation, inside their split.
+    """
+    by_image: dict[str, set[Triplet]] = defaultdict(set)
+    for candidate in candidates:
+        by_image[candidate.image].add(candidate.triplet)
+    wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in RELATIONS}
+    missing, chosen, split_of = dict(wanted), [], {}
+    order = sorted(by_image, key=lambda image: (stable_fraction("image", config.seed, image), image))
+    for first_round in (True, False):
+        for image in order:
+            if not any(missing.values()):
+                break
+            if not first_round and image not in split_of:
+                continue
+            used = {entry.triplet.relation for entry in chosen if entry.image == image} if not first_round else set()
+            triplets = sorted((t for t in by_image[image] if t.relation not in used), key=lambda t: _rank(config, image, t))
+            pick = _neediest(triplets, missing, wanted, split_of.get(image))
+            if pick is None:
+                continue
+            split, triplet = pick
+            missing[split, triplet.relation] -= 1
+            split_of[image] = split
+            image_id = f"{split}-{triplet.relation.replace(' ', '_')}-{image}"
+            chosen.append(Entry(image_id=image_id, split=split, image=image, triplet=triplet))
+    empty = [f"{split} {relation}" for (split, relation), count in missing.items() if count == wanted[split, relation]]
+    if empty:
+        raise UserError(
+            f"{config.path} has no usable scene for {', '.join(empty)} ({len(by_image)} usable images; {_counts(skips)}); "
+            "lower data.train, data.val and data.test, or give more data"
+        )
+    short = {f"{split} {relation}": count for (split, relation), count in missing.items() if count}
+    chosen.sort(key=lambda e: (SPLITS.index(e.split), stable_fraction("entry", e.image_id), e.image_id))
+    return Catalogue(entries=chosen, skipped=dict(skips.counts), named=skips.named, short=short)
+
+
+def _rank(config: DataConfig, image: str, triplet: Triplet) -> float:
+    return stable_fraction("triplet", config.seed, image, triplet.subject, triplet.relation, triplet.object)
+
+
+def _neediest(
+    triplets: Sequence[Triplet], missing: dict, wanted: dict, split: str | None
+) -> tuple[str, Triplet] | None:
+    """Return the (split, triplet) whose quota is filled least; `split` fixes the split."""
+    options = [
+        (-missing[s, t.relation] / wanted[s, t.relation], SPLITS.index(s), i)
+        for i, t in enumerate(triplets) for s in (SPLITS if split is None else (split,)) if missing[s, t.relation]
+    ]  # fmt: skip
+    if not options:
+        return None
+    _, s, i = min(options)
+    return SPLITS[s], triplets[i]
+
+
+def _counts(skips: Skips) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(skips.counts.items())) or "none skipped"
+
+
+def save_catalogue(path: Path, catalogue: Catalogue) -> None:
+    """Write a catalogue atomically."""
+    write_json(path, asdict(catalogue))
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """Read a catalogue; raises UserError when it is missing or damaged."""
+    stored = read_json(path)
+    try:
+        return Catalogue(**{**stored, "entries": [_entry(row) for row in stored["entries"]]})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a catalogue ({error}); run again with --rebuild to write it anew") from None
+
+
+def _entry(row: dict) -> Entry:
+    return Entry(**{**row, "triplet": Triplet(**row["triplet"]) if row["triplet"] else None})
+

@@ -1,0 +1,37 @@
+"""Reading image files of strangers: decoded whole or not at all, cropped to a square, resized."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from l2s_core.errors import UserError
+
+MAX_PIXELS = 100_000_000  # an image that claims more is not decoded
+
+
+def read_image(path: Path, side: int) -> np.ndarray:
+    """Return uint8 RGB (side, side, 3): the largest centred square of the image.
+
+    Raises UserError for a file that is no image, is cut off, or would be too large to decode safely.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UserError(f"image too large to decode safely ({image.width}x{image.height})")
+                image.load()
+                return square(ImageOps.exif_transpose(image).convert("RGB"), side)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise UserError("not an image, or a damaged one") from None
+
+
+def square(image: Image.Image, side: int) -> np.ndarray:
+    """Return the largest centred square of an image at side x side pixels."""
+    if image.size != (side, side):
+        image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)

@@ -1,0 +1,47 @@
+"""Anyone's own images: a folder with scenes.jsonl, one {"image", "subject", "relation", "object"} a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.errors import UserError
+from l2s_core.prompts import Triplet
+from l2s_core.relations import relation_named
+
+FILE = "scenes.jsonl"
+KEYS = ("image", "subject", "relation", "object")
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """Return the one file; raises UserError when it is not there."""
+    if not (folder / FILE).is_file():
+        raise UserError(f"{folder} holds no {FILE}; write one line a scene: " + '{"image": "a.jpg", "subject": "dog", "relation": "above", "object": "cat"}')
+    return [folder / FILE]
+
+
+def candidates(folder: Path, skips: Skips) -> Iterator[Candidate]:
+    """Yield the scenes of the file, line by line; a line that cannot be used is counted in `skips`."""
+    (file,) = annotation_files(folder)
+    with open(file, encoding="utf-8", errors="replace") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            name = f"{FILE}:{number}"
+            try:
+                row = json.loads(line)
+                image, subject, relation, object_ = (str(row[key]) for key in KEYS)
+            except (ValueError, KeyError, TypeError):
+                skips.add(name, f"not an object with {', '.join(KEYS)}")
+                continue
+            label = relation_named(relation)
+            if label is None:
+                skips.add(name, "not one of the four relations")
+            elif not (folder / image).is_file():
+                skips.add(name, "image file missing")
+            elif not subject or not object_ or subject == object_:
+                skips.add(name, "subject and object must be two names")
+            else:
+                yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=object_))

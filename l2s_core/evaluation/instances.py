@@ -1,0 +1,60 @@
+"""A judge for photographs: Mask2Former's instances, the detector family of GenEval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from l2s_core.evaluation.detectors import Detection, Judge
+
+SIDE = 800  # pixels the image is resized to, as the model was trained
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
+MIN_SCORE = 0.05  # weaker instances are not even listed
+BATCH = 4
+# Names under which a model lists classes that COCO's detection task names otherwise.
+ALIASES = {"motorbike": "motorcycle", "aeroplane": "airplane", "sofa": "couch", "pottedplant": "potted plant", "diningtable": "dining table", "tvmonitor": "tv"}
+
+
+class InstanceJudge(Judge):
+    """Boxes from Mask2Former (Cheng et al. 2022): score = class probability x mean mask probability (section 3.3 of MaskFormer)."""
+
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+        from transformers import Mask2FormerForUniversalSegmentation
+
+        self.model = Mask2FormerForUniversalSegmentation.from_pretrained(folder, use_safetensors=True).float().to(device).eval()
+        self.labels = {index: ALIASES.get(name, name) for index, name in self.model.config.id2label.items()}
+        self.names = tuple(self.labels.values())
+        self.device = device
+
+    @torch.no_grad()
+    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+        """Return the detections of every uint8 image (B, H, W, 3), best score first."""
+        found: list[list[Detection]] = []
+        for first in range(0, len(images), BATCH):
+            pixels = torch.from_numpy(images[first : first + BATCH]).to(self.device).permute(0, 3, 1, 2).float() / 255
+            pixels = interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+            mean, deviation = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
+            output = self.model(pixel_values=(pixels - mean) / deviation)
+            for classes, masks in zip(output.class_queries_logits, output.masks_queries_logits, strict=True):
+                found.append(self._instances(classes.softmax(-1)[:, :-1], masks, images.shape[1:3]))
+        return found
+
+    def _instances(self, classes_QC: Tensor, masks_QHW: Tensor, size: tuple[int, int]) -> list[Detection]:
+        score_Q, class_Q = classes_QC.max(-1)
+        keep = score_Q > MIN_SCORE
+        if not keep.any():
+            return []
+        probability_QHW = interpolate(masks_QHW[keep].unsqueeze(0), size=size, mode="bilinear")[0].sigmoid()
+        found = []
+        for score, index, probability in zip(score_Q[keep].tolist(), class_Q[keep].tolist(), probability_QHW, strict=True):
+            inside = probability > 0.5
+            if not inside.any():
+                continue
+            rows, columns = (inside.any(axis).nonzero()[:, 0] for axis in (1, 0))
+            box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+            found.append(Detection(name=self.labels[index], box=box, score=score * float(probability[inside].mean())))
+        return sorted(found, key=lambda d: -d.score)

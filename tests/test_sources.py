@@ -1,0 +1,173 @@
+"""GQA, ORM and JSONL in their own formats: what is chosen, what is skipped and named, the same subset every time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from l2s_core.config import DataConfig
+from l2s_core.data import images
+from l2s_core.data.sources import build_catalogue, load_entries
+from l2s_core.errors import UserError
+from l2s_core.relations import RELATIONS
+
+WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
+
+
+def draw(path: Path, size: tuple[int, int] = (48, 32)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)).save(path)
+
+
+def graph(*objects: tuple[str, str, list[tuple[str, str]]]) -> dict:
+    """objects: (id, name, [(relation, object id)])."""
+    listed = {
+        key: {"name": name, "x": 0, "y": 0, "w": 5, "h": 5, "attributes": [], "relations": [{"name": r, "object": o} for r, o in relations]}
+        for key, name, relations in objects
+    }
+    return {"width": 48, "height": 32, "objects": listed}
+
+
+@pytest.fixture
+def gqa_folder(tmp_path: Path) -> Path:
+    """16 good images, each with all four relations stated once or more, and one of every kind of bad entry."""
+    graphs = {}
+    for i in range(16):
+        word = WORDS[RELATIONS[i % 4]]
+        second = [(WORDS[RELATIONS[(i + 1) % 4]], "2")]
+        graphs[f"good{i:02d}"] = graph(("1", "dog", [(word, "2")]), ("2", "cat", []), ("3", "tree", second), ("4", "near", [("near", "1")]))
+        draw(tmp_path / "images" / f"good{i:02d}.jpg")
+    graphs["noimage"] = graph(("1", "dog", [("above", "2")]), ("2", "cat", []))
+    graphs["dangling"] = graph(("1", "dog", [("above", "99")]), ("2", "cat", []))
+    graphs["twice"] = graph(("1", "dog", [("above", "2")]), ("2", "cat", []), ("3", "cat", []))
+    graphs["twin"] = graph(("1", "man", [("above", "2")]), ("2", "cat", []), ("3", "person", []))
+    graphs["empty"] = {"width": 1, "height": 1}
+    for name in ("dangling", "twice", "twin"):
+        draw(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "train_sceneGraphs.json").write_text(json.dumps(graphs))
+    return tmp_path
+
+
+def settings(source: str, path: Path, **more) -> DataConfig:
+    return DataConfig(**{"source": source, "path": path, "train": 2, "val": 1, "test": 1, **more})
+
+
+def test_gqa_chooses_by_image_one_relation_first_and_counts_what_is_bad(gqa_folder: Path) -> None:
+    catalogue = build_catalogue(settings("gqa", gqa_folder))
+    assert len(catalogue.entries) == 16 and not catalogue.short
+    chosen = {entry.image for entry in catalogue.entries}
+    assert len(chosen) == 16 and not chosen & {"images/twice.jpg", "images/dangling.jpg", "images/noimage.jpg"}
+    for split, count in (("train", 2), ("val", 1), ("test", 1)):
+        found = [e.triplet.relation for e in catalogue.entries if e.split == split]
+        assert {r: found.count(r) for r in RELATIONS} == dict.fromkeys(RELATIONS, count)
+    assert catalogue.skipped == {"image file missing": 1, "relation to an object that is not there": 1, "no objects in its scene graph": 1}
+    assert "noimage: image file missing" in catalogue.named and any(n.startswith("dangling/1") for n in catalogue.named)
+
+
+def test_the_subset_does_not_depend_on_the_order_of_the_file(gqa_folder: Path) -> None:
+    file = gqa_folder / "train_sceneGraphs.json"
+    first = build_catalogue(settings("gqa", gqa_folder, train=1))
+    file.write_text(json.dumps(dict(reversed(json.loads(file.read_text()).items()))))
+    assert build_catalogue(settings("gqa", gqa_folder, train=1)).entries == first.entries
+    assert build_catalogue(settings("gqa", gqa_folder, train=1, seed=1)).entries != first.entries
+
+
+def test_images_give_a_second_relation_only_inside_their_split(gqa_folder: Path) -> None:
+    catalogue = build_catalogue(settings("gqa", gqa_folder, train=5, val=1, test=1))
+    splits = {}
+    for entry in catalogue.entries:
+        assert splits.setdefault(entry.image, entry.split) == entry.split
+    assert len(catalogue.entries) > len(splits) and len({e.image_id for e in catalogue.entries}) == len(catalogue.entries)
+
+
+def test_wordnet_twins_are_no_two_objects(gqa_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wn
+
+    lexicon = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE LexicalResource SYSTEM "http://globalwordnet.github.io/schemas/WN-LMF-1.1.dtd">
+<LexicalResource xmlns:dc="https://globalwordnet.github.io/schemas/dc/">
+ <Lexicon id="mini" label="mini" language="en" email="a@b.c" license="CC0" version="1">
+  <LexicalEntry id="e1"><Lemma writtenForm="person" partOfSpeech="n"/><Sense id="s1" synset="mini-1"/></LexicalEntry>
+  <LexicalEntry id="e2"><Lemma writtenForm="adult" partOfSpeech="n"/><Sense id="s2" synset="mini-2"/></LexicalEntry>
+  <LexicalEntry id="e3"><Lemma writtenForm="man" partOfSpeech="n"/><Sense id="s3" synset="mini-3"/></LexicalEntry>
+  <LexicalEntry id="e4"><Lemma writtenForm="cat" partOfSpeech="n"/><Sense id="s4" synset="mini-4"/></LexicalEntry>
+  <Synset id="mini-1" ili="" partOfSpeech="n"/>
+  <Synset id="mini-2" ili="" partOfSpeech="n"><SynsetRelation relType="hypernym" target="mini-1"/></Synset>
+  <Synset id="mini-3" ili="" partOfSpeech="n"><SynsetRelation relType="hypernym" target="mini-2"/></Synset>
+  <Synset id="mini-4" ili="" partOfSpeech="n"/>
+ </Lexicon>
+</LexicalResource>"""
+    monkeypatch.setattr(wn.config, "data_directory", tmp_path / "wn")
+    (tmp_path / "mini.xml").write_text(lexicon)
+    wn.add(tmp_path / "mini.xml", progress_handler=None)
+    plain = {e.image for e in build_catalogue(settings("gqa", gqa_folder, train=3)).entries}
+    without = {e.image for e in build_catalogue(settings("gqa", gqa_folder, train=3, twins="mini:1")).entries}
+    assert "images/twin.jpg" in plain and "images/twin.jpg" not in without
+    with pytest.raises(UserError, match="python -m wn download oewn:2024"):
+        build_catalogue(settings("gqa", gqa_folder, twins="oewn:2024"))
+
+
+def test_orm_takes_positive_answers_and_the_relation_of_the_prompt(tmp_path: Path) -> None:
+    def row(i: int, prompt: str, answer: str) -> dict:
+        question = f"<image>\nThis image is generated by a prompt: {prompt}. Does this image accurately represent the prompt? Please answer yes or no."
+        return {"id": i, "image": f"img/{i}.png", "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]}
+
+    rows = [row(i, f"a photo of a hot dog {RELATIONS[i % 4]} a cat", "yes") for i in range(12)]
+    rows += [row(20, "a photo of a dog above a cat", "no"), row(21, "a photo of a red dog", "yes"), row(22, "a photo of a dog above a cat", "Yes")]
+    for i in range(12):
+        draw(tmp_path / "img" / f"{i}.png")
+    (tmp_path / "train.json").write_text(json.dumps([*rows, {"image": "x"}]))
+    catalogue = build_catalogue(settings("orm", tmp_path, train=1))
+    assert len(catalogue.entries) == 12 and {e.triplet.subject for e in catalogue.entries} == {"hot dog"}
+    assert catalogue.skipped == {
+        "answered no": 1, "no relation in its prompt": 1, "image file missing": 1, "not a question and an answer about an image": 1,
+    }
+
+
+def test_own_images_bad_lines_and_bad_files_are_counted_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    for i in range(12):
+        draw(tmp_path / f"{i}.png", (40, 30))
+        lines.append(json.dumps({"image": f"{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"}))
+    lines += ["not json", json.dumps({"image": "0.png", "subject": "a", "relation": "beside", "object": "b"})]
+    lines += [json.dumps({"image": "gone.png", "subject": "a", "relation": "above", "object": "b"})]
+    (tmp_path / "scenes.jsonl").write_text("\n".join(lines))
+    config = settings("jsonl", tmp_path, train=1)
+    catalogue = build_catalogue(config)
+    assert catalogue.skipped == {
+        "not an object with image, subject, relation, object": 1, "not one of the four relations": 1, "image file missing": 1,
+    }
+    assert "scenes.jsonl:13" in catalogue.named[0]
+    whole = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "0.png").write_text("no image")
+    (tmp_path / "1.png").write_bytes(whole[: len(whole) // 2])
+    draw(tmp_path / "2.png", (400, 300))
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30)
+    scenes, skips = load_entries(config, catalogue.entries, 16)
+    assert len(scenes) == 9 and all(s.image.shape == (16, 16, 3) and s.image.dtype == np.uint8 for s in scenes)
+    assert skips.counts == {"not an image, or a damaged one": 2, "image too large to decode safely (400x300)": 1}
+    assert {name.split(":")[0] for name in skips.named} == {"0.png", "1.png", "2.png"}
+
+
+def test_mistakes_in_data_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a folder"):
+        build_catalogue_of(settings("gqa", tmp_path / "none"))
+    with pytest.raises(UserError, match=r"holds no \*sceneGraphs.json"):
+        build_catalogue_of(settings("gqa", tmp_path))
+    (tmp_path / "scenes.jsonl").write_text("")
+    with pytest.raises(UserError, match="no usable scene for train left of.*0 usable images"):
+        build_catalogue_of(settings("jsonl", tmp_path))
+    (tmp_path / "a_sceneGraphs.json").write_text('{"1": {"objects": ')
+    with pytest.raises(UserError, match="is not whole JSON"):
+        build_catalogue_of(settings("gqa", tmp_path))
+
+
+def build_catalogue_of(config: DataConfig):
+    from l2s_core.data.sources import data_fingerprint
+
+    data_fingerprint(config)
+    return build_catalogue(config)
