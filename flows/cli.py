@@ -12,7 +12,20 @@ from flows.environment import HOME, prepare
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-config_argument = click.argument("config", default="mini-sd")
+
+def with_config(command):
+    """The run's configuration, as an argument or as --config; the small world's own by default."""
+
+    def merged(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+        given = ctx.params.pop("config_option", None)
+        if value and given and value != given:
+            raise click.UsageError(f"two configurations given: {value!r} and --config {given!r}")
+        return value or given or "mini-sd"
+
+    command = click.argument("config", required=False, callback=merged)(command)
+    return click.option("--config", "config_option", is_eager=True, help="The same as CONFIG.")(command)
+
+
 home_option = click.option(
     "--home", type=click.Path(path_type=Path), default=HOME, help="Folder of runs: stages, reports, MLflow, Prefect. [default: mlruns/]"
 )
@@ -23,7 +36,7 @@ quick_option = click.option("--quick", is_flag=True, help="The whole chain on li
 
 def dataset_options(command):
     """Options of the commands that build a dataset."""
-    for option in (home_option, rebuild_option, quick_option, set_option, config_argument):
+    for option in (home_option, rebuild_option, quick_option, set_option, with_config):
         command = option(command)
     return command
 
@@ -76,7 +89,7 @@ def train(config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, ho
 
 
 @main.command()
-@config_argument
+@with_config
 @click.option("--classifier", type=click.Path(path_type=Path), help="A classifier's folder. [default: the shipped one]")
 @set_option
 @quick_option
@@ -107,6 +120,38 @@ def generate(prompt: str, seeds: int, first_seed: int, config: str, classifier: 
     from flows.generate import generate as make
 
     make(prompt, range(first_seed, first_seed + seeds), config, classifier, _overrides(settings), out)
+
+
+@main.command()
+@with_config
+@set_option
+@home_option
+def doctor(config: str, settings: tuple[str, ...], home: Path) -> None:
+    """Say whether a run can work here, and what memory, disk and time it needs; exit code 0 or 1."""
+    prepare(home)
+    from flows.doctor import doctor as look
+    from flows.environment import quiet_libraries
+
+    quiet_libraries()
+    sys.exit(0 if look(config, _overrides(settings), home) else 1)
+
+
+@main.command()
+@with_config
+@click.option("--scale", type=click.Choice(["full", "tiny"]), default="full", show_default=True, help="The real size, or a tiny model of the same shape.")
+@click.option("--images", type=click.IntRange(1), default=2, show_default=True, help="How many images at once.")
+@set_option
+@home_option
+def rehearse(config: str, scale: str, images: int, settings: tuple[str, ...], home: Path) -> None:
+    """Measure time and memory of every stage on random weights of the run's real architecture."""
+    _prepare(home)
+    from flows.rehearse import rehearse as flow
+    from flows.summary import print_rehearsal
+    from l2s_core.config import load_run_config
+
+    overrides = _overrides(settings)
+    load_run_config(config, overrides)
+    print_rehearsal(flow(config, overrides, scale, images, home), home)
 
 
 @main.command()

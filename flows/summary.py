@@ -11,6 +11,7 @@ import click
 from l2s_core.classifier.experiment import load_result
 from l2s_core.report.build import report_files
 from l2s_core.report.comparison import table_rows
+from tasks.rehearsal import rehearsal_file
 
 
 def print_summary(summary: Mapping[str, Any], home: Path) -> None:
@@ -42,6 +43,19 @@ def _print_rates(summary: Mapping[str, Any]) -> None:
         for row in table_rows(summary)
     ]  # fmt: skip
     _print_table(("", "relation correct", "both objects", "gradients", "s/image", "time"), rows)
+
+
+def print_rehearsal(result: Mapping[str, Any], home: Path) -> None:
+    """Print what a rehearsal measured and what it means for the run."""
+    kind = "random weights" if result["random"] else "its own weights"
+    click.echo(f"\n{result['name']}, {result['scale']} size, {kind} of {result['weights'] / 1e9:.2f} GB, {result['dtype']}, {result['device']}\n")
+    rows = [
+        (row["operation"], row["unit"], f"{row['seconds']:.4f}", f"{row['peak_bytes'] / 2**30:.2f}") for row in result["measured"]
+    ]
+    _print_table((f"operation, {result['images']} images at once", "a", "seconds", "peak GiB"), rows)
+    if result["hours"]:
+        click.echo("\nthe whole run: " + ", ".join(f"{stage} up to {hours:.2f} h" for stage, hours in result["hours"].items()))
+    click.echo(f"\n{rehearsal_file(home, result['name'], result['scale'])}")
 
 
 def print_classifiers(folders: Mapping[str, Path]) -> None:

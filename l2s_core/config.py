@@ -35,6 +35,7 @@ class BackboneConfig(Section):
     steps: int = Field(ge=2, le=1000)
     guidance: float = Field(ge=0, le=30, description="1 is none")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    architecture: str | None = Field(default=None, description="name in configs/architectures, for rehearsals and estimates without the weights")
     variant: str | None = Field(default=None, description="suffix of the weight files, as in fp16")
     offload: bool = Field(default=False, description="keep only the component in use on the device")
     checkpointing: bool = Field(default=False, description="recompute activations in the steering gradient instead of keeping them")

@@ -48,8 +48,12 @@ def image_side(config: BackboneConfig) -> int:
 
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
     """Load the backbone that `config` names onto `device`."""
-    placement = Placement(
+    return family_named(config.family).from_pretrained(config.model, size=config.size, placement=placement_of(config, device))
+
+
+def placement_of(config: BackboneConfig, device: str) -> Placement:
+    """Return where and how a configuration puts its model."""
+    return Placement(
         device=device, dtype=getattr(torch, config.dtype), variant=config.variant, offload=config.offload,
         checkpointing=config.checkpointing, vae_slicing=config.vae_slicing,
     )  # fmt: skip
-    return family_named(config.family).from_pretrained(config.model, size=config.size, placement=placement)

@@ -1,0 +1,108 @@
+"""What a model costs, counted without its weights: the same forward pass on tensors that have a shape and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.backbones.architecture import load_architecture, random_backbone
+from l2s_core.backbones.base import UNGUIDED
+from l2s_core.backbones.model import DiffusersModel, Placement
+from l2s_core.config import RunConfig
+from l2s_core.prompts import Triplet, prompt_for
+
+PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
+LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at once, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """Costs of one image: floating-point operations, bytes of weights by component, bytes of activations.
+
+    `gradient_flops` and `saved_bytes` are of one steering gradient: forward to the last captured layer, and back.
+    """
+
+    weights: dict[str, int]
+    forward_flops: int
+    guided_flops: int
+    gradient_flops: int
+    forward_bytes: int
+    saved_bytes: int
+    channels: int
+    latents: int
+
+
+def count_cost(config: RunConfig) -> ModelCost:
+    """Count the cost of a run's architecture; takes seconds for the largest one and no memory to speak of."""
+    backbone = config.backbone
+    placement = Placement(device="meta", dtype=getattr(torch, backbone.dtype), checkpointing=backbone.checkpointing)
+    with torch.device("meta"):
+        model = random_backbone(load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement)
+        latents = torch.zeros(1, *model.latent_shape)
+        condition = model.encode_prompts([PROMPT.text])
+        with torch.no_grad(), FlopCounterMode(display=False) as forward, _LargestTensor() as largest:
+            model.predict(latents, 0.5, condition)
+        layers = select_layers(model.layers(config.capture.softmax), config.capture.layers)
+        saved, gradient = _SavedBytes(), FlopCounterMode(display=False)
+        with gradient, saved:
+            _gradient(model, layers, latents, condition, config)
+    flops, guided = forward.get_total_flops(), model.classifier_free and backbone.guidance != UNGUIDED
+    return ModelCost(
+        weights=weight_bytes(model), forward_flops=flops, guided_flops=2 * flops if guided else flops, gradient_flops=gradient.get_total_flops(),
+        forward_bytes=LIVE_LARGEST * largest.bytes, saved_bytes=saved.bytes, channels=sum(layer.heads for layer in layers), latents=latents.numel(),
+    )  # fmt: skip
+
+
+def weight_bytes(model: DiffusersModel) -> dict[str, int]:
+    """Return the bytes of every component's parameters."""
+    modules = {name: part for name, part in model.parts.items() if isinstance(part, nn.Module)}
+    return {name: sum(p.numel() * p.element_size() for p in part.parameters()) for name, part in modules.items()}
+
+
+def _gradient(model: DiffusersModel, layers, latents: torch.Tensor, condition, config: RunConfig) -> None:
+    capture = AttentionCapture(layers, grid=config.capture.grid, stop_early=True)
+    moving = latents.clone().requires_grad_(True)
+    with torch.enable_grad():
+        with capture.recording(model.phrase_weights([PROMPT])):
+            capture.run(lambda: model.predict(moving, 0.5, condition))
+        torch.autograd.grad(capture.maps().sum(), moving)
+
+
+class _LargestTensor(TorchDispatchMode):
+    """Notes the largest tensor that any operation returns."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        sizes = [t.numel() * t.element_size() for t in tree_leaves(output) if isinstance(t, torch.Tensor)]
+        self.bytes = max([self.bytes, *sizes])
+        return output
+
+
+class _SavedBytes:
+    """Sums what autograd keeps for the way back, every storage once, weights left out."""
+
+    def __init__(self) -> None:
+        self.bytes, self._seen = 0, set()
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def __enter__(self) -> _SavedBytes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._hooks.__exit__(*details)
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, nn.Parameter) and storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self.bytes += storage.nbytes()
+        return tensor

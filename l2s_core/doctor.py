@@ -1,0 +1,166 @@
+"""Whether a run can work on this machine, and what it will cost: everything that can be known without running it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.requirements import Requirement
+from safetensors import SafetensorError, safe_open
+
+from l2s_core.backbones.cost import ModelCost, count_cost
+from l2s_core.backbones.folder import component_files
+from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device
+from l2s_core.config import RunConfig
+from l2s_core.data.sources import data_files
+from l2s_core.data.twins import twins_of
+from l2s_core.errors import UserError
+from l2s_core.estimate import disk_bytes, memory_bytes, work_of
+from l2s_core.evaluation.judges import judge_folder
+from l2s_core.memory import free_bytes
+
+UTILISATION = 0.4  # share of a large product's speed that a denoiser reaches; only where no rehearsal tells
+GB = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One finding; `ok` is None for what is only told."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None = None) -> list[Check]:
+    """Return every check of a run, in the order of its stages; `rehearsal` is what `l2s rehearse` measured for it, if it was run."""
+    checks = [_tried("packages", _packages), _tried("device", lambda: _device(config))]
+    checks.append(_tried("model weights", lambda: _weights(config)))
+    checks.append(_tried("judge", lambda: str(judge_folder(config.benchmark.judge))))
+    checks.append(_tried("data", lambda: _data(config)))
+    if config.backbone.architecture is None:
+        return [*checks, Check(name="estimates", ok=None, detail="backbone.architecture is not set; 'l2s rehearse' measures this model itself")]
+    cost = count_cost(config)
+    return [*checks, *_memory(config, cost), _disk(config, cost, home), *_time(config, cost, rehearsal)]
+
+
+def _tried(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=look())
+    except UserError as error:
+        return Check(name=name, ok=False, detail=str(error))
+
+
+def _packages() -> str:
+    wrong, seen = [], []
+    for line in requires("learn-to-steer") or ():
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        seen.append(found)
+        if not requirement.specifier.contains(found.split("+")[0], prereleases=True):
+            wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
+    if wrong:
+        raise UserError("; ".join(wrong) + "; run 'pip install -e .' again")
+    return f"{len(seen)} packages as required, torch {torch.__version__}"
+
+
+def _device(config: RunConfig) -> str:
+    device = pick_device(config.device)
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    if config.backbone.architecture is not None:
+        raise UserError("no CUDA device: a full-size model on a CPU takes weeks; run this on a GPU machine")
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _weights(config: RunConfig) -> str:
+    components, folder = family_named(config.backbone.family).COMPONENTS, model_folder(config.backbone)
+    files = [path for path in component_files(folder, components) if path.suffix == ".safetensors"]
+    for path in files:
+        try:
+            with safe_open(path, "pt") as stored:
+                stored.keys()
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from None
+    if not files:
+        raise UserError(f"{folder} holds no safetensors files; fetch the model in that form")
+    return f"{folder}, {sum(p.stat().st_size for p in files) / GB:.1f} GB, {image_side(config.backbone)} px"
+
+
+def _data(config: RunConfig) -> str:
+    if config.data.source == "miniworld":
+        return "rendered, nothing to read"
+    files = data_files(config.data)
+    if config.data.source == "gqa":
+        twins_of(config.data.twins)
+    return f"{', '.join(map(str, files))}"
+
+
+def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
+    device = pick_device(config.device) if config.device != "cuda" or torch.cuda.is_available() else "cpu"
+    free = free_bytes(device)
+    return [
+        Check(
+            name=f"memory, {stage}", ok=need <= free,
+            detail=f"about {need / GB:.1f} GB for a batch of {config.batch}, {free / GB:.1f} GB free on {device}"
+            + ("" if need <= free else "; lower batch, or set backbone.offload and backbone.checkpointing to true"),
+        )
+        for stage, need in memory_bytes(config, cost).items()
+    ]  # fmt: skip
+
+
+def _disk(config: RunConfig, cost: ModelCost, home: Path) -> Check:
+    need = disk_bytes(config, channels=cost.channels, latents=cost.latents, side=image_side_of(config, cost))
+    folder = next(path for path in (home, *home.resolve().parents) if path.exists())
+    free, total = shutil.disk_usage(folder).free, sum(need.values())
+    parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in need.items())
+    enough = total <= free
+    return Check(
+        name="disk", ok=enough, detail=f"about {total / GB:.1f} GB ({parts}), {free / GB:.1f} GB free at {folder}"
+        + ("" if enough else "; choose another --home, fewer scenes or fewer capture.layers"),
+    )  # fmt: skip
+
+
+def image_side_of(config: RunConfig, cost: ModelCost) -> int:
+    """Return the side of the images in pixels, without the model's folder: real autoencoders make one latent of 8 pixels."""
+    return config.backbone.size or 8 * round((cost.latents / 4) ** 0.5)
+
+
+def _time(config: RunConfig, cost: ModelCost, rehearsal: Mapping[str, Any] | None) -> list[Check]:
+    if rehearsal is not None and rehearsal["hours"]:
+        hours, source = rehearsal["hours"], f"as rehearsed on {rehearsal['device']}"
+    else:
+        speed = _product_speed("cuda" if torch.cuda.is_available() else "cpu", getattr(torch, config.backbone.dtype))
+        prices = {"forward": cost.forward_flops, "guided": cost.guided_flops, "gradient": cost.gradient_flops}
+        hours = {stage: work.total(**prices) / (speed * UTILISATION) / 3600 for stage, work in work_of(config).items()}
+        source = f"counted operations at {UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s; 'l2s rehearse' measures it"
+    parts = ", ".join(f"{stage} {value:.1f}" for stage, value in hours.items())
+    return [Check(name="time", ok=None, detail=f"up to {sum(hours.values()):.1f} h ({parts}), {source}")]
+
+
+def _product_speed(device: str, dtype: torch.dtype) -> float:
+    """Return the operations a second of one large matrix product."""
+    side = 8192 if device == "cuda" else 1024
+    a = torch.ones(side, side, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(3):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

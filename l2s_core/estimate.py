@@ -1,0 +1,85 @@
+"""How much work, memory and disk a run means, before it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l2s_core.backbones.cost import ModelCost
+from l2s_core.config import RunConfig
+from l2s_core.data.scenes import PROMPT_KINDS
+from l2s_core.relations import RELATIONS
+
+PARQUET_SHARE = 0.4  # of the maps' bytes that compression leaves, measured on the small world
+MAP_BYTES, NOISE_BYTES, IMAGE_BYTES = 2, 4, 1  # float16 maps, float32 noise, uint8 pixels
+OBJECTS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Evaluations of the denoiser that a stage makes, one image each: alone, with guidance, and with a steering gradient."""
+
+    forwards: int = 0
+    guided: int = 0
+    gradients: int = 0
+
+    def total(self, *, forward: float, guided: float, gradient: float) -> float:
+        """Return what this comes to at a price an evaluation: seconds, or floating-point operations."""
+        return self.forwards * forward + self.guided * guided + self.gradients * gradient
+
+
+def work_of(config: RunConfig) -> dict[str, Work]:
+    """Return the evaluations of every stage; steering counts as if no image left the loop early (an upper bound)."""
+    steps, last = config.backbone.steps, config.capture.steps[-1]
+    prompts = scenes_of(config) * len(PROMPT_KINDS)
+    images = images_of(config)
+    inversion = config.inversion
+    if inversion.method == "fixed-point":
+        invert, capture = steps * (inversion.iterations + 1), last + 1
+    else:
+        free = 0 if inversion.eta == 1.0 else steps
+        invert, capture = (0 if inversion.gamma == 1.0 else steps) + free, len(config.capture.steps) if inversion.eta == 1.0 else last + 1
+    variants = 1 + len(config.variants)
+    updates = config.steering.until_step * config.steering.updates
+    return {
+        "invert": Work(forwards=prompts * invert),
+        "capture": Work(forwards=prompts * capture),
+        "sample plain": Work(guided=images * steps),
+        "sample steered": Work(guided=images * variants * steps, gradients=images * variants * updates),
+    }
+
+
+def scenes_of(config: RunConfig) -> int:
+    """Number of scenes of a run."""
+    return len(RELATIONS) * (config.data.train + config.data.val + config.data.test)
+
+
+def images_of(config: RunConfig) -> int:
+    """Number of benchmark images of one way of sampling; small-world suites have three kinds of pair."""
+    kinds = 1 if config.benchmark.suite == "geneval" else 3
+    return kinds * config.benchmark.prompts * config.benchmark.seeds
+
+
+def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> dict[str, int]:
+    """Return the bytes each stage leaves on disk; `latents` numbers of one image's noise, `side` pixels."""
+    prompts = scenes_of(config) * len(PROMPT_KINDS)
+    maps = prompts * len(config.capture.steps) * OBJECTS * channels * config.capture.grid**2 * MAP_BYTES
+    targets = 2 if config.inversion.method == "rectified-flow" else 1
+    pixels = 3 * side * side * IMAGE_BYTES
+    return {
+        "scenes": scenes_of(config) * pixels,
+        "noise": prompts * latents * NOISE_BYTES * targets,
+        "maps": int(maps * PARQUET_SHARE),
+        "images": images_of(config) * (2 + len(config.variants)) * pixels,
+    }
+
+
+def memory_bytes(config: RunConfig, cost: ModelCost) -> dict[str, int]:
+    """Return the bytes of device memory each stage needs: weights in place, and a batch's activations."""
+    resident = max(cost.weights.values()) if config.backbone.offload else sum(cost.weights.values())
+    forward = config.batch * cost.forward_bytes
+    return {
+        "invert": resident + forward,
+        "capture": resident + forward,
+        "sample plain": resident + 2 * forward,
+        "sample steered": resident + config.batch * cost.saved_bytes + forward,
+    }

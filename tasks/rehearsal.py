@@ -1,0 +1,32 @@
+"""A rehearsal, and the JSON it leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from l2s_core.backbones.load import pick_device
+from l2s_core.config import RunConfig
+from l2s_core.files import read_json, write_json
+from l2s_core.rehearsal import rehearse
+from tasks.stage_task import GPU, accelerator, stage_task
+
+
+def rehearsal_file(home: Path, name: str, scale: str = "full") -> Path:
+    """Where the rehearsal of a run lies."""
+    return Path(home) / "rehearsals" / f"{name}-{scale}.json"
+
+
+def last_rehearsal(home: Path, name: str) -> dict[str, Any] | None:
+    """Return the full-size rehearsal of a run, or None when there was none."""
+    path = rehearsal_file(home, name)
+    return read_json(path) if path.is_file() else None
+
+
+@stage_task(name="rehearse", tags=[GPU])
+def rehearse_run(config: RunConfig, scale: str, images: int, home: Path) -> dict[str, Any]:
+    """Measure every stage's operations and write them down."""
+    with accelerator():
+        result = rehearse(config, scale=scale, images=images, device=pick_device(config.device))
+    write_json(rehearsal_file(home, config.name, scale), result)
+    return result

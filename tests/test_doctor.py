@@ -1,0 +1,92 @@
+"""What is known before a run: counted costs, the doctor's verdict, a rehearsal of every family."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from flows.cli import main
+from l2s_core.backbones.architecture import load_architecture, random_parts
+from l2s_core.backbones.cost import count_cost
+from l2s_core.config import load_run_config
+from l2s_core.estimate import disk_bytes, work_of
+from l2s_core.rehearsal import rehearse
+
+REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
+CHANNELS = {"sd14": 128, "sd21": 195, "flux-schnell": 1368, "flux-dev": 1368}  # METHOD: layers x heads
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
+    cost = count_cost(load_run_config(name))
+    assert cost.channels == CHANNELS[name]
+    denoiser = cost.weights.get("unet") or cost.weights["transformer"]
+    parameters = {"sd14": 0.860e9, "sd21": 0.866e9, "flux-schnell": 11.89e9, "flux-dev": 11.90e9}[name]
+    assert denoiser / 2 == pytest.approx(parameters, rel=0.005)  # two bytes a parameter
+    assert 2 * cost.forward_flops < cost.gradient_flops < 4.5 * cost.forward_flops
+    kept = count_cost(load_run_config(name, {"backbone.checkpointing": False})).saved_bytes
+    assert cost.saved_bytes < 0.25 * kept
+
+
+def test_work_counts_what_the_stages_evaluate() -> None:
+    work = work_of(load_run_config("sd21"))
+    scenes = 4 * (800 + 200 + 100)
+    assert work["invert"].forwards == scenes * 2 * 50 * 6 and work["capture"].forwards == scenes * 2 * 50
+    assert work["sample plain"].guided == 400 * 50 and work["sample steered"].gradients == 400 * 2 * 25 * 15
+    flux = work_of(load_run_config("flux-dev"))  # gamma and eta of 1 need the model at captured steps alone
+    assert flux["invert"].forwards == 0 and flux["capture"].forwards == 4 * 2600 * 2 * 6
+    maps = disk_bytes(load_run_config("sd21"), channels=195, latents=4 * 64 * 64, side=512)["maps"]
+    assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.4)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_tiny_rehearsal_measures_every_stage(name: str) -> None:
+    result = rehearse(load_run_config(name, {"backbone.dtype": "float32"}), scale="tiny", images=2)
+    operations = [row["operation"] for row in result["measured"]]
+    assert operations == [
+        "load", "encode prompt", "encode image", "invert", "capture", "plain step", "guided step", "steering gradient", "decode",
+    ]  # fmt: skip
+    assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in result["measured"]) and result["random"]
+
+
+def test_rehearsing_and_examining_the_small_world(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["rehearse", "--config", "mini-sd", "--home", str(tmp_path)])
+    assert done.exit_code == 0 and "steering gradient" in done.output and "the whole run" in done.output
+    assert set(json.loads((tmp_path / "rehearsals" / "mini-sd-full.json").read_text())["hours"]) == set(work_of(load_run_config("mini-sd")))
+    seen = CliRunner().invoke(main, ["doctor", "mini-sd", "--home", str(tmp_path)])
+    assert seen.exit_code == 0 and "mini-sd can run here" in seen.output
+
+
+def test_the_doctor_names_everything_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = CliRunner().invoke(main, ["doctor", "--config", "flux-dev", "--home", str(tmp_path)])
+    assert done.exit_code == 1
+    for part in ("no model 'black-forest-labs/FLUX.1-dev'", "no CUDA device", "no judge", "data.path data/gqa is not a folder", "GB free", "up to"):
+        assert part in done.output, part
+    assert "cannot run here: device, model weights, judge, data" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_two_configurations_are_one_too_many(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["doctor", "mini-sd", "--config", "sd21"])
+    assert done.exit_code == 2 and "two configurations" in done.output
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", REAL)
+def test_a_full_size_rehearsal_fits_the_estimate(name: str) -> None:
+    config = load_run_config(name)
+    result = rehearse(config, scale="full", images=2, device="cuda")
+    cost, peaks = count_cost(config), {row["operation"]: row["peak_bytes"] for row in result["measured"]}
+    weights = sum(cost.weights.values())
+    assert peaks["steering gradient"] == pytest.approx(weights + 2 * (cost.saved_bytes + cost.forward_bytes), rel=0.3)
+
+
+def test_random_weights_come_from_the_seed() -> None:
+    first, again, other = (random_parts(load_architecture("sd14"), "tiny", seed=s)["unet"].conv_in.weight for s in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
