@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn import functional
 
 
 def phrase_attention(query_BHPD: Tensor, key_BHKD: Tensor, weights_BOK: Tensor) -> Tensor:
@@ -22,9 +22,9 @@ def phrase_attention(query_BHPD: Tensor, key_BHKD: Tensor, weights_BOK: Tensor) 
     heads, keys, width = key.shape[1:]
     phrases, known = weights_BOK.shape[1:]
     values_BKO = weights_BOK.to(query).transpose(1, 2)
-    values_BKD = pad(values_BKO, (0, max(0, width - phrases), 0, keys - known))
+    values_BKD = functional.pad(values_BKO, (0, max(0, width - phrases), 0, keys - known))
     values_BHKD = values_BKD.unsqueeze(1).expand(-1, heads, -1, -1)
-    return scaled_dot_product_attention(query, key, values_BHKD)[..., :phrases].transpose(2, 3)
+    return functional.scaled_dot_product_attention(query, key, values_BHKD)[..., :phrases].transpose(2, 3)
 
 
 def phrase_attention_reference(query_BHPD: Tensor, key_BHKD: Tensor, weights_BOK: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,7 +45,7 @@ def count_cost(config: RunConfig) -> ModelCost:
     """Count the cost of a run's architecture; takes seconds for the largest one and no memory to speak of."""
     backbone = config.backbone
     placement = Placement(device="meta", dtype=getattr(torch, backbone.dtype), checkpointing=backbone.checkpointing)
-    with torch.device("meta"):
+    with torch.device("meta"), _fused_attention():
         model = random_backbone(load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement)
         latents = torch.zeros(1, *model.latent_shape)
         condition = model.encode_prompts([PROMPT.text])
@@ -72,6 +75,23 @@ def _gradient(model: DiffusersModel, layers, latents: torch.Tensor, condition, c
         with capture.recording(model.phrase_weights([PROMPT])):
             capture.run(lambda: model.predict(moving, 0.5, condition))
         torch.autograd.grad(capture.maps().sum(), moving)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Count attention as the fused kernel of a GPU runs it; on tensors without values torch would store every score."""
+    plain = functional.scaled_dot_product_attention
+
+    def fused(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **_options):
+        if attn_mask is not None:
+            return plain(query, key, value, attn_mask=attn_mask)
+        return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, is_causal)[0]
+
+    functional.scaled_dot_product_attention = fused
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = plain
 
 
 class _LargestTensor(TorchDispatchMode):

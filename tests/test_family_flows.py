@@ -1,0 +1,138 @@
+"""Tiny random models of every family through the whole flow, loaded as published weights are; and folders that are not right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from l2s_core.backbones.architecture import load_architecture, save_random_model
+from l2s_core.backbones.load import load_backbone
+from l2s_core.config import BackboneConfig
+from l2s_core.errors import UserError
+
+SETTINGS = {
+    "backbone.size": 64, "backbone.steps": 4, "data.train": 2, "data.val": 1, "data.test": 1, "inversion.min_psnr": 0, "inversion.iterations": 1,
+    "capture.steps": [1, 3], "classifier.epochs": 2, "variants": {}, "steering.until_step": 3, "steering.updates": 1, "benchmark.prompts": 4,
+    "benchmark.seeds": 1, "shard": 8,
+}  # fmt: skip
+RECTIFIED = {"inversion.method": "rectified-flow"}
+FAMILIES = {
+    "sd14": {}, "sd21": {}, "sd21-768": {}, "sdxl": {"capture.layers": ["up_blocks.*"]}, "flux-schnell": RECTIFIED,
+    "flux-dev": {**RECTIFIED, "inversion.gamma": 0.5, "inversion.eta": 0.7, "backbone.checkpointing": True, "capture.softmax": "joint"},
+    "sd35-medium": {"backbone.dtype": "bfloat16", "backbone.offload": True},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_whole_flow(server, tmp_path: Path, name: str) -> None:
+    from flows.reproduce import reproduce
+
+    architecture = load_architecture(name)
+    folder = save_random_model(architecture, tmp_path / "model")
+    overrides = {**SETTINGS, "name": name, "backbone.model": str(folder), "backbone.family": architecture.family, **FAMILIES[name]}
+    summary = reproduce("mini-sd", overrides, tmp_path / "runs")
+    assert summary["plain"]["correct"]["count"] == 12 and summary["inversion"]["images"] == 16
+    assert summary["classifiers"]["main"]["steered"]["gradients"] > 0
+    source = json.loads(next((tmp_path / "runs").glob("stages/classifier/*/classifier.json")).read_text())["source"]
+    assert source["backbone"] and source["softmax"] == FAMILIES[name].get("capture.softmax", "text")
+    assert (tmp_path / "runs" / "reports" / name / "report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def flux_folder(tmp_path_factory) -> Path:
+    return save_random_model(load_architecture("flux-schnell"), tmp_path_factory.mktemp("flux") / "model")
+
+
+def load(folder: Path, family: str = "flux", **settings):
+    return load_backbone(BackboneConfig(**{"model": str(folder), "family": family, "size": 64, "steps": 4, "guidance": 1.0, **settings}), "cpu")
+
+
+def test_a_folder_of_another_family_is_named(flux_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no unet/.*change backbone.family"):
+        load(flux_folder, family="unet")
+    folder = shutil.copytree(flux_folder, tmp_path / "m")
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    (folder / "transformer" / "config.json").write_text(json.dumps({**config, "_class_name": "SD3Transformer2DModel"}))
+    with pytest.raises(UserError, match="holds a SD3Transformer2DModel, expected FluxTransformer2DModel"):
+        load(folder)
+
+
+def test_a_missing_or_cut_component_is_named(flux_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(flux_folder, tmp_path / "m")
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cannot load .*transformer.*missing or damaged"):
+        load(folder)
+    weights.unlink()
+    with pytest.raises(UserError, match="cannot load .*transformer"):
+        load(folder)
+    weights.write_bytes(whole)
+    (folder / "vae" / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot read .*vae/config.json"):
+        load(folder)
+    shutil.rmtree(folder / "text_encoder_2")
+    with pytest.raises(UserError, match="has no text_encoder_2/"):
+        load(folder)
+
+
+def test_sizes_a_model_cannot_have_are_named(flux_folder: Path) -> None:
+    with pytest.raises(UserError, match="backbone.size is 60; it must be a multiple of 8 pixels"):
+        load(flux_folder, size=60)
+    with pytest.raises(UserError, match="backbone.size is not set"):
+        load(flux_folder, size=None)
+
+
+def test_a_phrase_outside_the_text_window_is_an_error(flux_folder: Path) -> None:
+    from l2s_core.prompts import Triplet, prompt_for
+
+    long = prompt_for(Triplet(subject="dog", relation="left of", object="cat"), prefix="a photo of " * 12)
+    with pytest.raises(UserError, match="'dog' of .* is cut off by the text window of 24 tokens"):
+        load(flux_folder).phrase_weights([long])
+
+
+def test_a_gated_model_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError
+    from httpx import Request, Response
+
+    def refuse(*_arguments, **_options):
+        raise GatedRepoError("403", response=Response(403, request=Request("GET", "http://127.0.0.1/x")))
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(UserError, match="is gated: accept its licence at https://huggingface.co/black-forest-labs/FLUX.1-dev"):
+        load(Path("black-forest-labs/FLUX.1-dev"))
+
+
+def test_a_model_in_the_hub_cache_is_found_and_known_by_its_content(flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    from l2s_core.backbones.folder import fingerprint_of, resolve_folder
+    from l2s_core.backbones.flux import FluxBackbone
+    from l2s_core.files import file_digest
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--some--flux"
+    snapshot = shutil.copytree(flux_folder, repo / "snapshots" / "abc")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    weights = snapshot / "transformer" / "diffusion_pytorch_model.safetensors"
+    blob = repo / "blobs" / file_digest(weights, 64)
+    blob.parent.mkdir()
+    shutil.move(weights, blob)
+    weights.symlink_to(blob)
+    found = resolve_folder("some/flux", FluxBackbone.COMPONENTS)
+    assert found == snapshot
+    assert fingerprint_of(found, FluxBackbone.COMPONENTS) == fingerprint_of(flux_folder, FluxBackbone.COMPONENTS)
