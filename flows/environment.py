@@ -6,6 +6,7 @@ user has set wins.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -27,10 +28,28 @@ def prepare(home: Path = HOME) -> None:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",  # the server's process and torch share the cores
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory that tensors free instead of giving every large block back to the system at once.
+
+    A UNet frees and takes the same few hundred MB in each pass; without page faults in between it is faster
+    (`python -m l2s_core.speed`). A user's own MALLOC_ settings win; other C libraries are left alone.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # M_ constants of malloc.h
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**28)
 
 
 def quiet_libraries() -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from l2s_core.attention.capture import AttentionCapture
-from l2s_core.attention.pooling import pool_maps
 from l2s_core.backbones.architecture import load_architecture, save_random_model
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import BackboneConfig
-from l2s_core.prompts import Triplet, prompt_for
+from l2s_core.errors import UserError
+from l2s_core.evidence import ARCHITECTURES, PROMPTS, capture_error
 from l2s_core.sampling import initial_noise, sample
 
-ARCHITECTURES = ("sd14", "sd21", "sd21-768", "sdxl", "flux-schnell", "flux-dev", "sd35-medium")
-JOINT = {"flux": "text first", "sd3": "image first"}
-PROMPTS = [
-    prompt_for(Triplet(subject="hot dog", relation="left of", object="cat")),
-    prompt_for(Triplet(subject="teddy bear", relation="above", object="traffic light")),
-]
 TEXTS = [p.text for p in PROMPTS]
 
 
@@ -38,64 +30,18 @@ def load(folders: dict[str, Path], name: str, **settings):
     return load_backbone(BackboneConfig(model=str(folders[name]), family=family, size=64, steps=4, guidance=1.0, **settings), "cpu")
 
 
-@contextmanager
-def spying_on_attention(monkeypatch):
-    """Yield the list of (query, key) that the model hands to torch's attention."""
-    seen, real = [], functional.scaled_dot_product_attention
-
-    def spy(query, key, value, *rest, **options):
-        seen.append((query, key))
-        return real(query, key, value, *rest, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(functional, "scaled_dot_product_attention", spy)
-        yield seen
-
-
-def straightforward_maps(calls, backbone, weights_BOK: torch.Tensor, softmax: str) -> torch.Tensor:
-    """The maps computed from the model's own attention calls, every probability stored."""
-    words, maps = weights_BOK.shape[-1], []
-    for query, key in calls:
-        if backbone.DENOISER == "unet":
-            if key.shape[2] != words:
-                continue  # self-attention
-        elif key.shape[2] == query.shape[2] and key.shape[2] <= (backbone.latent_shape[-1] // backbone.PATCH) ** 2:
-            continue  # SD3.5's second attention, over the image alone
-        elif load_order(backbone) == "text first":
-            query = query[:, :, words:]
-        else:
-            pixels = query.shape[2] - words
-            query, key = query[:, :, :pixels], torch.cat([key[:, :, pixels:], key[:, :, :pixels]], dim=2)
-        if softmax == "text":
-            key = key[:, :, :words]
-        logits_BHPK = query.float() @ key.float().transpose(-1, -2) / query.shape[-1] ** 0.5
-        maps.append(torch.einsum("bhpk,bok->bhop", logits_BHPK.softmax(-1)[..., :words], weights_BOK))
-    return pool_maps(maps, 16)
-
-
-def load_order(backbone) -> str:
-    return JOINT["flux" if type(backbone).__name__ == "FluxBackbone" else "sd3"]
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype: str, monkeypatch, record_property) -> None:
+def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype: str) -> None:
     backbone = load(folders, name, dtype=dtype)
-    z, condition, weights = initial_noise([0, 1], backbone.latent_shape), backbone.encode_prompts(TEXTS), backbone.phrase_weights(PROMPTS)
-    timestep = backbone.schedule(4).timesteps[1]
-    plain = backbone.predict(z, timestep, condition)
-    for softmax in ("text", "joint") if hasattr(backbone.denoiser, "transformer_blocks") else ("text",):
-        capture = AttentionCapture(backbone.layers(softmax), grid=16)
-        with spying_on_attention(monkeypatch) as calls, capture.recording(weights):
-            recorded = capture.run(lambda: backbone.predict(z, timestep, condition))
-            calls = list(calls)
-        assert torch.equal(plain, recorded)
-        maps = capture.maps()
-        assert maps.shape == (2, 2, capture.channels, 16, 16)
-        difference = (maps - straightforward_maps(calls, backbone, weights, softmax)).abs().max().item()
-        record_property(f"{softmax} max difference", difference)
-        assert difference < 1e-6
+    for softmax in ("text", "joint") if backbone.DENOISER == "transformer" else ("text",):
+        same, difference = capture_error(backbone, softmax)
+        assert same and difference < 1e-6
+
+
+def test_a_unet_has_no_joint_softmax(folders) -> None:
+    with pytest.raises(UserError, match="capture.softmax is 'joint'"):
+        load(folders, "sd14").layers("joint")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -29,10 +29,14 @@ from l2s_core.stages import MAIN, PLAIN, Stages
 
 PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
 PAIR_NAMES = {"seen": "seen in training", "unseen": "unseen pairs", "novel": "objects never seen by the classifier"}
-SCOPE = (
+SMALL_WORLD_SCOPE = (
     "Everything here ran on a small world: 64-pixel scenes of 16 sprites, and models trained on them. Its captions name relations "
     "seldom and mostly wrongly, which makes the model bad at relations in the way models trained on crawled captions are. It shows "
     "that the method, its leakage argument and this code work end to end; it does not show figures for Stable Diffusion or FLUX weights."
+)
+PHOTOGRAPH_SCOPE = (
+    "Images of the source named in the settings, inverted with the model named there; the prompts of the benchmark have GenEval's form "
+    "and are drawn by this project's own seed, so the figures stand beside GenEval's published ones and are not the same prompts."
 )
 
 
@@ -115,6 +119,6 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
         "command": f"l2s reproduce {stages.config.name}", "trace_prompt": next(iter(stages.items)).prompt.text,
         "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
         "images": summary["inversion"]["images"], "dropped": summary["inversion"]["dropped"], "psnr": summary["inversion"]["psnr"],
-        "records": main["records"], "train_seconds": main["seconds"], "scope": SCOPE,
+        "records": main["records"], "train_seconds": main["seconds"], "scope": SMALL_WORLD_SCOPE if stages.config.data.source == "miniworld" else PHOTOGRAPH_SCOPE,
         "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
     }  # fmt: skip

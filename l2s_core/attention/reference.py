@@ -1,0 +1,53 @@
+"""The maps by the straightforward way, to check the fast one against: every probability of the model's own calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from l2s_core.attention.pooling import pool_maps
+
+Call = tuple[Tensor, Tensor]
+"""(query_BHPD, key_BHKD) as a model hands them to torch's attention."""
+
+
+@contextmanager
+def watching_attention() -> Iterator[list[Call]]:
+    """Yield the list of attention calls that the block makes, of every kind, in their order."""
+    calls: list[Call] = []
+    real = functional.scaled_dot_product_attention
+
+    def watch(query: Tensor, key: Tensor, value: Tensor, *rest, **options) -> Tensor:
+        calls.append((query, key))
+        return real(query, key, value, *rest, **options)
+
+    functional.scaled_dot_product_attention = watch
+    try:
+        yield calls
+    finally:
+        functional.scaled_dot_product_attention = real
+
+
+def reference_maps(calls: Sequence[Call], weights_BOK: Tensor, *, pixels: int, text_first: bool, softmax: str = "text", grid: int = 16) -> Tensor:
+    """Return maps_BOMGG of watched calls, storing every (H, P, K) tensor in float32.
+
+    Self-attention over `pixels` image tokens or fewer is left out. A call over image and text together is cut
+    apart by its layout: FLUX has the text first, SD3 the image, and a UNet's cross-attention no image keys.
+    """
+    words, maps = weights_BOK.shape[-1], []
+    for query, key in calls:
+        tokens, keys = query.shape[2], key.shape[2]
+        if keys == tokens and tokens != pixels + words:
+            continue
+        if keys == tokens:
+            start, end = (words, words + pixels) if text_first else (0, pixels)
+            query, image = query[:, :, start:end], key[:, :, start:end]
+            text = key[:, :, :words] if text_first else key[:, :, pixels:]
+            key = torch.cat([text, image], dim=2) if softmax == "joint" else text
+        logits_BHPK = query.float() @ key.float().transpose(-1, -2) / query.shape[-1] ** 0.5
+        maps.append(torch.einsum("bhpk,bok->bhop", logits_BHPK.softmax(-1)[..., :words], weights_BOK.float()))
+    return pool_maps(maps, grid)
