@@ -37,8 +37,8 @@ def prepare(home: Path = HOME) -> None:
 def _keep_freed_memory() -> None:
     """Let glibc keep the memory that tensors free instead of giving every large block back to the system at once.
 
-    A UNet frees and takes the same few hundred MB in each pass; without page faults in between it is faster
-    (`python -m l2s_core.speed`). A user's own MALLOC_ settings win; other C libraries are left alone.
+    A UNet frees and takes the same few hundred MB in each pass; without page faults in between it is faster.
+    A user's own MALLOC_ settings win; other C libraries are left alone.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
