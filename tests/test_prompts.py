@@ -54,7 +54,8 @@ def test_missing_phrase_is_an_error() -> None:
 def test_weights_average_the_tokens_of_a_phrase(backbone) -> None:
     prompt = prompt_for(Triplet(subject="teddy bear", relation="right of", object="traffic light"))
     weights = backbone.phrase_weights([prompt])[0]
-    tokens = backbone.tokenizer.convert_ids_to_tokens(backbone.tokenizer(prompt.text).input_ids)
+    tokenizer = backbone.parts["tokenizer"]
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(prompt.text).input_ids)
     for row, words in zip(weights, (["teddy</w>", "bear</w>"], ["traffic</w>", "light</w>"]), strict=True):
         assert [tokens[i] for i in row.nonzero().flatten()] == words
         assert row.sum() == 1
