@@ -1,4 +1,7 @@
-"""What a model costs, counted without its weights: the same forward pass on tensors that have a shape and nothing else."""
+"""What a model costs, counted without its weights: the same forward pass on tensors that have a shape and nothing else.
+
+Usage: ``python -m l2s_core.backbones.cost`` prints the paper's four.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.architecture import load_architecture, random_backbone
 from l2s_core.backbones.base import UNGUIDED
 from l2s_core.backbones.model import DiffusersModel, Placement
-from l2s_core.config import RunConfig
+from l2s_core.config import RunConfig, load_run_config
 from l2s_core.prompts import Triplet, prompt_for
 
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
+PAPER = ("sd14", "sd21", "flux-schnell", "flux-dev")
 LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at once, about
 
 
@@ -126,3 +130,18 @@ class _SavedBytes:
             self._seen.add(storage._cdata)
             self.bytes += storage.nbytes()
         return tensor
+
+
+def main() -> None:
+    """Print the counted cost of one image of the paper's four configurations."""
+    print(f"{'':14s}{'weights':>10s}{'forward':>14s}{'gradient':>14s}{'kept':>10s}{'maps':>7s}")
+    for name in PAPER:
+        cost = count_cost(load_run_config(name))
+        print(
+            f"{name:14s}{sum(cost.weights.values()) / 1e9:7.1f} GB{cost.forward_flops / 1e12:8.2f} Tflop{cost.gradient_flops / 1e12:8.1f} Tflop"
+            f"{cost.saved_bytes / 1e9:7.2f} GB{cost.channels:7d}"
+        )
+
+
+if __name__ == "__main__":
+    main()
