@@ -85,6 +85,11 @@ def _device(config: RunConfig) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
+def _device_here(config: RunConfig) -> str:
+    """Return the device to judge by: the wanted one, or the CPU where CUDA is wanted and there is none."""
+    return "cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu"
+
+
 def _weights(config: RunConfig) -> str:
     components, folder = family_named(config.backbone.family).COMPONENTS, model_folder(config.backbone)
     files = [path for path in component_files(folder, components) if path.suffix == ".safetensors"]
@@ -109,7 +114,7 @@ def _data(config: RunConfig) -> str:
 
 
 def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
-    device = pick_device(config.device) if config.device != "cuda" or torch.cuda.is_available() else "cpu"
+    device = _device_here(config)
     free = free_bytes(device)
     return [
         Check(
@@ -122,7 +127,7 @@ def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
 
 
 def _disk(config: RunConfig, cost: ModelCost, home: Path) -> Check:
-    need = disk_bytes(config, channels=cost.channels, latents=cost.latents, side=image_side_of(config, cost))
+    need = disk_bytes(config, channels=cost.channels, latents=cost.latents, side=cost.image_side)
     folder = next(path for path in (home, *home.resolve().parents) if path.exists())
     free, total = shutil.disk_usage(folder).free, sum(need.values())
     parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in need.items())
@@ -133,16 +138,11 @@ def _disk(config: RunConfig, cost: ModelCost, home: Path) -> Check:
     )  # fmt: skip
 
 
-def image_side_of(config: RunConfig, cost: ModelCost) -> int:
-    """Return the side of the images in pixels, without the model's folder: real autoencoders make one latent of 8 pixels."""
-    return config.backbone.size or 8 * round((cost.latents / 4) ** 0.5)
-
-
 def _time(config: RunConfig, cost: ModelCost, rehearsal: Mapping[str, Any] | None) -> list[Check]:
     if rehearsal is not None and rehearsal["hours"]:
         hours, source = rehearsal["hours"], f"as rehearsed on {rehearsal['device']}"
     else:
-        speed = _product_speed("cuda" if torch.cuda.is_available() else "cpu", getattr(torch, config.backbone.dtype))
+        speed = _product_speed(_device_here(config), getattr(torch, config.backbone.dtype))
         prices = {"forward": cost.forward_flops, "guided": cost.guided_flops, "gradient": cost.gradient_flops}
         hours = {stage: work.total(**prices) / (speed * UTILISATION) / 3600 for stage, work in work_of(config).items()}
         source = f"counted operations at {UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s; 'l2s rehearse' measures it"

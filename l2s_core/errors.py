@@ -10,6 +10,12 @@ class UserError(Exception):
     """A mistake in input: one line saying what was wrong, what is allowed and the way out."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its kind when it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def did_you_mean(value: object, names: Iterable[str], cutoff: float = 0.6) -> str:
     """Return " did you mean 'x'?" for the closest of `names`, or nothing when none is close."""
     close = difflib.get_close_matches(str(value), list(names), n=1, cutoff=cutoff)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from l2s_core.backbones.cost import ModelCost
 from l2s_core.config import RunConfig
 from l2s_core.data.scenes import PROMPT_KINDS
+from l2s_core.evaluation.benchmark import benchmark_items, benchmark_pairs
 from l2s_core.relations import RELATIONS
 
 PARQUET_SHARE = 0.4  # of the maps' bytes that compression leaves, measured on the small world
@@ -54,9 +55,8 @@ def scenes_of(config: RunConfig) -> int:
 
 
 def images_of(config: RunConfig) -> int:
-    """Number of benchmark images of one way of sampling; small-world suites have three kinds of pair."""
-    kinds = 1 if config.benchmark.suite == "geneval" else 3
-    return kinds * config.benchmark.prompts * config.benchmark.seeds
+    """Number of benchmark images of one way of sampling."""
+    return len(benchmark_items(config.benchmark, benchmark_pairs(config)))
 
 
 def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> dict[str, int]:

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,12 @@ def digest(value: Any, length: int = 16) -> str:
 
 
 def file_digest(path: Path, length: int = 16) -> str:
-    """Return a hex digest of a file's bytes."""
+    """Return a hex digest of a file's bytes; a file that did not change is read once a process."""
+    status = os.stat(path)
+    return _file_digest(str(path), status.st_size, status.st_mtime_ns, status.st_ino)[:length]
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(path: str, _size: int, _changed: int, _inode: int) -> str:
     with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:length]
+        return hashlib.file_digest(handle, "sha256").hexdigest()

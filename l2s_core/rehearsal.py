@@ -80,9 +80,8 @@ def _backbone(config: RunConfig, scale: Scale, device: str) -> DiffusersModel:
 def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: PeakMemory) -> list[Measured]:
     prompts, rows = [PROMPT] * images, []
     schedule = backbone.schedule(STEPS)
-    side = backbone.latent_shape[-1] * 2 ** (len(backbone.vae.config.block_out_channels) - 1)
     noise = initial_noise(list(range(images)), backbone.latent_shape, backbone.device)
-    pictures = np.random.default_rng(0).integers(0, 255, (images, side, side, 3), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 255, (images, backbone.image_side, backbone.image_side, 3), np.uint8)
     scenes = [Scene(image_id=f"r{i}", split="train", image=p, triplet=PROMPT.triplet) for i, p in enumerate(pictures)]
     texts = [prompt.text for prompt in prompts]
     condition = backbone.encode_prompts(texts, guidance=config.backbone.guidance)

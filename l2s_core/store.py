@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,30 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Any) -
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Read what `write_tensors` wrote; raises UserError naming a missing, truncated or altered shard."""
+    with _opened(path) as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        metadata = stored.metadata() or {}
+        text, stated = metadata["description"], metadata["checksum"]
+    if _checksum(tensors, text) != stated:
+        raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
+    return tensors, json.loads(text)
+
+
+def read_description(path: Path) -> Any:
+    """Read the description alone, and none of the tensors; raises UserError naming a missing or truncated shard."""
+    with _opened(path) as stored:
+        return json.loads((stored.metadata() or {})["description"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-            metadata = stored.metadata() or {}
-            text, stated = metadata["description"], metadata["checksum"]
+            yield stored
     except FileNotFoundError:
         raise UserError(f"missing shard {path}; {REBUILD}") from None
     except (OSError, SafetensorError, KeyError) as error:
         raise UserError(f"shard {path} is truncated or not a shard of this project ({error}); {REBUILD}") from None
-    if _checksum(tensors, text) != stated:
-        raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
-    return tensors, json.loads(text)
 
 
 def ensure(path: Path, verify: Callable[[Path], Any], build: Callable[[], Any], *, rebuild: bool = False) -> bool:

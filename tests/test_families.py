@@ -10,6 +10,7 @@ import torch
 
 from l2s_core.attention.capture import AttentionCapture
 from l2s_core.backbones.architecture import load_architecture, save_random_model
+from l2s_core.backbones.flux import pack
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
@@ -69,13 +70,15 @@ def test_the_gradient_is_the_slope_with_and_without_checkpointing(folders, name:
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-7 * gradients[0].abs().max().item())
 
 
+UNET_EXTRAS = {"safety_checker": None, "feature_extractor": None}
+SHORT_T5 = {"max_sequence_length": 24}
 PIPELINES = {
-    "sd14": ("StableDiffusionPipeline", {"safety_checker": None}, {}),
-    "sd21-768": ("StableDiffusionPipeline", {"safety_checker": None}, {}),
+    "sd14": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
+    "sd21-768": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
     "sdxl": ("StableDiffusionXLPipeline", {}, {}),
-    "flux-schnell": ("FluxPipeline", {}, {"max_sequence_length": 24}),
-    "flux-dev": ("FluxPipeline", {}, {"max_sequence_length": 24}),
-    "sd35-medium": ("StableDiffusion3Pipeline", {}, {"max_sequence_length": 24}),
+    "flux-schnell": ("FluxPipeline", {}, SHORT_T5),
+    "flux-dev": ("FluxPipeline", {}, SHORT_T5),
+    "sd35-medium": ("StableDiffusion3Pipeline", {}, SHORT_T5),
 }
 
 
@@ -84,23 +87,16 @@ PIPELINES = {
 def test_sampling_matches_diffusers_own_pipeline(folders, name: str) -> None:
     import diffusers
 
-    from l2s_core.backbones.flux import pack
-
-    kind, loading, calling = PIPELINES[name]
-    parts = load(folders, name).parts
-    extra = {} if "StableDiffusionPipeline" != kind else {"feature_extractor": None, **loading}
-    if kind == "FluxPipeline":
-        extra = {}
-    pipeline = getattr(diffusers, kind)(**parts, **extra)
-    pipeline.set_progress_bar_config(disable=True)
+    kind, extras, calling = PIPELINES[name]
     backbone = load(folders, name)
-    guidance = 3.5 if name != "flux-schnell" else 0.0
+    pipeline = getattr(diffusers, kind)(**backbone.parts, **extras)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs_guidance, ours_guidance = (0.0, 1.0) if name == "flux-schnell" else (3.5, 3.5)  # both mean none
     z = initial_noise([3, 4], backbone.latent_shape)
-    start = pack(z) if kind == "FluxPipeline" else z
     theirs = pipeline(
-        TEXTS, latents=start, num_inference_steps=4, guidance_scale=guidance, height=64, width=64, output_type="np", **calling
-    ).images
-    ours_guidance = guidance if name != "flux-schnell" else 1.0
+        TEXTS, latents=pack(z) if kind == "FluxPipeline" else z, num_inference_steps=4, guidance_scale=theirs_guidance, height=64, width=64,
+        output_type="np", **calling,
+    ).images  # fmt: skip
     ours = backbone.decode(sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=ours_guidance), backbone.schedule(4)))
     assert np.abs(theirs * 255 - ours).max() <= 1.01
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from l2s_core.attention.pooling import pool_maps
+from l2s_core.attention.probabilities import phrase_attention_reference
 
 Call = tuple[Tensor, Tensor]
 """(query_BHPD, key_BHKD) as a model hands them to torch's attention."""
@@ -48,6 +49,5 @@ def reference_maps(calls: Sequence[Call], weights_BOK: Tensor, *, pixels: int, t
             query, image = query[:, :, start:end], key[:, :, start:end]
             text = key[:, :, :words] if text_first else key[:, :, pixels:]
             key = torch.cat([text, image], dim=2) if softmax == "joint" else text
-        logits_BHPK = query.float() @ key.float().transpose(-1, -2) / query.shape[-1] ** 0.5
-        maps.append(torch.einsum("bhpk,bok->bhop", logits_BHPK.softmax(-1)[..., :words], weights_BOK.float()))
+        maps.append(phrase_attention_reference(query, key, weights_BOK))
     return pool_maps(maps, grid)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from l2s_core.backbones.folder import Component
+from l2s_core.backbones.folder import Component, save_pipeline
 from l2s_core.backbones.load import family_named
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import CONFIG_FOLDER, FamilyName, Section, read_yaml, validate
 from l2s_core.errors import unknown_name
-from l2s_core.files import write_json
 from l2s_core.miniworld import t5, text
 
 Scale = Literal["full", "tiny"]
@@ -66,11 +64,7 @@ def random_backbone(architecture: Architecture, scale: Scale, *, size: int | Non
 
 def save_random_model(architecture: Architecture, folder: Path, scale: Scale = "tiny", *, seed: int = 0) -> Path:
     """Write a random model in diffusers' folder layout, as published weights come."""
-    index: dict[str, Any] = {"_class_name": "DiffusionPipeline"}
-    for name, part in random_parts(architecture, scale, seed=seed).items():
-        part.save_pretrained(folder / name)
-        index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
-    write_json(folder / "model_index.json", index)
+    save_pipeline(folder, "DiffusionPipeline", random_parts(architecture, scale, seed=seed))
     return folder
 
 
@@ -96,9 +90,3 @@ class _default_dtype:
 
     def __exit__(self, *_: object) -> None:
         torch.set_default_dtype(self.before)
-
-
-def parameter_bytes(parts: dict, names: list[str] | None = None) -> int:
-    """Return the bytes of the parameters of components."""
-    chosen = [part for name, part in parts.items() if isinstance(part, nn.Module) and (names is None or name in names)]
-    return sum(p.numel() * p.element_size() for part in chosen for p in part.parameters())

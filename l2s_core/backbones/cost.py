@@ -43,6 +43,7 @@ class ModelCost:
     saved_bytes: int
     channels: int
     latents: int
+    image_side: int
 
 
 def count_cost(config: RunConfig) -> ModelCost:
@@ -63,6 +64,7 @@ def count_cost(config: RunConfig) -> ModelCost:
     return ModelCost(
         weights=weight_bytes(model), forward_flops=flops, guided_flops=2 * flops if guided else flops, gradient_flops=gradient.get_total_flops(),
         forward_bytes=LIVE_LARGEST * largest.bytes, saved_bytes=saved.bytes, channels=sum(layer.heads for layer in layers), latents=latents.numel(),
+        image_side=model.image_side,
     )  # fmt: skip
 
 

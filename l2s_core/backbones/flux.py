@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -69,22 +69,27 @@ class FluxBackbone(DiffusersModel):
             embedded = tokens.new_full((len(tokens),), 0.0 if guidance == UNGUIDED else guidance)  # METHOD inverts at guidance 0
         output = transformer(
             hidden_states=tokens, encoder_hidden_states=text.context_BKD, pooled_projections=text.pooled_BD,
-            timestep=tokens.new_full((len(tokens),), sigma), guidance=embedded, img_ids=image_ids(self.side).to(tokens),
-            txt_ids=tokens.new_zeros(self._words, 3), return_dict=False,
+            timestep=tokens.new_full((len(tokens),), sigma), guidance=embedded, img_ids=self._ids[self._words :].to(tokens),
+            txt_ids=self._ids[: self._words].to(tokens), return_dict=False,
         )[0]  # fmt: skip
         return unpack(output, self.side).to(latents.dtype)
 
     def layers(self, softmax: str = "text") -> list[AttentionLayer]:
         """The double blocks, then the single ones; queries and keys as they meet, after norm and rotation."""
-        ids = torch.cat([torch.zeros(self._words, 3), image_ids(self.side)]).to(self.device)
-        read = partial(_read, self.denoiser.pos_embed(ids), self._words, softmax == "joint")
+        read = partial(_read, self.denoiser.pos_embed(self._ids), self._words, softmax == "joint")
         double, single = self.denoiser.transformer_blocks, self.denoiser.single_transformer_blocks
         sources = [(f"double.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k, b.attn.norm_added_k)) for i, b in enumerate(double)]
         sources += [(f"single.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k)) for i, b in enumerate(single)]
         return [AttentionLayer(name=name, heads=attn.heads, sources=modules, read=read) for name, attn, modules in sources]
 
+    @cached_property
+    def _ids(self) -> Tensor:
+        """Positions of the text tokens, all zero, and of the image tokens, (K + P, 3), on the device."""
+        return torch.cat([torch.zeros(self._words, 3), image_ids(self.side)]).to(self.device)
+
     @property
     def _words(self) -> int:
+        """Number of text tokens."""
         return self.parts["tokenizer_2"].model_max_length
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from l2s_core.backbones.hub import content_digest, hub_folder
-from l2s_core.errors import UserError
-from l2s_core.files import digest
+from l2s_core.errors import UserError, first_line
+from l2s_core.files import digest, write_json
 
 SHIPPED = Path(__file__).parents[1] / "miniworld" / "assets"
 INDEX = "model_index.json"
@@ -37,20 +37,37 @@ def resolve_folder(model: str, components: Collection[str]) -> Path:
     Fetching needs HF_HUB_OFFLINE=0 in the environment. Raises UserError saying where it looked when there
     is none, or which component is missing.
     """
-    shipped = SHIPPED / model
-    looked = [shipped, Path(model)]
-    folder = next((path for path in looked if (path / INDEX).is_file()), None) or hub_folder(model, components)
-    if folder is None:
-        names = sorted(p.parent.name for p in SHIPPED.glob(f"*/{INDEX}"))
-        raise UserError(
-            f"no model {model!r}: looked in {', '.join(map(str, looked))} and the local hub cache; "
-            f"allowed: a shipped model ({', '.join(names) or 'none'}), a folder with {INDEX}, or a hub id "
-            "(HF_HUB_OFFLINE=0 fetches one that is not in the cache)"
-        )
+    names = sorted(p.parent.name for p in SHIPPED.glob(f"*/{INDEX}"))
+    allowed = f"a shipped model ({', '.join(names) or 'none'}), a folder with {INDEX}"
+    folder = find_folder("model", model, INDEX, components, allowed)
     missing = [name for name in components if not (folder / name).is_dir()]
     if missing:
         raise UserError(f"{folder} is not a complete model of this family: it has no {missing[0]}/; download it again or change backbone.family")
     return folder
+
+
+def find_folder(what: str, model: str, index: str, components: Collection[str], allowed: str) -> Path:
+    """Return the folder of a shipped name, a path or a hub id that holds the file `index`.
+
+    Raises UserError saying where it looked; `allowed` says what else it could have been.
+    """
+    looked = [SHIPPED / model, Path(model)]
+    folder = next((path for path in looked if (path / index).is_file()), None) or hub_folder(model, components, index=index)
+    if folder is None:
+        raise UserError(
+            f"no {what} {model!r}: looked in {', '.join(map(str, looked))} and the local hub cache; allowed: {allowed}, "
+            "or a hub id (HF_HUB_OFFLINE=0 fetches one that is not in the cache)"
+        )
+    return folder
+
+
+def save_pipeline(folder: Path, pipeline: str, parts: Mapping[str, object], absent: Collection[str] = (), **settings: object) -> None:
+    """Write a model in diffusers' folder layout, so that `pipeline`.from_pretrained(folder) loads it."""
+    index: dict[str, object] = {"_class_name": pipeline, **settings}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+        index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
+    write_json(folder / INDEX, index | {name: [None, None] for name in absent})
 
 
 def shipped_classifier(name: str) -> Path:
@@ -65,9 +82,9 @@ def shipped_classifier(name: str) -> Path:
 def load_component(component: Component, folder: Path, *, dtype: torch.dtype, variant: str | None = None):
     """Load one component with its own class; a file of another class or a broken one is a UserError."""
     kind = component.kind
-    for file, key in (("config.json", None), ("scheduler_config.json", "_class_name")):
+    for file in ("config.json", "scheduler_config.json"):
         if (folder / file).is_file():
-            _require_class(component, folder / file, key)
+            _require_class(component, folder / file)
     options: dict[str, object] = {}
     if issubclass(kind, torch.nn.Module):
         options = {"use_safetensors": True, "variant": variant}
@@ -75,16 +92,15 @@ def load_component(component: Component, folder: Path, *, dtype: torch.dtype, va
     try:
         return kind.from_pretrained(folder, **options)
     except Exception as error:  # the libraries raise many kinds for one cause: a file they cannot read
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot load {folder}: {reason}; the file is missing or damaged, fetch it again") from None
+        raise UserError(f"cannot load {folder}: {first_line(error)}; the file is missing or damaged, fetch it again") from None
 
 
-def _require_class(component: Component, file: Path, key: str | None) -> None:
+def _require_class(component: Component, file: Path) -> None:
     try:
         stated = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file}: {error}; the file is damaged, fetch it again") from None
-    name = stated.get(key or "_class_name") or (stated.get("architectures") or [component.name])[0]
+    name = stated.get("_class_name") or (stated.get("architectures") or [component.name])[0]
     if name not in (component.name, *component.others):
         raise UserError(f"{file.parent} holds a {name}, expected {component.name}; choose the backbone.family that fits the model")
 

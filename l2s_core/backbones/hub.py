@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, first_line
 from l2s_core.files import file_digest
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -27,8 +27,8 @@ def hub_folder(model: str, components: Collection[str] = (), *, index: str = "mo
     complete = isinstance(found, str) and all((Path(found).parent / name).is_dir() for name in components)
     if complete or constants.HF_HUB_OFFLINE:
         return Path(found).parent if isinstance(found, str) else None
-    ends = (".json", ".safetensors", ".txt", ".model")
-    wanted = [index, *(f"{name}/*{end}" for name in components for end in ends)] if components else [f"*{end}" for end in ends]
+    folders = [f"{name}/" for name in components] or [""]
+    wanted = [index, *(f"{folder}*{end}" for folder in folders for end in (".json", ".safetensors", ".txt", ".model"))]
     try:
         return Path(snapshot_download(model, allow_patterns=wanted))
     except GatedRepoError:
@@ -38,8 +38,7 @@ def hub_folder(model: str, components: Collection[str] = (), *, index: str = "mo
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no model {model!r}, or it is private; check the id, or log in with 'hf auth login'") from None
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot fetch {model} from the hub: {reason}; check the connection, or give a local folder") from None
+        raise UserError(f"cannot fetch {model} from the hub: {first_line(error)}; check the connection, or give a local folder") from None
 
 
 def content_digest(path: Path) -> str:

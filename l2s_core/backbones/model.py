@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -41,6 +41,7 @@ class DiffusersModel:
 
     COMPONENTS: ClassVar[Mapping[str, Component]]
     DENOISER: ClassVar[str]
+    PATCH: ClassVar[int] = 1  # latents of a side that make one image token
 
     def __init__(self, parts: Mapping[str, object], *, fingerprint: str, size: int | None = None, placement: Placement = Placement()) -> None:
         self.parts, self.fingerprint, self.placement, self.device = dict(parts), fingerprint, placement, placement.device
@@ -72,8 +73,13 @@ class DiffusersModel:
     def natural_side(cls, folder: Path) -> int | None:
         """Return the side in pixels of the images a model folder was trained for, if its settings tell; loads no weights."""
         side = read_json(folder / cls.DENOISER / "config.json").get("sample_size")
-        widths = read_json(folder / "vae" / "config.json").get("block_out_channels", ())
-        return side and side * 2 ** (len(widths) - 1)
+        widths = read_json(folder / "vae" / "config.json").get("block_out_channels", (0,))
+        return side and side * _pixels_per_latent(widths)
+
+    @property
+    def image_side(self) -> int:
+        """Side of the images in pixels."""
+        return self.latent_shape[-1] * _pixels_per_latent(self.vae.config.block_out_channels)
 
     def use(self, name: str):
         """Return a component, on the device; with offloading the one used before makes room for it."""
@@ -116,7 +122,7 @@ class DiffusersModel:
 
     def _latent_shape(self, size: int | None) -> tuple[int, int, int]:
         """Shape (C, h, w) of the latents of images of `size` pixels."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        factor = _pixels_per_latent(self.vae.config.block_out_channels)
         natural = getattr(self.denoiser.config, "sample_size", None)
         if size is None and natural is None:
             raise UserError(f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; set it, in pixels")
@@ -126,7 +132,10 @@ class DiffusersModel:
         side = natural if size is None else size // factor
         return self.vae.config.latent_channels, side, side
 
-    PATCH: ClassVar[int] = 1  # latents of a side that make one image token
+
+def _pixels_per_latent(widths: Sequence[int]) -> int:
+    """Pixels of a side that one latent stands for, by the widths of an autoencoder's levels."""
+    return 2 ** (len(widths) - 1)
 
 
 def token_ids(tokenizer, texts: list[str], length: int | None = None) -> Tensor:

@@ -34,7 +34,7 @@ class SDXLBackbone(UNetBackbone):
 
     def _added(self, text: TextEncoding) -> dict[str, Tensor]:
         """Pooled text, and the sizes (original, crop corner, target) of an image shown whole."""
-        side = self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        side = self.image_side
         sizes = text.pooled_BD.new_tensor([side, side, 0, 0, side, side]).expand(len(text.pooled_BD), -1)
         return {"text_embeds": text.pooled_BD, "time_ids": sizes}
 

@@ -69,7 +69,9 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) ->
     for candidate in candidates:
         by_image[candidate.image].add(candidate.triplet)
     wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in RELATIONS}
-    missing, chosen, split_of = dict(wanted), [], {}
+    missing, chosen = dict(wanted), []
+    split_of: dict[str, str] = {}
+    given: dict[str, set[str]] = defaultdict(set)  # relations that an image has given
     order = sorted(by_image, key=lambda image: (stable_fraction("image", config.seed, image), image))
     for first_round in (True, False):
         for image in order:
@@ -77,14 +79,14 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) ->
                 break
             if not first_round and image not in split_of:
                 continue
-            used = {entry.triplet.relation for entry in chosen if entry.image == image} if not first_round else set()
-            triplets = sorted((t for t in by_image[image] if t.relation not in used), key=lambda t: _rank(config, image, t))
+            triplets = sorted((t for t in by_image[image] if t.relation not in given[image]), key=lambda t: _rank(config, image, t))
             pick = _neediest(triplets, missing, wanted, split_of.get(image))
             if pick is None:
                 continue
             split, triplet = pick
             missing[split, triplet.relation] -= 1
             split_of[image] = split
+            given[image].add(triplet.relation)
             image_id = f"{split}-{triplet.relation.replace(' ', '_')}-{image}"
             chosen.append(Entry(image_id=image_id, split=split, image=image, triplet=triplet))
     empty = [f"{split} {relation}" for (split, relation), count in missing.items() if count == wanted[split, relation]]

@@ -14,6 +14,7 @@ from typing import Any
 import ijson
 
 from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet
 from l2s_core.relations import relation_named
@@ -34,12 +35,8 @@ def annotation_files(folder: Path) -> list[Path]:
 def candidates(folder: Path, skips: Skips, twins: Twins) -> Iterator[Candidate]:
     """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
     for file in annotation_files(folder):
-        try:
-            with open(file, "rb") as handle:
-                for image_id, graph in ijson.kvitems(handle, ""):
-                    yield from _of_image(folder, str(image_id), graph, skips, twins)
-        except ijson.JSONError as error:
-            raise UserError(f"{file} is not whole JSON ({error}); fetch it again") from None
+        for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
+            yield from _of_image(folder, str(image_id), graph, skips, twins)
 
 
 def _of_image(folder: Path, image_id: str, graph: Any, skips: Skips, twins: Twins) -> Iterator[Candidate]:
@@ -52,8 +49,8 @@ def _of_image(folder: Path, image_id: str, graph: Any, skips: Skips, twins: Twin
         skips.add(image_id, "image file missing")
         return
     names = {key: value.get("name") for key, value in objects.items() if isinstance(value, dict)}
-    once = {name for name, count in Counter(names.values()).items() if count == 1 and isinstance(name, str) and name}
-    once -= {name for name in once if any(other and other != name and twins(name, other) for other in set(names.values()))}
+    counts = Counter(name for name in names.values() if isinstance(name, str) and name)
+    once = {name for name, count in counts.items() if count == 1 and not any(other != name and twins(name, other) for other in counts)}
     for key, subject in names.items():
         for relation in objects[key].get("relations") or ():
             label = relation_named(str(relation.get("name")))

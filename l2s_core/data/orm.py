@@ -14,6 +14,7 @@ from typing import Any
 import ijson
 
 from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.prompts import parse_prompt
 
@@ -31,14 +32,10 @@ def annotation_files(folder: Path) -> list[Path]:
 def candidates(folder: Path, skips: Skips) -> Iterator[Candidate]:
     """Yield the triplet of every image answered "yes" whose prompt states a relation; the rest is counted in `skips`."""
     for file in annotation_files(folder):
-        try:
-            with open(file, "rb") as handle:
-                for number, row in enumerate(ijson.items(handle, "item")):
-                    candidate = _of_row(folder, f"{file.name}[{number}]", row, skips)
-                    if candidate is not None:
-                        yield candidate
-        except ijson.JSONError as error:
-            raise UserError(f"{file} is not whole JSON ({error}); fetch it again") from None
+        for number, row in enumerate(streamed(file, lambda handle: ijson.items(handle, "item"))):
+            candidate = _of_row(folder, f"{file.name}[{number}]", row, skips)
+            if candidate is not None:
+                yield candidate
 
 
 def _of_row(folder: Path, name: str, row: Any, skips: Skips) -> Candidate | None:

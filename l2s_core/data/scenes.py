@@ -12,7 +12,7 @@ import torch
 
 from l2s_core.prompts import Prompt, Triplet, prompt_for
 from l2s_core.relations import RELATIONS
-from l2s_core.store import read_tensors, write_tensors
+from l2s_core.store import read_description, read_tensors, write_tensors
 
 SPLITS = ("train", "val", "test")
 PROMPT_KINDS = ("pos", "neg")  # the stated relation is the true one, or a wrong one
@@ -61,7 +61,7 @@ def load_scenes(path: Path) -> list[Scene]:
 
 def load_skipped(path: Path) -> tuple[dict[str, int], list[str]]:
     """Read what a shard of scenes had to skip: counts by reason, and names."""
-    stored = read_tensors(path)[1]
+    stored = read_description(path)
     return stored["skipped"], stored["named"]
 
 

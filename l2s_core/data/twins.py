@@ -20,24 +20,21 @@ class WordNetTwins:
                 f"data.twins is {lexicon!r}, but that WordNet is not installed; get it with 'python -m wn download {lexicon}', "
                 "or set data.twins to none"
             ) from None
-        self._kinds = lru_cache(maxsize=100_000)(self._kinds_of)
+        self._senses, self._kinds = (lru_cache(maxsize=100_000)(read) for read in (self._read_senses, self._read_kinds))
 
     def __call__(self, first: str, second: str) -> bool:
-        return bool(self._synsets(first) & self._kinds(second)) or bool(self._synsets(second) & self._kinds(first))
+        return bool(self._senses(first) & self._kinds(second)) or bool(self._senses(second) & self._kinds(first))
 
-    def _synsets(self, name: str) -> frozenset[str]:
-        return self._kinds(name, 0)
+    def _read_senses(self, name: str) -> frozenset:
+        """Return the synsets of a noun."""
+        return frozenset(self._wordnet.synsets(name, pos="n"))
 
-    def _kinds_of(self, name: str, depth: int = -1) -> frozenset[str]:
-        """Return the ids of a noun's senses, and with depth -1 of everything they are a kind of."""
-        found = {synset.id: synset for synset in self._wordnet.synsets(name, pos="n")}
-        if depth == 0:
-            return frozenset(found)
-        frontier = list(found.values())
+    def _read_kinds(self, name: str) -> frozenset:
+        """Return the synsets of a noun and everything they are a kind of."""
+        found, frontier = set(self._senses(name)), self._senses(name)
         while frontier:
-            above = [h for synset in frontier for h in synset.hypernyms() if h.id not in found]
-            found |= {h.id: h for h in above}
-            frontier = list({h.id: h for h in above}.values())
+            frontier = {above for synset in frontier for above in synset.hypernyms()} - found
+            found |= frontier
         return frozenset(found)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.dataset.schema import CHECKSUM_KEY, METADATA_KEY, MapSource, checksum, maps_of
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, first_line
 from l2s_core.relations import relation_index
 from l2s_core.store import REBUILD
 
@@ -40,7 +40,7 @@ def verify_shard(path: Path) -> tuple[MapSource, int]:
     except FileNotFoundError:
         raise UserError(f"missing shard {path}; {REBUILD}") from None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"shard {path} is truncated or not a shard of this project ({_first_line(error)}); {REBUILD}") from None
+        raise UserError(f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}") from None
     if len(table) and checksum(table) != stated:
         raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
     return source, len(table)
@@ -143,15 +143,11 @@ def _open(path: Path) -> pq.ParquetFile:
     except FileNotFoundError:
         raise UserError(f"missing shard {path}; {REBUILD}") from None
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"shard {path} is truncated or not a shard of this project ({_first_line(error)}); {REBUILD}") from None
+        raise UserError(f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}") from None
 
 
 def _source_of(file: pq.ParquetFile) -> MapSource:
     return MapSource.from_json(json.loads(file.schema_arrow.metadata[METADATA_KEY])["source"])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _concatenate(parts: Sequence[RelationMaps]) -> RelationMaps:

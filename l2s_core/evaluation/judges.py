@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from l2s_core.backbones.folder import SHIPPED, fingerprint_of
-from l2s_core.backbones.hub import hub_folder
+from l2s_core.backbones.folder import find_folder, fingerprint_of
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import MIN_AREA, Judge, SegmentationJudge
 from l2s_core.evaluation.instances import InstanceJudge
@@ -18,14 +17,7 @@ KINDS: dict[str, type[Judge]] = {
 
 def judge_folder(model: str) -> Path:
     """Return the folder of a judge: a shipped name, a path or a hub id; raises UserError when there is none."""
-    looked = [SHIPPED / model, Path(model)]
-    folder = next((path for path in looked if (path / "config.json").is_file()), None) or hub_folder(model, index="config.json")
-    if folder is None:
-        raise UserError(
-            f"no judge {model!r}: looked in {', '.join(map(str, looked))} and the local hub cache; allowed: mini-seg, a model folder, "
-            "or a hub id (HF_HUB_OFFLINE=0 fetches one that is not in the cache)"
-        )
-    return folder
+    return find_folder("judge", model, "config.json", (), "mini-seg, a model folder")
 
 
 def judge_fingerprint(model: str) -> str:

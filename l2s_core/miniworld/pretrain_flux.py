@@ -12,13 +12,13 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from l2s_core.backbones.flux import FluxBackbone
-from l2s_core.backbones.folder import SHIPPED
+from l2s_core.backbones.folder import SHIPPED, save_pipeline
 from l2s_core.backbones.model import Placement
 from l2s_core.config import Section
 from l2s_core.miniworld import denoiser, flow, reflow, t5
 from l2s_core.miniworld.scenes import SIDE
 from l2s_core.miniworld.trainer import TrainPlan
-from l2s_core.miniworld.workshop import Workshop, sample_grid, save_pipeline
+from l2s_core.miniworld.workshop import Workshop, sample_grid
 
 
 class FluxPretrainConfig(Section):

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from l2s_core.backbones.folder import save_pipeline
 from l2s_core.backbones.model import Placement
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.config import Section
 from l2s_core.miniworld import autoencoder, denoiser, judge, text
 from l2s_core.miniworld.trainer import TrainPlan
-from l2s_core.miniworld.workshop import GRID_IMAGES, Workshop, sample_grid, save_pipeline
+from l2s_core.miniworld.workshop import GRID_IMAGES, Workshop, sample_grid
 
 
 class SDPretrainConfig(Section):

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from l2s_core.backbones.base import Backbone
 from l2s_core.data.scenes import stable_fraction
-from l2s_core.files import write_json
 from l2s_core.miniworld.sprites import OBJECTS
 from l2s_core.miniworld.trainer import TrainPlan, best_dtype, fit
 from l2s_core.prompts import with_article
@@ -58,12 +57,3 @@ def sample_grid(backbone: Backbone, *, steps: int, guidance: float) -> np.ndarra
     condition = backbone.encode_prompts(prompts, guidance=guidance)
     noise = initial_noise(list(range(GRID_IMAGES)), backbone.latent_shape, backbone.device)
     return backbone.decode(sample(backbone, noise, condition, backbone.schedule(steps)))
-
-
-def save_pipeline(folder: Path, pipeline: str, parts: dict[str, object], absent: tuple[str, ...] = (), **settings: object) -> None:
-    """Write a model in diffusers' folder layout, so that `pipeline`.from_pretrained(folder) loads it."""
-    index: dict[str, object] = {"_class_name": pipeline, **settings}
-    for name, part in parts.items():
-        part.save_pretrained(folder / name)
-        index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
-    write_json(folder / "model_index.json", index | {name: [None, None] for name in absent})

@@ -57,9 +57,6 @@ def report_files(folder: Path) -> list[Path]:
 
 
 def _summary(stages: Stages, judge: Judge) -> dict[str, Any]:
-    noise = [load_noise(stages.noise / f"{name}.safetensors") for name, _ in stages.scene_shards()]
-    images = len({row.image_id for shard in noise for row in shard.rows})
-    kept = len({row.image_id for shard in noise for row in shard.kept(stages.config.inversion.min_psnr).rows})
     own_scenes = stages.config.data.source == "miniworld"
     return {
         "name": stages.config.name,
@@ -67,7 +64,7 @@ def _summary(stages: Stages, judge: Judge) -> dict[str, Any]:
         "stages": {"maps": stages.maps.name, **{f"classifier/{v}": stages.classifier(v).name for v in stages.classifiers}},
         "versions": {name: version(name) for name in PACKAGES},
         "data": _data_summary(stages),
-        "inversion": {"images": images, "dropped": images - kept, "psnr": float(torch.cat([s.psnr for s in noise]).mean())},
+        "inversion": _inversion_summary(stages),
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
         "plain": variant_summary(stages, PLAIN),
         "classifiers": {
@@ -75,6 +72,17 @@ def _summary(stages: Stages, judge: Judge) -> dict[str, Any]:
             for variant in stages.classifiers
         },
     }
+
+
+def _inversion_summary(stages: Stages) -> dict[str, Any]:
+    """How many images there were, how many the PSNR filter dropped, and the mean PSNR; one shard in memory at a time."""
+    images, kept, quality = set(), set(), []
+    for name, _ in stages.scene_shards():
+        shard = load_noise(stages.noise / f"{name}.safetensors")
+        images |= {row.image_id for row in shard.rows}
+        kept |= {row.image_id for row in shard.kept(stages.config.inversion.min_psnr).rows}
+        quality.append(shard.psnr)
+    return {"images": len(images), "dropped": len(images - kept), "psnr": float(torch.cat(quality).mean())}
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:
