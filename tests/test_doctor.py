@@ -40,7 +40,7 @@ def test_work_counts_what_the_stages_evaluate() -> None:
     flux = work_of(load_run_config("flux-dev"))  # gamma and eta of 1 need the model at captured steps alone
     assert flux["invert"].forwards == 0 and flux["capture"].forwards == 4 * 2600 * 2 * 6
     maps = disk_bytes(load_run_config("sd21"), channels=195, latents=4 * 64 * 64, side=512)["maps"]
-    assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.4)
+    assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.8)
 
 
 @pytest.mark.parametrize("name", REAL)
