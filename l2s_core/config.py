@@ -46,7 +46,7 @@ class DataConfig(Section):
     """Scenes the classifier learns from; counts are per relation.
 
     `miniworld` renders them; the others read `path`: GQA's scene graphs, ORM's answered images, or a folder
-    with scenes.jsonl.
+    with scenes.jsonl. `beside` adds further sources that are read, each with its own counts.
     """
 
     source: Literal["miniworld", "gqa", "orm", "jsonl"]
@@ -58,6 +58,20 @@ class DataConfig(Section):
     test: int = Field(ge=1)
     held_out_objects: tuple[str, ...] = Field(default=(), description="objects the classifier never meets (miniworld)")
     held_out_pairs: float = Field(default=0.3, ge=0, lt=1, description="share of the other pairs that it never meets (miniworld)")
+    beside: tuple[DataConfig, ...] = ()
+
+    @property
+    def parts(self) -> tuple[DataConfig, ...]:
+        """Every source of the run, this one first."""
+        return (self, *self.beside)
+
+    @model_validator(mode="after")
+    def _beside_fits(self) -> DataConfig:
+        if self.beside and "miniworld" in (part.source for part in self.parts):
+            raise ValueError("beside mixes sources that are read (gqa, orm, jsonl); miniworld stands alone")
+        if any(part.beside for part in self.beside):
+            raise ValueError("a source in beside has no beside of its own; list them all in one")
+        return self
 
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:

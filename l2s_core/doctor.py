@@ -108,8 +108,8 @@ def _data(config: RunConfig) -> str:
     if config.data.source == "miniworld":
         return "rendered, nothing to read"
     files = data_files(config.data)
-    if config.data.source == "gqa":
-        twins_of(config.data.twins)
+    for part in config.data.parts:
+        twins_of(part.twins)
     return f"{', '.join(map(str, files))}"
 
 

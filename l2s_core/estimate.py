@@ -51,7 +51,7 @@ def work_of(config: RunConfig) -> dict[str, Work]:
 
 def scenes_of(config: RunConfig) -> int:
     """Number of scenes of a run."""
-    return len(RELATIONS) * (config.data.train + config.data.val + config.data.test)
+    return len(RELATIONS) * sum(part.train + part.val + part.test for part in config.data.parts)
 
 
 def images_of(config: RunConfig) -> int:

@@ -43,7 +43,7 @@ class Stages:
 
     @cached_property
     def catalogue(self) -> Path:
-        settings = self.config.data.model_dump(mode="json", exclude={"path"})
+        settings = self.config.data.model_dump(mode="json", exclude={"path": True, "beside": {"__all__": {"path"}}})
         return self._folder("catalogue", settings, self.data) / "catalogue.json"
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from l2s_core.config import DataConfig
@@ -27,12 +27,13 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A chosen scene: where its image lies (empty for one that is rendered) and what is true in it."""
+    """A chosen scene: where its image lies (empty for one that is rendered), what is true in it, and which of the run's sources it is from."""
 
     image_id: str
     split: str
     image: str = ""
     triplet: Triplet | None = None
+    part: int = 0
 
 
 @dataclass(kw_only=True)
@@ -96,8 +97,23 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) ->
             "lower data.train, data.val and data.test, or give more data"
         )
     short = {f"{split} {relation}": count for (split, relation), count in missing.items() if count}
-    chosen.sort(key=lambda e: (SPLITS.index(e.split), stable_fraction("entry", e.image_id), e.image_id))
-    return Catalogue(entries=chosen, skipped=dict(skips.counts), named=skips.named, short=short)
+    return Catalogue(entries=_shuffled(chosen), skipped=dict(skips.counts), named=skips.named, short=short)
+
+
+def merge(catalogues: Sequence[Catalogue]) -> Catalogue:
+    """Return one catalogue of several sources' scenes; the number of its source becomes part of a scene's id."""
+    entries = [
+        replace(entry, image_id=f"{entry.image_id}@{part}", part=part)
+        for part, catalogue in enumerate(catalogues) for entry in catalogue.entries
+    ]  # fmt: skip
+    skipped, short = (sum((Counter(getattr(c, name)) for c in catalogues), Counter()) for name in ("skipped", "short"))
+    named = [name for catalogue in catalogues for name in catalogue.named]
+    return Catalogue(entries=_shuffled(entries), skipped=dict(skipped), named=named, short=dict(short))
+
+
+def _shuffled(entries: list[Entry]) -> list[Entry]:
+    """Order by split, and inside a split by a hash."""
+    return sorted(entries, key=lambda e: (SPLITS.index(e.split), stable_fraction("entry", e.image_id), e.image_id))
 
 
 def _rank(config: DataConfig, image: str, triplet: Triplet) -> float:

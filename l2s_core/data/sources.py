@@ -9,7 +9,7 @@ from PIL import Image
 
 from l2s_core.config import DataConfig
 from l2s_core.data import gqa, jsonl, miniworld, orm
-from l2s_core.data.catalogue import Catalogue, Entry, Skips, choose
+from l2s_core.data.catalogue import Catalogue, Entry, Skips, choose, merge
 from l2s_core.data.images import read_image, square
 from l2s_core.data.scenes import Scene
 from l2s_core.data.twins import twins_of
@@ -20,26 +20,35 @@ READERS = {"gqa": gqa, "orm": orm, "jsonl": jsonl}
 
 
 def data_files(config: DataConfig) -> list[Path]:
-    """Return the annotation files of a source; raises UserError when they are not there."""
+    """Return the annotation files of every source; raises UserError when they are not there."""
     if config.source == "miniworld":
         return []
-    if not config.path.is_dir():
-        raise UserError(f"data.path {config.path} is not a folder; give the one that holds the {config.source} data")
-    return READERS[config.source].annotation_files(config.path)
+    files = []
+    for part in config.parts:
+        if not part.path.is_dir():
+            raise UserError(f"data.path {part.path} is not a folder; give the one that holds the {part.source} data")
+        files += READERS[part.source].annotation_files(part.path)
+    return files
 
 
 def data_fingerprint(config: DataConfig) -> list[str]:
-    """Return the digests of a source's annotation files."""
+    """Return the digests of the annotation files."""
     return [file_digest(path) for path in data_files(config)]
 
 
 def build_catalogue(config: DataConfig) -> Catalogue:
-    """Return the scenes a run uses; raises UserError when the source has not a single one for a relation."""
+    """Return the scenes a run uses; raises UserError when a source has not a single one for a relation."""
     if config.source == "miniworld":
         return Catalogue(entries=[Entry(image_id=i, split=i.partition("-")[0]) for i in miniworld.scene_ids(config)])
-    skips, reader = Skips(), READERS[config.source]
-    extra = (twins_of(config.twins),) if config.source == "gqa" else ()
-    return choose(config, reader.candidates(config.path, skips, *extra), skips)
+    if config.beside:
+        return merge([_read_catalogue(part) for part in config.parts])
+    return _read_catalogue(config)
+
+
+def _read_catalogue(part: DataConfig) -> Catalogue:
+    skips, reader = Skips(), READERS[part.source]
+    extra = (twins_of(part.twins),) if part.source == "gqa" else ()
+    return choose(part, reader.candidates(part.path, skips, *extra), skips)
 
 
 def load_entries(config: DataConfig, entries: Sequence[Entry], side: int) -> tuple[list[Scene], Skips]:
@@ -51,7 +60,7 @@ def load_entries(config: DataConfig, entries: Sequence[Entry], side: int) -> tup
     scenes = []
     for entry in entries:
         try:
-            image = read_image(config.path / entry.image, side)
+            image = read_image(config.parts[entry.part].path / entry.image, side)
         except UserError as error:
             skips.add(entry.image, str(error))
             continue
