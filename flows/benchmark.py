@@ -11,10 +11,10 @@ prepare()
 
 from prefect import flow  # noqa: E402
 
-from flows.planning import plan  # noqa: E402
 from flows.publish import publish  # noqa: E402
+from flows.session import running  # noqa: E402
 from flows.stages import sample_and_judge  # noqa: E402
-from flows.workspace import RUNNER, limit_gpu_tasks, locked  # noqa: E402
+from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.backbones.folder import shipped_classifier  # noqa: E402
 from tasks.report import log_benchmark, write_comparison  # noqa: E402
 
@@ -24,11 +24,10 @@ def benchmark(
     config: str = "mini-sd", classifier: Path | None = None, overrides: dict[str, Any] | None = None, home: Path = HOME
 ) -> tuple[dict[str, Any], list[Path]]:
     """Plain against steered by one classifier (a folder; by default the shipped one); returns the summary and its files."""
-    with locked(home):
-        stages = plan(config, overrides, home, classifier or shipped_classifier(config))
-        limit_gpu_tasks()
+    with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (stages, conclude):
         sample_and_judge(stages, rebuild=False)
         summary, files = write_comparison(stages)
         log_benchmark(stages, summary)
         publish(summary, files)
+        conclude(summary)
     return summary, files

@@ -7,9 +7,14 @@ user has set wins.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import socket
 from pathlib import Path
 
+from tasks.database import database_url
+
+SERVERS = "servers.json"  # in the folder of runs: the servers that `l2s up` started for it
 HOME = Path(os.environ.get("L2S_HOME") or Path(__file__).parents[1] / "mlruns")
 
 
@@ -29,9 +34,29 @@ def prepare(home: Path = HOME) -> None:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    for name, value in defaults.items():
+    prefect_database = database_url("prefect")
+    if prefect_database:
+        defaults["PREFECT_API_DATABASE_CONNECTION_URL"] = prefect_database
+    for name, value in {**defaults, **_own_servers(Path(home))}.items():
         os.environ.setdefault(name, value)
     _keep_freed_memory()
+
+
+def _own_servers(home: Path) -> dict[str, str]:
+    """Return the addresses of the servers that `l2s up` started for this folder, those that listen."""
+    try:
+        entries = json.loads((home / SERVERS).read_text(encoding="utf-8"))
+        return {entry["variable"]: entry["address"] for entry in entries if _listens(entry["host"], entry["port"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # none, or damaged: `l2s up` says so
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _keep_freed_memory() -> None:

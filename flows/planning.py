@@ -14,7 +14,7 @@ from l2s_core.stages import Stages
 from tasks.tracking.store import open_store
 
 
-def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None) -> Stages:
+def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, epoch: str = "") -> Stages:
     """Return the run's addresses; raises UserError for settings, models, prompts or stores that cannot work."""
     run = load_run_config(config, overrides)
     pick_device(run.device)
@@ -23,6 +23,7 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
     stages = Stages(
         config=run, home=Path(home), backbone=model_fingerprint(run.backbone), judge=judge_fingerprint(run.benchmark.judge),
         side=image_side(run.backbone), data=tuple(data_fingerprint(run.data)), given=classifier,
+        epoch=epoch,
     )  # fmt: skip
     _ = stages.items  # more prompts asked for than there are is an error now, not after an hour
     open_store(stages.home)

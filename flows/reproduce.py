@@ -11,10 +11,10 @@ prepare()
 
 from prefect import flow  # noqa: E402
 
-from flows.planning import plan  # noqa: E402
 from flows.publish import publish  # noqa: E402
+from flows.session import running  # noqa: E402
 from flows.stages import build_dataset, report, sample_and_judge, train_classifiers  # noqa: E402
-from flows.workspace import RUNNER, limit_gpu_tasks, locked  # noqa: E402
+from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.report.build import report_files  # noqa: E402
 
 
@@ -27,13 +27,12 @@ def reproduce(
     `overrides` maps dotted keys of the configuration to values. Finished stages are reused; `rebuild`
     writes damaged outputs anew.
     """
-    with locked(home):
-        stages = plan(config, overrides, home)
-        limit_gpu_tasks()
+    with running("reproduce", config, overrides, home) as (stages, conclude):
         train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
         sample_and_judge(stages, rebuild)
         summary = report(stages)
         publish(summary, report_files(stages.report))
+        conclude(summary)
     return summary
 
 
@@ -42,8 +41,6 @@ def train(
     config: str = "mini-sd", overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
 ) -> dict[str, Path]:
     """The chain up to the trained classifiers; returns their folders by variant."""
-    with locked(home):
-        stages = plan(config, overrides, home)
-        limit_gpu_tasks()
+    with running("train", config, overrides, home) as (stages, _):
         folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
     return dict(zip(stages.classifiers, folders, strict=True))

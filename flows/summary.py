@@ -8,10 +8,13 @@ from typing import Any
 
 import click
 
+from flows.planning import plan
 from l2s_core.classifier.experiment import load_result
 from l2s_core.report.build import report_files
 from l2s_core.report.comparison import table_rows
-from tasks.rehearsal import rehearsal_file
+from l2s_core.sweep_plan import stages_left
+from l2s_core.sweeps import SweepConfig, points_of, rank
+from tasks.rehearsal import last_rehearsal, rehearsal_file
 
 
 def print_summary(summary: Mapping[str, Any], home: Path) -> None:
@@ -42,7 +45,7 @@ def _print_rates(summary: Mapping[str, Any]) -> None:
         )
         for row in table_rows(summary)
     ]  # fmt: skip
-    _print_table(("", "relation correct", "both objects", "gradients", "s/image", "time"), rows)
+    print_table(("", "relation correct", "both objects", "gradients", "s/image", "time"), rows)
 
 
 def print_rehearsal(result: Mapping[str, Any], home: Path) -> None:
@@ -52,10 +55,49 @@ def print_rehearsal(result: Mapping[str, Any], home: Path) -> None:
     rows = [
         (row["operation"], row["unit"], f"{row['seconds']:.4f}", f"{row['peak_bytes'] / 2**30:.2f}") for row in result["measured"]
     ]
-    _print_table((f"operation, {result['images']} images at once", "a", "seconds", "peak GiB"), rows)
+    print_table((f"operation, {result['images']} images at once", "a", "seconds", "peak GiB"), rows)
     if result["hours"]:
         click.echo("\nthe whole run: " + ", ".join(f"{stage} up to {hours:.2f} h" for stage, hours in result["hours"].items()))
     click.echo(f"\n{rehearsal_file(home, result['name'], result['scale'])}")
+
+
+def print_points(settings: SweepConfig, home: Path) -> None:
+    """Print the points of a sweep, the stages they share, and the time and disk of what is left."""
+    points = points_of(settings)
+    if settings.search is not None:
+        click.echo(f"{settings.name}: a search of {settings.search.trials} points by {settings.metric}; each is planned when its turn comes")
+        return
+    rows = stages_left([plan(settings.config, point.overrides, home) for point in points], last_rehearsal(home, Path(settings.config).stem))
+    click.echo(f"{settings.name}: {len(points)} points of {settings.config}, ranked by {settings.metric}\n")
+    for point in points:
+        click.echo(f"{point.point_id}  {point.label}")
+    click.echo()
+    known = [row for row in rows if row.hours is not None]
+    print_table(
+        ("stage", "points", "different", "there", "hours at most", "MB"),
+        [
+            (r.stage, str(r.wanted), str(r.distinct), str(r.there), *(("?", "?") if r.hours is None else (f"{r.hours:.2f}", f"{r.bytes / 1e6:.0f}")))
+            for r in rows
+        ],
+    )
+    if known:
+        click.echo(f"\nat most {sum(r.hours for r in known):.2f} h without the training, {sum(r.bytes for r in known) / 1e6:.0f} MB")
+    else:
+        click.echo(f"\n'l2s rehearse {settings.config}' measures what an evaluation costs here; then this says hours and MB")
+
+
+def print_ranking(settings: SweepConfig, rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:
+    """Print a sweep's points, the best first, then those without a result."""
+    ranked = rank(rows, settings.metric)
+    click.echo(f"\n{settings.name}: {len(ranked)} of {len(rows)} points, the best by {settings.metric} first\n")
+    figures = ("correct", "both", "test_accuracy", "gradients", "seconds")
+    print_table(("point", *figures), [(row["label"], *(f"{row['metrics'][key]:.3f}" for key in figures)) for row in ranked])
+    for row in rows:
+        if row["state"] != "finished":
+            click.echo(f"{row['label']}: {row['state']} {row.get('reason', '')}")
+    click.echo()
+    for path in files:
+        click.echo(path)
 
 
 def print_classifiers(folders: Mapping[str, Path]) -> None:
@@ -71,14 +113,15 @@ def _print_tests(tests: Mapping[str, Mapping[str, float]]) -> None:
         (name, *(f"{test[f'accuracy{part}']:.3f}" if f"accuracy{part}" in test else "-" for part in ("", "_true_prompts", "_wrong_prompts")))
         for name, test in tests.items()
     ]
-    _print_table(("classifier", "test accuracy", "true prompts", "wrong prompts"), rows)
+    print_table(("classifier", "test accuracy", "true prompts", "wrong prompts"), rows)
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
     return f"{rate['rate']:.2f} ({rate['low']:.2f}-{rate['high']:.2f})"
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
         click.echo("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from l2s_core.files import make_folder
+from flows.interrupt import prompt_stop
+from l2s_core.lock import exclusive
 from tasks.stage_task import GPU, shared_server
 
 # One task at a time: a second one would only share the same cores or the same GPU.
@@ -21,16 +21,13 @@ RUNNER = ThreadPoolTaskRunner(max_workers=1)
 
 
 @contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Hold the folder of runs for this process; a second run waits. The lock ends with the process, however it ends."""
-    path = make_folder(home) / ".lock"
-    with open(path, "a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            click.echo(f"another run is using {home}; waiting for it to end", err=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def locked(home: Path) -> Iterator[Callable[[str], None]]:
+    """Hold the folder of runs for this process; a second run waits. Signals end the process soon while it is held.
+
+    Yields a function that writes into the lock who holds it.
+    """
+    with prompt_stop(), exclusive(home, lambda: click.echo(f"another run is using {home}; waiting for it to end", err=True)) as sign:
+        yield sign
 
 
 def limit_gpu_tasks(slots: int = 1) -> None:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.files import digest
+from l2s_core.relations import RELATIONS
 
+Relation = Literal["left of", "right of", "above", "below"]
 FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
 FLOW_FAMILIES = ("flux", "sd3")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
@@ -58,6 +60,7 @@ class DataConfig(Section):
     test: int = Field(ge=1)
     held_out_objects: tuple[str, ...] = Field(default=(), description="objects the classifier never meets (miniworld)")
     held_out_pairs: float = Field(default=0.3, ge=0, lt=1, description="share of the other pairs that it never meets (miniworld)")
+    relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that scenes are chosen for")
     beside: tuple[DataConfig, ...] = ()
 
     @property
@@ -156,8 +159,17 @@ class BenchmarkConfig(Section):
     suite: Literal["test", "dev", "geneval"] = "test"
     prompts: int = Field(ge=1)
     seeds: int = Field(default=1, ge=1)
+    relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that prompts ask for")
     judge: str = "mini-seg"
     min_score: float = Field(default=0.3, ge=0, le=1)
+
+
+class ToleranceConfig(Section):
+    """How far a scheduled reproduction's figures may lie from the last good run's, up or down, before it fails."""
+
+    correct: float = Field(default=0.05, ge=0, le=1, description="share of images with the right relation")
+    both: float = Field(default=0.05, ge=0, le=1, description="share of images with both objects")
+    accuracy: float = Field(default=0.03, ge=0, le=1, description="test accuracy of a classifier")
 
 
 class RunConfig(Section):
@@ -175,10 +187,13 @@ class RunConfig(Section):
     variants: dict[str, ClassifierConfig] = {}
     steering: SteeringConfig
     benchmark: BenchmarkConfig
+    tolerance: ToleranceConfig = ToleranceConfig()
 
     @model_validator(mode="after")
     def _steps_fit(self) -> RunConfig:
-        steps = self.backbone.steps
+        steps, unknown = self.backbone.steps, set(self.benchmark.relations) - {name for part in self.data.parts for name in part.relations}
+        if unknown:
+            raise ValueError(f"benchmark.relations asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it")
         if self.capture.steps[-1] >= steps:
             raise ValueError(f"capture.steps reaches {self.capture.steps[-1]}, but backbone.steps is {steps} (0 to {steps - 1})")
         if self.inversion.method == "rectified-flow" and self.backbone.family not in FLOW_FAMILIES:
@@ -199,12 +214,12 @@ NAMED_SECTIONS = {
 
 
 def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Read a run configuration; `overrides` maps dotted keys to values. Raises UserError, one line."""
+    """Read a run configuration; `overrides` maps dotted keys, or the names of sections, to values. Raises UserError, one line."""
     path = find_config(path)
-    tree = read_yaml(path)
+    tree, values = read_yaml(path), dict(overrides or {})
     for key, folder in NAMED_SECTIONS.items():
-        tree[key] = _resolve(tree.get(key), folder, path)
-    for key, value in (overrides or {}).items():
+        tree[key] = _resolve(values.pop(key, tree.get(key)), folder, path)
+    for key, value in values.items():
         _assign(tree, key, value)
     variants = tree.get("variants") or {}
     tree["variants"] = {name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in variants.items()}
@@ -239,8 +254,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
     if isinstance(value, dict):
-        base = value.pop("base", None)
-        return {**(_resolve(base, folder, origin) if base else {}), **value}
+        base, own = value.get("base"), {key: entry for key, entry in value.items() if key != "base"}
+        return {**(_resolve(base, folder, origin) if base else {}), **own}
     if not isinstance(value, str):
         raise UserError(f"{origin}: every run needs '{folder}'; give a name from configs/{folder}/ or a mapping")
     target = CONFIG_FOLDER / folder / f"{value}.yaml"

@@ -8,7 +8,6 @@ from l2s_core.backbones.cost import ModelCost
 from l2s_core.config import RunConfig
 from l2s_core.data.scenes import PROMPT_KINDS
 from l2s_core.evaluation.benchmark import benchmark_items, benchmark_pairs
-from l2s_core.relations import RELATIONS
 
 PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run of configs/mini-sd.yaml
 MAP_BYTES, NOISE_BYTES, IMAGE_BYTES = 2, 4, 1  # float16 maps, float32 noise, uint8 pixels
@@ -51,7 +50,7 @@ def work_of(config: RunConfig) -> dict[str, Work]:
 
 def scenes_of(config: RunConfig) -> int:
     """Number of scenes of a run."""
-    return len(RELATIONS) * sum(part.train + part.val + part.test for part in config.data.parts)
+    return sum(len(part.relations) * (part.train + part.val + part.test) for part in config.data.parts)
 
 
 def images_of(config: RunConfig) -> int:

@@ -6,8 +6,9 @@ names no architecture, the weights it would really use.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,14 +56,24 @@ def rehearse(config: RunConfig, *, scale: Scale = "full", images: int = 2, devic
         backbone = _backbone(config, scale, device)
     rows = [Measured(operation="load", unit="model", seconds=time.perf_counter() - began, peak_bytes=memory.peak)]
     rows += _measure(config, backbone, images, memory)
-    seconds = {row.operation: row.seconds for row in rows}
-    prices = {"forward": seconds["plain step"], "guided": seconds["guided step"], "gradient": seconds["steering gradient"]}
+    measured = [asdict(row) for row in rows]
+    prices = prices_of(measured)
     hours = {stage: work.total(**prices) / 3600 for stage, work in work_of(config).items()}
     return {
         "name": config.name, "scale": scale, "device": device_name(device), "dtype": config.backbone.dtype, "images": images,
         "weights": sum(weight_bytes(backbone).values()), "random": config.backbone.architecture is not None,
-        "measured": [asdict(row) for row in rows], "hours": hours if scale == "full" else {},
+        "measured": measured, "hours": hours if scale == "full" else {},
+        "sizes": {
+            "channels": sum(layer.heads for layer in select_layers(backbone.layers(config.capture.softmax), config.capture.layers)),
+            "latents": math.prod(backbone.latent_shape), "side": backbone.image_side,
+        },
     }  # fmt: skip
+
+
+def prices_of(measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the seconds of an evaluation of each kind of `Work`, from a rehearsal's table."""
+    seconds = {row["operation"]: row["seconds"] for row in measured}
+    return {"forward": seconds["plain step"], "guided": seconds["guided step"], "gradient": seconds["steering gradient"]}
 
 
 def _backbone(config: RunConfig, scale: Scale, device: str) -> DiffusersModel:

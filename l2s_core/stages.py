@@ -27,7 +27,8 @@ class Stages:
     """The addresses of a run under `home`.
 
     `backbone` and `judge` are the models' fingerprints, `data` those of the annotation files, `side` that of
-    the images in pixels. With `given`, a folder, the run uses that classifier and trains none.
+    the images in pixels. With `given`, a folder, the run uses that classifier and trains none. An `epoch` makes
+    every address new: nothing that was made under another one is reused.
     """
 
     config: RunConfig
@@ -37,9 +38,10 @@ class Stages:
     side: int
     data: tuple[str, ...] = ()
     given: Path | None = None
+    epoch: str = ""
 
     def _folder(self, stage: str, *parts: object) -> Path:
-        return self.home / "stages" / stage / digest([stage, FORMATS[stage], *parts])
+        return self.home / "stages" / stage / digest([stage, FORMATS[stage], *parts, *([self.epoch] if self.epoch else [])])
 
     @cached_property
     def catalogue(self) -> Path:
@@ -78,6 +80,9 @@ class Stages:
 
     @property
     def report(self) -> Path:
+        """Folder of the run's report; of its comparison, when it has no dataset."""
+        if self.given is not None:
+            return self.home / "benchmarks" / f"{self.config.name}-{self.verdicts(MAIN).name}"
         return self.home / "reports" / self.config.name
 
     @property

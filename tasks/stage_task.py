@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +30,18 @@ stage_task = partial(
 )
 
 
+def _on_dask_worker() -> bool:
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
 def shared_server() -> bool:
     """Whether this run reports to a Prefect server that others may use, too."""
     return bool(os.environ.get("PREFECT_API_URL"))
@@ -39,9 +52,10 @@ def accelerator() -> Iterator[None]:
     """Hold one slot of the limit `gpu` for the length of the block; outside a task run there is nothing to hold.
 
     Taken around the work itself and not around the task, so that checking a finished output waits for nobody.
-    With a server of our own there is nobody to share with: the lock on the folder of runs keeps others out.
+    With a server of our own there is nobody to share with: the lock on the folder of runs keeps others out. On a
+    Dask worker the resources of the cluster say who has an accelerator.
     """
-    if TaskRunContext.get() is None or not shared_server():
+    if TaskRunContext.get() is None or not shared_server() or _on_dask_worker():
         yield
         return
     with concurrency(GPU, occupy=1, lease_duration=LEASE_SECONDS):

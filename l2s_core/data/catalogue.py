@@ -12,7 +12,6 @@ from l2s_core.data.scenes import SPLITS, stable_fraction
 from l2s_core.errors import UserError
 from l2s_core.files import read_json, write_json
 from l2s_core.prompts import Triplet
-from l2s_core.relations import RELATIONS
 
 NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
 
@@ -68,8 +67,9 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) ->
     """
     by_image: dict[str, set[Triplet]] = defaultdict(set)
     for candidate in candidates:
-        by_image[candidate.image].add(candidate.triplet)
-    wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in RELATIONS}
+        if candidate.triplet.relation in config.relations:
+            by_image[candidate.image].add(candidate.triplet)
+    wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in config.relations}
     missing, chosen = dict(wanted), []
     split_of: dict[str, str] = {}
     given: dict[str, set[str]] = defaultdict(set)  # relations that an image has given

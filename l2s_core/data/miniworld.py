@@ -40,7 +40,7 @@ def scene_ids(config: DataConfig) -> list[str]:
     counts = {"train": config.train, "val": config.val, "test": config.test}
     return [
         f"{split}-{relation.replace(' ', '_')}-{i:05d}"
-        for split in SPLITS for i in range(counts[split]) for relation in RELATIONS
+        for split in SPLITS for i in range(counts[split]) for relation in config.relations
     ]  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def benchmark_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[
     """
     items = []
     for split in pairs:
-        triplets = suite_triplets(config.suite, pairs[split])
+        triplets = suite_triplets(config.suite, pairs[split], config.relations)
         if not triplets:
             continue
         if config.prompts > len(triplets):
@@ -63,10 +63,10 @@ def benchmark_pairs(config: RunConfig) -> dict[str, list[tuple[str, str]]]:
     return partition_pairs(config.data)
 
 
-def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]]) -> list[Triplet]:
+def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]], relations: Sequence[str] = RELATIONS) -> list[Triplet]:
     """Return the suite's half of all triplets over `pairs`, in rotation over the relations."""
     columns = []
-    for relation in RELATIONS:
+    for relation in relations:
         ordered = [Triplet(subject=a, relation=relation, object=b) for x, y in pairs for a, b in ((x, y), (y, x))]
         ordered.sort(key=lambda t: stable_fraction("suite", t.subject, t.relation, t.object))
         half = len(ordered) // 2

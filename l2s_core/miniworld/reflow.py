@@ -42,11 +42,11 @@ def draw_pairs(
     backbone: FluxBackbone, seed: int, count: int, folder: Path, *, steps: int, guidance: float, progress: Callable[[int], None]
 ) -> Tensor:
     """Return the latents (N, C, h, w), float16, that the noise of each pair becomes; kept in `folder` shard by shard."""
-    schedule, shards = backbone.schedule(steps), []
+    schedule, shards, how = backbone.schedule(steps), [], {"steps": steps, "guidance": guidance}
     for first in range(0, count, SHARD):
         indices = list(range(first, min(first + SHARD, count)))
         path = folder / f"{first:07d}.safetensors"
-        latents = _finished(path, len(indices))
+        latents = _finished(path, len(indices), how)
         if latents is None:
             parts = []
             for part in torch.tensor(indices).split(64):
@@ -54,18 +54,19 @@ def draw_pairs(
                 noise = pair_noise(part.tolist(), backbone.latent_shape).to(backbone.device)
                 parts.append(sample(backbone, noise, condition, schedule).half().cpu())
             latents = torch.cat(parts)
-            write_tensors(path, {"latents": latents}, {"steps": steps, "guidance": guidance})
+            write_tensors(path, {"latents": latents}, how)
         shards.append(latents)
         progress(indices[-1] + 1)
     return torch.cat(shards)
 
 
-def _finished(path: Path, count: int) -> Tensor | None:
+def _finished(path: Path, count: int, how: dict[str, float]) -> Tensor | None:
+    """Return the pairs of a shard that is whole and was drawn this way."""
     try:
-        latents = read_tensors(path)[0]["latents"]
+        tensors, drawn = read_tensors(path)
     except UserError:
         return None
-    return latents if len(latents) == count else None
+    return tensors["latents"] if len(tensors["latents"]) == count and drawn == how else None
 
 
 class ReflowLoss:

@@ -22,10 +22,11 @@ LogFunction = Callable[[int, dict[str, float]], None]
 
 
 class TrainPlan(Section):
-    """Length, batch and rates of one training."""
+    """Length, batch and rates of one training; at each step of `restarts` the rate begins anew (Loshchilov & Hutter 2017)."""
 
     batch: int
     steps: int
+    restarts: tuple[int, ...] = ()
     lr: float
     weight_decay: float = 0.01
     warmup: int = 100
@@ -36,10 +37,13 @@ class TrainPlan(Section):
     channels_last: bool = False
 
     def rate(self, step: int) -> float:
-        """Learning rate at a step: linear warm-up, then half a cosine down to 1 % of `lr`."""
+        """Learning rate at a step: linear warm-up, then half a cosine down to 1 % of `lr`, in every round."""
+        edges = (0, *self.restarts, self.steps)
+        begin = max(edge for edge in edges[:-1] if edge <= step)
+        step, length = step - begin, min(edge for edge in edges if edge > begin) - begin
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        progress = (step - self.warmup) / max(1, length - self.warmup)
         return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 

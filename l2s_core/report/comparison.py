@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from l2s_core.classifier.experiment import load_result
 from l2s_core.evaluation.aggregate import summarise
 from l2s_core.evaluation.samples import load_samples
 from l2s_core.files import read_json, write_json
@@ -25,10 +26,19 @@ def build_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
         "plain": variant_summary(stages, PLAIN),
         "classifiers": {variant: {"steered": variant_summary(stages, variant)} for variant in stages.classifiers},
     }
-    folder = stages.home / "benchmarks" / f"{stages.config.name}-{stages.verdicts(MAIN).name}"
+    folder = stages.report
     save_png(first_items_grid(stages), folder / "grid.png")
     write_json(folder / "summary.json", summary)
     return summary, [folder / "summary.json", folder / "grid.png"]
+
+
+def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
+    """Write grid.png of a point of a sweep; return the summary of its own classifier, and the picture."""
+    picture = stages.verdicts(MAIN) / "grid.png"
+    if not picture.is_file():
+        save_png(first_items_grid(stages), picture)
+    entry = {"result": load_result(stages.classifier(MAIN)), "steered": variant_summary(stages, MAIN)}
+    return {"name": stages.config.name, "plain": variant_summary(stages, PLAIN), "classifiers": {MAIN: entry}}, picture
 
 
 def variant_summary(stages: Stages, variant: str) -> dict[str, Any]:

@@ -14,26 +14,33 @@ from mlflow.exceptions import MlflowException
 
 from l2s_core.errors import UserError
 from l2s_core.files import make_folder
+from tasks.database import create_databases, database_url
 
 EXPERIMENT = "learn-to-steer"
 
 
 def tracking_uri(home: Path) -> str:
-    """Return MLFLOW_TRACKING_URI if set, else the sqlite store under `home`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow.db').resolve()}"
+    """Return MLFLOW_TRACKING_URI if set, else the folder's own store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or own_store_uri(home)
+
+
+def own_store_uri(home: Path) -> str:
+    """Return the database of this folder of runs: PostgreSQL if one is set, else sqlite under `home`."""
+    return database_url("mlflow") or f"sqlite:///{(home / 'mlflow.db').resolve()}"
 
 
 def open_store(home: Path) -> MlflowClient:
     """Return a client of the store, with the experiment created; raises UserError when it cannot be reached."""
     uri = tracking_uri(home)
     make_folder(home)
+    create_databases()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     client = MlflowClient(uri, registry_uri=uri)
     try:
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is None:
-            location = (home / "artifacts").resolve().as_uri() if uri.startswith("sqlite") else None
+            location = (home / "artifacts").resolve().as_uri() if uri == own_store_uri(home) else None
             client.create_experiment(EXPERIMENT, artifact_location=location)
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]

@@ -1,0 +1,82 @@
+"""Commands that run experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flows.environment import HOME
+from flows.options import dataset_options, home_option, overrides_of, quick_option, runner_options, set_option, start, with_config
+
+
+@click.command()
+@dataset_options
+@runner_options
+def reproduce(
+    config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path, runner: str | None, scheduler: str | None, workers: int | None
+) -> None:
+    """Run the whole chain and write the report. CONFIG is a name in configs/ or a YAML file."""
+    start(home)
+    from flows.planning import plan
+    from flows.reproduce import reproduce as flow
+    from flows.runners import load_runner, on
+    from flows.summary import print_summary
+
+    overrides = overrides_of(settings, quick, config)
+    plan(config, overrides, home)  # mistakes show at once, before Prefect starts
+    with on(flow, load_runner(runner, scheduler, workers)) as run:
+        print_summary(run(config, overrides, home, rebuild), home)
+
+
+@click.command()
+@dataset_options
+@runner_options
+def train(
+    config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path, runner: str | None, scheduler: str | None, workers: int | None
+) -> None:
+    """Build the attention dataset and train the run's classifiers."""
+    start(home)
+    from flows.planning import plan
+    from flows.reproduce import train as flow
+    from flows.runners import load_runner, on
+    from flows.summary import print_classifiers
+
+    overrides = overrides_of(settings, quick, config)
+    plan(config, overrides, home)
+    with on(flow, load_runner(runner, scheduler, workers)) as run:
+        print_classifiers(run(config, overrides, home, rebuild))
+
+
+@click.command()
+@with_config
+@click.option("--classifier", type=click.Path(path_type=Path), help="A classifier's folder. [default: the shipped one]")
+@set_option
+@quick_option
+@home_option
+def benchmark(config: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path) -> None:
+    """Benchmark an existing classifier: plain against steered, without building a dataset."""
+    start(home)
+    from flows.benchmark import benchmark as flow
+    from flows.planning import plan
+    from flows.summary import print_benchmark
+
+    overrides = overrides_of(settings, quick, config)
+    plan(config, overrides, home, classifier)
+    print_benchmark(*flow(config, classifier, overrides, home))
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--seeds", type=click.IntRange(1, 64), default=4, show_default=True, help="How many images.")
+@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds count up from here.")
+@click.option("--config", default="mini-sd", show_default=True, help="Backbone and steering settings.")
+@click.option("--classifier", type=click.Path(path_type=Path), help="A classifier's folder. [default: the shipped one]")
+@set_option
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("steered.png"), show_default=True)
+def generate(prompt: str, seeds: int, first_seed: int, config: str, classifier: Path | None, settings: tuple[str, ...], out: Path) -> None:
+    """Make images of PROMPT, plain and steered from the same noise, side by side in one PNG."""
+    start(HOME)
+    from flows.generate import generate as make
+
+    make(prompt, range(first_seed, first_seed + seeds), config, classifier, overrides_of(settings), out)

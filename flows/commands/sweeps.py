@@ -1,0 +1,33 @@
+"""The command that runs sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flows.options import home_option, runner_options, start
+
+
+@click.command()
+@click.argument("config", metavar="SWEEP")
+@click.option("--dry-run", is_flag=True, help="List the points, what they share, and what time and disk they need.")
+@home_option
+@runner_options
+def sweep(config: str, dry_run: bool, home: Path, runner: str | None, scheduler: str | None, workers: int | None) -> None:
+    """Run the points of SWEEP, a name in configs/sweeps or a YAML file, and rank them; an interrupted one goes on."""
+    start(home)
+    from flows.planning import plan
+    from flows.runners import load_runner, on
+    from flows.summary import print_points, print_ranking
+    from flows.sweep import sweep as flow
+    from l2s_core.sweeps import load_sweep, points_of
+
+    settings = load_sweep(config)
+    if dry_run:
+        print_points(settings, home)
+        return
+    first = next(iter(points_of(settings)), None)
+    plan(settings.config, first.overrides if first else settings.set, home)  # mistakes show at once, before Prefect starts
+    with on(flow, load_runner(runner, scheduler, workers)) as run:
+        print_ranking(settings, *run(config, home))

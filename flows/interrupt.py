@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM end a run within seconds, whatever its tasks are in the middle of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import psutil
+
+GRACE_SECONDS = 3.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def prompt_stop() -> Iterator[None]:
+    """Let a signal act as it would, and end the process if that has not done so after a grace.
+
+    A flow that is asked to stop waits for the tasks that run, and a shard may take minutes. Outputs appear under
+    their names only when complete, so that leaving in the middle of one loses only that one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def stop(number: int, frame) -> None:
+        click.echo("\nstopping; what is finished is kept, the same command goes on from there", err=True)
+        timer = threading.Timer(GRACE_SECONDS, _leave, [number])
+        timer.daemon = True
+        timer.start()
+        signal.signal(number, before[number])
+        if callable(before[number]):
+            before[number](number, frame)
+        else:
+            os.kill(os.getpid(), number)
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, before[number])
+
+
+def _leave(number: int) -> None:
+    """End this process and those it started."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        try:
+            child.terminate()
+        except psutil.NoSuchProcess:
+            pass
+    _, alive = psutil.wait_procs(children, timeout=1)
+    for child in alive:
+        child.kill()
+    os._exit(128 + number)

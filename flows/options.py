@@ -1,0 +1,76 @@
+"""What the commands share: arguments, options, and the start of every one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows.environment import HOME, prepare
+
+
+def with_config(command):
+    """The run's configuration, as an argument or as --config; the small world's own by default."""
+
+    def merged(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+        given = ctx.params.pop("config_option", None)
+        if value and given and value != given:
+            raise click.UsageError(f"two configurations given: {value!r} and --config {given!r}")
+        return value or given or "mini-sd"
+
+    command = click.argument("config", required=False, callback=merged)(command)
+    return click.option("--config", "config_option", is_eager=True, help="The same as CONFIG.")(command)
+
+
+home_option = click.option(
+    "--home", type=click.Path(path_type=Path), default=HOME, help="Folder of runs: stages, reports, MLflow, Prefect. [default: mlruns/]"
+)
+set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. --set data.train=50.")
+rebuild_option = click.option("--rebuild", is_flag=True, help="Write damaged stage outputs anew.")
+quick_option = click.option("--quick", is_flag=True, help="The whole chain on little data, in minutes: checks that it works, shows no result.")
+
+
+def dataset_options(command):
+    """Options of the commands that build a dataset."""
+    for option in (home_option, rebuild_option, quick_option, set_option, with_config):
+        command = option(command)
+    return command
+
+
+def runner_options(command):
+    """Options of the commands whose shards may run on other workers."""
+    options = (
+        click.option("--workers", type=click.IntRange(1), help="Dask worker processes on this machine; needs 'l2s up'."),
+        click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that is there, e.g. tcp://10.0.0.5:8786."),
+        click.option("--runner", metavar="NAME", help="Where shards run: a name in configs/runners. [default: threads, this process]"),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+def start(home: Path) -> None:
+    """Set the environment, see that the folder of runs can be written, silence the libraries."""
+    prepare(home)
+    from flows.environment import quiet_libraries
+    from l2s_core.files import make_folder
+
+    make_folder(home)
+    quiet_libraries()
+
+
+def overrides_of(settings: tuple[str, ...], quick: bool = False, config: str = "") -> dict[str, Any]:
+    """Return dotted keys and values of a preset and of --set; raises UserError for one that is not KEY=VALUE."""
+    import yaml
+
+    from l2s_core.config import load_preset
+    from l2s_core.errors import UserError
+
+    values: dict[str, Any] = {"name": f"{Path(config).stem}-quick", **load_preset("quick")} if quick else {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or not key:
+            raise UserError(f"--set {setting!r} is not KEY=VALUE; e.g. --set data.train=50")
+        values[key] = yaml.safe_load(text)
+    return values

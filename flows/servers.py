@@ -1,0 +1,164 @@
+"""The MLflow and Prefect servers of a folder of runs: started once, found again, stopped cleanly."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from flows.environment import SERVERS
+from l2s_core.errors import UserError
+from l2s_core.files import make_folder, read_json, write_json
+from l2s_core.lock import exclusive
+
+LOCAL = "127.0.0.1"
+START_SECONDS, STOP_SECONDS = 180, 20
+PORTS = {"mlflow": 5000, "prefect": 4200}
+HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
+VARIABLES = {"mlflow": "MLFLOW_TRACKING_URI", "prefect": "PREFECT_API_URL"}  # what tells its clients where it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A server that runs, or ran: its process, where it listens, and its log."""
+
+    name: str
+    pid: int
+    host: str
+    port: int
+    log: str
+
+    @property
+    def url(self) -> str:
+        """Its address for clients on this machine."""
+        return f"http://{LOCAL if self.host == '0.0.0.0' else self.host}:{self.port}"
+
+    def entry(self) -> dict[str, Any]:
+        """Return what the file of servers holds of it, with what its clients need."""
+        address = self.url + ("/api" if self.name == "prefect" else "")
+        return {**asdict(self), "variable": VARIABLES[self.name], "address": address}
+
+    def healthy(self, timeout: float = 2.0) -> bool:
+        """Whether it answers and is the process that was started."""
+        if not _is_ours(self.pid, self.name):
+            return False
+        try:
+            with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=timeout) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def running_servers(home: Path) -> list[Server]:
+    """Return the servers of this folder that answer."""
+    return [server for server in _recorded(home) if server.healthy()]
+
+
+def start_servers(home: Path, host: str, ports: dict[str, int], say: Callable[[str], None]) -> list[Server]:
+    """Start the servers that do not run yet, and return all of them; raises UserError when one does not come up."""
+    with exclusive(home, lambda: say("another start is under way; waiting for it"), name=".servers.lock"):
+        servers = {server.name: server for server in running_servers(home)}
+        for name in PORTS:
+            if name in servers:
+                say(f"{name} runs already: {servers[name].url}")
+                continue
+            servers[name] = _start(home, name, host, ports[name])
+            write_json(home / SERVERS, [server.entry() for server in servers.values()])
+            _wait(servers[name])
+            say(f"{name} is up: {servers[name].url}")
+    return list(servers.values())
+
+
+def stop_servers(home: Path, say: Callable[[str], None]) -> None:
+    """End the servers of this folder and what they started."""
+    for server in _recorded(home):
+        if not _is_ours(server.pid, server.name):
+            say(f"{server.name} was not running")
+            continue
+        root = psutil.Process(server.pid)
+        family = [*root.children(recursive=True), root]
+        for process in family:
+            _quietly(process.terminate)
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        for process in alive:
+            _quietly(process.kill)
+        say(f"{server.name} stopped")
+    (home / SERVERS).unlink(missing_ok=True)
+
+
+def _start(home: Path, name: str, host: str, port: int) -> Server:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"{name} cannot listen on {host}:{port} ({error.strerror}); give another --{name}-port") from None
+    log = make_folder(home / "logs") / f"{name}-server.log"
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            _command(home, name, host, port), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=_environment(host)
+        )
+    return Server(name=name, pid=process.pid, host=host, port=port, log=str(log))
+
+
+def _command(home: Path, name: str, host: str, port: int) -> list[str]:
+    where = ["--host", host, "--port", str(port)]
+    if name == "prefect":
+        return [sys.executable, "-m", "prefect", "server", "start", *where]
+    from tasks.tracking.store import open_store, own_store_uri
+
+    open_store(home)  # creates the database once, before several processes of the server would
+    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", own_store_uri(home), "--workers", "1", *where]
+
+
+def _environment(host: str) -> dict[str, str]:
+    """This process's environment; a server speaks to its own database, not to another server."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")}
+    return inherited | {"PREFECT_UI_API_URL": "/api"} if host == "0.0.0.0" else inherited
+
+
+def _wait(server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.healthy():
+            return
+        if not _is_ours(server.pid, server.name):
+            break
+        time.sleep(0.5)
+    tail = " | ".join(Path(server.log).read_text(errors="replace").splitlines()[-3:])
+    raise UserError(f"the {server.name} server did not come up on {server.url} ({tail[-300:]}); its log is {server.log}")
+
+
+def _recorded(home: Path) -> list[Server]:
+    if not (home / SERVERS).is_file():
+        return []
+    try:
+        return [Server(**{field.name: entry[field.name] for field in fields(Server)}) for entry in read_json(home / SERVERS)]
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{home / SERVERS} is no list of servers ({error}); delete it and stop them by hand") from None
+
+
+def _is_ours(pid: int, name: str) -> bool:
+    """Whether a process lives and is a server of this kind, and not another one that was given its number."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and any(name in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _quietly(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except psutil.NoSuchProcess:
+        pass

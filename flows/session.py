@@ -1,0 +1,83 @@
+"""What a run leaves beside its outputs: its record, and a log of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from flows.planning import plan
+from flows.workspace import limit_gpu_tasks, locked
+from l2s_core import runs
+from l2s_core.files import make_folder
+from l2s_core.runs import run_id_of
+from l2s_core.stages import Stages
+
+LOGGERS = ("prefect", "l2s")
+Conclude = Callable[[Mapping[str, Any]], None]
+log = logging.getLogger("l2s")
+
+
+@contextmanager
+def running(
+    flow: str, config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, epoch: str = ""
+) -> Iterator[tuple[Stages, Conclude]]:
+    """Hold the folder of runs, plan the run, keep its record and log; yields the stages and a function for the final summary."""
+    with locked(home) as sign:
+        stages = plan(config, overrides, home, classifier, epoch)
+        limit_gpu_tasks()
+        with _recorded(stages, flow, sign) as conclude:
+            yield stages, conclude
+
+
+@contextmanager
+def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterator[Conclude]:
+    path = _log_path(stages)
+    record, headline = runs.begin(stages, flow), {}
+    sign(record.run_id)
+    with _logged(path):
+        log.info("%s begins: %s", record.run_id, stages.config.model_dump_json())
+        try:
+            yield lambda summary: headline.update(_headline(summary))
+        except Exception:
+            log.exception("failed")
+            runs.end(stages.home, record, runs.FAILED)
+            raise
+        except BaseException as stop:  # Ctrl-C, or Prefect's own signal that a run is to end
+            log.warning("stopped by %s", type(stop).__name__)
+            runs.end(stages.home, record, runs.STOPPED)
+            raise
+        log.info("finished: %s", headline)
+        runs.end(stages.home, record, runs.FINISHED, headline)
+
+
+def _log_path(stages: Stages) -> Path:
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+    return make_folder(stages.home / runs.LOGS) / f"{run_id_of(stages)}-{stamp}.log"
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Write what Prefect and the flows log into a file, too."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log.setLevel(logging.INFO)
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
+    finally:
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
+
+
+def _headline(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The few figures that tell runs apart."""
+    figures = {"plain correct": summary["plain"]["correct"]["rate"]}
+    for variant, entry in summary["classifiers"].items():
+        figures |= {f"{variant} correct": entry["steered"]["correct"]["rate"], f"{variant} both": entry["steered"]["both"]["rate"]}
+    return figures

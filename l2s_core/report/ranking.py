@@ -1,0 +1,63 @@
+"""What a sweep leaves: the ranking as a table, and accuracy against cost as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from l2s_core.files import atomic_path, write_json
+from l2s_core.sweeps import rank
+
+LABELS = {"correct": "relation correct, steered", "both": "both objects, steered", "test_accuracy": "test accuracy of the classifier"}
+
+
+def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return a point's headline figures: rates, evaluations and seconds an image, seconds of training."""
+    entry = summary["classifiers"]["main"]
+    plain, steered, result = summary["plain"], entry["steered"], entry["result"]
+    return {
+        "correct": steered["correct"]["rate"], "both": steered["both"]["rate"], "gradients": float(steered["gradients"]),
+        "seconds": float(steered["seconds"]), "time_ratio": steered["seconds"] / plain["seconds"],
+        "plain_correct": plain["correct"]["rate"], "plain_both": plain["both"]["rate"],
+        "test_accuracy": result["test"]["accuracy"], "test_accuracy_wrong_prompts": result["test"].get("accuracy_wrong_prompts", float("nan")),
+        "train_seconds": float(result["seconds"]),
+    }  # fmt: skip
+
+
+def write_ranking(folder: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> list[Path]:
+    """Write ranking.csv, points.json and cost.png; return them. A row is {"label", "varied", "state", "metrics" or "reason"}."""
+    best_first = rank(rows, metric)
+    table = pd.DataFrame([
+        {"rank": number, "point": row["label"], **row["varied"], **row["metrics"]} for number, row in enumerate(best_first, start=1)
+    ])  # fmt: skip
+    paths = [folder / name for name in ("ranking.csv", "points.json", "cost.png")]
+    with atomic_path(paths[0]) as temporary:
+        table.to_csv(temporary, index=False)
+    write_json(paths[1], list(rows))
+    with atomic_path(paths[2]) as temporary:
+        cost_figure(best_first, metric).savefig(temporary, dpi=120, bbox_inches="tight")
+    return paths
+
+
+def cost_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+    """Draw a metric against seconds an image, with the points that no other beats in both joined by a line."""
+    figure = Figure(figsize=(7, 4.5))
+    axes = figure.subplots()
+    spots = sorted((row["metrics"]["seconds"], row["metrics"][metric], row["label"]) for row in rows)
+    front, best = [], float("-inf")
+    for seconds, value, _ in spots:
+        if value > best:
+            front.append((seconds, value))
+            best = value
+    for seconds, value, label in spots:
+        axes.scatter(seconds, value, color="tab:blue")
+        axes.annotate(label, (seconds, value), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    if front:
+        axes.plot(*zip(*front, strict=True), color="tab:blue", alpha=0.4)
+    axes.set(xlabel="seconds an image", ylabel=LABELS.get(metric, metric))
+    axes.grid(alpha=0.3)
+    return figure

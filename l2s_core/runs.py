@@ -1,0 +1,145 @@
+"""What runs there were in a folder of runs: one JSON record each, and the stage outputs each stands on.
+
+Outputs belong to no run: several may stand on the same one. An output that no record names is unreferenced.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from l2s_core.errors import UserError, did_you_mean
+from l2s_core.files import digest, read_json, write_json
+from l2s_core.lock import holder
+from l2s_core.stages import PLAIN, Stages
+
+RECORDS, STAGES, LOGS = "runs", "stages", "logs"
+RUNNING, FINISHED, FAILED, STOPPED, KILLED = "running", "finished", "failed", "stopped", "killed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run: its settings, its state, the outputs it stands on and its report (relative to the folder of runs).
+
+    `stale` are outputs that an earlier run of the same settings stood on, and this one does not.
+
+    Times are ISO 8601, UTC.
+    """
+
+    run_id: str
+    name: str
+    flow: str
+    state: str
+    started: str
+    outputs: tuple[str, ...]
+    config: dict[str, Any]
+    report: str
+    stale: tuple[str, ...] = ()
+    ended: str | None = None
+    headline: dict[str, float] | None = None
+
+
+def run_id_of(stages: Stages) -> str:
+    """Return the id of a run: its name and a digest of its settings and inputs, so that the same command has the same id."""
+    identity = [stages.config.model_dump(mode="json", exclude={"tolerance"}), stages.backbone, stages.judge, stages.side, list(stages.data), str(stages.given or "")]
+    return f"{stages.config.name}-{digest(identity, 8)}"
+
+
+def outputs_of(stages: Stages) -> list[Path]:
+    """Return every folder that a run of `stages` may write outputs into."""
+    folders = [stages.catalogue.parent, stages.scenes, stages.noise, stages.maps] if stages.given is None else []
+    if stages.given is None:
+        folders += [stages.classifier(variant) for variant in stages.classifiers]
+    for variant in (PLAIN, *stages.classifiers):
+        folders += [stages.samples(variant), stages.verdicts(variant)]
+    return folders
+
+
+def begin(stages: Stages, flow: str) -> RunRecord:
+    """Write and return the record of a run that begins now in this process; it keeps the figures of the last time."""
+    run_id = run_id_of(stages)
+    last = next((record for record in list_runs(stages.home) if record.run_id == run_id), None)
+    outputs = tuple(str(path.relative_to(stages.home)) for path in outputs_of(stages))
+    before = {*last.outputs, *last.stale} if last else set()
+    record = RunRecord(
+        run_id=run_id, headline=last and last.headline, name=stages.config.name, flow=flow, state=RUNNING, started=_now(),
+        outputs=outputs, stale=tuple(sorted(before - set(outputs))), config=stages.config.model_dump(mode="json"),
+        report=str(stages.report.relative_to(stages.home)),
+    )  # fmt: skip
+    _write(stages.home, record)
+    return record
+
+
+def end(home: Path, record: RunRecord, state: str, headline: Mapping[str, float] | None = None) -> RunRecord:
+    """Write and return how a run ended; when it finished, its stale outputs go, those that no other run stands on."""
+    record = replace(record, state=state, ended=_now(), headline=dict(headline) if headline else record.headline)
+    if state == FINISHED:
+        loose = set(unreferenced(home, [*(r for r in list_runs(home) if r.run_id != record.run_id), record]))
+        remove(home / output for output in record.stale if home / output in loose)
+        record = replace(record, stale=())
+    _write(home, record)
+    return record
+
+
+def list_runs(home: Path) -> list[RunRecord]:
+    """Return every record, the newest first; one that says it runs while another run, or none, holds the folder was `killed`."""
+    records, running = [], holder(home)
+    for path in sorted((home / RECORDS).glob("*.json")):
+        stored = read_json(path)
+        try:
+            record = RunRecord(**{**stored, "outputs": tuple(stored["outputs"]), "stale": tuple(stored["stale"])})
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} is no record of a run ({error}); delete it") from None
+        records.append(replace(record, state=KILLED) if record.state == RUNNING and running != record.run_id else record)
+    return sorted(records, key=lambda record: record.started, reverse=True)
+
+
+def find_runs(records: Iterable[RunRecord], wanted: Sequence[str]) -> list[RunRecord]:
+    """Return the records whose id or name is wanted; raises UserError for one that there is not."""
+    records, found = list(records), []
+    for word in wanted:
+        matches = [record for record in records if word in (record.run_id, record.name)]
+        if not matches:
+            names = sorted({name for record in records for name in (record.run_id, record.name)})
+            raise UserError(f"no run {word!r};{did_you_mean(word, names)} 'l2s runs' lists them")
+        found += [record for record in matches if record not in found]
+    return found
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of the files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def unreferenced(home: Path, records: Iterable[RunRecord]) -> list[Path]:
+    """Return the stage outputs that no record names, and half-written files that a killed process left behind."""
+    named = {home / output for record in records for output in record.outputs}
+    folders = [path for path in sorted((home / STAGES).glob("*/*")) if path.is_dir()]
+    halves = [path for folder in folders if folder in named for path in sorted(folder.rglob(".*.tmp*")) if path.is_file()]
+    return [folder for folder in folders if folder not in named] + halves
+
+
+def files_of(home: Path, record: RunRecord) -> list[Path]:
+    """Return what belongs to a run alone: its record, its logs and, unless a later run wrote it anew, its report."""
+    newest = next((r for r in list_runs(home) if r.report == record.report), record)
+    own = [RECORDS + f"/{record.run_id}.json", *([record.report] if newest.run_id == record.run_id else [])]
+    logs = (home / LOGS).glob(f"{record.run_id}-*.log")
+    return [path for path in (*(home / name for name in own), *sorted(logs)) if path.exists()]
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Delete files and folders."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _write(home: Path, record: RunRecord) -> None:
+    write_json(home / RECORDS / f"{record.run_id}.json", asdict(record))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,123 @@
+"""Sweeps: which points there are, and what they share. Pure; flows run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from l2s_core.config import CONFIG_FOLDER, Section, read_yaml, validate
+from l2s_core.errors import UserError, did_you_mean
+from l2s_core.files import digest
+
+FOLDER = CONFIG_FOLDER / "sweeps"
+
+
+class Range(Section):
+    """Numbers that a search draws from: floats, or integers where both ends are; `log` spreads them by ratio."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("low must lie below high, and above 0 with log")
+        return self
+
+
+class SearchConfig(Section):
+    """A budgeted search: `trials` points drawn from `space` (a list of choices, or a range), the best by `metric`."""
+
+    trials: int = Field(ge=1)
+    space: dict[str, tuple[Any, ...] | Range] = Field(min_length=1)
+    seed: int = 0
+    prune: bool = Field(default=True, description="leave out the images of a point whose classifier is below the median of those before")
+
+
+class SweepConfig(Section):
+    """Points over one configuration: the product of `grid`, the entries of `points`, or a search.
+
+    Keys are dotted settings of a run; `set` holds for every point. A value may name a section, as in a run's file.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    config: str = "mini-sd"
+    set: dict[str, Any] = {}
+    grid: dict[str, tuple[Any, ...]] = {}
+    points: tuple[dict[str, Any], ...] = ()
+    search: SearchConfig | None = None
+    metric: Literal["correct", "both", "test_accuracy"] = Field(default="correct", description="what ranks the points, the largest first")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SweepConfig:
+        if sum(map(bool, (self.grid, self.points, self.search))) != 1:
+            raise ValueError("give one of grid, points and search")
+        empty = [key for key, values in self.grid.items() if not values]
+        if empty:
+            raise ValueError(f"grid has no value for {', '.join(empty)}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of a sweep: what it varies, and all that it sets."""
+
+    varied: dict[str, Any]
+    overrides: dict[str, Any]
+
+    @property
+    def point_id(self) -> str:
+        """A digest of the settings, the same in every process."""
+        return digest(self.overrides, 8)
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in self.varied.items()) or "as configured"
+
+
+def load_sweep(path: str | Path) -> SweepConfig:
+    """Read a sweep by path, or by name from configs/sweeps; raises UserError, one line."""
+    candidates = [Path(path), FOLDER / f"{path}.yaml"]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        names = sorted(p.stem for p in FOLDER.glob("*.yaml"))
+        raise UserError(f"no sweep {str(path)!r};{did_you_mean(Path(path).stem, names)} allowed: a YAML file or one of {', '.join(names)}")
+    return validate(SweepConfig, read_yaml(found), str(found))
+
+
+def points_of(sweep: SweepConfig) -> list[Point]:
+    """Return the points of a grid or a list, those that share most of a chain next to each other; none for a search."""
+    if sweep.points:
+        return [point(sweep, varied) for varied in sweep.points]
+    if not sweep.grid:
+        return []
+    return [point(sweep, dict(zip(sweep.grid, values, strict=True))) for values in product(*sweep.grid.values())]
+
+
+def point(sweep: SweepConfig, varied: Mapping[str, Any]) -> Point:
+    """Return the point with these values."""
+    return Point(varied=dict(varied), overrides={**sweep.set, **varied, "name": sweep.name})
+
+
+def rank(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, Any]]:
+    """Return finished points, the best first; equal ones by fewer seconds an image."""
+    finished = [row for row in rows if row["state"] == "finished"]
+    return sorted(finished, key=lambda row: (-row["metrics"][metric], row["metrics"]["seconds"]))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "-".join(map(_short, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,87 @@
+"""The MLflow runs of a sweep: a parent, and a child for every point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from l2s_core.sweeps import Point, SweepConfig
+from tasks.tracking.store import experiment_id, log_metrics, open_store
+
+PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
+SWEEP, IDENTITY, POINT = "l2s.sweep", "l2s.sweep.id", "l2s.point"
+
+
+class SweepRun:
+    """The parent run of a sweep, found again by the sweep's settings, with a child a point.
+
+    A search hands in the run of its study, and runs of its trials to `describe`.
+    """
+
+    def __init__(self, home: Path, sweep: SweepConfig, run_id: str | None = None) -> None:
+        self.client, self.sweep = open_store(home), sweep
+        self.experiment = experiment_id(self.client)
+        self.run_id = run_id or self._parent()
+        self.client.update_run(self.run_id, status="RUNNING")
+        self._tag(self.run_id, {SWEEP: sweep.name, POINT: "parent"})
+        self.client.log_dict(self.run_id, sweep.model_dump(mode="json"), "sweep.json")
+
+    def _parent(self) -> str:
+        identity = self.sweep.digest()
+        found = self._search(f"tags.`{IDENTITY}` = '{identity}'")
+        return found or self._create(f"sweep {self.sweep.name}", {IDENTITY: identity})
+
+    def start(self, point: Point) -> str:
+        """Begin, or begin again, the run of a point; return its id."""
+        found = self._search(f"tags.`{PARENT}` = '{self.run_id}' and tags.`{POINT}` = '{point.point_id}'")
+        if found:
+            self.client.update_run(found, status="RUNNING")
+            return found
+        run_id = self._create(point.label, {PARENT: self.run_id})
+        for key, value in point.varied.items():
+            self.client.log_param(run_id, key, value)
+        return self.describe(run_id, point)
+
+    def describe(self, run_id: str, point: Point) -> str:
+        """Name and tag the run of a point; return its id."""
+        self._tag(run_id, {SWEEP: self.sweep.name, POINT: point.point_id, "mlflow.runName": f"{self.sweep.name}: {point.label}"})
+        return run_id
+
+    def succeed(self, run_id: str, metrics: Mapping[str, float], picture: Path) -> None:
+        """Put a point's figures and pictures onto its run and close it."""
+        log_metrics(self.client, run_id, metrics)
+        self.client.log_artifact(run_id, str(picture))
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str, state: str = "FAILED") -> None:
+        """Close a point's run with what went wrong."""
+        self.client.set_tag(run_id, "l2s.error", reason[:5000])
+        self.client.set_terminated(run_id, state)
+
+    def finish(self, files: list[Path], best: Mapping[str, Any] | None) -> None:
+        """Keep the ranking and the plot on the parent, with the best point's figures, and close it."""
+        for path in files:
+            self.client.log_artifact(self.run_id, str(path))
+        if best is not None:
+            log_metrics(self.client, self.run_id, {f"best_{key}": value for key, value in best["metrics"].items()})
+            self.client.set_tag(self.run_id, "l2s.best", best["label"])
+        self.client.set_terminated(self.run_id, "FINISHED")
+
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        return self.client.create_run(self.experiment, run_name=name, tags=dict(tags)).info.run_id
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self.client.set_tag(run_id, key, value)
+
+    def _search(self, query: str) -> str | None:
+        found = self.client.search_runs([self.experiment], filter_string=query, max_results=1)
+        return found[0].info.run_id if found else None
+
+
+def study_storage(home: Path):
+    """Return Optuna's storage in this folder's MLflow: a study is a run, its trials are that run's children."""
+    from mlflow.optuna.storage import MlflowStorage
+
+    return MlflowStorage(experiment_id(open_store(home)))

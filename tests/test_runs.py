@@ -1,0 +1,120 @@
+"""The folder of runs: records and states, one writer at a time, what may go, signals that end a run soon."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_flow import ROOT, command, environment
+
+from flows.cli import main
+from l2s_core import runs
+from l2s_core.config import load_run_config
+from l2s_core.errors import UserError
+from l2s_core.lock import exclusive, holder
+from l2s_core.stages import Stages
+
+
+def stages_of(home: Path, **overrides) -> Stages:
+    config = load_run_config("mini-sd", {key.replace("__", "."): value for key, value in overrides.items()})
+    return Stages(config=config, home=home, backbone="b", judge="j", side=64)
+
+
+def fill(home: Path, record: runs.RunRecord, size: int = 1000) -> None:
+    for output in record.outputs:
+        (home / output).mkdir(parents=True, exist_ok=True)
+        (home / output / "x.safetensors").write_bytes(b"0" * size)
+
+
+def test_the_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+    code = "import sys, time; from pathlib import Path; from l2s_core.lock import exclusive\n" \
+           "with exclusive(Path(sys.argv[1]), print) as sign: sign('me'); print('held', flush=True); time.sleep(60)"  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n" and holder(tmp_path) == "me"
+    with pytest.raises(UserError, match="a run is using"):
+        from flows.housekeeping import clean_home
+
+        clean_home(tmp_path, (), delete=True)
+    other.kill()
+    other.wait()
+    assert holder(tmp_path) is None
+    with exclusive(tmp_path, lambda: pytest.fail("nobody holds it")):
+        assert holder(tmp_path) == ""
+
+
+def test_a_record_left_running_by_a_dead_process_is_killed_whatever_the_clock_says(tmp_path: Path) -> None:
+    first, second = stages_of(tmp_path), stages_of(tmp_path, data__train=5)
+    with exclusive(tmp_path, print) as sign:
+        record = runs.begin(first, "reproduce")
+        sign(record.run_id)
+        assert [r.state for r in runs.list_runs(tmp_path)] == ["running"]
+        path = tmp_path / "runs" / f"{record.run_id}.json"
+        path.write_text(path.read_text().replace(record.started, "2099-01-01T00:00:00+00:00"))  # the clock was set back
+        later = runs.begin(second, "train")
+        sign(later.run_id)
+        assert {r.run_id: r.state for r in runs.list_runs(tmp_path)} == {record.run_id: "killed", later.run_id: "running"}
+        runs.end(tmp_path, later, runs.FINISHED, {"main correct": 0.9})
+    assert {r.state for r in runs.list_runs(tmp_path)} == {"killed", "finished"}
+    again = runs.begin(second, "train")
+    assert again.run_id == later.run_id and again.headline == {"main correct": 0.9}
+
+
+def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) -> None:
+    first = runs.begin(stages_of(tmp_path), "reproduce")
+    second = runs.begin(stages_of(tmp_path, classifier__epochs=3), "reproduce")
+    for record in (first, second):
+        fill(tmp_path, record)
+        runs.end(tmp_path, record, runs.FINISHED)
+    shared = set(first.outputs) & set(second.outputs)
+    assert {output.split("/")[1] for output in shared} == {"catalogue", "scenes", "noise", "maps", "samples", "verdicts"}
+    loose = tmp_path / "stages" / "maps" / "0123456789abcdef"
+    loose.mkdir(parents=True)
+    half = tmp_path / first.outputs[1] / ".00001.safetensors.abc.tmp.safetensors"
+    half.write_bytes(b"half")
+    done = CliRunner().invoke(main, ["clean", "--home", str(tmp_path)])
+    assert done.exit_code == 0 and str(loose) in done.output and half.name in done.output and "--yes deletes" in done.output
+    assert loose.exists() and half.exists()
+    assert CliRunner().invoke(main, ["clean", "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert not loose.exists() and not half.exists()
+    assert all((tmp_path / output / "x.safetensors").exists() for record in (first, second) for output in record.outputs)
+    seen = CliRunner().invoke(main, ["runs", "--home", str(tmp_path)])
+    assert seen.exit_code == 0 and all(record.run_id in seen.output for record in (first, second))
+    assert CliRunner().invoke(main, ["clean", second.run_id, "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert all((tmp_path / output).exists() for output in first.outputs)
+    assert not any((tmp_path / output).exists() for output in set(second.outputs) - shared)
+    assert [record.run_id for record in runs.list_runs(tmp_path)] == [first.run_id]
+    bad = CliRunner().invoke(main, ["clean", "mini-ds", "--home", str(tmp_path)])
+    assert bad.exit_code == 2 and "no run 'mini-ds'; did you mean 'mini-sd'" in bad.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    """One big shard, so that the flow is in the middle of a task that lasts longer than the grace."""
+    big = ("--set", "shard=1000", "--set", "data.train=200", "--set", "inversion.iterations=5")
+    process = subprocess.Popen(
+        [*command(tmp_path, *big)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("stages/scenes/*/*.safetensors")):
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be stopped"
+        time.sleep(0.1)
+    time.sleep(1)
+    asked = time.monotonic()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 12  # a bound on hanging, not a measurement
+    assert process.returncode in (128 + number, -number), output
+    assert "the same command goes on from there" in output and "Traceback" not in output
+    (record,) = runs.list_runs(tmp_path)
+    assert record.state == "stopped" and not list(tmp_path.glob("stages/noise/*/[0-9]*"))
+    log = next((tmp_path / "logs").glob(f"{record.run_id}-*.log")).read_text()
+    assert "begins" in log and "stopped by" in log
+    assert json.loads((tmp_path / "runs" / f"{record.run_id}.json").read_text())["config"]["shard"] == 1000

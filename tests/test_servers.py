@@ -1,0 +1,85 @@
+"""The servers of a folder of runs: started once, found again, used by commands, stopped cleanly."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from test_flow import ROOT, environment
+
+from tasks.database import SETTING, database_url
+from l2s_core.errors import UserError
+
+
+def l2s(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments, "--home", str(home)], cwd=ROOT, env=environment() | variables, capture_output=True,
+        text=True, timeout=400,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> None:
+    ports = {"mlflow": free_port(), "prefect": free_port()}
+    options = [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
+    try:
+        first = l2s("up", *options, home=tmp_path)
+        assert first.returncode == 0, first.stdout + first.stderr
+        entries = json.loads((tmp_path / "servers.json").read_text())
+        assert {entry["name"]: entry["port"] for entry in entries} == ports and all(entry["host"] == "127.0.0.1" for entry in entries)
+        second = l2s("up", home=tmp_path)
+        assert second.returncode == 0 and second.stdout.count("runs already") == 2
+        assert json.loads((tmp_path / "servers.json").read_text()) == entries
+        code = "from flows.environment import prepare; import sys, os, pathlib; prepare(pathlib.Path(sys.argv[1]))\n" \
+               "print(os.environ['PREFECT_API_URL'], os.environ['MLFLOW_TRACKING_URI'])"  # fmt: skip
+        seen = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=environment(), capture_output=True, text=True)
+        assert seen.stdout.split() == [f"http://127.0.0.1:{ports['prefect']}/api", f"http://127.0.0.1:{ports['mlflow']}"]
+        for port in ports.values():
+            listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN"}
+            assert listening == {"127.0.0.1"}
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['prefect']}/api/admin/settings") as answer:
+            assert json.load(answer)["server"]["analytics_enabled"] is False
+    finally:
+        done = l2s("down", home=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("stopped") == 2
+    assert not any(psutil.pid_exists(entry["pid"]) and psutil.Process(entry["pid"]).status() != "zombie" for entry in entries)
+    assert not (tmp_path / "servers.json").exists()
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = l2s("up", "--mlflow-port", port, home=tmp_path)
+    assert done.returncode == 2 and f"mlflow cannot listen on 127.0.0.1:{port}" in done.stderr and "--mlflow-port" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["sqlite:///x.db", "postgresql://localhost/db", "nonsense"])
+def test_a_database_setting_that_is_no_server(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(SETTING, value)
+    with pytest.raises(UserError, match="expected postgresql://user:password@host:port"):
+        database_url("mlflow")
+
+
+def test_database_addresses_hide_no_part_and_messages_hide_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTING, "postgresql://me:secret@db.example:5433")
+    assert database_url("prefect") == "postgresql+asyncpg://me:secret@db.example:5433/l2s_prefect"
+    monkeypatch.setenv(SETTING, "postgresql://me:secret@db.example:5433/mine")
+    with pytest.raises(UserError) as caught:
+        database_url("prefect")
+    assert "secret" not in str(caught.value)
+    monkeypatch.delenv(SETTING)
+    assert database_url("mlflow") is None and "L2S_DATABASE" not in os.environ
