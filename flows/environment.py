@@ -14,12 +14,16 @@ from pathlib import Path
 
 from tasks.database import database_url
 
+PREPARED = "L2S_PREPARED"  # holds the process that has done it
 SERVERS = "servers.json"  # in the folder of runs: the servers that `l2s up` started for it
 HOME = Path(os.environ.get("L2S_HOME") or Path(__file__).parents[1] / "mlruns")
 
 
 def prepare(home: Path = HOME) -> None:
-    """Set the defaults; `home` is the folder of runs."""
+    """Set the defaults for a folder of runs; the first call of a process counts, which is the command's."""
+    if os.environ.get(PREPARED) == str(os.getpid()):
+        return
+    os.environ[PREPARED] = str(os.getpid())
     defaults = {
         "PREFECT_HOME": str(Path(home).resolve() / "prefect"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

@@ -65,6 +65,7 @@ def _logged(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.setLevel(logging.INFO)
+    log.propagate = False
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
     try:

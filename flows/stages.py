@@ -8,6 +8,7 @@ from typing import Any
 from prefect import unmapped
 
 from flows.progress import follow
+from l2s_core.report.build import report_files
 from l2s_core.stages import PLAIN, Stages
 from tasks.benchmark import judge_variant, sample_shard
 from tasks.capture import capture_shard
@@ -49,5 +50,5 @@ def sample_and_judge(stages: Stages, rebuild: bool) -> None:
 def report(stages: Stages) -> dict[str, Any]:
     """Write the report and put its figures onto the classifiers' runs; return the summary."""
     summary = write_report(stages)
-    log_benchmark(stages, summary)
+    log_benchmark(stages, summary, report_files(stages.report))
     return summary

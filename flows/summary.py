@@ -10,6 +10,7 @@ import click
 
 from flows.planning import plan
 from l2s_core.classifier.experiment import load_result
+from l2s_core.errors import UserError
 from l2s_core.report.build import report_files
 from l2s_core.report.comparison import table_rows
 from l2s_core.sweep_plan import stages_left
@@ -67,10 +68,15 @@ def print_points(settings: SweepConfig, home: Path) -> None:
     if settings.search is not None:
         click.echo(f"{settings.name}: a search of {settings.search.trials} points by {settings.metric}; each is planned when its turn comes")
         return
-    rows = stages_left([plan(settings.config, point.overrides, home) for point in points], last_rehearsal(home, Path(settings.config).stem))
     click.echo(f"{settings.name}: {len(points)} points of {settings.config}, ranked by {settings.metric}\n")
+    planned = []
     for point in points:
-        click.echo(f"{point.point_id}  {point.label}")
+        try:
+            planned.append(plan(settings.config, point.overrides, home))
+            click.echo(f"{point.point_id}  {point.label}")
+        except UserError as error:
+            click.echo(f"{point.point_id}  {point.label}: cannot run, {error}")
+    rows = stages_left(planned, last_rehearsal(home, Path(settings.config).stem))
     click.echo()
     known = [row for row in rows if row.hours is not None]
     print_table(

@@ -21,7 +21,7 @@ from l2s_core.config import RunConfig
 from l2s_core.data.sources import data_files
 from l2s_core.data.twins import twins_of
 from l2s_core.errors import UserError
-from l2s_core.estimate import disk_bytes, memory_bytes, work_of
+from l2s_core.estimate import disk_bytes, memory_bytes, prices_of, work_of
 from l2s_core.evaluation.judges import judge_folder
 from l2s_core.memory import free_bytes
 
@@ -44,10 +44,13 @@ def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None =
     checks.append(_tried("model weights", lambda: _weights(config)))
     checks.append(_tried("judge", lambda: str(judge_folder(config.benchmark.judge))))
     checks.append(_tried("data", lambda: _data(config)))
-    if config.backbone.architecture is None:
+    if config.backbone.architecture is not None:
+        cost = count_cost(config)
+        sizes = {"channels": cost.channels, "latents": cost.latents, "side": cost.image_side}
+        return [*checks, *_memory(config, cost), _disk(config, sizes, home), _time(config, rehearsal, cost)]
+    if rehearsal is None:
         return [*checks, Check(name="estimates", ok=None, detail="backbone.architecture is not set; 'l2s rehearse' measures this model itself")]
-    cost = count_cost(config)
-    return [*checks, *_memory(config, cost), _disk(config, cost, home), *_time(config, cost, rehearsal)]
+    return [*checks, _disk(config, rehearsal["sizes"], home), _time(config, rehearsal)]
 
 
 def _tried(name: str, look: Callable[[], str]) -> Check:
@@ -126,8 +129,8 @@ def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
     ]  # fmt: skip
 
 
-def _disk(config: RunConfig, cost: ModelCost, home: Path) -> Check:
-    need = disk_bytes(config, channels=cost.channels, latents=cost.latents, side=cost.image_side)
+def _disk(config: RunConfig, sizes: Mapping[str, int], home: Path) -> Check:
+    need = disk_bytes(config, **sizes)
     folder = next(path for path in (home, *home.resolve().parents) if path.exists())
     free, total = shutil.disk_usage(folder).free, sum(need.values())
     parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in need.items())
@@ -138,16 +141,18 @@ def _disk(config: RunConfig, cost: ModelCost, home: Path) -> Check:
     )  # fmt: skip
 
 
-def _time(config: RunConfig, cost: ModelCost, rehearsal: Mapping[str, Any] | None) -> list[Check]:
-    if rehearsal is not None and rehearsal["hours"]:
-        hours, source = rehearsal["hours"], f"as rehearsed on {rehearsal['device']}"
+def _time(config: RunConfig, rehearsal: Mapping[str, Any] | None, cost: ModelCost | None = None) -> Check:
+    if rehearsal is not None:
+        prices = prices_of(rehearsal["measured"])
+        hours = {stage: work.total(**prices) / 3600 for stage, work in work_of(config).items()}
+        source = f"as rehearsed on {rehearsal['device']}"
     else:
         speed = _product_speed(_device_here(config), getattr(torch, config.backbone.dtype))
         prices = {"forward": cost.forward_flops, "guided": cost.guided_flops, "gradient": cost.gradient_flops}
         hours = {stage: work.total(**prices) / (speed * UTILISATION) / 3600 for stage, work in work_of(config).items()}
         source = f"counted operations at {UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s; 'l2s rehearse' measures it"
     parts = ", ".join(f"{stage} {value:.1f}" for stage, value in hours.items())
-    return [Check(name="time", ok=None, detail=f"up to {sum(hours.values()):.1f} h ({parts}), {source}")]
+    return Check(name="time", ok=None, detail=f"up to {sum(hours.values()):.1f} h ({parts}), {source}")
 
 
 def _product_speed(device: str, dtype: torch.dtype) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from l2s_core.backbones.cost import ModelCost
 from l2s_core.config import RunConfig
@@ -25,6 +27,12 @@ class Work:
     def total(self, *, forward: float, guided: float, gradient: float) -> float:
         """Return what this comes to at a price an evaluation: seconds, or floating-point operations."""
         return self.forwards * forward + self.guided * guided + self.gradients * gradient
+
+
+def prices_of(measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the seconds of an evaluation of each kind of `Work`, from a rehearsal's table."""
+    seconds = {row["operation"]: row["seconds"] for row in measured}
+    return {"forward": seconds["plain step"], "guided": seconds["guided step"], "gradient": seconds["steering gradient"]}
 
 
 def work_of(config: RunConfig) -> dict[str, Work]:

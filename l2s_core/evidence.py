@@ -33,7 +33,7 @@ PROMPTS = [
     prompt_for(Triplet(subject="teddy bear", relation="above", object="traffic light")),
 ]
 SCENES, STREAM = 100, 81
-SHIPPED = ("mini-sd",)
+SHIPPED = ("mini-sd", "mini-flux")
 ITERATIONS = (1, 2, 3)
 
 

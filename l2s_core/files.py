@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,18 +18,31 @@ from l2s_core.errors import UserError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` only if the block succeeds."""
-    path = Path(path)
+    """Yield a temporary name beside `path`; rename it to `path` only if the block succeeds.
+
+    Raises UserError when the disk is full; what was there before stays.
+    """
+    path, temporary = Path(path), None
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # temporary files are private, results are not
         os.replace(temporary, path)
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        raise UserError(f"no space left on the disk of {path.parent}; free some ('l2s clean'), or choose another --home, and run again") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _disk_full(error: Exception) -> bool:
+    """Whether an error says so: as its number, or in the words of a library that keeps none."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
 
 
 def _umask() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from l2s_core.config import RunConfig
 from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import map_source
 from l2s_core.errors import UserError
-from l2s_core.estimate import work_of
+from l2s_core.estimate import prices_of, work_of
 from l2s_core.memory import PeakMemory
 from l2s_core.noise import invert_scenes
 from l2s_core.sampling import initial_noise, sample
@@ -68,12 +68,6 @@ def rehearse(config: RunConfig, *, scale: Scale = "full", images: int = 2, devic
             "latents": math.prod(backbone.latent_shape), "side": backbone.image_side,
         },
     }  # fmt: skip
-
-
-def prices_of(measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the seconds of an evaluation of each kind of `Work`, from a rehearsal's table."""
-    seconds = {row["operation"]: row["seconds"] for row in measured}
-    return {"forward": seconds["plain step"], "guided": seconds["guided step"], "gradient": seconds["steering gradient"]}
 
 
 def _backbone(config: RunConfig, scale: Scale, device: str) -> DiffusersModel:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import Tensor
 from l2s_core.errors import UserError
 from l2s_core.files import atomic_path
 
+log = logging.getLogger("l2s")
 REBUILD = "run again with --rebuild to write it anew"
 
 
@@ -68,7 +71,10 @@ def ensure(path: Path, verify: Callable[[Path], Any], build: Callable[[], Any], 
         except UserError:
             if not rebuild:
                 raise
+    began = time.perf_counter()
     build()
+    seconds = time.perf_counter() - began
+    log.info("built %s in %.3f s", path, seconds, extra={"seconds": seconds})
     return False
 
 

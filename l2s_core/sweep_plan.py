@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l2s_core.estimate import disk_bytes, scenes_of, work_of
-from l2s_core.rehearsal import prices_of
+from l2s_core.estimate import disk_bytes, prices_of, scenes_of, work_of
 from l2s_core.stages import MAIN, PLAIN, Stages
 
 DISK = {"scenes": "scenes", "invert": "noise", "capture": "maps", "sample plain": "images", "sample steered": "images"}

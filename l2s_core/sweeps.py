@@ -39,7 +39,7 @@ class SearchConfig(Section):
     """A budgeted search: `trials` points drawn from `space` (a list of choices, or a range), the best by `metric`."""
 
     trials: int = Field(ge=1)
-    space: dict[str, tuple[Any, ...] | Range] = Field(min_length=1)
+    space: dict[str, Range | tuple[Any, ...]] = Field(min_length=1)
     seed: int = 0
     prune: bool = Field(default=True, description="leave out the images of a point whose classifier is below the median of those before")
 

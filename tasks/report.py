@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from l2s_core.report.build import build_report
 from l2s_core.report.comparison import build_comparison
-from l2s_core.stages import Stages
+from l2s_core.stages import MAIN, Stages
 from tasks.models import backbone_for, judge_for
 from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.classifier_run import ClassifierRun
@@ -27,7 +28,7 @@ def write_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
 
 
 @stage_task(name="log benchmark")
-def log_benchmark(stages: Stages, summary: dict[str, Any]) -> None:
-    """Put plain and steered accuracy onto the run of every classifier that this store knows."""
+def log_benchmark(stages: Stages, summary: dict[str, Any], files: Sequence[Path] = ()) -> None:
+    """Put plain and steered accuracy onto the run of every classifier that this store knows; the report's files onto the run's own."""
     for variant, entry in summary["classifiers"].items():
-        ClassifierRun(stages, variant).log_benchmark(summary["plain"], entry["steered"])
+        ClassifierRun(stages, variant).log_benchmark(summary["plain"], entry["steered"], files if variant == MAIN else ())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from flows.environment import prepare
+import os
+import tempfile
+
+os.environ["L2S_HOME"] = tempfile.mkdtemp(prefix="l2s-tests-")  # not the folder, and the servers, of whoever runs the tests
+
+from flows.environment import prepare  # noqa: E402
 
 prepare()  # before anything imports MLflow or the Hugging Face libraries: no telemetry
 

@@ -21,13 +21,12 @@ def sweep(config: str, dry_run: bool, home: Path, runner: str | None, scheduler:
     from flows.runners import load_runner, on
     from flows.summary import print_points, print_ranking
     from flows.sweep import sweep as flow
-    from l2s_core.sweeps import load_sweep, points_of
+    from l2s_core.sweeps import load_sweep
 
     settings = load_sweep(config)
     if dry_run:
         print_points(settings, home)
         return
-    first = next(iter(points_of(settings)), None)
-    plan(settings.config, first.overrides if first else settings.set, home)  # mistakes show at once, before Prefect starts
+    plan(settings.config, {**settings.set, "name": settings.name}, home)  # mistakes of every point show at once, before Prefect starts
     with on(flow, load_runner(runner, scheduler, workers)) as run:
         print_ranking(settings, *run(config, home))

@@ -17,7 +17,7 @@ from l2s_core.backbones.model import Placement
 from l2s_core.config import Section
 from l2s_core.miniworld import denoiser, flow, reflow, t5
 from l2s_core.miniworld.scenes import SIDE
-from l2s_core.miniworld.trainer import TrainPlan
+from l2s_core.miniworld.trainer import TrainPlan, best_dtype
 from l2s_core.miniworld.workshop import Workshop, sample_grid
 
 
@@ -73,7 +73,7 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     shop.train("flow", first, loss, config.flow, draw=grid(config.pair_steps, config.pair_guidance))
     pairs = reflow.draw_pairs(
         backbone(first), seed, config.pairs, shop.work / "pairs", steps=config.pair_steps, guidance=config.pair_guidance,
-        progress=lambda done: shop.observe("pairs", done, {}),
+        dtype=best_dtype(device), progress=lambda done: shop.observe("pairs", done, {}),
     )  # fmt: skip
     second = copy.deepcopy(first).requires_grad_(True)
     shop.train("reflow", second, reflow.ReflowLoss(pairs, encoders, seed=seed, batch=config.reflow.batch), config.reflow, draw=grid(4, 1.0))

@@ -39,8 +39,9 @@ def pair_noise(indices: list[int], shape: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def draw_pairs(
-    backbone: FluxBackbone, seed: int, count: int, folder: Path, *, steps: int, guidance: float, progress: Callable[[int], None]
-) -> Tensor:
+    backbone: FluxBackbone, seed: int, count: int, folder: Path, *, steps: int, guidance: float, dtype: torch.dtype,
+    progress: Callable[[int], None],
+) -> Tensor:  # fmt: skip
     """Return the latents (N, C, h, w), float16, that the noise of each pair becomes; kept in `folder` shard by shard."""
     schedule, shards, how = backbone.schedule(steps), [], {"steps": steps, "guidance": guidance}
     for first in range(0, count, SHARD):
@@ -52,7 +53,9 @@ def draw_pairs(
             for part in torch.tensor(indices).split(64):
                 condition = backbone.encode_prompts([pair_caption(seed, i) for i in part.tolist()], guidance=guidance)
                 noise = pair_noise(part.tolist(), backbone.latent_shape).to(backbone.device)
-                parts.append(sample(backbone, noise, condition, schedule).half().cpu())
+                with torch.autocast(backbone.device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                    drawn = sample(backbone, noise, condition, schedule)
+                parts.append(drawn.half().cpu())
             latents = torch.cat(parts)
             write_tensors(path, {"latents": latents}, how)
         shards.append(latents)

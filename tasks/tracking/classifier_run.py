@@ -13,12 +13,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.report.figures import confusion_figure
 from l2s_core.stages import Stages
-from tasks.tracking.store import experiment_id, log_metrics, open_store
+from tasks.tracking.store import answering, experiment_id, log_metrics, open_store, watch_machine
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
 ALIAS = "champion"
@@ -33,7 +34,10 @@ class ClassifierRun:
         self.client: MlflowClient = open_store(stages.home)
         self.experiment = experiment_id(self.client)
         self.address = stages.classifier(variant).name
+        self._missed: list[tuple[int, Mapping[str, float]]] = []  # epochs that the store did not take
+        self._monitor: SystemMetricsMonitor | None = None
 
+    @answering()
     def finished(self) -> Run | None:
         """Return the finished run of this classifier, if the store has one."""
         runs = self.client.search_runs(
@@ -42,6 +46,7 @@ class ClassifierRun:
         )  # fmt: skip
         return runs[0] if runs else None
 
+    @answering()
     def start(self) -> str:
         """Begin a run; one that a killed process left unfinished is marked so."""
         query = f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'RUNNING'"
@@ -56,14 +61,23 @@ class ClassifierRun:
         for section, values in settings.items():
             for key, value in values.model_dump(mode="json").items():
                 self.client.log_param(self.run_id, f"{section}.{key}", value)
+        self._monitor = watch_machine(self.run_id)
         return self.run_id
 
     def epoch(self, number: int, row: Mapping[str, float]) -> None:
-        """Log one epoch's losses and accuracies."""
-        log_metrics(self.client, self.run_id, row, number)
+        """Log one epoch's losses and accuracies; training goes on when the store is away, and `finish` logs what it missed."""
+        try:
+            log_metrics(self.client, self.run_id, row, number)
+        except MlflowException:
+            self._missed.append((number, row))
 
+    @answering()
     def finish(self, result: Mapping[str, Any], frame: pd.DataFrame, shards: Sequence[Path]) -> None:
         """Log the evaluation, the confusion matrix and the dataset, register the model, close the run."""
+        if self._monitor is not None:
+            self._monitor.finish()
+        for number, row in self._missed:
+            log_metrics(self.client, self.run_id, row, number)
         final = {f"test_{k}": v for k, v in result["test"].items()} | {f"val_both_{k}": v for k, v in result["validation"].items()}
         log_metrics(self.client, self.run_id, {**final, "best_epoch": result["best_epoch"]})
         self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
@@ -74,8 +88,9 @@ class ClassifierRun:
                 mlflow.log_input(dataset, context=str(context))
             self._register(result)
 
-    def log_benchmark(self, plain: Mapping[str, Any], steered: Mapping[str, Any]) -> None:
-        """Put what the classifier does to images onto its run, if the store has it."""
+    @answering()
+    def log_benchmark(self, plain: Mapping[str, Any], steered: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
+        """Put what the classifier does to images onto its run, with the report and the grid, if the store has it."""
         run = self.finished()
         if run is None:
             return
@@ -87,6 +102,8 @@ class ClassifierRun:
         log_metrics(self.client, run.info.run_id, metrics)
         for key, value in self.stages.config.steering.model_dump(mode="json").items():
             self.client.set_tag(run.info.run_id, f"bench.steering.{key}", str(value))
+        for path in files:
+            self.client.log_artifact(run.info.run_id, str(path), "report")
 
     def _register(self, result: Mapping[str, Any]) -> None:
         """Add a version to the backbone's registered model; the best on validation is the champion.

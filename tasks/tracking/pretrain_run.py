@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from l2s_core.miniworld.pretrain import PretrainConfig
-from tasks.tracking.store import experiment_id, log_metrics, open_store
+from tasks.tracking.store import experiment_id, log_metrics, open_store, watch_machine
 
 CONFIG = "l2s.pretrain"  # tag: the configuration's digest; a resumed pretraining goes on in the same run
 
@@ -24,6 +24,7 @@ class PretrainRun:
         if not found:
             for key, value in config.model_dump(mode="json").items():
                 self.client.log_param(self.run_id, key, value)
+        self._monitor = watch_machine(self.run_id)
 
     def log(self, model: str, step: int, values: Mapping[str, float]) -> None:
         """Log values of one model at a step."""
@@ -31,6 +32,7 @@ class PretrainRun:
 
     def finish(self, grids: Path) -> None:
         """Keep the sample grids and close the run."""
+        self._monitor.finish()
         if grids.is_dir():
             self.client.log_artifacts(self.run_id, str(grids), "grids")
         self.client.set_terminated(self.run_id, "FINISHED")

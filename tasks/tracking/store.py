@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import time
 
@@ -11,6 +12,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from l2s_core.errors import UserError
 from l2s_core.files import make_folder
@@ -47,6 +49,25 @@ def open_store(home: Path) -> MlflowClient:
         raise UserError(f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI") from None
     mlflow.set_experiment(EXPERIMENT)
     return client
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn a store that stops answering into one clear line; what was computed is on disk and is logged by the next call."""
+    try:
+        yield
+    except MlflowException as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(
+            f"the MLflow store {mlflow.get_tracking_uri()} stopped answering ({reason}); start it again, and the same command goes on from here"
+        ) from None
+
+
+def watch_machine(run_id: str) -> SystemMetricsMonitor:
+    """Begin to log the load of CPU, memory and GPU onto a run, a sample every ten seconds; `finish` ends it."""
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True)
+    monitor.start()
+    return monitor
 
 
 def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float], step: int = 0) -> None:

@@ -1,0 +1,119 @@
+"""Sweeps: points and what they share, a real one with a bad point and a second call, a search that goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from test_flow import SETTINGS, shards
+
+from flows.cli import main
+from l2s_core.config import load_run_config
+from l2s_core.errors import UserError
+from l2s_core.report.ranking import cost_figure
+from l2s_core.sweeps import FOLDER, SweepConfig, load_sweep, points_of, rank
+
+TINY = {**{k: v for k, v in SETTINGS.items() if k not in ("name", "variants")}, "variants": {}}
+
+
+def write(path: Path, **settings) -> str:
+    path.write_text(yaml.safe_dump({"name": "tiny-sweep", "set": TINY, **settings}))
+    return str(path)
+
+
+def invoke(*arguments: str) -> str:
+    done = CliRunner().invoke(main, list(arguments))
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_sweep_has_valid_points(path: Path) -> None:
+    sweep = load_sweep(path.stem)
+    assert sweep.name == path.stem
+    for point in points_of(sweep):
+        assert load_run_config(sweep.config, point.overrides).benchmark.suite == "dev"  # never the suite that is reported
+
+
+def test_points_are_the_product_in_order_and_their_ids_their_settings() -> None:
+    sweep = SweepConfig(name="x", grid={"classifier.width": (8, 16), "data.seed": (0, 1, 2)}, set={"data.train": 5})
+    points = points_of(sweep)
+    assert [tuple(p.varied.values()) for p in points] == [(w, s) for w in (8, 16) for s in (0, 1, 2)]
+    assert len({p.point_id for p in points}) == 6 and all(p.overrides["data.train"] == 5 for p in points)
+    assert points[1].label == "width=8, seed=1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"grid": {"a": [1]}, "points": [{}]}, "give one of grid, points and search"),
+        ({}, "give one of grid, points and search"),
+        ({"grid": {"classifier.width": []}}, "grid has no value for classifier.width"),
+        ({"gird": {"a": [1]}}, "unknown key 'gird'; did you mean 'grid'"),
+        ({"grid": {"a": [1]}, "metric": "speed"}, "metric: "),
+        ({"search": {"trials": 2, "space": {"a": {"low": 2, "high": 1}}}}, "low must lie below high"),
+    ],
+)
+def test_mistakes_in_a_sweep(tmp_path: Path, settings: dict, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump({"name": "x", **settings}))
+    with pytest.raises(UserError, match=message):
+        load_sweep(path)
+    done = CliRunner().invoke(main, ["sweep", "classifers", "--home", str(tmp_path)])
+    assert done.exit_code == 2 and "no sweep 'classifers'; did you mean 'classifiers'" in done.output
+
+
+def test_rank_and_front() -> None:
+    rows = [
+        {"state": "finished", "label": name, "varied": {}, "metrics": {"correct": correct, "seconds": seconds}}
+        for name, correct, seconds in (("slow", 0.8, 3.0), ("fast", 0.8, 1.0), ("bad", 0.2, 2.0), ("best", 0.9, 4.0))
+    ] + [{"state": "failed", "label": "none", "varied": {}, "reason": "x"}]
+    ranked = rank(rows, "correct")
+    assert [row["label"] for row in ranked] == ["best", "fast", "slow", "bad"]
+    (line,) = cost_figure(ranked, "correct").axes[0].lines
+    assert list(zip(*line.get_data(), strict=True)) == [(1.0, 0.8), (4.0, 0.9)]
+
+
+def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path) -> None:
+    config, home = write(tmp_path / "s.yaml", grid={"classifier.width": [8, 16, -3]}), tmp_path / "home"
+    dry = invoke("sweep", config, "--dry-run", "--home", str(home))
+    assert "3 points" in dry and "width=-3: cannot run, " in dry and "capture" in dry and not (home / "stages").exists()
+    output = invoke("sweep", config, "--home", str(home))
+    assert "2 of 3 points" in output and "width=-3: failed" in output and "greater than or equal to 4" in output
+    stages = home / "stages"
+    assert {name: len(list((stages / name).glob("*"))) for name in ("noise", "maps", "classifier", "samples")} == {
+        "noise": 1, "maps": 1, "classifier": 2, "samples": 3,
+    }
+    table = pd.read_csv(home / "sweeps" / "tiny-sweep" / "ranking.csv")
+    assert list(table["rank"]) == [1, 2] and set(table["classifier.width"]) == {8, 16}
+    before = shards(home)
+    invoke("sweep", config, "--home", str(home))
+    assert shards(home) == before
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("learn-to-steer").experiment_id
+    (parent,) = client.search_runs([experiment], "tags.`l2s.point` = 'parent'")
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert sorted(c.info.status for c in children) == ["FAILED", "FINISHED", "FINISHED"]
+    good = [c for c in children if c.info.status == "FINISHED"]
+    assert {c.data.params["classifier.width"] for c in good} == {"8", "16"}
+    assert all({"correct", "both", "seconds", "gradients", "test_accuracy"} <= set(c.data.metrics) for c in good)
+    assert "greater than or equal to 4" in next(c for c in children if c.info.status == "FAILED").data.tags["l2s.error"]
+    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"sweep.json", "ranking.csv", "points.json", "cost.png"}
+    assert parent.data.metrics["best_correct"] == max(c.data.metrics["correct"] for c in good)
+
+
+def test_a_search_spends_its_budget_once_and_goes_on(tmp_path: Path) -> None:
+    space = {"steering.step_size": {"low": 0.05, "high": 0.2, "log": True}, "steering.updates": {"low": 1, "high": 3}}
+    home, path = tmp_path / "home", tmp_path / "s.yaml"
+    config = write(path, search={"trials": 2, "space": space})
+    invoke("sweep", config, "--home", str(home))
+    rows = json.loads((home / "sweeps" / "tiny-sweep" / "points.json").read_text())
+    assert len(rows) == 2 and all(row["state"] == "finished" for row in rows)
+    assert all(0.05 <= row["varied"]["steering.step_size"] <= 0.2 and row["varied"]["steering.updates"] in (1, 2, 3) for row in rows)
+    invoke("sweep", config, "--home", str(home))
+    assert json.loads((home / "sweeps" / "tiny-sweep" / "points.json").read_text()) == rows
