@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import click
 import psutil
 
+from tasks.stage_task import shared_server
+
 GRACE_SECONDS = 3.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,14 +22,16 @@ def prompt_stop() -> Iterator[None]:
     """Let a signal act as it would, and end the process if that has not done so after a grace.
 
     A flow that is asked to stop waits for the tasks that run, and a shard may take minutes. Outputs appear under
-    their names only when complete, so that leaving in the middle of one loses only that one.
+    their names only when complete, so that leaving in the middle of one loses only that one. With a Prefect server
+    of its own the process leaves at once, and takes that server with it; a shared server is told first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before, asked = {number: signal.getsignal(number) for number in SIGNALS}, []
 
     def stop(number: int, frame) -> None:
+        asked.append(number)
         click.echo("\nstopping; what is finished is kept, the same command goes on from there", err=True)
         timer = threading.Timer(GRACE_SECONDS, _leave, [number])
         timer.daemon = True
@@ -43,6 +47,8 @@ def prompt_stop() -> Iterator[None]:
     try:
         yield
     finally:
+        if asked and not shared_server():
+            _leave(asked[0])
         for number in SIGNALS:
             signal.signal(number, before[number])
 

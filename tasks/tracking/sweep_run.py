@@ -16,12 +16,13 @@ SWEEP, IDENTITY, POINT = "l2s.sweep", "l2s.sweep.id", "l2s.point"
 class SweepRun:
     """The parent run of a sweep, found again by the sweep's settings, with a child a point.
 
-    A search hands in the run of its study, and runs of its trials to `describe`.
+    A search hands in the run of its study, and runs of its trials to `describe`; its study closes those.
     """
 
     def __init__(self, home: Path, sweep: SweepConfig, run_id: str | None = None) -> None:
         self.client, self.sweep = open_store(home), sweep
         self.experiment = experiment_id(self.client)
+        self.closes_points = run_id is None
         self.run_id = run_id or self._parent()
         self.client.update_run(self.run_id, status="RUNNING")
         self._tag(self.run_id, {SWEEP: sweep.name, POINT: "parent"})
@@ -52,12 +53,12 @@ class SweepRun:
         """Put a point's figures and pictures onto its run and close it."""
         log_metrics(self.client, run_id, metrics)
         self.client.log_artifact(run_id, str(picture))
-        self.client.set_terminated(run_id, "FINISHED")
+        self._close(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str, state: str = "FAILED") -> None:
         """Close a point's run with what went wrong."""
         self.client.set_tag(run_id, "l2s.error", reason[:5000])
-        self.client.set_terminated(run_id, state)
+        self._close(run_id, state)
 
     def finish(self, files: list[Path], best: Mapping[str, Any] | None) -> None:
         """Keep the ranking and the plot on the parent, with the best point's figures, and close it."""
@@ -67,6 +68,10 @@ class SweepRun:
             log_metrics(self.client, self.run_id, {f"best_{key}": value for key, value in best["metrics"].items()})
             self.client.set_tag(self.run_id, "l2s.best", best["label"])
         self.client.set_terminated(self.run_id, "FINISHED")
+
+    def _close(self, run_id: str, state: str) -> None:
+        if self.closes_points:
+            self.client.set_terminated(run_id, state)
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         return self.client.create_run(self.experiment, run_name=name, tags=dict(tags)).info.run_id
