@@ -43,7 +43,7 @@ def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
         records = list_runs(home)
         forgotten = find_runs(records, names)
         kept = [record for record in records if record not in forgotten]
-        paths = [path for record in forgotten for path in files_of(home, record)] + unreferenced(home, kept)
+        paths = [path for record in forgotten for path in files_of(home, record, records)] + unreferenced(home, kept)
         for path in paths:
             click.echo(f"{_bytes(path) / MB:8.1f} MB  {path}")
         total = sum(map(_bytes, paths)) / MB

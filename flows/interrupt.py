@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import click
 import psutil
 
+from flows.processes import end_processes
 from tasks.stage_task import shared_server
 
 GRACE_SECONDS = 3.0
@@ -55,13 +56,5 @@ def prompt_stop() -> Iterator[None]:
 
 def _leave(number: int) -> None:
     """End this process and those it started."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        try:
-            child.terminate()
-        except psutil.NoSuchProcess:
-            pass
-    _, alive = psutil.wait_procs(children, timeout=1)
-    for child in alive:
-        child.kill()
+    end_processes(psutil.Process().children(recursive=True), patience=1)
     os._exit(128 + number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,24 @@ def dataset_options(command):
     return command
 
 
+Where = tuple[str | None, str | None, int | None]
+"""A runner's name, a scheduler's address, a number of workers, as given."""
+
+
 def runner_options(command):
-    """Options of the commands whose shards may run on other workers."""
-    options = (
+    """Options of the commands whose shards may run on other workers; the command gets them as `where`."""
+
+    @wraps(command)
+    def merged(*arguments, runner: str | None, scheduler: str | None, workers: int | None, **rest):
+        return command(*arguments, where=(runner, scheduler, workers), **rest)
+
+    for option in (
         click.option("--workers", type=click.IntRange(1), help="Dask worker processes on this machine; needs 'l2s up'."),
         click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that is there, e.g. tcp://10.0.0.5:8786."),
         click.option("--runner", metavar="NAME", help="Where shards run: a name in configs/runners. [default: threads, this process]"),
-    )
-    for option in options:
-        command = option(command)
-    return command
+    ):
+        merged = option(merged)
+    return merged
 
 
 def start(home: Path) -> None:

@@ -11,11 +11,9 @@ prepare()
 
 from prefect import flow  # noqa: E402
 
-from flows.publish import publish  # noqa: E402
 from flows.session import running  # noqa: E402
-from flows.stages import build_dataset, report, sample_and_judge, train_classifiers  # noqa: E402
+from flows.stages import build_dataset, train_classifiers, whole_chain  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
-from l2s_core.report.build import report_files  # noqa: E402
 
 
 @flow(name="reproduce", task_runner=RUNNER)
@@ -28,10 +26,7 @@ def reproduce(
     writes damaged outputs anew.
     """
     with running("reproduce", config, overrides, home) as (stages, conclude):
-        train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
-        sample_and_judge(stages, rebuild)
-        summary = report(stages)
-        publish(summary, report_files(stages.report))
+        summary = whole_chain(stages, rebuild)
         conclude(summary)
     return summary
 

@@ -13,13 +13,11 @@ from prefect import flow  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
 
-from flows.publish import publish  # noqa: E402
 from flows.session import running  # noqa: E402
-from flows.stages import build_dataset, report, sample_and_judge, train_classifiers  # noqa: E402
+from flows.stages import whole_chain  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core import runs  # noqa: E402
 from l2s_core.regression import Comparison, compare, figures_of, load_baseline, save_baseline  # noqa: E402
-from l2s_core.report.build import report_files  # noqa: E402
 from l2s_core.stages import Stages  # noqa: E402
 
 
@@ -35,10 +33,7 @@ def scheduled(config: str = "mini-sd", overrides: dict[str, Any] | None = None, 
     it was. Returns the summary.
     """
     with running("scheduled", config, overrides, home, epoch=str(flow_run.id) if fresh else "") as (stages, conclude):
-        train_classifiers(stages, build_dataset(stages, False), False)
-        sample_and_judge(stages, False)
-        summary = report(stages)
-        publish(summary, report_files(stages.report))
+        summary = whole_chain(stages, rebuild=False)
         _hold_against_last(stages, summary)
         conclude(summary)
     return summary

@@ -30,8 +30,8 @@ def search(settings: SweepConfig, home: Path) -> tuple[SweepRun, list[dict[str, 
         storage=storage, study_name=f"sweep {settings.name} {settings.digest()[:8]}", direction="maximize", load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS) if plan.prune else optuna.pruners.NopPruner(),
     )  # fmt: skip
-    for left in study.get_trials(states=(TrialState.RUNNING,)):  # of a search that was killed
-        storage.set_trial_state_values(left._trial_id, TrialState.FAIL)
+    for abandoned in study.get_trials(states=(TrialState.RUNNING,)):  # of a search that was killed
+        storage.set_trial_state_values(abandoned._trial_id, TrialState.FAIL)
     done = [trial for trial in study.get_trials() if ROW in trial.user_attrs]
     study.sampler = optuna.samplers.TPESampler(seed=plan.seed + len(done))  # the same points whenever it is interrupted
     tracking = SweepRun(home, settings, run_id=study._study_id)

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from flows.environment import SERVERS
+from flows.processes import end_processes
 from l2s_core.errors import UserError
 from l2s_core.files import make_folder, read_json, write_json
 from l2s_core.lock import exclusive
@@ -86,12 +87,7 @@ def stop_servers(home: Path, say: Callable[[str], None]) -> None:
             say(f"{server.name} was not running")
             continue
         root = psutil.Process(server.pid)
-        family = [*root.children(recursive=True), root]
-        for process in family:
-            _quietly(process.terminate)
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for process in alive:
-            _quietly(process.kill)
+        end_processes([*root.children(recursive=True), root], patience=STOP_SECONDS)
         say(f"{server.name} stopped")
     (home / SERVERS).unlink(missing_ok=True)
 
@@ -155,10 +151,3 @@ def _is_ours(pid: int, name: str) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE and any(name in part for part in process.cmdline())
     except psutil.Error:
         return False
-
-
-def _quietly(act: Callable[[], None]) -> None:
-    try:
-        act()
-    except psutil.NoSuchProcess:
-        pass

@@ -13,7 +13,6 @@ from flows.planning import plan
 from flows.workspace import limit_gpu_tasks, locked
 from l2s_core import runs
 from l2s_core.files import make_folder
-from l2s_core.runs import run_id_of
 from l2s_core.stages import Stages
 
 LOGGERS = ("prefect", "l2s")
@@ -35,9 +34,9 @@ def running(
 
 @contextmanager
 def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterator[Conclude]:
-    path = _log_path(stages)
     record, headline = runs.begin(stages, flow), {}
     sign(record.run_id)
+    path = _log_path(stages.home, record.run_id)
     with _logged(path):
         log.info("%s begins: %s", record.run_id, stages.config.model_dump_json())
         try:
@@ -54,9 +53,9 @@ def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterato
         runs.end(stages.home, record, runs.FINISHED, headline)
 
 
-def _log_path(stages: Stages) -> Path:
+def _log_path(home: Path, run_id: str) -> Path:
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
-    return make_folder(stages.home / runs.LOGS) / f"{run_id_of(stages)}-{stamp}.log"
+    return make_folder(home / runs.LOGS) / f"{run_id}-{stamp}.log"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from prefect import unmapped
 
 from flows.progress import follow
+from flows.publish import publish
 from l2s_core.report.build import report_files
 from l2s_core.stages import PLAIN, Stages
 from tasks.benchmark import judge_variant, sample_shard
@@ -47,8 +48,11 @@ def sample_and_judge(stages: Stages, rebuild: bool) -> None:
         judge_variant(stages, variant, paths, rebuild)
 
 
-def report(stages: Stages) -> dict[str, Any]:
-    """Write the report and put its figures onto the classifiers' runs; return the summary."""
-    summary = write_report(stages)
-    log_benchmark(stages, summary, report_files(stages.report))
+def whole_chain(stages: Stages, rebuild: bool) -> dict[str, Any]:
+    """Every stage, the report, its figures on the classifiers' runs and as artifacts; return the summary."""
+    train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
+    sample_and_judge(stages, rebuild)
+    summary, files = write_report(stages), report_files(stages.report)
+    log_benchmark(stages, summary, files)
+    publish(summary, files)
     return summary

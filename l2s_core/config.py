@@ -12,7 +12,7 @@ from l2s_core.errors import UserError, did_you_mean
 from l2s_core.files import digest
 from l2s_core.relations import RELATIONS
 
-Relation = Literal["left of", "right of", "above", "below"]
+Relation = Literal[RELATIONS]
 FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
 FLOW_FAMILIES = ("flux", "sd3")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
@@ -231,14 +231,14 @@ def load_preset(name: str) -> dict[str, Any]:
     return read_yaml(CONFIG_FOLDER / "presets" / f"{name}.yaml")
 
 
-def find_config(path: str | Path) -> Path:
-    """Return the file a user means by a path or by the bare name of a file in configs/."""
-    candidates = [Path(path), CONFIG_FOLDER / path, CONFIG_FOLDER / f"{path}.yaml"]
+def find_config(path: str | Path, folder: Path = CONFIG_FOLDER, kind: str = "configuration") -> Path:
+    """Return the file a user means by a path or by the bare name of a file in a folder of configurations."""
+    candidates = [Path(path), folder / path, folder / f"{path}.yaml"]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    names = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
-    raise UserError(f"no configuration {str(path)!r};{did_you_mean(Path(path).stem, names)} allowed: a YAML file or one of {', '.join(names)}")
+    names = sorted(p.stem for p in folder.glob("*.yaml"))
+    raise UserError(f"no {kind} {str(path)!r};{did_you_mean(Path(path).stem, names)} allowed: a YAML file or one of {', '.join(names)}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -51,8 +51,9 @@ def run_id_of(stages: Stages) -> str:
 
 def outputs_of(stages: Stages) -> list[Path]:
     """Return every folder that a run of `stages` may write outputs into."""
-    folders = [stages.catalogue.parent, stages.scenes, stages.noise, stages.maps] if stages.given is None else []
+    folders = []
     if stages.given is None:
+        folders += [stages.catalogue.parent, stages.scenes, stages.noise, stages.maps]
         folders += [stages.classifier(variant) for variant in stages.classifiers]
     for variant in (PLAIN, *stages.classifiers):
         folders += [stages.samples(variant), stages.verdicts(variant)]
@@ -77,7 +78,7 @@ def begin(stages: Stages, flow: str) -> RunRecord:
 def end(home: Path, record: RunRecord, state: str, headline: Mapping[str, float] | None = None) -> RunRecord:
     """Write and return how a run ended; when it finished, its stale outputs go, those that no other run stands on."""
     record = replace(record, state=state, ended=_now(), headline=dict(headline) if headline else record.headline)
-    if state == FINISHED:
+    if state == FINISHED and record.stale:
         loose = set(unreferenced(home, [*(r for r in list_runs(home) if r.run_id != record.run_id), record]))
         remove(home / output for output in record.stale if home / output in loose)
         record = replace(record, stale=())
@@ -123,9 +124,9 @@ def unreferenced(home: Path, records: Iterable[RunRecord]) -> list[Path]:
     return [folder for folder in folders if folder not in named] + halves
 
 
-def files_of(home: Path, record: RunRecord) -> list[Path]:
-    """Return what belongs to a run alone: its record, its logs and, unless a later run wrote it anew, its report."""
-    newest = next((r for r in list_runs(home) if r.report == record.report), record)
+def files_of(home: Path, record: RunRecord, records: Sequence[RunRecord]) -> list[Path]:
+    """Return what belongs to a run alone: its record, its logs and, unless a later one of `records` (newest first) wrote it anew, its report."""
+    newest = next((r for r in records if r.report == record.report), record)
     own = [RECORDS + f"/{record.run_id}.json", *([record.report] if newest.run_id == record.run_id else [])]
     logs = (home / LOGS).glob(f"{record.run_id}-*.log")
     return [path for path in (*(home / name for name in own), *sorted(logs)) if path.exists()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,11 @@ from typing import Any
 from l2s_core.estimate import disk_bytes, prices_of, scenes_of, work_of
 from l2s_core.stages import MAIN, PLAIN, Stages
 
+ADDRESSES: dict[str, Callable[[Stages], Path]] = {
+    "scenes": lambda stages: stages.scenes, "invert": lambda stages: stages.noise, "capture": lambda stages: stages.maps,
+    "train": lambda stages: stages.classifier(MAIN), "sample plain": lambda stages: stages.samples(PLAIN),
+    "sample steered": lambda stages: stages.samples(MAIN),
+}  # fmt: skip
 DISK = {"scenes": "scenes", "invert": "noise", "capture": "maps", "sample plain": "images", "sample steered": "images"}
 
 
@@ -31,10 +36,10 @@ class StageLeft:
 def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
     """Return a row for every kind of stage; `rehearsal` is that of the sweep's configuration, at full size."""
     rows = []
-    for stage in ("scenes", "invert", "capture", "train", "sample plain", "sample steered"):
-        owners = {_address(stages, stage): stages for stages in points}
+    for stage, address_of in ADDRESSES.items():
+        owners = {address_of(stages): stages for stages in points}
         left = [stages for address, stages in owners.items() if not _complete(stages, stage, address)]
-        known = rehearsal is not None and (stage == "scenes" or stage in DISK)
+        known = rehearsal is not None and stage in DISK
         rows.append(
             StageLeft(
                 stage=stage, wanted=len(points), distinct=len(owners), there=len(owners) - len(left),
@@ -43,13 +48,6 @@ def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -
             )
         )  # fmt: skip
     return rows
-
-
-def _address(stages: Stages, stage: str) -> Path:
-    return {
-        "scenes": lambda: stages.scenes, "invert": lambda: stages.noise, "capture": lambda: stages.maps, "train": lambda: stages.classifier(MAIN),
-        "sample plain": lambda: stages.samples(PLAIN), "sample steered": lambda: stages.samples(MAIN),
-    }[stage]()  # fmt: skip
 
 
 def _complete(stages: Stages, stage: str, folder: Path) -> bool:

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from l2s_core.config import CONFIG_FOLDER, Section, read_yaml, validate
-from l2s_core.errors import UserError, did_you_mean
+from l2s_core.config import CONFIG_FOLDER, Section, find_config, read_yaml, validate
 from l2s_core.files import digest
 
 FOLDER = CONFIG_FOLDER / "sweeps"
@@ -87,11 +86,7 @@ class Point:
 
 def load_sweep(path: str | Path) -> SweepConfig:
     """Read a sweep by path, or by name from configs/sweeps; raises UserError, one line."""
-    candidates = [Path(path), FOLDER / f"{path}.yaml"]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
-        names = sorted(p.stem for p in FOLDER.glob("*.yaml"))
-        raise UserError(f"no sweep {str(path)!r};{did_you_mean(Path(path).stem, names)} allowed: a YAML file or one of {', '.join(names)}")
+    found = find_config(path, FOLDER, "sweep")
     return validate(SweepConfig, read_yaml(found), str(found))
 
 

@@ -18,9 +18,10 @@ def rehearsal_file(home: Path, name: str, scale: str = "full") -> Path:
 
 
 def last_rehearsal(home: Path, name: str) -> dict[str, Any] | None:
-    """Return the full-size rehearsal of a run, or None when there was none."""
+    """Return the full-size rehearsal of a run, or None when there was none (or one of before sizes were kept)."""
     path = rehearsal_file(home, name)
-    return read_json(path) if path.is_file() else None
+    stored = read_json(path) if path.is_file() else {}
+    return stored if "sizes" in stored else None
 
 
 @stage_task(name="rehearse", tags=[GPU])

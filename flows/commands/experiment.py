@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from flows.environment import HOME
-from flows.options import dataset_options, home_option, overrides_of, quick_option, runner_options, set_option, start, with_config
+from flows.options import Where, dataset_options, home_option, overrides_of, quick_option, runner_options, set_option, start, with_config
 
 
 @click.command()
 @dataset_options
 @runner_options
-def reproduce(
-    config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path, runner: str | None, scheduler: str | None, workers: int | None
-) -> None:
+def reproduce(home: Path, **settings) -> None:
     """Run the whole chain and write the report. CONFIG is a name in configs/ or a YAML file."""
     start(home)
-    from flows.planning import plan
     from flows.reproduce import reproduce as flow
-    from flows.runners import load_runner, on
     from flows.summary import print_summary
+
+    print_summary(_run(flow, home, **settings), home)
+
+
+@click.command()
+@dataset_options
+@runner_options
+def train(home: Path, **settings) -> None:
+    """Build the attention dataset and train the run's classifiers."""
+    start(home)
+    from flows.reproduce import train as flow
+    from flows.summary import print_classifiers
+
+    print_classifiers(_run(flow, home, **settings))
+
+
+def _run(flow, home: Path, config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, where: Where) -> Any:
+    """Run a flow over a dataset on the wanted runner and return what it returns."""
+    from flows.planning import plan
+    from flows.runners import load_runner, on
 
     overrides = overrides_of(settings, quick, config)
     plan(config, overrides, home)  # mistakes show at once, before Prefect starts
-    with on(flow, load_runner(runner, scheduler, workers)) as run:
-        print_summary(run(config, overrides, home, rebuild), home)
-
-
-@click.command()
-@dataset_options
-@runner_options
-def train(
-    config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path, runner: str | None, scheduler: str | None, workers: int | None
-) -> None:
-    """Build the attention dataset and train the run's classifiers."""
-    start(home)
-    from flows.planning import plan
-    from flows.reproduce import train as flow
-    from flows.runners import load_runner, on
-    from flows.summary import print_classifiers
-
-    overrides = overrides_of(settings, quick, config)
-    plan(config, overrides, home)
-    with on(flow, load_runner(runner, scheduler, workers)) as run:
-        print_classifiers(run(config, overrides, home, rebuild))
+    with on(flow, load_runner(*where)) as run:
+        return run(config, overrides, home, rebuild)
 
 
 @click.command()

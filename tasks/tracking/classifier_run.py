@@ -19,7 +19,7 @@ from mlflow.types import Schema, TensorSpec
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.report.figures import confusion_figure
 from l2s_core.stages import Stages
-from tasks.tracking.store import answering, experiment_id, log_metrics, open_store, watch_machine
+from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
 ALIAS = "champion"
@@ -40,11 +40,7 @@ class ClassifierRun:
     @answering()
     def finished(self) -> Run | None:
         """Return the finished run of this classifier, if the store has one."""
-        runs = self.client.search_runs(
-            [self.experiment],
-            filter_string=f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'FINISHED'", max_results=1,
-        )  # fmt: skip
-        return runs[0] if runs else None
+        return find_run(self.client, f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'FINISHED'")
 
     @answering()
     def start(self) -> str:

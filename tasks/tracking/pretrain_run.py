@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from l2s_core.miniworld.pretrain import PretrainConfig
-from tasks.tracking.store import experiment_id, log_metrics, open_store, watch_machine
+from tasks.tracking.store import experiment_id, find_run, log_metrics, open_store, watch_machine
 
 CONFIG = "l2s.pretrain"  # tag: the configuration's digest; a resumed pretraining goes on in the same run
 
@@ -16,12 +16,11 @@ class PretrainRun:
 
     def __init__(self, home: Path, config: PretrainConfig) -> None:
         self.client = open_store(home)
-        experiment, digest = experiment_id(self.client), config.digest()
-        query = f"tags.`{CONFIG}` = '{digest}' and attributes.status = 'RUNNING'"
-        found = self.client.search_runs([experiment], filter_string=query, max_results=1)
-        run = found[0] if found else self.client.create_run(experiment, run_name="pretrain", tags={CONFIG: digest})
+        digest = config.digest()
+        found = find_run(self.client, f"tags.`{CONFIG}` = '{digest}' and attributes.status = 'RUNNING'")
+        run = found or self.client.create_run(experiment_id(self.client), run_name="pretrain", tags={CONFIG: digest})
         self.run_id = run.info.run_id
-        if not found:
+        if found is None:
             for key, value in config.model_dump(mode="json").items():
                 self.client.log_param(self.run_id, key, value)
         self._monitor = watch_machine(self.run_id)

@@ -10,7 +10,7 @@ from time import time
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -68,6 +68,12 @@ def watch_machine(run_id: str) -> SystemMetricsMonitor:
     monitor = SystemMetricsMonitor(run_id, resume_logging=True)
     monitor.start()
     return monitor
+
+
+def find_run(client: MlflowClient, query: str) -> Run | None:
+    """Return the newest run of the experiment that a filter matches, or None."""
+    runs = client.search_runs([experiment_id(client)], filter_string=query, max_results=1)
+    return runs[0] if runs else None
 
 
 def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float], step: int = 0) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from l2s_core.sweeps import Point, SweepConfig
-from tasks.tracking.store import experiment_id, log_metrics, open_store
+from tasks.tracking.store import experiment_id, find_run, log_metrics, open_store
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
 SWEEP, IDENTITY, POINT = "l2s.sweep", "l2s.sweep.id", "l2s.point"
@@ -21,7 +21,6 @@ class SweepRun:
 
     def __init__(self, home: Path, sweep: SweepConfig, run_id: str | None = None) -> None:
         self.client, self.sweep = open_store(home), sweep
-        self.experiment = experiment_id(self.client)
         self.closes_points = run_id is None
         self.run_id = run_id or self._parent()
         self.client.update_run(self.run_id, status="RUNNING")
@@ -74,15 +73,15 @@ class SweepRun:
             self.client.set_terminated(run_id, state)
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
-        return self.client.create_run(self.experiment, run_name=name, tags=dict(tags)).info.run_id
+        return self.client.create_run(experiment_id(self.client), run_name=name, tags=dict(tags)).info.run_id
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             self.client.set_tag(run_id, key, value)
 
     def _search(self, query: str) -> str | None:
-        found = self.client.search_runs([self.experiment], filter_string=query, max_results=1)
-        return found[0].info.run_id if found else None
+        found = find_run(self.client, query)
+        return found.info.run_id if found else None
 
 
 def study_storage(home: Path):
