@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -16,6 +16,17 @@ from tasks.stage_task import shared_server
 
 GRACE_SECONDS = 3.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_last_words: list[Callable[[], None]] = []
+
+
+@contextmanager
+def last_words(say: Callable[[], None]) -> Iterator[None]:
+    """Have `say` called when the process ends inside the block without unwinding it: after the grace, in another thread."""
+    _last_words.append(say)
+    try:
+        yield
+    finally:
+        _last_words.remove(say)
 
 
 @contextmanager
@@ -55,6 +66,8 @@ def prompt_stop() -> Iterator[None]:
 
 
 def _leave(number: int) -> None:
-    """End this process and those it started."""
+    """End this process and those it started, after the last words of blocks that did not get to theirs."""
+    for say in list(_last_words):
+        say()
     end_processes(psutil.Process().children(recursive=True), patience=1)
     os._exit(128 + number)

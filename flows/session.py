@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from flows.interrupt import last_words
 from flows.planning import plan
 from flows.workspace import limit_gpu_tasks, locked
 from l2s_core import runs
@@ -39,15 +40,20 @@ def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterato
     path = _log_path(stages.home, record.run_id)
     with _logged(path):
         log.info("%s begins: %s", record.run_id, stages.config.model_dump_json())
+
+        def stopped(by: str) -> None:
+            log.warning("stopped by %s", by)
+            runs.end(stages.home, record, runs.STOPPED)
+
         try:
-            yield lambda summary: headline.update(_headline(summary))
+            with last_words(lambda: stopped("a signal, in the middle of a task")):
+                yield lambda summary: headline.update(_headline(summary))
         except Exception:
             log.exception("failed")
             runs.end(stages.home, record, runs.FAILED)
             raise
         except BaseException as stop:  # Ctrl-C, or Prefect's own signal that a run is to end
-            log.warning("stopped by %s", type(stop).__name__)
-            runs.end(stages.home, record, runs.STOPPED)
+            stopped(type(stop).__name__)
             raise
         log.info("finished: %s", headline)
         runs.end(stages.home, record, runs.FINISHED, headline)

@@ -22,6 +22,12 @@ def _threads() -> None:
     torch.set_num_threads(2)
 
 
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home's own MLflow store: setting one leaves it in the environment, where the next test would find it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 @pytest.fixture(scope="session")
 def backbone() -> UNetBackbone:
     return UNetBackbone.from_pretrained("mini-sd")

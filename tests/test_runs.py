@@ -118,3 +118,24 @@ def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(tmp_pat
     log = next((tmp_path / "logs").glob(f"{record.run_id}-*.log")).read_text()
     assert "begins" in log and "stopped by" in log
     assert json.loads((tmp_path / "runs" / f"{record.run_id}.json").read_text())["config"]["shard"] == 1000
+
+
+def test_a_process_that_does_not_unwind_is_ended_after_the_grace_with_its_last_words(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from flows.interrupt import last_words, prompt_stop
+with prompt_stop(), last_words(lambda: Path(sys.argv[1]).write_text("said")):
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "words")], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130 and (tmp_path / "words").read_text() == "said"
