@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 from prefect import Flow
@@ -68,7 +68,7 @@ def on(flow: Flow, config: RunnerConfig) -> Iterator[Callable[..., Any]]:
     }  # fmt: skip
     threads = max(1, (os.cpu_count() or 1) // int(config.cluster_kwargs.get("n_workers", 1)))
     settings = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    with dask.config.set(settings), dask.annotate(resources=config.resources or None):
+    with dask.config.set(settings), dask.annotate(resources=config.resources) if config.resources else nullcontext():
         yield flow.with_options(task_runner=DaskTaskRunner(**where))
 
 

@@ -122,6 +122,7 @@ class ClassifierConfig(Section):
     kind: Literal["conv", "transformer"]
     prompts: Literal["dual", "true"] = "dual"
     augment: Literal["none", "symmetry"] = "none"
+    group_average: bool = Field(default=False, description="answer with the mean over all symmetries of the maps")
     shift: int = Field(default=0, ge=0, le=16, description="largest joint shift of the maps in training, grid cells")
     channel_dropout: float = Field(default=0.0, ge=0, lt=1, description="share of attention heads left out in training")
     width: int = Field(default=32, ge=4)

@@ -14,7 +14,7 @@ from l2s_core.classifier.augmentation import drop_channels, shift_maps
 from l2s_core.classifier.checkpoint import WEIGHTS, TrainedClassifier
 from l2s_core.classifier.experiment import load_result, run_experiment, save_experiment
 from l2s_core.classifier.model import build_classifier
-from l2s_core.classifier.symmetry import augment
+from l2s_core.classifier.symmetry import ACTIONS, augment
 from l2s_core.classifier.training import train_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
@@ -104,6 +104,18 @@ def test_symmetries_move_labels_with_the_maps() -> None:
     centre = torch.stack([(moved.sum(-2) * grid).sum(-1), (moved.sum(-1) * grid).sum(-1)], -1)[:, :, 0]  # (B, O, xy)
     assert torch.equal((centre[:, 0] - centre[:, 1]).sign().long(), offsets[relabelled])
     assert (relabelled != labels).float().mean() > 0.5
+
+
+def test_a_group_average_answers_moved_maps_with_moved_labels(tmp_path: Path) -> None:
+    config = ClassifierConfig(kind="conv", width=8, group_average=True)
+    TrainedClassifier(model=build_classifier(config, SOURCE), config=config, source=SOURCE).save(tmp_path)
+    model = TrainedClassifier.load(tmp_path).model
+    maps = torch.rand(6, 2, SOURCE.channels, SOURCE.grid, SOURCE.grid, generator=torch.Generator().manual_seed(0))
+    step = torch.arange(6) % len(SOURCE.steps)
+    logits = model(maps, step)
+    for move, relabel in ACTIONS:
+        assert (model(move(maps), step)[:, relabel] - logits).abs().max() < 1e-6
+    assert (logits - logits[:, :1]).abs().max() > 1e-3  # and it does not say the same of everything
 
 
 def test_shifts_move_both_objects_together_and_channels_drop_whole() -> None:

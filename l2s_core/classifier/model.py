@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from l2s_core.classifier.symmetry import GroupAverage
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.schema import MapSource
 
@@ -21,7 +22,8 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
     kinds = {"conv": ConvClassifier, "transformer": TransformerClassifier}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return kinds[config.kind](config, source)
+        classifier = kinds[config.kind](config, source)
+    return GroupAverage(classifier) if config.group_average else classifier
 
 
 class ConvClassifier(nn.Module):

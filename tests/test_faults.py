@@ -1,0 +1,89 @@
+"""Faults that a run has to survive, made for real; after each the results are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_flow import ROOT, command, environment, numbers, reproduce, shards
+
+# where to kill: as soon as a file of the stage is there
+STAGES = ("catalogue", "scenes", "noise", "maps", "classifier", "samples", "verdicts")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("undisturbed")
+    done = reproduce(home)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def start(home: Path, *extra: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(home, *extra), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def test_killed_in_every_stage_one_after_the_other(undisturbed: Path, tmp_path: Path) -> None:
+    """One folder, a run killed with SIGKILL in each stage, each going on where the last was killed."""
+    for stage in STAGES:
+        process, deadline = start(tmp_path), time.monotonic() + 200
+        while not list(tmp_path.glob(f"stages/{stage}/*/[!.]*")):
+            assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {stage}"
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    before = shards(tmp_path)
+    done = reproduce(tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = shards(tmp_path)
+    assert all(after[path] == stamp for path, stamp in before.items() if not path.name.startswith("."))
+    assert numbers(tmp_path) == numbers(undisturbed)
+
+
+def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_path: Path) -> None:
+    both = [start(tmp_path), start(tmp_path)]
+    outputs = [process.communicate(timeout=500)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum("another run is using" in output for output in outputs) == 1
+    assert numbers(tmp_path) == numbers(undisturbed)
+
+
+def can_mount() -> bool:
+    return shutil.which("unshare") is not None and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a file system of its own, and this system allows none")
+def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
+    """The folder of outputs on a disk of one megabyte, in a mount namespace; then the same folder with room again."""
+    home, kept = tmp_path / "home", tmp_path / "kept"
+    for folder in (home / "stages", kept):
+        folder.mkdir(parents=True)
+    script = f"mount -t tmpfs -o size=1m none {home}/stages && \"$@\"; code=$?; cp -r {home}/stages/. {kept}; exit $code"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", *command(home)], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 2 and "no space left on the disk" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    survivors = [path for path in kept.rglob("*") if path.is_file()]
+    assert survivors and not [path for path in survivors if path.name.startswith(".")]  # no halves
+    shutil.copytree(kept, home / "stages", dirs_exist_ok=True)
+    done = reproduce(home)
+    assert done.returncode == 0, done.stderr
+    assert numbers(home) == numbers(undisturbed)
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a file system of its own, and this system allows none")
+def test_a_read_only_folder_of_configurations_is_enough(tmp_path: Path) -> None:
+    script = f"mount --bind {ROOT}/configs {ROOT}/configs && mount -o remount,bind,ro {ROOT}/configs && ! touch {ROOT}/configs/x 2>/dev/null && \"$@\""
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", "flows.cli", "sweep", "classifiers", "--dry-run", "--home", str(tmp_path)],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0 and "6 points" in done.stdout, done.stderr
