@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from test_flow import ROOT, command, environment, numbers, reproduce, shards
+from test_servers import free_port, l2s
 
 # where to kill: as soon as a file of the stage is there
 STAGES = ("catalogue", "scenes", "noise", "maps", "classifier", "samples", "verdicts")
@@ -54,6 +58,47 @@ def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_p
     assert [process.returncode for process in both] == [0, 0], outputs
     assert sum("another run is using" in output for output in outputs) == 1
     assert numbers(tmp_path) == numbers(undisturbed)
+
+
+def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: Path) -> None:
+    """Training goes on without the store; the run then says so, and the same command logs every epoch of it."""
+    ports = [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
+    many = ("--set", "classifier.epochs=300", "--set", "classifier.patience=300", "--set", "variants={}")
+    assert l2s("up", *ports, home=tmp_path).returncode == 0
+    try:
+        process, deadline = start(tmp_path, *many), time.monotonic() + 200
+        while epochs_logged(tmp_path) < 3:
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended before MLflow could be killed"
+            time.sleep(0.1)
+        server = next(entry["pid"] for entry in json.loads((tmp_path / "servers.json").read_text()) if entry["name"] == "mlflow")
+        for victim in (*psutil.Process(server).children(recursive=True), psutil.Process(server)):
+            victim.kill()
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 2 and "stopped answering" in output and "the same command goes on" in output, output
+        assert epochs_logged(tmp_path) < 300 and list(tmp_path.glob("stages/classifier/*/result.json"))
+        assert l2s("up", *ports, home=tmp_path).returncode == 0
+        trained = shards(tmp_path)
+        done = reproduce(tmp_path, *many)
+        assert done.returncode == 0, done.stderr
+        assert epochs_logged(tmp_path) == 300
+        assert all(shards(tmp_path)[path] == stamp for path, stamp in trained.items() if "classifier" in path.parts)
+        assert numbers(tmp_path)["plain"] == numbers(undisturbed)["plain"]
+    finally:
+        l2s("down", home=tmp_path)
+
+
+def epochs_logged(home: Path) -> int:
+    """The most epochs that any MLflow run has of its training loss."""
+    if not (home / "mlflow.db").is_file():
+        return 0
+    connection = sqlite3.connect(f"file:{home / 'mlflow.db'}?mode=ro", uri=True)
+    try:
+        counts = connection.execute("SELECT count(*) FROM metrics WHERE key = 'train_loss' GROUP BY run_uuid").fetchall()
+    except sqlite3.OperationalError:  # no tables yet
+        counts = []
+    finally:
+        connection.close()
+    return max((count for (count,) in counts), default=0)
 
 
 def can_mount() -> bool:
