@@ -101,6 +101,31 @@ def epochs_logged(home: Path) -> int:
     return max((count for (count,) in counts), default=0)
 
 
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="needs libfaketime (Debian: apt install faketime)")
+def test_a_clock_that_jumps_back_and_forth_changes_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    """The wall clock of the run and its server goes back two days in the middle, and three days on later."""
+    home, offset = tmp_path / "home", tmp_path / "offset"
+    offset.write_text("+0")
+    variables = {
+        "LD_PRELOAD": str(LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    process = subprocess.Popen(
+        command(home), cwd=ROOT, env=environment() | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    for stage, jump in (("noise", "-2d"), ("maps", "+3d")):
+        deadline = time.monotonic() + 200
+        while not list(home.glob(f"stages/{stage}/*/[!.]*")):
+            assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {stage}"
+            time.sleep(0.05)
+        offset.write_text(jump)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert numbers(home) == numbers(undisturbed)
+
+
 def can_mount() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
 
