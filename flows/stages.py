@@ -10,7 +10,7 @@ from prefect import unmapped
 from flows.progress import follow
 from flows.publish import publish
 from l2s_core.report.build import report_files
-from l2s_core.stages import PLAIN, Stages
+from l2s_core.stages import Stages
 from tasks.benchmark import judge_variant, sample_shard
 from tasks.capture import capture_shard
 from tasks.inversion import invert_shard
@@ -39,10 +39,10 @@ def train_classifiers(stages: Stages, shards: list[Path], rebuild: bool) -> list
 
 
 def sample_and_judge(stages: Stages, rebuild: bool) -> None:
-    """Plain and steered images and their verdicts."""
+    """Plain and steered images, those of the baselines, and their verdicts."""
     names, items = zip(*stages.item_shards(), strict=True)
     fixed = {"stages": unmapped(stages), "rebuild": unmapped(rebuild)}
-    for variant in (PLAIN, *stages.classifiers):
+    for variant in stages.ways:
         futures = sample_shard.map(variant=unmapped(variant), shard=names, **fixed)
         paths = follow(futures, f"sample images {variant}", [len(part) for part in items], "images")
         judge_variant(stages, variant, paths, rebuild)

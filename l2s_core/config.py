@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
+from l2s_core.config_errors import explain
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.files import digest
 from l2s_core.relations import RELATIONS
@@ -16,6 +19,8 @@ Relation = Literal[RELATIONS]
 FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
 FLOW_FAMILIES = ("flux", "sd3")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
+MAIN = "main"  # the run's own classifier, beside its variants
+PLAIN = "plain"  # sampling without a classifier
 
 
 class Section(BaseModel):
@@ -150,6 +155,70 @@ class SteeringConfig(Section):
     min_loss: float = Field(default=0.0, ge=0)
 
 
+class PlainBaseline(Section):
+    """Sampling as it is: the same images as the run's plain ones."""
+
+    kind: Literal["plain"]
+
+
+class ClassifierBaseline(Section):
+    """Steering by the run's own classifier with other settings."""
+
+    kind: Literal["classifier"]
+    steering: SteeringConfig
+
+
+class PaperBaseline(Section):
+    """Steering by the run's own classifier with the paper's schedule: the gradient as it is, no confidence."""
+
+    kind: Literal["paper"]
+    steering: SteeringConfig
+
+    @model_validator(mode="after")
+    def _as_published(self) -> PaperBaseline:
+        if self.steering.normalize != "none" or self.steering.confidence is not None:
+            raise ValueError("kind paper takes the gradient as it is: steering.normalize none and no steering.confidence; else use kind classifier")
+        return self
+
+
+class HandcraftedBaseline(Section):
+    """Steering by a loss on the attention maps; `confidence` is a classifier's and has no meaning here."""
+
+    steering: SteeringConfig
+
+    @model_validator(mode="after")
+    def _without_classifier(self) -> HandcraftedBaseline:
+        if self.steering.confidence is not None:
+            raise ValueError("steering.confidence is a classifier's; leave it out (null takes it out of a file's settings)")
+        return self
+
+
+class CentroidBaseline(HandcraftedBaseline):
+    """Steering by the attention centroids of the two phrases."""
+
+    kind: Literal["centroid"]
+    margin: float = Field(default=0.03, gt=0, lt=1, description="wanted distance of the centroids, share of the map's side")
+
+
+class AttendBaseline(HandcraftedBaseline):
+    """Steering by Attend-and-Excite's loss."""
+
+    kind: Literal["attend-and-excite"]
+    presence: float = Field(default=1.0, gt=0, le=1, description="peak attention of the weaker phrase that is enough; 1: never")
+
+
+class SelectionBaseline(Section):
+    """The best of n plain images, chosen by the run's own classifier, or by the judge itself (an upper bound)."""
+
+    kind: Literal["best-of-n", "best-of-n-judge"]
+    n: int | None = Field(default=None, ge=1, le=1000, description="default: as many as take the time of steering")
+
+
+BaselineConfig = Annotated[
+    PlainBaseline | ClassifierBaseline | PaperBaseline | CentroidBaseline | AttendBaseline | SelectionBaseline, Field(discriminator="kind")
+]
+
+
 class BenchmarkConfig(Section):
     """Prompts and seeds; `prompts` is per kind of object pair.
 
@@ -187,6 +256,7 @@ class RunConfig(Section):
     classifier: ClassifierConfig
     variants: dict[str, ClassifierConfig] = {}
     steering: SteeringConfig
+    baselines: dict[str, BaselineConfig] = Field(default={}, description="other ways to make the same images, by name")
     benchmark: BenchmarkConfig
     tolerance: ToleranceConfig = ToleranceConfig()
 
@@ -199,13 +269,32 @@ class RunConfig(Section):
             raise ValueError(f"capture.steps reaches {self.capture.steps[-1]}, but backbone.steps is {steps} (0 to {steps - 1})")
         if self.inversion.method == "rectified-flow" and self.backbone.family not in FLOW_FAMILIES:
             raise ValueError(f"inversion.method rectified-flow needs a flow model ({', '.join(FLOW_FAMILIES)}), not family {self.backbone.family}")
-        if self.steering.until_step > steps:
-            raise ValueError(f"steering.until_step is {self.steering.until_step}, but backbone.steps is {steps}")
-        if self.steering.until_step - 1 > self.capture.steps[-1]:
-            raise ValueError(
-                f"steering.until_step {self.steering.until_step} goes past the last captured step {self.capture.steps[-1]}"
-            )
         return self
+
+    @model_validator(mode="after")
+    def _steering_fits(self) -> RunConfig:
+        steered = {f"baselines.{name}.steering": getattr(baseline, "steering", None) for name, baseline in self.baselines.items()}
+        steps, last = self.backbone.steps, self.capture.steps[-1]
+        for place, steering in {"steering": self.steering, **steered}.items():
+            if steering is not None and steering.until_step > steps:
+                raise ValueError(f"{place}.until_step is {steering.until_step}, but backbone.steps is {steps}")
+            if steering is not None and steering.until_step - 1 > last:
+                raise ValueError(f"{place}.until_step {steering.until_step} goes past the last captured step {last}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> RunConfig:
+        for name in self.baselines:
+            if name in (PLAIN, MAIN, *self.variants):
+                raise ValueError(f"baselines.{name} has the name of another way of sampling ({PLAIN}, {MAIN} and the variants are taken); rename it")
+            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+                raise ValueError(f"baselines.{name}: a name has small letters, digits, '.', '_' and '-' only")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_baselines(self, dump: Any) -> dict[str, Any]:
+        """A run without baselines reads, and is identified, as before there were any."""
+        return {key: value for key, value in dump(self).items() if key != "baselines" or value}
 
 
 # Sections that a run may name instead of spelling out: configs/<folder>/<name>.yaml
@@ -217,13 +306,15 @@ NAMED_SECTIONS = {
 def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
     """Read a run configuration; `overrides` maps dotted keys, or the names of sections, to values. Raises UserError, one line."""
     path = find_config(path)
-    tree, values = read_yaml(path), dict(overrides or {})
+    tree, values = read_yaml(path), deepcopy(dict(overrides or {}))
     for key, folder in NAMED_SECTIONS.items():
         tree[key] = _resolve(values.pop(key, tree.get(key)), folder, path)
     for key, value in values.items():
         _assign(tree, key, value)
     variants = tree.get("variants") or {}
     tree["variants"] = {name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in variants.items()}
+    if isinstance(tree.get("baselines"), dict):
+        tree["baselines"] = {name: _with_steering(entry, tree["steering"], path) for name, entry in tree["baselines"].items()}
     return validate(RunConfig, tree, str(path))
 
 
@@ -266,6 +357,22 @@ def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
     return read_yaml(target)
 
 
+def _with_steering(entry: Any, run: dict[str, Any], origin: Path) -> Any:
+    """Spell out a baseline's steering: over the settings of the file it names, or else over the run's own.
+
+    The paper's kind names configs/steering/paper.yaml by itself; kinds without a classifier inherit no confidence.
+    """
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if kind not in ("classifier", "paper", "centroid", "attend-and-excite"):
+        return entry
+    own = entry.get("steering", {})
+    if kind == "paper" and isinstance(own, dict):
+        own = {"base": "paper", **own}
+    named = isinstance(own, str) or (isinstance(own, dict) and "base" in own)
+    inherited = {} if named else {key: value for key, value in run.items() if kind == "classifier" or key != "confidence"}
+    return {**entry, "steering": {**inherited, **_resolve(own, "steering", origin)}}
+
+
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for key in parents:
@@ -281,25 +388,4 @@ def validate(kind: type[Section], tree: dict[str, Any], origin: str) -> Any:
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{origin}: {_explain(kind, first)}") from None
-
-
-def _explain(kind: type[Section], problem: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        names = sorted(_section_at(kind, problem["loc"][:-1]).model_fields)
-        return f"unknown key {place!r};{did_you_mean(problem['loc'][-1], names)} allowed: {', '.join(names)}"
-    if problem["type"] == "missing":
-        return f"missing key {place!r}; add it"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{place or 'settings'}: {message}" + (f" (got {problem['input']!r})" if place else "")
-
-
-def _section_at(kind: type[Section], loc: tuple) -> type[Section]:
-    for part in loc:
-        field = kind.model_fields.get(str(part))
-        if field is None:
-            continue
-        options = [field.annotation, *get_args(field.annotation)]
-        kind = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), kind)
-    return kind
+        raise UserError(f"{origin}: {explain(kind, first)}") from None

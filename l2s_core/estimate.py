@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l2s_core.backbones.cost import ModelCost
-from l2s_core.config import RunConfig
+from l2s_core.config import RunConfig, SelectionBaseline, SteeringConfig
 from l2s_core.data.scenes import PROMPT_KINDS
 from l2s_core.evaluation.benchmark import benchmark_items, benchmark_pairs
 
@@ -47,13 +47,33 @@ def work_of(config: RunConfig) -> dict[str, Work]:
         free = 0 if inversion.eta == 1.0 else steps
         invert, capture = (0 if inversion.gamma == 1.0 else steps) + free, len(config.capture.steps) if inversion.eta == 1.0 else last + 1
     variants = 1 + len(config.variants)
-    updates = config.steering.until_step * config.steering.updates
-    return {
+    updates = _updates(config.steering)
+    work = {
         "invert": Work(forwards=prompts * invert),
         "capture": Work(forwards=prompts * capture),
         "sample plain": Work(guided=images * steps),
         "sample steered": Work(guided=images * variants * steps, gradients=images * variants * updates),
     }
+    return {**work, **({"sample baselines": _baseline_work(config, images)} if config.baselines else {})}
+
+
+def _updates(steering: SteeringConfig) -> int:
+    return steering.until_step * steering.updates
+
+
+def _baseline_work(config: RunConfig, images: int) -> Work:
+    """The baselines' images; one that chooses among as many as steering's time allows counts as steering."""
+    guided = forwards = gradients = 0
+    for baseline in config.baselines.values():
+        candidates = 1
+        if isinstance(baseline, SelectionBaseline):
+            candidates = baseline.n or 1
+            forwards += images * candidates * len(config.capture.steps) * (baseline.kind == "best-of-n")
+            gradients += 0 if baseline.n else images * _updates(config.steering)
+        else:
+            gradients += images * _updates(baseline.steering) if baseline.kind != "plain" else 0
+        guided += images * candidates * config.backbone.steps
+    return Work(forwards=forwards, guided=guided, gradients=gradients)
 
 
 def scenes_of(config: RunConfig) -> int:
@@ -76,7 +96,7 @@ def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> 
         "scenes": scenes_of(config) * pixels,
         "noise": prompts * latents * NOISE_BYTES * targets,
         "maps": int(maps * PARQUET_SHARE),
-        "images": images_of(config) * (2 + len(config.variants)) * pixels,
+        "images": images_of(config) * (2 + len(config.variants) + len(config.baselines)) * pixels,
     }
 
 

@@ -26,7 +26,7 @@ def compare(
         images, _ = make_images(
             backbone, [prompt] * len(seeds), seeds, steps=config.backbone.steps, guidance=config.backbone.guidance, **how
         )
-        found = judge.detect(images.numpy())
+        found = judge.detect(images.numpy(), [prompt.objects] * len(seeds))
         columns[way] = list(images.numpy())
         verdicts[way] = [
             {

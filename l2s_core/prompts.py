@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from l2s_core.errors import UserError
-from l2s_core.relations import RELATIONS, WORDINGS, relation_index
-
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Triplet:
-    """A directed relation between two named objects."""
-
-    subject: str
-    relation: str
-    object: str
+from l2s_core.grammar import Span, read_prompt
+from l2s_core.relations import WORDINGS, Triplet, relation_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +22,10 @@ class Prompt:
     @property
     def spans(self) -> tuple[Span, Span]:
         return self.subject_span, self.object_span
+
+    @property
+    def objects(self) -> tuple[str, str]:
+        return self.triplet.subject, self.triplet.object
 
 
 def with_article(phrase: str) -> str:
@@ -63,39 +56,14 @@ def find_phrase(text: str, phrase: str, *, start: int = 0) -> Span:
     return match.span()
 
 
-_FILLER = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
-_PREFIX = re.compile(r"^(?:an?\s+)?(?:photo|picture|image)\s+of\s+", re.IGNORECASE)
-_PATTERNS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
-    (relation, re.compile(rf"\s+(?:is\s+)?{re.escape(words)}\s+", re.IGNORECASE))
-    for relation in RELATIONS
-    for words in sorted(WORDINGS[relation], key=len, reverse=True)
-)
-
-
 def parse_prompt(text: str) -> Prompt:
-    """Read "[a photo of] a A <relation> a B"; raises UserError when no relation or phrase can be read."""
-    found = [(match, relation) for relation, pattern in _PATTERNS for match in [pattern.search(text)] if match]
-    if not found:
-        allowed = ", ".join(sorted({w for words in WORDINGS.values() for w in words}))
-        raise UserError(f"no relation in the prompt {text!r}; allowed: {allowed}; e.g. 'a dog to the left of a cat'")
-    match, relation = min(found, key=lambda item: (item[0].start(), -len(item[0].group())))
-    subject = _bare(text[: match.start()])
-    object_ = _bare(text[match.end() :])
-    if not subject or not object_:
-        raise UserError(f"the prompt {text!r} names no object on one side of {relation!r}; e.g. 'a dog {relation} a cat'")
-    return Prompt(
-        text=text,
-        triplet=Triplet(subject=subject, relation=relation, object=object_),
-        subject_span=_last_phrase(text, subject, match.start()),
-        object_span=find_phrase(text, object_, start=match.end()),
-    )
-
-
-def _bare(part: str) -> str:
-    part = part.strip().strip(".,;!")
-    return _FILLER.sub("", _PREFIX.sub("", part).strip()).strip()
-
-
-def _last_phrase(text: str, phrase: str, end: int) -> Span:
-    start = text.rindex(phrase, 0, end)
-    return start, start + len(phrase)
+    """Read a prompt that states one relation of two objects; raises UserError for none, for several, and for what is unclear."""
+    clauses = read_prompt(text).clauses
+    if len(clauses) > 1:
+        stated = "; ".join(f"{c.triplet.subject} {c.triplet.relation} {c.triplet.object}" for c in clauses)
+        raise UserError(
+            f"the prompt {text!r} states {len(clauses)} relations ({stated}), where one is allowed; leave one, "
+            "e.g. 'a dog to the left of a cat'"
+        )
+    (clause,) = clauses
+    return Prompt(text=text, triplet=clause.triplet, subject_span=clause.subject_span, object_span=clause.object_span)

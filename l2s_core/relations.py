@@ -1,6 +1,9 @@
-"""The closed set of spatial relations and GenEval's geometric rule for them."""
+"""The closed set of spatial relations, their wordings and GenEval's geometric rule for them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -15,8 +18,29 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "above": ("above",),
     "below": ("below",),
 }
+# Wordings that are read but never written.
+_SIDE_FORMS = (
+    "on the {} of", "at the {} of", "on the {} side of", "to the {} side of", "on the {}-hand side of", "on the {} hand side of",
+    "{} from", "to the {} from",
+)  # fmt: skip
+ALSO_READ: dict[str, tuple[str, ...]] = {
+    "left of": tuple(form.format("left") for form in _SIDE_FORMS),
+    "right of": tuple(form.format("right") for form in _SIDE_FORMS),
+    "above": ("over", "on top of", "on the top of", "at the top of", "atop"),
+    "below": ("under", "beneath", "underneath", "on the bottom of", "at the bottom of"),
+}
+_CORNERS = {"upper": "above", "top": "above", "lower": "below", "bottom": "below"}
 POSITION_THRESHOLD = 0.1  # share of the summed box sizes by which each offset is shrunk (GenEval)
 DIRECTION_THRESHOLD = 0.5  # a relation holds where the unit offset passes this value (GenEval)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triplet:
+    """A directed relation between two named objects."""
+
+    subject: str
+    relation: str
+    object: str
 
 
 def relation_index(name: str) -> int:
@@ -29,6 +53,31 @@ def relation_index(name: str) -> int:
 def relation_named(words: str) -> str | None:
     """Return the relation that one of its wordings names, or None for words that name none of the four."""
     return next((name for name, wordings in WORDINGS.items() if words.strip().lower() in (name, *wordings)), None)
+
+
+def readings() -> dict[str, tuple[str, ...]]:
+    """Return every wording that is read with the relations it states, two for a diagonal ("to the upper left of")."""
+    read = {name: (*WORDINGS[name], *ALSO_READ[name]) for name in RELATIONS}
+    found = {wording: (name,) for name, wordings in read.items() for wording in wordings}
+    for side in ("left of", "right of"):
+        for level in ("above", "below"):
+            for across, along in product(read[side], read[level]):
+                found |= _joined(across, along, (side, level)) | _joined(along, across, (level, side))
+        for wording, corner in product(read[side], _CORNERS):
+            found |= _at_corner(wording, side, corner)
+    return found
+
+
+def _joined(first: str, second: str, names: tuple[str, str]) -> dict[str, tuple[str, str]]:
+    """Return "to the left of and above", and "to the left and above" for short."""
+    return {f"{first} and {second}": names, f"{first.removesuffix(' of')} and {second}": names}
+
+
+def _at_corner(wording: str, side: str, corner: str) -> dict[str, tuple[str, str]]:
+    """Return "to the upper left of" for "to the left of"; not "top left of", which cannot be told from "a tank top left of"."""
+    word = side.removesuffix(" of")
+    blanks = "-" if wording.startswith(word) and corner in ("top", "bottom") else " -"
+    return {wording.replace(word, f"{corner}{blank}{word}", 1): (_CORNERS[corner], side) for blank in blanks}
 
 
 def relations_between(box_a, box_b) -> frozenset[str]:

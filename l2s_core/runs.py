@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.files import digest, read_json, write_json
 from l2s_core.lock import holder
-from l2s_core.stages import PLAIN, Stages
+from l2s_core.stages import MAIN, PLAIN, Stages
 
 RECORDS, STAGES, LOGS = "runs", "stages", "logs"
 RUNNING, FINISHED, FAILED, STOPPED, KILLED = "running", "finished", "failed", "stopped", "killed"
@@ -25,7 +25,9 @@ RUNNING, FINISHED, FAILED, STOPPED, KILLED = "running", "finished", "failed", "s
 class RunRecord:
     """One run: its settings, its state, the outputs it stands on and its report (relative to the folder of runs).
 
-    `stale` are outputs that an earlier run of the same settings stood on, and this one does not.
+    `verdicts` are the folders of verdicts by way of sampling, among the outputs; records from before there was this
+    have none (see `verdicts_of`). `stale` are outputs that an earlier run of the same settings stood on, and this one
+    does not.
 
     Times are ISO 8601, UTC.
     """
@@ -38,6 +40,7 @@ class RunRecord:
     outputs: tuple[str, ...]
     config: dict[str, Any]
     report: str
+    verdicts: dict[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     ended: str | None = None
     headline: dict[str, float] | None = None
@@ -55,9 +58,21 @@ def outputs_of(stages: Stages) -> list[Path]:
     if stages.given is None:
         folders += [stages.catalogue.parent, stages.scenes, stages.noise, stages.maps]
         folders += [stages.classifier(variant) for variant in stages.classifiers]
-    for variant in (PLAIN, *stages.classifiers):
-        folders += [stages.samples(variant), stages.verdicts(variant)]
+    for way in stages.ways:
+        folders += [stages.samples(way), stages.verdicts(way)]
     return folders
+
+
+def verdicts_of(record: RunRecord) -> dict[str, str]:
+    """Return the folders of a run's verdicts by way of sampling, plain first.
+
+    An older record does not name them, but lists those of plain, of the run's own classifier and, unless the classifier
+    was given, of its variants in this order.
+    """
+    if record.verdicts:
+        return record.verdicts
+    folders = [output for output in record.outputs if output.startswith(f"{STAGES}/verdicts/")]
+    return dict(zip((PLAIN, MAIN, *record.config["variants"]), folders, strict=False))
 
 
 def begin(stages: Stages, flow: str) -> RunRecord:
@@ -69,6 +84,7 @@ def begin(stages: Stages, flow: str) -> RunRecord:
     record = RunRecord(
         run_id=run_id, headline=last and last.headline, name=stages.config.name, flow=flow, state=RUNNING, started=_now(),
         outputs=outputs, stale=tuple(sorted(before - set(outputs))), config=stages.config.model_dump(mode="json"),
+        verdicts={way: str(stages.verdicts(way).relative_to(stages.home)) for way in stages.ways},
         report=str(stages.report.relative_to(stages.home)),
     )  # fmt: skip
     _write(stages.home, record)

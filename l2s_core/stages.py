@@ -12,14 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 from l2s_core.backbones.folder import fingerprint_of
-from l2s_core.config import RunConfig
+from l2s_core.config import MAIN, PLAIN, ClassifierBaseline, HandcraftedBaseline, PaperBaseline, PlainBaseline, RunConfig, SteeringConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.evaluation.benchmark import EvalItem, benchmark_items, benchmark_pairs
 from l2s_core.files import digest
 
 FORMATS = {"catalogue": 1, "scenes": 2, "noise": 2, "maps": 1, "classifier": 1, "samples": 1, "verdicts": 1}
-MAIN = "main"  # the run's own classifier, beside its variants
-PLAIN = "plain"  # sampling without a classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +64,37 @@ class Stages:
             return self.given
         return self._folder("classifier", self.maps.name, self.classifiers[variant].model_dump(mode="json"))
 
-    def samples(self, variant: str) -> Path:
-        backbone, steered = self.config.backbone, None
-        if variant != PLAIN:
-            identity = fingerprint_of(self.given) if self.given else self.classifier(variant).name
-            steered = [identity, self.config.steering.model_dump(mode="json")]
+    def samples(self, way: str) -> Path:
+        """The images of a way of sampling: plain, a classifier's, or a baseline's."""
+        backbone = self.config.backbone
+        steered = self._baseline(way) if way in self.config.baselines else self._steered(way)
         items = [[i.item_id, i.prompt.text, i.seed] for i in self.items]
         sampling = [self.backbone, self.side, backbone.steps, backbone.dtype, backbone.guidance]
         return self._folder("samples", sampling, steered, items, self.config.shard)
 
-    def verdicts(self, variant: str) -> Path:
-        return self._folder("verdicts", self.samples(variant).name, self.judge, self.config.benchmark.min_score)
+    def _steered(self, variant: str, steering: SteeringConfig | None = None) -> list | None:
+        """What tells a classifier's images from plain ones; nothing for plain."""
+        if variant == PLAIN:
+            return None
+        identity = fingerprint_of(self.given) if self.given else self.classifier(variant).name
+        return [identity, (steering or self.config.steering).model_dump(mode="json")]
+
+    def _baseline(self, name: str) -> list | None:
+        """What tells a baseline's images from plain ones; the same as a classifier's where it does the same."""
+        baseline = self.config.baselines[name]
+        if isinstance(baseline, PlainBaseline):
+            return None
+        if isinstance(baseline, ClassifierBaseline | PaperBaseline):
+            return self._steered(MAIN, baseline.steering)
+        settings = baseline.model_dump(mode="json")
+        if isinstance(baseline, HandcraftedBaseline):
+            return [settings, self.config.capture.model_dump(mode="json", exclude={"steps"})]
+        chooser = self._steered(MAIN)[0] if baseline.kind == "best-of-n" else [self.judge, self.config.benchmark.min_score]
+        as_long_as = [self.samples(PLAIN).name, self.samples(MAIN).name] if baseline.n is None else None
+        return [settings, chooser, as_long_as]
+
+    def verdicts(self, way: str) -> Path:
+        return self._folder("verdicts", self.samples(way).name, self.judge, self.config.benchmark.min_score)
 
     @property
     def report(self) -> Path:
@@ -89,6 +107,11 @@ class Stages:
     def classifiers(self) -> dict:
         """Settings of every classifier of the run, its own first."""
         return {MAIN: self.config.classifier, **({} if self.given else self.config.variants)}
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Every way of sampling, in the order they are sampled: plain, the classifiers, the baselines."""
+        return (PLAIN, *self.classifiers, *self.config.baselines)
 
     @cached_property
     def items(self) -> list[EvalItem]:

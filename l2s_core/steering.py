@@ -1,4 +1,4 @@
-"""Steering: the classifier's loss moves the latents before a denoising step (Learn-to-Steer, section 3.3)."""
+"""Steering: the gradient of an objective moves the latents before a denoising step (Learn-to-Steer, section 3.3)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone, Condition
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
-from l2s_core.dataset.schema import MapSource
-from l2s_core.relations import relation_index
+from l2s_core.objectives import ClassifierObjective, Objective
+from l2s_core.reading import ObjectiveReader
 
 
 @dataclass(kw_only=True)
@@ -34,33 +32,33 @@ class Steering:
     """A `before_step` callable that steers a batch of prompts towards their relations.
 
     Before step i < until_step, up to `updates` times: run the denoiser without guidance, read the
-    phrase attention, take the cross-entropy to the wanted relation, and move
+    phrase attention, take the objective's loss for the wanted relation, and move
     z <- z - step_size * g, with g the gradient itself (`normalize: none`, the paper's rule) or divided
-    by its root mean square (`rms`). An image leaves the loop of this step once the classifier gives its
-    relation `confidence`, or its loss is below `min_loss`; the batch shrinks. A gradient that is not
-    finite skips that image's update and is counted.
+    by its root mean square (`rms`). An image leaves the loop of this step once the objective is
+    satisfied; the batch shrinks. A gradient that is not finite skips that image's update and is counted.
+
+    Given a classifier in place of an objective, the objective is its cross-entropy, satisfied at the
+    settings' `confidence`, or at a loss below their `min_loss`.
     """
 
     backbone: Backbone
-    classifier: TrainedClassifier
     config: SteeringConfig
     condition: Condition
     weights_BOK: Tensor
     relations: list[str]
     timesteps: tuple[float, ...]
+    classifier: TrainedClassifier | None = None
+    objective: Objective | None = None
     cost: SteeringCost = field(init=False)
 
     def __post_init__(self) -> None:
-        source = self.classifier.source
-        self.condition = self.condition.unguided()
-        self.target_B = torch.tensor([relation_index(name) for name in self.relations], device=self.backbone.device)
-        layers = select_layers(self.backbone.layers(source.softmax), source.layers)
-        self.capture = AttentionCapture(layers, grid=source.grid, stop_early=True)
-        self.classifier.require(
-            MapSource(
-                backbone=self.backbone.fingerprint, layers=source.layers, channels=self.capture.channels, grid=source.grid,
-                steps=source.steps, schedule_steps=len(self.timesteps), softmax=source.softmax,
-            )
+        if (self.classifier is None) == (self.objective is None):
+            raise ValueError("steering follows one objective; give an objective, or a classifier")
+        if self.objective is None:
+            self.objective = ClassifierObjective.of(self.classifier, confidence=self.config.confidence, min_loss=self.config.min_loss)
+        self.reader = ObjectiveReader(
+            backbone=self.backbone, objective=self.objective, condition=self.condition, weights_BOK=self.weights_BOK,
+            relations=self.relations, timesteps=self.timesteps,
         )  # fmt: skip
         self.cost = SteeringCost.zeros(len(self.relations))
 
@@ -101,17 +99,8 @@ class Steering:
         return active
 
     def _loss(self, latents: Tensor, indices: Tensor, step: int) -> Tensor:
-        """Cross-entropy of each latent to its wanted relation; differentiable in `latents`."""
-        condition = self.condition.select(indices)
-        with self.capture.recording(self.weights_BOK[indices]):
-            self.capture.run(lambda: self.backbone.predict(latents, self.timesteps[step], condition))
-        maps_BOMGG = self.capture.maps()
-        position_B = torch.full((len(indices),), self.classifier.source.step_for(step), device=latents.device)
-        return cross_entropy(self.classifier.model(maps_BOMGG, position_B), self.target_B[indices], reduction="none")
+        """The objective's loss of each latent; differentiable in `latents`."""
+        return self.reader.loss(latents, indices, step)
 
     def _unsatisfied(self, loss_B: Tensor) -> Tensor:
-        """An image is satisfied at probability >= confidence, or at loss < min_loss."""
-        wanting = ~(loss_B < self.config.min_loss)
-        if self.config.confidence is not None:
-            wanting &= ~((-loss_B).exp() >= self.config.confidence)
-        return wanting
+        return ~self.objective.satisfied(loss_B)

@@ -58,10 +58,10 @@ def _complete(stages: Stages, stage: str, folder: Path) -> bool:
 
 
 def _hours(stages: Stages, stage: str, rehearsal: Mapping[str, Any]) -> float:
-    work = work_of(stages.config.model_copy(update={"variants": {}})).get(stage)
+    work = work_of(stages.config.model_copy(update={"variants": {}, "baselines": {}})).get(stage)
     return 0.0 if work is None else work.total(**prices_of(rehearsal["measured"])) / 3600
 
 
 def _bytes(stages: Stages, stage: str, rehearsal: Mapping[str, Any]) -> int:
-    sizes = disk_bytes(stages.config.model_copy(update={"variants": {}}), **rehearsal["sizes"])[DISK[stage]]
+    sizes = disk_bytes(stages.config.model_copy(update={"variants": {}, "baselines": {}}), **rehearsal["sizes"])[DISK[stage]]
     return sizes // 2 if stage.startswith("sample") else sizes  # `images` are plain and steered ones

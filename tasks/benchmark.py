@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from l2s_core.evaluation.samples import judge_samples, load_samples, sample_items, save_samples
+from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.samples import SampleShard, judge_samples, load_samples, sample_items, save_samples
 from l2s_core.files import read_json, write_json
 from l2s_core.stages import PLAIN, Stages
 from l2s_core.store import ensure
+from tasks.baselines import sample_baseline
 from tasks.models import backbone_for, classifier_for, judge_for
 from tasks.stage_task import GPU, accelerator, stage_task
 
 
 @stage_task(name="sample images", tags=[GPU])
 def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False) -> Path:
-    """Make one shard of benchmark images with a variant's classifier, or plain, unless they are there."""
+    """Make one shard of benchmark images plain, with a variant's classifier or as a baseline says, unless they are there."""
     path, config = stages.samples(variant) / f"{shard}.safetensors", stages.config
     items = dict(stages.item_shards())[shard]
 
     def build() -> None:
-        how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
-        if variant != PLAIN:
-            how |= {"classifier": classifier_for(config, stages.classifier(variant)), "steering": config.steering}
         with accelerator():
-            samples = sample_items(backbone_for(config), items, batch=config.batch, **how)
+            samples = sample_baseline(stages, variant, items) if variant in config.baselines else _sample_variant(stages, variant, items)
         save_samples(path, samples)
 
     ensure(path, load_samples, build, rebuild=rebuild)
     return path
+
+
+def _sample_variant(stages: Stages, variant: str, items: list[EvalItem]) -> SampleShard:
+    config = stages.config
+    how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
+    if variant != PLAIN:
+        how |= {"classifier": classifier_for(config, stages.classifier(variant)), "steering": config.steering}
+    return sample_items(backbone_for(config), items, batch=config.batch, **how)
 
 
 @stage_task(name="judge images", tags=[GPU])

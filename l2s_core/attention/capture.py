@@ -99,12 +99,12 @@ class AttentionCapture:
         except _LastLayerReached:
             return None
 
-    def maps(self) -> Tensor:
-        """Return maps_BOMGG of the recorded pass, each map summing to 1."""
+    def maps(self, *, normalize: bool = True) -> Tensor:
+        """Return maps_BOMGG of the recorded pass, each map summing to 1, or the attention as it is."""
         missing = [layer.name for layer in self.layers if layer.name not in self._recorded]
         if missing:
             raise RuntimeError(f"the forward pass never reached {missing}")
-        return pool_maps([self._recorded[layer.name]() for layer in self.layers], self.grid)
+        return pool_maps([self._recorded[layer.name]() for layer in self.layers], self.grid, normalize=normalize)
 
     def _keep(self, outputs: list[Tensor]):
         def hook(_module, _inputs, output: Tensor) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def pool_maps(layer_maps: Sequence[Tensor], grid: int) -> Tensor:
-    """Resize every map to `grid` x `grid` (bilinear), renormalise it to sum 1, and stack all heads.
+def pool_maps(layer_maps: Sequence[Tensor], grid: int, *, normalize: bool = True) -> Tensor:
+    """Resize every map to `grid` x `grid` (bilinear), renormalise it to sum 1 unless told not to, and stack all heads.
 
     Takes one maps_BHOP per layer (P = side x side pixels, row-major); returns maps_BOMGG with
     M = sum of the layers' heads, in layer order.
@@ -27,4 +27,6 @@ def pool_maps(layer_maps: Sequence[Tensor], grid: int) -> Tensor:
         maps_BHOGG = maps.reshape(batch, heads, phrases, grid, grid)
         pooled.append(maps_BHOGG.transpose(1, 2))
     maps_BOMGG = torch.cat(pooled, dim=2)
+    if not normalize:
+        return maps_BOMGG
     return maps_BOMGG / maps_BOMGG.sum(dim=(-1, -2), keepdim=True).clamp_min(1e-12)

@@ -26,9 +26,14 @@ class Detection:
 
 
 class Judge:
-    """A detector with a closed set of class names."""
+    """A detector: of a closed set of classes, its `names`, or of whatever names it is asked for (`open_vocabulary`).
 
-    names: tuple[str, ...]
+    `criteria` says what counts as a find, beyond the model's files: numbers and texts.
+    """
+
+    names: tuple[str, ...] = ()
+    open_vocabulary: bool = False
+    criteria: tuple[float | str, ...] = (MIN_AREA,)
 
     def require(self, names: Sequence[str]) -> None:
         """Raise UserError for an object this judge cannot find."""
@@ -36,8 +41,12 @@ class Judge:
             if name not in self.names:
                 raise unknown_name("object", name, self.names)
 
-    def detect(self, images: np.ndarray) -> list[list[Detection]]:
-        """Return the detections of every uint8 image (B, H, W, 3), best score first."""
+    def detect(self, images: np.ndarray, names: Sequence[Sequence[str]] | None = None) -> list[list[Detection]]:
+        """Return the detections of every uint8 image (B, H, W, 3), best score first.
+
+        `names` has the objects to look for, per image. A judge of an open vocabulary needs them, and raises
+        UserError without; one of a closed set finds all of its own classes whatever is asked.
+        """
         raise NotImplementedError
 
 
@@ -52,7 +61,7 @@ class SegmentationJudge(Judge):
         self.device = device
 
     @torch.no_grad()
-    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+    def detect(self, images: np.ndarray, names: Sequence[Sequence[str]] | None = None) -> list[list[Detection]]:
         pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2) / 127.5 - 1
         logits = interpolate(self.model(pixel_values=pixels).logits, size=images.shape[1:3], mode="bilinear")
         probs = logits.softmax(1).cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class InstanceJudge(Judge):
         self.device = device
 
     @torch.no_grad()
-    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+    def detect(self, images: np.ndarray, names: Sequence[Sequence[str]] | None = None) -> list[list[Detection]]:
         """Return the detections of every uint8 image (B, H, W, 3), best score first."""
         found: list[list[Detection]] = []
         for first in range(0, len(images), BATCH):

@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from l2s_core.backbones.folder import find_folder, fingerprint_of
-from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors import MIN_AREA, Judge, SegmentationJudge
+from l2s_core.backbones.hub import content_digest
+from l2s_core.errors import UserError, first_line
+from l2s_core.evaluation.clipseg import ClipSegJudge
+from l2s_core.evaluation.detectors import Judge, SegmentationJudge
+from l2s_core.evaluation.grounding_dino import GroundingDinoJudge
 from l2s_core.evaluation.instances import InstanceJudge
+from l2s_core.evaluation.judge_cache import CachedJudge
+from l2s_core.evaluation.owlv2 import Owlv2Judge
 from l2s_core.files import digest, read_json
 
 KINDS: dict[str, type[Judge]] = {
     "SegformerForSemanticSegmentation": SegmentationJudge, "Mask2FormerForUniversalSegmentation": InstanceJudge,
+    "GroundingDinoForObjectDetection": GroundingDinoJudge, "Owlv2ForObjectDetection": Owlv2Judge,
+    "CLIPSegForImageSegmentation": ClipSegJudge,
 }  # fmt: skip
+# The class of a model whose settings state a type of model alone.
+MODEL_TYPES = {"grounding-dino": "GroundingDinoForObjectDetection", "owlv2": "Owlv2ForObjectDetection", "clipseg": "CLIPSegForImageSegmentation"}
 
 
 def judge_folder(model: str) -> Path:
@@ -20,15 +29,36 @@ def judge_folder(model: str) -> Path:
     return find_folder("judge", model, "config.json", (), "mini-seg, a model folder")
 
 
-def judge_fingerprint(model: str) -> str:
-    """Return a digest of the judge's files and of what counts as a find."""
-    return digest([fingerprint_of(judge_folder(model)), MIN_AREA])
-
-
-def load_judge(model: str, *, device: str = "cpu") -> Judge:
-    """Load a judge by the class its settings state; raises UserError when it is missing or of another class."""
-    folder = judge_folder(model)
-    stated = (read_json(folder / "config.json").get("architectures") or ["nothing"])[0]
+def judge_kind(folder: Path) -> type[Judge]:
+    """Return the class of judge that a model folder's settings state; raises UserError when it is none."""
+    settings = read_json(folder / "config.json")
+    settings = settings if isinstance(settings, dict) else {}
+    stated = (settings.get("architectures") or [MODEL_TYPES.get(settings.get("model_type"), settings.get("model_type") or "nothing")])[0]
     if stated not in KINDS:
         raise UserError(f"{folder} holds a {stated}, which is no judge; allowed: {', '.join(KINDS)}")
-    return KINDS[stated](folder, device=device)
+    return KINDS[stated]
+
+
+def judge_fingerprint(model: str) -> str:
+    """Return a digest of the judge's files and of what counts as a find; where it reads text, of its vocabulary too."""
+    folder = judge_folder(model)
+    kind = judge_kind(folder)
+    texts = [{p.name: content_digest(p) for p in sorted(folder.glob("*.txt"))}] if kind.open_vocabulary else []
+    return digest([fingerprint_of(folder), *kind.criteria, *texts])
+
+
+def load_judge(model: str, *, device: str = "cpu", cache: Path | None = None) -> Judge:
+    """Load a judge by the class its settings state; with `cache`, a folder, it remembers there what it found.
+
+    Raises UserError when it is missing, damaged or of another class.
+    """
+    folder = judge_folder(model)
+    kind = judge_kind(folder)
+    try:
+        judge = kind(folder, device=device)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for one cause: a file they cannot read
+        raise UserError(f"cannot load the judge {folder}: {first_line(error)}; a file is missing or damaged (weights must be safetensors), "
+                        "fetch it again") from None  # fmt: skip
+    return judge if cache is None else CachedJudge(judge, judge_fingerprint(model), cache)

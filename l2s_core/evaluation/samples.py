@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from l2s_core.config import SteeringConfig
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.scoring import judge_position
+from l2s_core.objectives import Objective
 from l2s_core.prompts import Prompt
-from l2s_core.sampling import initial_noise, sample
-from l2s_core.steering import Steering
+from l2s_core.sampling import BeforeStep, initial_noise, sample
+from l2s_core.steering import Steering, SteeringCost
 from l2s_core.store import read_tensors, write_tensors
 
 
@@ -27,7 +29,8 @@ from l2s_core.store import read_tensors, write_tensors
 class SampleShard:
     """Images uint8 (N, H, W, 3) of items, and per image the gradient evaluations, checks and skipped updates.
 
-    `seconds` is the wall time of the whole shard, from noise to pixels.
+    `seconds` is the wall time of the whole shard, from noise to pixels. Where each image is the best of several, `candidates`
+    is how many there were and `chosen` (N) which one it is, 0 for the plain image.
     """
 
     item_ids: list[str]
@@ -36,30 +39,45 @@ class SampleShard:
     checks: Tensor
     skipped: Tensor
     seconds: float
+    chosen: Tensor | None = None
+    candidates: int | None = None
 
 
 def make_images(
     backbone: Backbone, prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float,
-    classifier: TrainedClassifier | None = None, steering: SteeringConfig | None = None,
+    classifier: TrainedClassifier | None = None, objective: Objective | None = None, steering: SteeringConfig | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-    """Sample one image per (prompt, seed), steered when a classifier is given.
+    """Sample one image per (prompt, seed), steered when a classifier or another objective is given.
 
     Returns uint8 images (N, H, W, 3) and the cost per image. An image depends on its own prompt and
     seed alone, to rounding: batch mates only change the order of floating-point sums.
     """
+    steer = None
+    if classifier is not None or objective is not None:
+        steer = partial(Steering, classifier=classifier, objective=objective, config=steering)
+    images, steered = denoise(backbone, prompts, seeds, steps=steps, guidance=guidance, before_step=steer)
+    return images, dict(vars(SteeringCost.zeros(len(prompts)) if steered is None else steered.cost))
+
+
+def denoise(
+    backbone: Backbone, prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float,
+    before_step: Callable[..., BeforeStep] | None = None,
+) -> tuple[Tensor, Any]:  # fmt: skip
+    """Sample one image per (prompt, seed); return uint8 images (N, H, W, 3) and what `before_step` built, None without it.
+
+    `before_step` builds the callable of the sampling loop from the batch: its backbone, condition, weights_BOK, relations
+    and timesteps.
+    """
     schedule = backbone.schedule(steps)
     condition = backbone.encode_prompts([p.text for p in prompts], guidance=guidance)
     latents = initial_noise(list(seeds), backbone.latent_shape, backbone.device)
-    before_step, cost = None, dict.fromkeys(("gradients", "checks", "skipped"), torch.zeros(len(prompts), dtype=torch.long))
-    if classifier is not None:
-        before_step = Steering(
-            backbone=backbone, classifier=classifier, config=steering, condition=condition,
-            weights_BOK=backbone.phrase_weights(list(prompts)), relations=[p.triplet.relation for p in prompts],
-            timesteps=schedule.timesteps,
+    before = None
+    if before_step is not None:
+        before = before_step(
+            backbone=backbone, condition=condition, weights_BOK=backbone.phrase_weights(list(prompts)),
+            relations=[p.triplet.relation for p in prompts], timesteps=schedule.timesteps,
         )  # fmt: skip
-        cost = vars(before_step.cost)
-    images = torch.from_numpy(backbone.decode(sample(backbone, latents, condition, schedule, before_step)))
-    return images, dict(cost)
+    return torch.from_numpy(backbone.decode(sample(backbone, latents, condition, schedule, before))), before
 
 
 def sample_items(backbone: Backbone, items: Sequence[EvalItem], *, batch: int, **how: Any) -> SampleShard:
@@ -76,7 +94,10 @@ def sample_items(backbone: Backbone, items: Sequence[EvalItem], *, batch: int, *
 def save_samples(path: Path, shard: SampleShard) -> None:
     """Write a shard atomically."""
     tensors = {name: getattr(shard, name) for name in ("images", "gradients", "checks", "skipped")}
-    write_tensors(path, tensors, {"item_ids": shard.item_ids, "seconds": shard.seconds})
+    description = {"item_ids": shard.item_ids, "seconds": shard.seconds}
+    if shard.chosen is not None:
+        tensors["chosen"], description["candidates"] = shard.chosen, shard.candidates
+    write_tensors(path, tensors, description)
 
 
 def load_samples(path: Path) -> SampleShard:
@@ -92,7 +113,7 @@ def judge_samples(
     by_id = {item.item_id: item for item in items}
     rows = []
     for shard in shards:
-        found = judge.detect(shard.images.numpy())
+        found = judge.detect(shard.images.numpy(), [by_id[item_id].prompt.objects for item_id in shard.item_ids])
         for i, (item_id, detections) in enumerate(zip(shard.item_ids, found, strict=True)):
             item = by_id[item_id]
             verdict = judge_position(detections, item.prompt.triplet, min_score)
@@ -102,4 +123,6 @@ def judge_samples(
                 "gradients": int(shard.gradients[i]), "checks": int(shard.checks[i]), "skipped": int(shard.skipped[i]),
                 "seconds": shard.seconds / len(shard.item_ids),
             })  # fmt: skip
+            if shard.chosen is not None:
+                rows[-1] |= {"candidates": shard.candidates, "chosen": int(shard.chosen[i])}
     return rows

@@ -17,10 +17,11 @@ from l2s_core.classifier.experiment import load_result
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_skipped
 from l2s_core.evaluation.detectors import Judge
+from l2s_core.evaluation.quality import has_quality, run_quality
 from l2s_core.files import write_json, write_text
 from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
-from l2s_core.report.comparison import first_items_grid, table_rows, variant_summary
+from l2s_core.report.comparison import baseline_summaries, first_items_grid, table_rows, variant_summary
 from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
 from l2s_core.report.grids import save_png
 from l2s_core.report.page import render_page
@@ -29,6 +30,15 @@ from l2s_core.stages import MAIN, PLAIN, Stages
 
 PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
 PAIR_NAMES = {"seen": "seen in training", "unseen": "unseen pairs", "novel": "objects never seen by the classifier"}
+BASELINE_NOTES = {
+    "plain": "the plain images again",
+    "classifier": "this run's classifier with other steering settings",
+    "paper": "this run's classifier with the paper's schedule: the gradient as it is, up to the last update of every steered step",
+    "centroid": "a handcrafted loss: the attention centroids of the phrases apart by a margin along the relation's axis",
+    "attend-and-excite": "the loss of Attend-and-Excite, which strengthens the more neglected phrase and knows no relations",
+    "best-of-n": "no steering; of several plain images, the one whose relation this run's classifier reads most surely",
+    "best-of-n-judge": "no steering; of several plain images, one that the judge calls correct if there is any (an upper bound)",
+}
 SMALL_WORLD_SCOPE = (
     "Everything here ran on a small world: 64-pixel scenes of 16 sprites, and models trained on them. Its captions name relations "
     "seldom and mostly wrongly, which makes the model bad at relations in the way models trained on crawled captions are. It shows "
@@ -66,11 +76,13 @@ def _summary(stages: Stages, judge: Judge) -> dict[str, Any]:
         "data": _data_summary(stages),
         "inversion": _inversion_summary(stages),
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
+        "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
         "plain": variant_summary(stages, PLAIN),
         "classifiers": {
             variant: {"result": load_result(stages.classifier(variant)), "steered": variant_summary(stages, variant)}
             for variant in stages.classifiers
         },
+        **baseline_summaries(stages),
     }
 
 
@@ -112,6 +124,11 @@ def _pictures(stages: Stages, backbone: Backbone) -> dict[str, Any]:
     }
 
 
+def _baseline_notes(stages: Stages) -> dict[str, str]:
+    """What each baseline is, by name."""
+    return {name: BASELINE_NOTES[baseline.kind] for name, baseline in stages.config.baselines.items()}
+
+
 def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
     main = summary["classifiers"][MAIN]["result"]
     leakage = []
@@ -123,7 +140,8 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
             "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
         })  # fmt: skip
     return {
-        **summary, "config": stages.config, "rows": table_rows(summary), "leakage": leakage, "pair_names": PAIR_NAMES,
+        **summary, "config": stages.config, "baseline_notes": _baseline_notes(stages), "rows": table_rows(summary),
+        "leakage": leakage, "pair_names": PAIR_NAMES,
         "command": f"l2s reproduce {stages.config.name}", "trace_prompt": next(iter(stages.items)).prompt.text,
         "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
         "images": summary["inversion"]["images"], "dropped": summary["inversion"]["dropped"], "psnr": summary["inversion"]["psnr"],

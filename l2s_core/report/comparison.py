@@ -25,6 +25,7 @@ def build_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
         "config": stages.config.model_dump(mode="json"),
         "plain": variant_summary(stages, PLAIN),
         "classifiers": {variant: {"steered": variant_summary(stages, variant)} for variant in stages.classifiers},
+        **baseline_summaries(stages),
     }
     folder = stages.report
     save_png(first_items_grid(stages), folder / "grid.png")
@@ -38,7 +39,8 @@ def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
     if not picture.is_file():
         save_png(first_items_grid(stages), picture)
     entry = {"result": load_result(stages.classifier(MAIN)), "steered": variant_summary(stages, MAIN)}
-    return {"name": stages.config.name, "plain": variant_summary(stages, PLAIN), "classifiers": {MAIN: entry}}, picture
+    summary = {"name": stages.config.name, "plain": variant_summary(stages, PLAIN), "classifiers": {MAIN: entry}, **baseline_summaries(stages)}
+    return summary, picture
 
 
 def variant_summary(stages: Stages, variant: str) -> dict[str, Any]:
@@ -46,11 +48,23 @@ def variant_summary(stages: Stages, variant: str) -> dict[str, Any]:
     return summarise(read_json(stages.verdicts(variant) / "verdicts.json"))
 
 
+def baseline_summaries(stages: Stages) -> dict[str, Any]:
+    """Return {"baselines": {name: its summary, with its kind and where it chooses the number of candidates}}; nothing without any."""
+    baselines = {}
+    for name, baseline in stages.config.baselines.items():
+        rows = read_json(stages.verdicts(name) / "verdicts.json")
+        candidates = {"candidates": rows[0]["candidates"]} if "candidates" in rows[0] else {}
+        baselines[name] = {"kind": baseline.kind, **candidates, **summarise(rows)}
+    return {"baselines": baselines} if baselines else {}
+
+
 def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return plain sampling and every classifier's steering, with the time against plain."""
+    """Return plain sampling, every classifier's steering and every baseline, with the time against plain."""
     rows = [{"name": PLAIN, "label": "plain", **summary["plain"]}]
     for variant, entry in summary["classifiers"].items():
         rows.append({"name": variant, "label": "steered" if variant == MAIN else f"steered by {variant}", **entry["steered"]})
+    for name, entry in summary.get("baselines", {}).items():
+        rows.append({"name": name, "label": f"{name} (of {entry['candidates']})" if "candidates" in entry else name, **entry})
     return [{**row, "time_ratio": row["seconds"] / rows[0]["seconds"]} for row in rows]
 
 

@@ -1,10 +1,10 @@
-"""The report: one HTML file that needs no network."""
+"""Pages: one HTML file each that needs no network."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from PIL import Image
 TEMPLATE = "template.html"
 
 
-def render_page(values: Mapping[str, Any], pictures: Mapping[str, Figure | Image.Image]) -> str:
-    """Fill the template; pictures become data URIs."""
+def render_page(
+    values: Mapping[str, Any], pictures: Mapping[str, Figure | Image.Image], template: str = TEMPLATE, **filters: Callable[..., str]
+) -> str:
+    """Fill a template of this folder, the report's by default; pictures become data URIs, `filters` are added to jinja2's."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(percent=_percent, rate=_rate)
+    environment.filters.update(percent=_percent, rate=_rate, **filters)
     uris = {name: _data_uri(picture) for name, picture in pictures.items()}
-    return environment.get_template(TEMPLATE).render(**values, pictures=uris)
+    return environment.get_template(template).render(**values, pictures=uris)
 
 
 def _data_uri(picture: Figure | Image.Image) -> str:

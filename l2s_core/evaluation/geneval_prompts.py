@@ -1,0 +1,62 @@
+"""Own prompts in the form of three of GenEval's tasks, over its 80 classes (arXiv 2310.11513, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import combinations
+
+from l2s_core.data.scenes import stable_fraction
+from l2s_core.errors import unknown_name
+from l2s_core.evaluation.benchmark import PREFIX, suite_triplets
+from l2s_core.evaluation.coco import COCO_CLASSES
+from l2s_core.evaluation.geneval import GENEVAL_CLASSES, Clause, GenevalRecord, Position, geneval_name
+from l2s_core.evaluation.suites import first_prompts, require_suite, suite_half
+from l2s_core.prompts import Triplet, prompt_for, with_article
+
+SHORT_WORDING = 1  # GenEval says "left of", not "to the left of"
+
+
+def generate_records(tag: str, suite: str, count: int) -> list[GenevalRecord]:
+    """Return `count` records of a task; `dev` and `test` share none.
+
+    Which half a prompt belongs to, and its place there, are hashes of its words: the same in every
+    process. Raises UserError for an unknown task or suite, or for more prompts than the half has.
+    """
+    require_suite(suite)
+    if tag not in _TASKS:
+        raise unknown_name("tag", tag, _TASKS)
+    return first_prompts(_TASKS[tag](suite), count, f"the {suite} suite of {tag}")
+
+
+def _single_object(suite: str) -> list[GenevalRecord]:
+    names = suite_half(suite, GENEVAL_CLASSES, key=lambda name: ("single_object", name))
+    return [GenevalRecord(tag="single_object", prompt=PREFIX + with_article(name), include=(Clause(name=name),)) for name in names]
+
+
+def _two_object(suite: str) -> list[GenevalRecord]:
+    """Pairs belong to a suite whatever their order, so that none is in both with its objects swapped."""
+    records = []
+    for pair in suite_half(suite, list(combinations(GENEVAL_CLASSES, 2)), key=lambda pair: ("two_object", *pair)):
+        a, b = pair if stable_fraction("order", *pair) < 0.5 else pair[::-1]
+        prompt = f"{PREFIX}{with_article(a)} and {with_article(b)}"
+        records.append(GenevalRecord(tag="two_object", prompt=prompt, include=(Clause(name=a), Clause(name=b))))
+    return records
+
+
+def _position(suite: str) -> list[GenevalRecord]:
+    """In rotation over the relations; halves are made in COCO's names, as for every other suite over its classes."""
+    return [_position_record(triplet) for triplet in suite_triplets(suite, list(combinations(COCO_CLASSES, 2)))]
+
+
+def _position_record(triplet: Triplet) -> GenevalRecord:
+    """The target's clause comes first, as in GenEval's own lines."""
+    subject, object_ = geneval_name(triplet.subject), geneval_name(triplet.object)
+    placed = Clause(name=subject, position=Position(relation=triplet.relation, index=0))
+    named = Triplet(subject=subject, relation=triplet.relation, object=object_)
+    prompt = prompt_for(named, prefix=PREFIX, wording=SHORT_WORDING).text
+    return GenevalRecord(tag="position", prompt=prompt, include=(Clause(name=object_), placed))
+
+
+_TASKS: Mapping[str, Callable[[str], list[GenevalRecord]]] = {
+    "single_object": _single_object, "two_object": _two_object, "position": _position,
+}  # fmt: skip

@@ -1,0 +1,134 @@
+"""Whether steering ruins images: relation accuracy bought with worse pictures does not count.
+
+Usage: ``python -m l2s_core.evaluation.quality HOME CONFIG`` on a run of the small world whose images are there: for every way
+of sampling, the KID of its images to rendered scenes of the same prompts, its change against plain, and how many images are
+the plain ones bit for bit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2s_core.backbones.load import image_side, model_fingerprint
+from l2s_core.config import PLAIN, RunConfig, load_run_config
+from l2s_core.data.sources import data_fingerprint
+from l2s_core.errors import UserError
+from l2s_core.evaluation.detectors import Judge, SegmentationJudge
+from l2s_core.evaluation.features import segmenter_features
+from l2s_core.evaluation.judges import judge_fingerprint, load_judge
+from l2s_core.evaluation.kid import MIN_IMAGES, kid, kid_change
+from l2s_core.evaluation.samples import load_samples
+from l2s_core.evaluation.untouched import untouched
+from l2s_core.miniworld.references import reference_scenes
+from l2s_core.miniworld.scenes import SIDE
+from l2s_core.stages import Stages
+
+REFERENCES = 4  # rendered scenes an image
+RENDERED = "rendered scenes"  # the KID of fresh scenes
+
+Features = Callable[[np.ndarray], np.ndarray]  # uint8 images (N, H, W, 3) -> features_ND
+
+
+def quality_summary(images: Mapping[str, np.ndarray], references: np.ndarray, features: Features) -> dict[str, dict[str, Any]]:
+    """Return, by way of sampling, {"kid", "kid_change", "untouched"}: JSON-able.
+
+    `images` are uint8 (N, H, W, 3) by way, the same prompts and noise in the same order in each. `kid` is {"mean", "error", …}
+    to the references; the other two hold a way against the plain images and are left out for those, and where there are none.
+    `untouched` is {"identical", "count", "psnr"}: PSNR in dB over the images that changed. Where both sets go round the same
+    prompts, KID is a little below 0 for perfect images (by the variance between prompts, over N), for every way alike.
+
+    Raises ValueError as `kid_change` and `untouched` do.
+    """
+    reference_MD = features(references)
+    features_by_way = {way: features(pictures) for way, pictures in images.items()}
+    summary: dict[str, dict[str, Any]] = {}
+    for way, features_ND in features_by_way.items():
+        summary[way] = {"kid": asdict(kid(features_ND, reference_MD))}
+        if way != PLAIN and PLAIN in images:
+            summary[way]["kid_change"] = asdict(kid_change(features_by_way[PLAIN], features_ND, reference_MD))
+            pairs = untouched(images[way], images[PLAIN])
+            summary[way]["untouched"] = {"identical": sum(pairs.identical), "count": len(pairs.identical), "psnr": pairs.psnr}
+    return summary
+
+
+def has_quality(stages: Stages, judge: Judge) -> bool:
+    """Whether `run_quality` can say something: a run of the small world with its own judge, and enough images to draw subsets from."""
+    own = stages.config.data.source == "miniworld" and stages.side == SIDE and isinstance(judge, SegmentationJudge)
+    return own and len(stages.items) >= MIN_IMAGES
+
+
+def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
+    """Return the `quality_summary` of a run's finished ways of sampling against rendered scenes, in the judge's features.
+
+    The scenes show the prompts of the run. The first entry is as many fresh scenes in place of samples: what perfect images would have. Raises UserError for a run
+    without such scenes (see `has_quality`), and when the images of no way are there.
+    """
+    if not has_quality(stages, judge):
+        needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg and at least {MIN_IMAGES} images"
+        raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
+    ways = [way for way in stages.ways if all(path.is_file() for path in _shards(stages, way))]
+    if not ways:
+        raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
+    triplets = [item.prompt.triplet for item in stages.items]
+    count, features = REFERENCES * len(triplets), partial(segmenter_features, judge)
+    references, fresh = reference_scenes(triplets, count), reference_scenes(triplets, len(triplets), first=count)
+    perfect = quality_summary({RENDERED: fresh}, references, features)
+    return perfect | quality_summary({way: way_images(stages, way) for way in ways}, references, features)
+
+
+def way_images(stages: Stages, way: str) -> np.ndarray:
+    """Return a way's uint8 images (N, H, W, 3) in the order of the benchmark's items; raises UserError for one that is missing."""
+    shards = [load_samples(path) for path in _shards(stages, way)]
+    by_id = {item_id: image for shard in shards for item_id, image in zip(shard.item_ids, shard.images.numpy(), strict=True)}
+    missing = [item.item_id for item in stages.items if item.item_id not in by_id]
+    if missing:
+        raise UserError(f"{way} has no image of {missing[0]}; run again with --rebuild to make it anew")
+    return np.stack([by_id[item.item_id] for item in stages.items])
+
+
+def _shards(stages: Stages, way: str) -> list[Path]:
+    return [stages.samples(way) / f"{name}.safetensors" for name, _ in stages.item_shards()]
+
+
+def _stages(home: Path, config: RunConfig) -> Stages:
+    judge = judge_fingerprint(config.benchmark.judge)
+    backbone, side = model_fingerprint(config.backbone), image_side(config.backbone)
+    return Stages(config=config, home=home, backbone=backbone, judge=judge, side=side, data=tuple(data_fingerprint(config.data)))
+
+
+def _line(way: str, entry: Mapping[str, Any]) -> str:
+    line = f"{way:24s}{_value(entry['kid'])}"
+    if "kid_change" in entry:
+        pairs = entry["untouched"]
+        psnr = "none changed" if pairs["psnr"] is None else f"others at {pairs['psnr']:.1f} dB"
+        line += f"   {_value(entry['kid_change'])}   {pairs['identical']} of {pairs['count']} as plain, {psnr}"
+    return line
+
+
+def _value(entry: Mapping[str, float]) -> str:
+    return f"{entry['mean']:+8.4f} ± {entry['error']:.4f}"
+
+
+def main() -> None:
+    """Print the table of a run."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m l2s_core.evaluation.quality HOME CONFIG")
+    try:
+        config = load_run_config(sys.argv[2])
+        summary = run_quality(_stages(Path(sys.argv[1]), config), load_judge(config.benchmark.judge))
+    except UserError as error:
+        sys.exit(str(error))
+    print(f"{'':24s}{'KID to scenes':19s}   {'against plain':17s}")
+    for way, entry in summary.items():
+        print(_line(way, entry))
+
+
+if __name__ == "__main__":
+    main()

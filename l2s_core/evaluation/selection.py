@@ -1,0 +1,157 @@
+"""The best of n plain images: the baseline that spends its time on more noise, and on nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2s_core.backbones.base import Backbone
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.data.scenes import stable_fraction
+from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.detectors import Detection, Judge
+from l2s_core.evaluation.samples import SampleShard, denoise
+from l2s_core.evaluation.scoring import judge_position
+from l2s_core.objectives import ClassifierObjective, Objective
+from l2s_core.prompts import Triplet
+from l2s_core.reading import ObjectiveReader
+from l2s_core.sampling import BeforeStep
+
+SEED_RANGE = 2**32  # torch's generator on the CPU uses these bits of a seed alone: seeds that share them share their noise
+
+Score = tuple[float, ...]
+"""What candidates are compared by: the first number first, larger is better."""
+
+
+def equal_time_n(plain_seconds: float, steered_seconds: float) -> int:
+    """Return how many plain images take the time of one steered image: to the nearest, and at least one.
+
+    What choosing among them costs is not counted, in the baseline's favour. Raises ValueError for times that are none.
+    """
+    if not (0 < plain_seconds < math.inf and 0 < steered_seconds < math.inf):
+        raise ValueError(f"seconds an image must be positive numbers; got {plain_seconds} plain and {steered_seconds} steered")
+    return max(1, math.floor(steered_seconds / plain_seconds + 0.5))
+
+
+def candidate_seeds(seed: int, n: int, taken: Collection[int]) -> list[int]:
+    """Return n seeds of one item: its own, then hashes of it; none has the noise of a `taken` seed, or of another candidate."""
+    words, seeds, number = {s % SEED_RANGE for s in (seed, *taken)}, [seed], 0
+    while len(seeds) < n:
+        number += 1
+        candidate = int(stable_fraction("candidate", seed, number) * SEED_RANGE)
+        if candidate not in words:
+            words.add(candidate)
+            seeds.append(candidate)
+    return seeds
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """A `before_step` callable that leaves the latents alone and reads an objective at every captured step, without a gradient."""
+
+    reader: ObjectiveReader
+    total_B: Tensor
+    reads: int = 0
+
+    @classmethod
+    def of(cls, *, objective: Objective, relations: list[str], **batch: Any) -> Watch:
+        reader = ObjectiveReader(objective=objective, relations=relations, **batch)
+        return cls(reader=reader, total_B=torch.zeros(len(relations), device=reader.backbone.device))
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor, step: int) -> Tensor:
+        if step in self.reader.objective.source.steps:
+            self.total_B += self.reader.loss(latents, torch.arange(len(latents), device=latents.device), step)
+            self.reads += 1
+        return latents
+
+    def scores(self) -> list[Score]:
+        """Return minus the mean loss of every image; one that is not a number is worse than any other."""
+        return [(-loss if loss == loss else -math.inf,) for loss in (self.total_B / self.reads).tolist()]
+
+
+class Chooser:
+    """Scores candidate images; `before_step` is what it wants to see of their sampling (see `denoise`)."""
+
+    before_step: Callable[..., BeforeStep] | None = None
+
+    def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
+        """Return a score an image (N, H, W, 3)."""
+        raise NotImplementedError
+
+
+class ClassifierChooser(Chooser):
+    """By the mean log-probability of the wanted relation over the captured steps: knows nothing of the judge."""
+
+    def __init__(self, classifier: TrainedClassifier) -> None:
+        self.before_step = partial(Watch.of, objective=ClassifierObjective.of(classifier))
+
+    def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
+        return watch.scores()
+
+
+class JudgeChooser(Chooser):
+    """By the judge that will judge the choice: what a perfect chooser could reach, not a method."""
+
+    def __init__(self, judge: Judge, min_score: float) -> None:
+        self.judge, self.min_score = judge, min_score
+
+    def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
+        found = self.judge.detect(images.numpy(), [item.prompt.objects for item in items])
+        return [judge_score(detections, item.prompt.triplet, self.min_score) for item, detections in zip(items, found, strict=True)]
+
+
+def judge_score(detections: Sequence[Detection], triplet: Triplet, min_score: float) -> Score:
+    """Return (correct, both objects found, the lower of their best scores in the judge's eyes)."""
+    verdict = judge_position(detections, triplet, min_score)
+    best = [max((d.score for d in detections if d.name == name), default=0.0) for name in (triplet.subject, triplet.object)]
+    return float(verdict.correct), float(verdict.both), min(best)
+
+
+def select_items(
+    backbone: Backbone, items: Sequence[EvalItem], chooser: Chooser, *, n: int, batch: int, steps: int, guidance: float,
+    taken: Collection[int] = (),
+) -> SampleShard:  # fmt: skip
+    """Make n plain images of every item and keep the best one; the first is the item's plain image, and wins a tie.
+
+    `taken` are the seeds of the whole suite. `checks` counts the passes that chose; `seconds` includes all n images and
+    the choice. One batch of candidates is in memory at a time, beside the best so far.
+    """
+    began, taken = time.perf_counter(), [*taken, *(item.seed for item in items)]
+    parts = []
+    for first in range(0, len(items), batch):
+        part = items[first : first + batch]
+        seeds = [candidate_seeds(item.seed, n, taken) for item in part]
+        parts.append(_best_of(backbone, part, seeds, chooser, steps=steps, guidance=guidance))
+    images, chosen, checks = (torch.cat(column) for column in zip(*parts, strict=True))
+    nothing = torch.zeros(len(items), dtype=torch.long)
+    return SampleShard(
+        item_ids=[i.item_id for i in items], images=images, gradients=nothing, checks=checks, skipped=nothing.clone(),
+        seconds=time.perf_counter() - began, chosen=chosen, candidates=n,
+    )  # fmt: skip
+
+
+def _best_of(
+    backbone: Backbone, items: Sequence[EvalItem], seeds: Sequence[Sequence[int]], chooser: Chooser, *, steps: int, guidance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best images of a batch, which candidates they are, and the passes spent on choosing."""
+    best, images = [()] * len(items), None
+    chosen, checks = torch.zeros(len(items), dtype=torch.long), torch.zeros(len(items), dtype=torch.long)
+    for number, round_seeds in enumerate(zip(*seeds, strict=True)):
+        candidates, watch = denoise(
+            backbone, [i.prompt for i in items], round_seeds, steps=steps, guidance=guidance, before_step=chooser.before_step
+        )
+        scores = chooser.scores(items, candidates, watch)
+        better = torch.tensor([score > last for score, last in zip(scores, best, strict=True)])  # any score beats none
+        images = candidates if images is None else torch.where(better.view(-1, 1, 1, 1), candidates, images)
+        best = [max(pair) for pair in zip(best, scores, strict=True)]
+        chosen[better] = number
+        checks += watch.reads if watch is not None else 0
+    return images, chosen, checks

@@ -1,0 +1,204 @@
+"""Whether runs differ by more than chance: paired on the same prompts and seeds. Pure; nothing is sampled or judged anew."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from l2s_core.errors import UserError
+
+OUTCOMES = ("correct", "both")
+PARTS = ("relation", "pair_split")
+RESAMPLES, SEED = 10_000, 0
+FIRST, SECOND = "first", "second"
+
+Row = Mapping[str, Any]  # of judge_samples
+Pair = tuple[Row, Row]  # the same prompt and seed in the first and in the second run
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p of McNemar's test (McNemar 1947) from the two counts of discordant pairs; 1 for none.
+
+    Where runs do not differ, a discordant pair is as likely either way: a binomial test with probability 1/2.
+    """
+    count = only_first + only_second
+    return float(binomtest(only_first, count, 0.5).pvalue) if count else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p values (Holm 1979), in the order given: below alpha, a test holds for the family of all of them."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(steps, 1.0)
+    return adjusted.tolist()
+
+
+def bootstrap_interval(
+    differences: Sequence[float], clusters: Sequence[Hashable], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a mean over clustered values (Efron & Tibshirani 1993, ch. 13).
+
+    Whole clusters are drawn with replacement, since images of one prompt go wrong together. Clusters with the same
+    size and sum are alike to the mean, so that a resample is one multinomial draw over the kinds of cluster.
+    """
+    if not len(differences):
+        return -1.0, 1.0
+    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
+    member = [numbers[cluster] for cluster in clusters]
+    totals = np.stack([np.bincount(member), np.bincount(member, weights=differences)], axis=1)
+    kinds_K2, counts_K = np.unique(totals, axis=0, return_counts=True)
+    draws_RK = np.random.default_rng(seed).multinomial(len(numbers), counts_K / len(numbers), size=resamples)
+    sizes_R, sums_R = (draws_RK @ kinds_K2).T
+    low, high = np.quantile(sums_R / sizes_R, (0.025, 0.975))
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """Rates of an outcome in two runs on the same `count` images of `prompts` prompts.
+
+    `difference` is second minus first, `low` to `high` its 95 % bootstrap interval by prompt; `only_first` and
+    `only_second` count the images where one run alone succeeds.
+    """
+
+    count: int
+    prompts: int
+    first: float
+    second: float
+    only_first: int
+    only_second: int
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact p."""
+        return mcnemar(self.only_first, self.only_second)
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], outcome: str) -> PairedDifference:
+        first, second = (np.array([bool(pair[side][outcome]) for pair in pairs]) for side in (0, 1))
+        prompts = [a["prompt"] for a, _ in pairs]
+        low, high = bootstrap_interval(second.astype(float) - first, prompts)
+        return cls(
+            count=len(pairs), prompts=len(set(prompts)), first=float(first.mean()), second=float(second.mean()),
+            only_first=int((first & ~second).sum()), only_second=int((second & ~first).sum()),
+            difference=float(second.mean() - first.mean()), low=low, high=high,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discordant:
+    """An image on which two runs differ: who succeeded, and what the judge says of the other."""
+
+    prompt: str
+    seed: int
+    right: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedRuns:
+    """Two runs, `first` and `second`, on the images they share; `left_out` counts those that only one of them has.
+
+    `outcomes` and `discordant` go by OUTCOMES, `parts` by a key of PARTS, its value and the outcome; `holm` is p
+    after Holm's correction. `gradients` and `seconds` are mean differences an image, second minus first.
+    """
+
+    first: str
+    second: str
+    shared: int
+    left_out: tuple[int, int]
+    outcomes: dict[str, PairedDifference]
+    parts: dict[str, dict[str, dict[str, PairedDifference]]]
+    gradients: float
+    seconds: float
+    discordant: dict[str, list[Discordant]]
+    holm: dict[str, float]
+
+
+def compare_all(runs: Mapping[str, Sequence[Row]]) -> list[PairedRuns]:
+    """Compare every two of `runs` (label to rows), in their order, with Holm's correction over all pairs, an outcome at a time.
+
+    Raises UserError for two runs that share no image.
+    """
+    pairs = [compare_two(a, b, runs[a], runs[b]) for a, b in combinations(runs, 2)]
+    adjusted = {outcome: holm([pair.outcomes[outcome].p for pair in pairs]) for outcome in OUTCOMES}
+    return [replace(pair, holm={outcome: adjusted[outcome][i] for outcome in OUTCOMES}) for i, pair in enumerate(pairs)]
+
+
+def compare_two(first: str, second: str, first_rows: Sequence[Row], second_rows: Sequence[Row]) -> PairedRuns:
+    """Compare two runs; `holm` is p itself, as for a family of one. Raises UserError when they share no image."""
+    pairs = match(first_rows, second_rows)
+    if not pairs:
+        raise UserError(_nothing_shared(first, second, first_rows, second_rows))
+    outcomes = _outcomes(pairs)
+    return PairedRuns(
+        first=first, second=second, shared=len(pairs), left_out=(len(first_rows) - len(pairs), len(second_rows) - len(pairs)),
+        outcomes=outcomes, parts={key: _by(pairs, key) for key in PARTS},
+        gradients=_mean_difference(pairs, "gradients"), seconds=_mean_difference(pairs, "seconds"),
+        discordant={outcome: _discordant(pairs, outcome) for outcome in OUTCOMES},
+        holm={outcome: outcomes[outcome].p for outcome in OUTCOMES},
+    )  # fmt: skip
+
+
+def match(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
+    """Return the rows of the same prompt and seed side by side, in the order of the first.
+
+    Raises UserError for an image that is there twice.
+    """
+    mine, theirs = _keyed(first), _keyed(second)
+    return [(row, theirs[key]) for key, row in mine.items() if key in theirs]
+
+
+def _keyed(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
+    keyed: dict[tuple[str, int], Row] = {}
+    for row in rows:
+        key = row["prompt"], row["seed"]
+        if key in keyed:
+            raise UserError(f"two images of {key[0]!r} with seed {key[1]} in one run; its verdicts cannot be paired")
+        keyed[key] = row
+    return keyed
+
+
+def _outcomes(pairs: Sequence[Pair]) -> dict[str, PairedDifference]:
+    return {outcome: PairedDifference.of(pairs, outcome) for outcome in OUTCOMES}
+
+
+def _by(pairs: Sequence[Pair], key: str) -> dict[str, dict[str, PairedDifference]]:
+    values = dict.fromkeys(first[key] for first, _ in pairs)
+    return {value: _outcomes([pair for pair in pairs if pair[0][key] == value]) for value in values}
+
+
+def _mean_difference(pairs: Sequence[Pair], cost: str) -> float:
+    return float(np.mean([second[cost] - first[cost] for first, second in pairs]))
+
+
+def _discordant(pairs: Sequence[Pair], outcome: str) -> list[Discordant]:
+    found = []
+    for first, second in pairs:
+        if bool(first[outcome]) != bool(second[outcome]):
+            right, other = (FIRST, second) if first[outcome] else (SECOND, first)
+            found.append(Discordant(prompt=first["prompt"], seed=first["seed"], right=right, reason=other["reason"]))
+    return found
+
+
+def _nothing_shared(first: str, second: str, first_rows: Sequence[Row], second_rows: Sequence[Row]) -> str:
+    prompts = {row["prompt"] for row in first_rows} & {row["prompt"] for row in second_rows}
+    return (
+        f"{first} ({_contents(first_rows)}) and {second} ({_contents(second_rows)}) share {len(prompts)} prompts and no image of the "
+        "same prompt and seed; compare runs of one benchmark.suite"
+    )
+
+
+def _contents(rows: Sequence[Row]) -> str:
+    example = f", as {rows[0]['prompt']!r} with seed {rows[0]['seed']}" if rows else ""
+    return f"{len(rows)} images{example}"
