@@ -11,6 +11,8 @@ from flows.environment import prepare  # noqa: E402
 
 prepare()  # before anything imports MLflow or the Hugging Face libraries: no telemetry
 
+from pathlib import Path  # noqa: E402
+
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -31,3 +33,14 @@ def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def backbone() -> UNetBackbone:
     return UNetBackbone.from_pretrained("mini-sd")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Path:
+    """A home in which the tests' small run was made by one process that nothing disturbed; not to be written to."""
+    from test_flow import reproduce
+
+    home = tmp_path_factory.mktemp("undisturbed")
+    done = reproduce(home)
+    assert done.returncode == 0, done.stderr
+    return home

@@ -34,15 +34,6 @@ def reproduce(home: Path, *extra: str, **variables: str) -> subprocess.Completed
     return subprocess.run(command(home, *extra), cwd=ROOT, env=environment() | variables, capture_output=True, text=True, timeout=500)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
-    """A home in which the run was made by one process."""
-    home = tmp_path_factory.mktemp("alone")
-    done = reproduce(home)
-    assert done.returncode == 0, done.stderr
-    return home
-
-
 def assert_same_results(first: Path, second: Path) -> None:
     """The tolerance that README states: float32 sums in another order, far below what changes a map's float16."""
     for path in sorted(first.glob("stages/noise/*/*.safetensors")):
@@ -53,13 +44,13 @@ def assert_same_results(first: Path, second: Path) -> None:
     assert ours["plain"]["correct"] == theirs["plain"]["correct"] and ours["inversion"]["images"] == theirs["inversion"]["images"]
 
 
-def test_two_workers_give_what_one_process_gives(alone: Path, api: str, tmp_path: Path) -> None:
+def test_two_workers_give_what_one_process_gives(undisturbed: Path, api: str, tmp_path: Path) -> None:
     done = reproduce(tmp_path, "--workers", "2", PREFECT_API_URL=api)
     assert done.returncode == 0, done.stderr
-    assert_same_results(alone, tmp_path)
+    assert_same_results(undisturbed, tmp_path)
 
 
-def test_a_killed_worker_loses_only_its_unfinished_shard(alone: Path, api: str, tmp_path: Path) -> None:
+def test_a_killed_worker_loses_only_its_unfinished_shard(undisturbed: Path, api: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(tmp_path, "--workers", "2"), cwd=ROOT, env=environment() | {"PREFECT_API_URL": api}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -75,7 +66,7 @@ def test_a_killed_worker_loses_only_its_unfinished_shard(alone: Path, api: str, 
     output, _ = process.communicate(timeout=500)
     assert process.returncode == 0, output
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
-    assert_same_results(alone, tmp_path)
+    assert_same_results(undisturbed, tmp_path)
 
 
 NAME, INSIDE, OUTSIDE = "l2s-test", "10.77.41.2", "10.77.41.1"
@@ -103,7 +94,7 @@ def other_machine():
         ip("netns", "del", NAME)
 
 
-def test_a_worker_on_another_address(alone: Path, other_machine: list[str], tmp_path: Path) -> None:
+def test_a_worker_on_another_address(undisturbed: Path, other_machine: list[str], tmp_path: Path) -> None:
     """A scheduler and servers here, the only worker there, with one unit of the resource that each task takes."""
     ports = {"prefect": free_port(), "mlflow": free_port()}
     options = [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
@@ -125,7 +116,7 @@ def test_a_worker_on_another_address(alone: Path, other_machine: list[str], tmp_
             command(home, "--scheduler", address), cwd=ROOT, env=variables, capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, done.stderr
-        assert_same_results(alone, home)
+        assert_same_results(undisturbed, home)
     finally:
         for process in reversed(started):
             process.terminate()

@@ -21,14 +21,6 @@ from test_servers import free_port, l2s
 STAGES = ("catalogue", "scenes", "noise", "maps", "classifier", "samples", "verdicts")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    home = tmp_path_factory.mktemp("undisturbed")
-    done = reproduce(home)
-    assert done.returncode == 0, done.stderr
-    return home
-
-
 def start(home: Path, *extra: str) -> subprocess.Popen:
     return subprocess.Popen(
         command(home, *extra), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
