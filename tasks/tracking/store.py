@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from l2s_core.errors import UserError
-from l2s_core.files import make_folder
+from l2s_core.lock import exclusive
 from tasks.database import create_databases, database_url
 
 EXPERIMENT = "learn-to-steer"
@@ -34,16 +34,16 @@ def own_store_uri(home: Path) -> str:
 def open_store(home: Path) -> MlflowClient:
     """Return a client of the store, with the experiment created; raises UserError when it cannot be reached."""
     uri = tracking_uri(home)
-    make_folder(home)
-    create_databases()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    client = MlflowClient(uri, registry_uri=uri)
     try:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            location = (home / "artifacts").resolve().as_uri() if uri == own_store_uri(home) else None
-            client.create_experiment(EXPERIMENT, artifact_location=location)
+        with exclusive(home, lambda: None, name=".mlflow.lock"):  # two processes that create one database at once break it
+            create_databases()
+            client = MlflowClient(uri, registry_uri=uri)
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                location = (home / "artifacts").resolve().as_uri() if uri == own_store_uri(home) else None
+                client.create_experiment(EXPERIMENT, artifact_location=location)
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]
         raise UserError(f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI") from None
