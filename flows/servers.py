@@ -92,6 +92,18 @@ def stop_servers(home: Path, say: Callable[[str], None]) -> None:
     (home / SERVERS).unlink(missing_ok=True)
 
 
+def start_page(home: Path, server: Server) -> str:
+    """Return the page to begin with: Prefect's own, and in MLflow the classifiers with their headline columns."""
+    if server.name != "mlflow":
+        return server.url
+    from tasks.tracking.store import experiment_id, open_store
+    from tasks.tracking.views import CLASSIFIERS, save_views, view_url
+
+    client = open_store(home)
+    save_views(client, experiment_id(client))  # a store that an older version created has none
+    return view_url(server.url, experiment_id(client), CLASSIFIERS)
+
+
 def _start(home: Path, name: str, host: str, port: int) -> Server:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -191,7 +191,7 @@ def test_the_best_of_one_is_the_plain_image_to_the_bit(backbone, classifier, tmp
     save_samples(tmp_path / "x.safetensors", alone)
     again = load_samples(tmp_path / "x.safetensors")
     assert again.candidates == 1 and torch.equal(again.chosen, alone.chosen) and plain.chosen is None
-    judge = type("Blind", (), {"detect": lambda self, images: [[] for _ in images]})()
+    judge = type("Blind", (), {"detect": lambda self, images, names: [[] for _ in images]})()
     assert all((row["candidates"], row["chosen"]) == (1, 0) for row in judge_samples(judge, ITEMS, [again], 0.3))
     assert "chosen" not in judge_samples(judge, ITEMS, [plain], 0.3)[0]
 

@@ -42,6 +42,12 @@ def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> 
         second = l2s("up", home=tmp_path)
         assert second.returncode == 0 and second.stdout.count("runs already") == 2
         assert json.loads((tmp_path / "servers.json").read_text()) == entries
+        shown = l2s("ui", "--no-browser", home=tmp_path)
+        assert f"mlflow: http://127.0.0.1:{ports['mlflow']}/#/experiments/1/runs?viewStateShareKey=l2s-classifiers" in shown.stdout, shown.stderr
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['mlflow']}/api/2.0/mlflow/experiments/get?experiment_id=1") as answer:
+            tags = {tag["key"]: tag["value"] for tag in json.load(answer)["experiment"]["tags"]}
+        state = json.loads(json.loads(tags["mlflow.sharedViewState.l2s-classifiers"])["state"])
+        assert state["orderByKey"] == "metrics.`bench_steered_correct`" and state["orderByKey"] in state["selectedColumns"]
         code = "from flows.environment import prepare; import sys, os, pathlib; prepare(pathlib.Path(sys.argv[1]))\n" \
                "print(os.environ['PREFECT_API_URL'], os.environ['MLFLOW_TRACKING_URI'])"  # fmt: skip
         seen = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=environment(), capture_output=True, text=True)

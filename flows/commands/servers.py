@@ -42,12 +42,13 @@ def down(home: Path) -> None:
 def ui(browser: bool, home: Path) -> None:
     """Show where the UIs of MLflow and Prefect are; starts the servers that do not run."""
     start(home)
-    from flows.servers import LOCAL, PORTS, start_servers
+    from flows.servers import LOCAL, PORTS, start_page, start_servers
 
-    servers = start_servers(home, LOCAL, PORTS, click.echo)
-    if browser:
-        for server in servers:
-            click.launch(server.url)
+    for server in start_servers(home, LOCAL, PORTS, click.echo):
+        page = start_page(home, server)
+        click.echo(f"{server.name}: {page}")
+        if browser:
+            click.launch(page)
 
 
 @click.command()

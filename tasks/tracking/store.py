@@ -17,6 +17,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from l2s_core.errors import UserError
 from l2s_core.lock import exclusive
 from tasks.database import create_databases, database_url
+from tasks.tracking.views import save_views
 
 EXPERIMENT = "learn-to-steer"
 
@@ -43,7 +44,7 @@ def open_store(home: Path) -> MlflowClient:
             found = client.get_experiment_by_name(EXPERIMENT)
             if found is None:
                 location = (home / "artifacts").resolve().as_uri() if uri == own_store_uri(home) else None
-                client.create_experiment(EXPERIMENT, artifact_location=location)
+                save_views(client, client.create_experiment(EXPERIMENT, artifact_location=location))
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]
         raise UserError(f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI") from None
