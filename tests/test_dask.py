@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_flow import ROOT, command, environment, numbers
+from small_run import ROOT, command, environment, numbers, start
 from test_servers import free_port, l2s
 
 from flows.runners import FOLDER, load_runner
@@ -44,17 +44,8 @@ def assert_same_results(first: Path, second: Path) -> None:
     assert ours["plain"]["correct"] == theirs["plain"]["correct"] and ours["inversion"]["images"] == theirs["inversion"]["images"]
 
 
-def test_two_workers_give_what_one_process_gives(undisturbed: Path, api: str, tmp_path: Path) -> None:
-    done = reproduce(tmp_path, "--workers", "2", PREFECT_API_URL=api)
-    assert done.returncode == 0, done.stderr
-    assert_same_results(undisturbed, tmp_path)
-
-
-def test_a_killed_worker_loses_only_its_unfinished_shard(undisturbed: Path, api: str, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(tmp_path, "--workers", "2"), cwd=ROOT, env=environment() | {"PREFECT_API_URL": api}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+def test_two_workers_give_what_one_process_gives_and_a_killed_one_loses_only_its_shard(undisturbed: Path, api: str, tmp_path: Path) -> None:
+    process = start(tmp_path, "--workers", "2", PREFECT_API_URL=api)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("stages/noise/*/*.safetensors")):
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before a worker could be killed"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,34 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_flow import ROOT, command, environment, numbers, reproduce, shards
+from small_run import ROOT, command, environment, numbers, reproduce, shards, start
 from test_servers import free_port, l2s
-
-# where to kill: as soon as a file of the stage is there
-STAGES = ("catalogue", "scenes", "noise", "maps", "classifier", "samples", "verdicts")
-
-
-def start(home: Path, *extra: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        command(home, *extra), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def test_killed_in_every_stage_one_after_the_other(undisturbed: Path, tmp_path: Path) -> None:
-    """One folder, a run killed with SIGKILL in each stage, each going on where the last was killed."""
-    for stage in STAGES:
-        process, deadline = start(tmp_path), time.monotonic() + 200
-        while not list(tmp_path.glob(f"stages/{stage}/*/[!.]*")):
-            assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {stage}"
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    before = shards(tmp_path)
-    done = reproduce(tmp_path)
-    assert done.returncode == 0, done.stderr
-    after = shards(tmp_path)
-    assert all(after[path] == stamp for path, stamp in before.items() if not path.name.startswith("."))
-    assert numbers(tmp_path) == numbers(undisturbed)
 
 
 def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_path: Path) -> None:

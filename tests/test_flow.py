@@ -2,73 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import pytest
+from small_run import numbers, reproduce, shards
 
 from l2s_core.dataset.reader import MapDataset
-
-ROOT = Path(__file__).parents[1]
-SETTINGS = {
-    "name": "tiny", "data.train": 4, "data.val": 1, "data.test": 1, "inversion.iterations": 1, "inversion.min_psnr": 5, "backbone.steps": 6,
-    "capture.steps": [1, 3], "steering.until_step": 3, "steering.updates": 2, "classifier.epochs": 3, "benchmark.prompts": 4,
-    "benchmark.seeds": 1, "variants": "{true-only: {prompts: 'true'}}", "shard": 8,
-}  # fmt: skip
-
-
-def command(home: Path, *extra: str) -> list[str]:
-    settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "flows.cli", "reproduce", "mini-sd", *settings, "--home", str(home), *extra]
-
-
-def environment() -> dict[str, str]:
-    """This process's environment without what other tests made Prefect and MLflow point at."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
-
-
-def reproduce(home: Path, *extra: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(home, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400)
-
-
-def numbers(home: Path) -> dict:
-    """The summary without what depends on the clock."""
-    summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
-    return json.loads(re.sub(r'"seconds": [^,}]+', '"seconds": 0', json.dumps(summary)))
-
-
-def shards(home: Path) -> dict[Path, int]:
-    return {path.relative_to(home): path.stat().st_mtime_ns for path in (home / "stages").rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def killed_and_resumed(tmp_path_factory) -> Path:
-    """A home in which a run was killed with SIGKILL after its second noise shard, and run again."""
-    home = tmp_path_factory.mktemp("killed")
-    process = subprocess.Popen(
-        command(home), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 200
-    while len(list(home.glob("stages/noise/*/*.safetensors"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (home / "reports").exists()
-    survivors = shards(home)
-    done = reproduce(home)
-    assert done.returncode == 0, done.stderr
-    again = shards(home)
-    assert survivors and all(again[path] == stamp for path, stamp in survivors.items() if not path.name.startswith("."))
-    return home
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_numbers(killed_and_resumed: Path, undisturbed: Path) -> None:

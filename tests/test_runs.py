@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_flow import ROOT, command, environment
+from small_run import ROOT, command, environment
 
 from flows.cli import main
 from l2s_core import runs

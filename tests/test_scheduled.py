@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
-from test_flow import ROOT, SETTINGS, environment
+from small_run import ROOT, SETTINGS, environment
 from test_servers import free_port, l2s
 
 from l2s_core.config import ToleranceConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_flow import ROOT, environment
+from small_run import ROOT, environment
 
 from tasks.database import SETTING, database_url
 from l2s_core.errors import UserError

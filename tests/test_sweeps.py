@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
-from test_flow import SETTINGS, shards
+from small_run import SETTINGS, shards
 
 from flows.cli import main
 from l2s_core.config import load_run_config
