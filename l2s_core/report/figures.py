@@ -44,13 +44,14 @@ def attention_figure(images: Sequence[np.ndarray], maps_TOGG: Sequence[np.ndarra
     """Draw the mean attention of both phrases over the steps, one row per way of sampling, and the final image.
 
     `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, 2, G, G). The subject is
-    drawn in red, the object in blue.
+    drawn in red, the object in blue, each map from its least to its greatest value: means over many heads are almost flat.
     """
     figure = Figure(figsize=(1.3 * (len(steps) + 1), 1.45 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(steps) + 1, squeeze=False)
     for axes_row, image, maps, label in zip(grid, images, maps_TOGG, rows, strict=True):
         for axes, map_OGG, step in zip(axes_row, maps, steps, strict=False):
-            scaled = np.clip(map_OGG / map_OGG.max(axis=(-1, -2), keepdims=True), 0, 1)
+            low, high = (f(map_OGG, axis=(-1, -2), keepdims=True) for f in (np.min, np.max))
+            scaled = (map_OGG - low) / np.maximum(high - low, 1e-12)
             axes.imshow(np.stack([scaled[0], np.zeros_like(scaled[0]), scaled[1]], axis=-1))
             axes.set_title(f"step {step}", fontsize=8)
         axes_row[-1].imshow(image)
