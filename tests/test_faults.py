@@ -16,6 +16,9 @@ from small_run import ROOT, command, environment, numbers, reproduce, shards, st
 from test_servers import free_port, l2s
 
 
+EPOCHS = 120  # enough for MLflow to die in the middle of them
+
+
 def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_path: Path) -> None:
     both = [start(tmp_path), start(tmp_path)]
     outputs = [process.communicate(timeout=500)[0] for process in both]
@@ -27,7 +30,7 @@ def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_p
 def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: Path) -> None:
     """Training goes on without the store; the run then says so, and the same command logs every epoch of it."""
     ports = [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
-    many = ("--set", "classifier.epochs=300", "--set", "classifier.patience=300", "--set", "variants={}")
+    many = ("--set", f"classifier.epochs={EPOCHS}", "--set", f"classifier.patience={EPOCHS}", "--set", "variants={}")
     assert l2s("up", *ports, home=tmp_path).returncode == 0
     try:
         process, deadline = start(tmp_path, *many), time.monotonic() + 200
@@ -39,12 +42,12 @@ def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: 
             victim.kill()
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 2 and "stopped answering" in output and "the same command goes on" in output, output
-        assert epochs_logged(tmp_path) < 300 and list(tmp_path.glob("stages/classifier/*/result.json"))
+        assert epochs_logged(tmp_path) < EPOCHS and list(tmp_path.glob("stages/classifier/*/result.json"))
         assert l2s("up", *ports, home=tmp_path).returncode == 0
         trained = shards(tmp_path)
         done = reproduce(tmp_path, *many)
         assert done.returncode == 0, done.stderr
-        assert epochs_logged(tmp_path) == 300
+        assert epochs_logged(tmp_path) == EPOCHS
         assert all(shards(tmp_path)[path] == stamp for path, stamp in trained.items() if "classifier" in path.parts)
         assert numbers(tmp_path)["plain"] == numbers(undisturbed)["plain"]
     finally:

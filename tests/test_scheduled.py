@@ -44,7 +44,7 @@ def call(url: str, method: str, path: str, body: dict | None = None) -> list | d
     request = urllib.request.Request(
         url + path, method=method, data=None if body is None else json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)
 
 
