@@ -31,6 +31,7 @@ ALSO_READ: dict[str, tuple[str, ...]] = {
 }
 _CORNERS = {"upper": "above", "top": "above", "lower": "below", "bottom": "below"}
 POSITION_THRESHOLD = 0.1  # share of the summed box sizes by which each offset is shrunk (GenEval)
+MIN_OFFSET = 1e-3  # pixels; where both shrunk offsets are smaller there is no relation (GenEval)
 DIRECTION_THRESHOLD = 0.5  # a relation holds where the unit offset passes this value (GenEval)
 
 
@@ -92,10 +93,9 @@ def relations_between(box_a, box_b) -> frozenset[str]:
     offset = (a[:2] + a[2:]) / 2 - (b[:2] + b[2:]) / 2
     sizes = (a[2:] - a[:2]) + (b[2:] - b[:2])
     shrunk = np.sign(offset) * np.maximum(np.abs(offset) - POSITION_THRESHOLD * sizes, 0)
-    norm = float(np.linalg.norm(offset))
-    if norm == 0:
+    if (np.abs(shrunk) < MIN_OFFSET).all():
         return frozenset()
-    dx, dy = shrunk / norm
+    dx, dy = shrunk / np.linalg.norm(offset)
     held = set()
     if dx < -DIRECTION_THRESHOLD:
         held.add("left of")

@@ -20,7 +20,7 @@ from l2s_core.evaluation.several_prompts import FORMS, OBJECT_LISTS, generate_se
 from l2s_core.evaluation.suites import SUITES, noise_seed, triplet_suite
 from l2s_core.files import digest
 from l2s_core.prompts import Triplet
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import RELATIONS, relations_between
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "scorers.json").read_text(encoding="utf-8"))
 TASKS = {"single_object": 40, "two_object": 60, "position": 60}
@@ -44,7 +44,7 @@ def lines(path: Path, rows) -> Path:
 
 @cases("relations")
 def test_relations_between_two_boxes(case) -> None:
-    assert sorted(geneval.position_relations(case["a"], case["b"])) == case["held"]
+    assert sorted(relations_between(case["a"], case["b"])) == case["held"]
 
 
 @cases("geneval")

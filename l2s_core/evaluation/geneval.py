@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from l2s_core.errors import UserError
 from l2s_core.evaluation.coco import COCO_CLASSES
 from l2s_core.evaluation.detectors import Detection
-from l2s_core.relations import POSITION_THRESHOLD, relations_between
+from l2s_core.relations import relations_between
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 SCORED_TAGS = ("single_object", "two_object", "counting", "position")  # what needs no classifier of colours
 MIN_SCORE = 0.3  # a detection takes part above this confidence ...
 COUNTING_SCORE = 0.9  # ... or above this one, in the counting task
 MAX_OBJECTS = 16  # detections of one class that take part, the most confident ones
-MIN_OFFSET = 1e-3  # pixels; where both shrunk offsets are smaller there is no relation
 # Classes that GenEval names otherwise than COCO does.
 GENEVAL_NAMES = {"mouse": "computer mouse", "remote": "tv remote", "keyboard": "computer keyboard"}
 GENEVAL_CLASSES: tuple[str, ...] = tuple(GENEVAL_NAMES.get(name, name) for name in COCO_CLASSES)
@@ -114,14 +111,6 @@ def geneval_name(name: str) -> str:
     return GENEVAL_NAMES.get(name, name)
 
 
-def position_relations(box_a: Box, box_b: Box) -> frozenset[str]:
-    """Return every relation of box A to box B, or none where both shrunk offsets are below 0.001 pixels."""
-    a, b = np.asarray(box_a, dtype=float), np.asarray(box_b, dtype=float)
-    offset = np.abs((a[:2] + a[2:]) - (b[:2] + b[2:])) / 2
-    shrunk = offset - POSITION_THRESHOLD * ((a[2:] - a[:2]) + (b[2:] - b[:2]))
-    return frozenset() if (shrunk < MIN_OFFSET).all() else relations_between(box_a, box_b)
-
-
 def _include_verdicts(include: Sequence[Clause], boxes: Mapping[str, Sequence[Box]]) -> list[ClauseVerdict]:
     groups: list[Sequence[Box] | None] = []  # per clause its boxes, or None where it does not hold
     verdicts = []
@@ -144,7 +133,7 @@ def _misplaced(clause: Clause, found: Sequence[Box], targets: Sequence[Box] | No
         return f"no {target} for the {clause.name} to be {relation}"
     for box in found:
         for other in targets:
-            held = position_relations(box, other)
+            held = relations_between(box, other)
             if relation not in held:
                 return f"{clause.name} is {' and '.join(sorted(held)) or 'in no relation'}, not {relation} {target}"
     return ""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import Detection
-from l2s_core.evaluation.geneval import MIN_SCORE, Box, geneval_name, kept_boxes, position_relations
+from l2s_core.evaluation.geneval import MIN_SCORE, Box, geneval_name, kept_boxes
 from l2s_core.prompts import Prompt, Span, Triplet
-from l2s_core.relations import relation_index
+from l2s_core.relations import relation_index, relations_between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def _judge_pair(triplet: Triplet, boxes: Mapping[str, Sequence[Box]]) -> PairVer
     missing = [name for name in (triplet.subject, triplet.object) if geneval_name(name) not in boxes]
     if missing:
         return PairVerdict(triplet=triplet, correct=False, both=False, reason=f"not found: {', '.join(missing)}")
-    held = position_relations(boxes[geneval_name(triplet.subject)][0], boxes[geneval_name(triplet.object)][0])
+    held = relations_between(boxes[geneval_name(triplet.subject)][0], boxes[geneval_name(triplet.object)][0])
     correct = triplet.relation in held
     reason = "correct" if correct else f"is {' and '.join(sorted(held)) or 'in no relation'}, not {triplet.relation}"
     return PairVerdict(triplet=triplet, correct=correct, both=True, reason=reason)
