@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from flows.commands.compare import compare
+from flows.commands.exchange import geneval
 from flows.commands.experiment import benchmark, generate, reproduce, train
 from flows.commands.housekeeping import clean, runs
 from flows.commands.machine import doctor, pretrain, rehearse
@@ -38,7 +39,7 @@ def main() -> None:
     """Learn-to-Steer: teach a classifier to read spatial relations from cross-attention, and steer with it."""
 
 
-for command in (reproduce, train, benchmark, generate, sweep, doctor, rehearse, pretrain, runs, compare, clean, up, down, ui, serve):
+for command in (reproduce, train, benchmark, generate, sweep, doctor, rehearse, pretrain, runs, compare, geneval, clean, up, down, ui, serve):
     main.add_command(command)
 
 

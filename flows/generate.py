@@ -14,7 +14,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.judges import load_judge
 from l2s_core.generate import compare
-from l2s_core.prompts import parse_prompt
+from l2s_core.prompts import parse_several
 from l2s_core.report.grids import save_png
 
 
@@ -22,11 +22,11 @@ def generate(
     text: str, seeds: Sequence[int], config: str, classifier: Path | None, overrides: dict[str, Any] | None, out: Path
 ) -> None:
     """Write the PNG and say how many images of each kind are right."""
-    run, prompt = load_run_config(config, overrides), parse_prompt(text)
+    run, prompt = load_run_config(config, overrides), parse_several(text)
     device = pick_device(run.device)
     trained = TrainedClassifier.load(classifier or shipped_classifier(config), device=device)
     judge = load_judge(run.benchmark.judge, device=device)
-    judge.require([prompt.triplet.subject, prompt.triplet.object])
+    judge.require(prompt.objects)
     picture, right = compare(load_backbone(run.backbone, device), trained, judge, prompt, list(seeds), run)
     save_png(picture, out)
     click.echo(", ".join(f"{way}: {count} of {len(seeds)} right" for way, count in right.items()))

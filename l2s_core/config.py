@@ -153,6 +153,7 @@ class SteeringConfig(Section):
     normalize: Literal["none", "rms"]
     confidence: float | None = Field(default=None, gt=0, lt=1)
     min_loss: float = Field(default=0.0, ge=0)
+    several: Literal["joint", "cycle"] = Field(default="joint", description="relations of one prompt: all in one loss, or one an update in rotation")
 
 
 class PlainBaseline(Section):
@@ -220,18 +221,40 @@ BaselineConfig = Annotated[
 
 
 class BenchmarkConfig(Section):
-    """Prompts and seeds; `prompts` is per kind of object pair.
+    """Prompts, seeds, and who judges. `prompts` is per kind of prompt: of object pair, of GenEval's task, of form.
 
-    `test` and `dev` are the small world's suites (seen pairs, unseen pairs, unseen objects), `geneval` has
-    GenEval's position prompts over COCO's classes, drawn by our own seed.
+    Protocols: `pairs` is GenEval's position task in the small world (seen pairs, unseen pairs, unseen objects); `geneval` has
+    GenEval's tasks, `spatial` T2I-CompBench's 2D-spatial task, `several` the paper's prompts of several relations. They draw
+    their own prompts by seed, half of them for choices (`dev`) and half for reports (`test`), or read the official ones from
+    `file`.
     """
 
-    suite: Literal["test", "dev", "geneval"] = "test"
+    protocol: Literal["pairs", "geneval", "spatial", "several"] = "pairs"
+    suite: Literal["test", "dev"] = "test"
+    file: Path | None = Field(default=None, description="GenEval's metadata, T2I-CompBench's prompts or a jsonl of several relations")
+    tags: tuple[Literal["position", "single_object", "two_object", "counting"], ...] = Field(default=("position",), min_length=1, description="GenEval's tasks")
+    forms: tuple[Literal["2+1", "2+2", "3+2", "4+2", "4+3", "5+3"], ...] = Field(
+        default=("3+2",), min_length=1, description="objects and relations of a prompt (several); 2+2 is a diagonal"
+    )
+    objects: Literal["common", "novel", "mixed"] = Field(default="common", description="list of objects (several)")
     prompts: int = Field(ge=1)
     seeds: int = Field(default=1, ge=1)
-    relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that prompts ask for")
+    relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that prompts ask for (pairs)")
     judge: str = "mini-seg"
-    min_score: float = Field(default=0.3, ge=0, le=1)
+    min_score: float = Field(default=0.3, ge=0, le=1, description="confidence of a find (pairs, several); the other protocols have their own")
+
+    @model_validator(mode="after")
+    def _protocol_fits(self) -> BenchmarkConfig:
+        own = {"tags": "geneval", "forms": "several", "objects": "several", "relations": "pairs"}
+        fields = type(self).model_fields
+        for name, protocol in own.items():
+            if getattr(self, name) != fields[name].default and self.protocol != protocol:
+                raise ValueError(f"benchmark.{name} is for protocol {protocol}, and protocol is {self.protocol}; leave it out")
+        if self.file is not None and self.protocol == "pairs":
+            raise ValueError("benchmark.file needs benchmark.protocol geneval, spatial or several, whose prompts it holds")
+        if self.file is None and "counting" in self.tags:
+            raise ValueError("benchmark.tags counting needs benchmark.file, GenEval's evaluation_metadata.jsonl")
+        return self
 
 
 class ToleranceConfig(Section):

@@ -9,7 +9,7 @@ from typing import Any
 from l2s_core.backbones.cost import ModelCost
 from l2s_core.config import RunConfig, SelectionBaseline, SteeringConfig
 from l2s_core.data.scenes import PROMPT_KINDS
-from l2s_core.evaluation.benchmark import benchmark_items, benchmark_pairs
+from l2s_core.evaluation.protocols import benchmark_items
 
 PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run of configs/mini-sd.yaml
 MAP_BYTES, NOISE_BYTES, IMAGE_BYTES = 2, 4, 1  # float16 maps, float32 noise, uint8 pixels
@@ -83,7 +83,7 @@ def scenes_of(config: RunConfig) -> int:
 
 def images_of(config: RunConfig) -> int:
     """Number of benchmark images of one way of sampling."""
-    return len(benchmark_items(config.benchmark, benchmark_pairs(config)))
+    return len(benchmark_items(config))
 
 
 def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> dict[str, int]:

@@ -12,13 +12,13 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import RunConfig
 from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.samples import make_images
-from l2s_core.evaluation.scoring import judge_position
-from l2s_core.prompts import Prompt
+from l2s_core.evaluation.scoring import judge_relations
+from l2s_core.prompts import Phrases
 from l2s_core.report.grids import comparison_grid
 
 
 def compare(
-    backbone: Backbone, classifier: TrainedClassifier, judge: Judge, prompt: Prompt, seeds: Sequence[int], config: RunConfig
+    backbone: Backbone, classifier: TrainedClassifier, judge: Judge, prompt: Phrases, seeds: Sequence[int], config: RunConfig
 ) -> tuple[Image.Image, dict[str, int]]:
     """Return the picture of all seeds, plain and steered from the same noise, and how many of each are correct."""
     columns, verdicts = {}, {}
@@ -30,8 +30,8 @@ def compare(
         columns[way] = list(images.numpy())
         verdicts[way] = [
             {
-                "prompt": prompt.text, **asdict(prompt.triplet), "detections": [asdict(d) for d in detections],
-                **asdict(judge_position(detections, prompt.triplet, config.benchmark.min_score)),
+                "prompt": prompt.text, "objects": prompt.objects, "detections": [asdict(d) for d in detections],
+                **asdict(judge_relations(prompt, detections, config.benchmark.min_score)),
             }
             for detections in found
         ]  # fmt: skip

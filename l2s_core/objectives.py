@@ -27,7 +27,7 @@ SMOOTHING_SIGMA = 0.5  # pixels of the map grid; Attend-and-Excite's, over 3 x 3
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A loss over attention maps of `source`; an image whose loss is below `min_loss` is satisfied, whatever else satisfies it.
+    """A loss over attention maps of `source`; a relation whose loss is below `min_loss` is satisfied, whatever else satisfies it.
 
     `normalized` says which maps it reads: each summing to 1, or the attention itself, in [0, 1] a pixel.
     """
@@ -40,8 +40,12 @@ class Objective:
         """Return loss_B, differentiable in the maps; `position` in the captured steps, `wanted` a label of RELATIONS."""
         raise NotImplementedError
 
+    def unavoidable(self, share_P: Tensor) -> Tensor:
+        """Return what to add to a loss whose relation has to share its pair with others (see Targets); nothing, mostly."""
+        return torch.zeros_like(share_P)
+
     def satisfied(self, loss_B: Tensor) -> Tensor:
-        """Return which images need no further update; never one whose loss is not a number."""
+        """Return which relations need no further update; never one whose loss is not a number."""
         return loss_B < self.min_loss
 
     def require(self, source: MapSource) -> None:
@@ -65,6 +69,9 @@ class ClassifierObjective(Objective):
 
     def loss(self, maps_BOMGG: Tensor, position_B: Tensor, wanted_B: Tensor) -> Tensor:
         return cross_entropy(self.classifier.model(maps_BOMGG, position_B), wanted_B, reduction="none")
+
+    def unavoidable(self, share_P: Tensor) -> Tensor:
+        return share_P.log()
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
         satisfied = super().satisfied(loss_B)

@@ -1,13 +1,24 @@
-"""Prompts with phrase positions: from (subject, relation, object) to text, and from text to phrases."""
+"""Prompts with phrase positions: from relations to text, and from text to phrases."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 from l2s_core.errors import UserError
 from l2s_core.grammar import Span, read_prompt
 from l2s_core.relations import WORDINGS, Triplet, relation_index
+
+
+class Phrases(Protocol):
+    """A text, its objects and the character span [start, end) of each, and the relations it states between them."""
+
+    text: str
+    objects: tuple[str, ...]
+    spans: tuple[Span, ...]
+    triplets: tuple[Triplet, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +37,24 @@ class Prompt:
     @property
     def objects(self) -> tuple[str, str]:
         return self.triplet.subject, self.triplet.object
+
+    @property
+    def triplets(self) -> tuple[Triplet]:
+        return (self.triplet,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralPrompt:
+    """A text with any number of relations, its objects in order of mention, and the character span [start, end) of each.
+
+    An object has one name and one place; relations may share it ("a A left of a B above a C"). Without relations there is
+    nothing to read off the phrases, and `spans` may be empty.
+    """
+
+    text: str
+    triplets: tuple[Triplet, ...]
+    objects: tuple[str, ...]
+    spans: tuple[Span, ...]
 
 
 def with_article(phrase: str) -> str:
@@ -56,6 +85,22 @@ def find_phrase(text: str, phrase: str, *, start: int = 0) -> Span:
     return match.span()
 
 
+def phrase_spans(text: str, names: Collection[str]) -> dict[str, Span]:
+    """Return the span of every name in order of mention, longer names first so that "bear" is not found in "teddy bear".
+
+    Raises UserError for a name that stands there not at all, or more than once.
+    """
+    left, spans = text, {}
+    for name in sorted(set(names), key=lambda name: (-len(name), name)):
+        matches = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", left, re.IGNORECASE)] if name else []
+        if len(matches) != 1:
+            raise UserError(f"the prompt {text!r} names {name!r} {len(matches)} times; allowed: once, for one object")
+        ((start, end),) = matches
+        spans[name] = (start, end)
+        left = left[:start] + "\0" * (end - start) + left[end:]
+    return dict(sorted(spans.items(), key=lambda item: item[1]))
+
+
 def parse_prompt(text: str) -> Prompt:
     """Read a prompt that states one relation of two objects; raises UserError for none, for several, and for what is unclear."""
     clauses = read_prompt(text).clauses
@@ -67,3 +112,13 @@ def parse_prompt(text: str) -> Prompt:
         )
     (clause,) = clauses
     return Prompt(text=text, triplet=clause.triplet, subject_span=clause.subject_span, object_span=clause.object_span)
+
+
+def parse_several(text: str) -> SeveralPrompt:
+    """Read a prompt with one relation or more; an object that is named again keeps its first place. Raises UserError as the grammar does."""
+    clauses, spans = read_prompt(text).clauses, {}
+    for clause in clauses:
+        for name, span in ((clause.triplet.subject, clause.subject_span), (clause.triplet.object, clause.object_span)):
+            spans[name] = min(span, spans.get(name, span))
+    spans = dict(sorted(spans.items(), key=lambda item: item[1]))
+    return SeveralPrompt(text=text, triplets=tuple(c.triplet for c in clauses), objects=tuple(spans), spans=tuple(spans.values()))

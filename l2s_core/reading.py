@@ -11,7 +11,7 @@ from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone, Condition
 from l2s_core.dataset.schema import MapSource
 from l2s_core.objectives import Objective
-from l2s_core.relations import relation_index
+from l2s_core.targets import Targets
 
 
 @dataclass(kw_only=True)
@@ -25,13 +25,11 @@ class ObjectiveReader:
     objective: Objective
     condition: Condition
     weights_BOK: Tensor
-    relations: list[str]
     timesteps: tuple[float, ...]
 
     def __post_init__(self) -> None:
         source = self.objective.source
         self.condition = self.condition.unguided()
-        self.wanted_B = torch.tensor([relation_index(name) for name in self.relations], device=self.backbone.device)
         layers = select_layers(self.backbone.layers(source.softmax), source.layers)
         self.capture = AttentionCapture(layers, grid=source.grid, stop_early=True)
         self.objective.require(
@@ -41,11 +39,16 @@ class ObjectiveReader:
             )
         )  # fmt: skip
 
-    def loss(self, latents: Tensor, indices: Tensor, step: int) -> Tensor:
-        """Return loss_B of the prompts at `indices` before `step`; differentiable in `latents`, one a prompt."""
+    def loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
+        """Return loss_P of `targets`, relations of the prompts at `indices`, before `step`; differentiable in `latents`, one a prompt.
+
+        One pass of the denoiser a prompt, however many relations it states. The part that no classifier can avoid where one pair
+        shows two relations, -log of the share, is taken off, so that 0 is the least for every relation.
+        """
         condition = self.condition.select(indices)
         with self.capture.recording(self.weights_BOK[indices]):
             self.capture.run(lambda: self.backbone.predict(latents, self.timesteps[step], condition))
         maps_BOMGG = self.capture.maps(normalize=self.objective.normalized)
-        position_B = torch.full((len(indices),), self.objective.source.step_for(step), device=latents.device)
-        return self.objective.loss(maps_BOMGG, position_B, self.wanted_B[indices])
+        maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), targets.phrases_P2]
+        position_P = torch.full_like(targets.wanted_P, self.objective.source.step_for(step))
+        return self.objective.loss(maps_P2MGG, position_P, targets.wanted_P) + self.objective.unavoidable(targets.share_P)

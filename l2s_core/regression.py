@@ -35,6 +35,9 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             figures[kind][variant] = entry["steered"][kind]["rate"]
         if "result" in entry:
             figures["accuracy"][variant] = entry["result"]["test"]["accuracy"]
+    for name, entry in summary.get("baselines", {}).items():
+        for kind in ("correct", "both"):
+            figures[kind][name] = entry[kind]["rate"]
     return figures
 
 

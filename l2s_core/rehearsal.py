@@ -29,8 +29,10 @@ from l2s_core.errors import UserError
 from l2s_core.estimate import prices_of, work_of
 from l2s_core.memory import PeakMemory
 from l2s_core.noise import invert_scenes
+from l2s_core.objectives import ClassifierObjective
 from l2s_core.sampling import initial_noise, sample
 from l2s_core.steering import Steering
+from l2s_core.targets import Targets
 
 STEPS = 4  # sampling steps of a rehearsal; costs a step do not depend on their number
 
@@ -116,8 +118,8 @@ def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: P
 
     def steered() -> None:
         steer = Steering(
-            backbone=backbone, classifier=classifier, config=once, condition=condition, weights_BOK=weights_BOK,
-            relations=[PROMPT.triplet.relation] * images, timesteps=schedule.timesteps,
+            backbone=backbone, objective=ClassifierObjective.of(classifier), config=once, condition=condition, weights_BOK=weights_BOK,
+            targets=Targets.of(prompts, backbone.device), timesteps=schedule.timesteps,
         )  # fmt: skip
         steer(noise, 0)
 

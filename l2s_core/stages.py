@@ -7,17 +7,18 @@ on it. FORMATS is part of the address: raise a stage's number when its code come
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from l2s_core.backbones.folder import fingerprint_of
 from l2s_core.config import MAIN, PLAIN, ClassifierBaseline, HandcraftedBaseline, PaperBaseline, PlainBaseline, RunConfig, SteeringConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
-from l2s_core.evaluation.benchmark import EvalItem, benchmark_items, benchmark_pairs
+from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.files import digest
 
-FORMATS = {"catalogue": 1, "scenes": 2, "noise": 2, "maps": 1, "classifier": 1, "samples": 1, "verdicts": 1}
+FORMATS = {"catalogue": 1, "scenes": 2, "noise": 2, "maps": 1, "classifier": 1, "samples": 2, "verdicts": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Stages:
         """The images of a way of sampling: plain, a classifier's, or a baseline's."""
         backbone = self.config.backbone
         steered = self._baseline(way) if way in self.config.baselines else self._steered(way)
-        items = [[i.item_id, i.prompt.text, i.seed] for i in self.items]
+        items = [[i.item_id, i.prompt.text, i.prompt.spans, [asdict(t) for t in i.prompt.triplets], i.seed] for i in self.items]
         sampling = [self.backbone, self.side, backbone.steps, backbone.dtype, backbone.guidance]
         return self._folder("samples", sampling, steered, items, self.config.shard)
 
@@ -94,7 +95,8 @@ class Stages:
         return [settings, chooser, as_long_as]
 
     def verdicts(self, way: str) -> Path:
-        return self._folder("verdicts", self.samples(way).name, self.judge, self.config.benchmark.min_score)
+        asked = [[item.pair_split, item.label, asdict(item.record) if item.record else None] for item in self.items]
+        return self._folder("verdicts", self.samples(way).name, self.judge, self.config.benchmark.min_score, asked)
 
     @property
     def report(self) -> Path:
@@ -115,7 +117,7 @@ class Stages:
 
     @cached_property
     def items(self) -> list[EvalItem]:
-        return benchmark_items(self.config.benchmark, benchmark_pairs(self.config))
+        return benchmark_items(self.config)
 
     def scene_shards(self) -> Iterator[tuple[str, list[Entry]]]:
         """Yield (shard name, catalogue entries); the catalogue must be there."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from l2s_core.backbones.base import Backbone, Condition
-from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
-from l2s_core.objectives import ClassifierObjective, Objective
+from l2s_core.objectives import Objective
 from l2s_core.reading import ObjectiveReader
+from l2s_core.targets import Targets
 
 
 @dataclass(kw_only=True)
@@ -32,62 +32,60 @@ class Steering:
     """A `before_step` callable that steers a batch of prompts towards their relations.
 
     Before step i < until_step, up to `updates` times: run the denoiser without guidance, read the
-    phrase attention, take the objective's loss for the wanted relation, and move
+    phrase attention, take the objective's loss for every wanted relation, and move
     z <- z - step_size * g, with g the gradient itself (`normalize: none`, the paper's rule) or divided
     by its root mean square (`rms`). An image leaves the loop of this step once the objective is
     satisfied; the batch shrinks. A gradient that is not finite skips that image's update and is counted.
 
-    Given a classifier in place of an objective, the objective is its cross-entropy, satisfied at the
-    settings' `confidence`, or at a loss below their `min_loss`.
+    A prompt with several relations moves down the sum of their losses (`several: joint`) or down one an update in rotation
+    of those not satisfied (`cycle`, the paper's rule), and leaves when all of them are. One without relations is never touched.
     """
 
     backbone: Backbone
     config: SteeringConfig
     condition: Condition
     weights_BOK: Tensor
-    relations: list[str]
+    targets: Targets
     timesteps: tuple[float, ...]
-    classifier: TrainedClassifier | None = None
-    objective: Objective | None = None
+    objective: Objective
     cost: SteeringCost = field(init=False)
 
     def __post_init__(self) -> None:
-        if (self.classifier is None) == (self.objective is None):
-            raise ValueError("steering follows one objective; give an objective, or a classifier")
-        if self.objective is None:
-            self.objective = ClassifierObjective.of(self.classifier, confidence=self.config.confidence, min_loss=self.config.min_loss)
         self.reader = ObjectiveReader(
             backbone=self.backbone, objective=self.objective, condition=self.condition, weights_BOK=self.weights_BOK,
-            relations=self.relations, timesteps=self.timesteps,
+            timesteps=self.timesteps,
         )  # fmt: skip
-        self.cost = SteeringCost.zeros(len(self.relations))
+        self.cost = SteeringCost.zeros(len(self.weights_BOK))
 
     def __call__(self, latents: Tensor, step: int) -> Tensor:
         if step >= self.config.until_step:
             return latents
         latents = latents.clone()
-        active = torch.arange(len(latents), device=latents.device)
-        if step > 0:  # most images are right already: find the others without paying for gradients
+        active = self.targets.stated(len(latents)).nonzero()[:, 0]
+        if step > 0 and len(active):  # most images are right already: find the others without paying for gradients
+            targets = self.targets.select(active)
             with torch.no_grad():
-                loss_B = self._loss(latents, active, step)
-            self.cost.checks += 1
-            active = active[self._unsatisfied(loss_B)]
-        for _ in range(self.config.updates):
+                loss_P = self._loss(latents[active], active, step, targets)
+            self.cost.checks[active.cpu()] += 1
+            active = active[targets.total((~self.objective.satisfied(loss_P)).long(), len(active)) > 0]
+        for number in range(self.config.updates):
             if len(active) == 0:
                 break
-            active = self._update(latents, active, step)
+            active = self._update(latents, active, step, number)
         return latents
 
-    def _update(self, latents: Tensor, active: Tensor, step: int) -> Tensor:
+    def _update(self, latents: Tensor, active: Tensor, step: int, number: int) -> Tensor:
         """Move the unsatisfied of the active latents in place; return those."""
-        moving = latents[active].requires_grad_(True)
+        moving, targets = latents[active].requires_grad_(True), self.targets.select(active)
         self.cost.gradients[active.cpu()] += 1
         with torch.enable_grad():
-            loss_B = self._loss(moving, active, step)
-            keep = self._unsatisfied(loss_B.detach())
+            loss_P = self._loss(moving, active, step, targets)
+            open_P = ~self.objective.satisfied(loss_P.detach())
+            keep = targets.total(open_P.long(), len(active)) > 0
             if not keep.any():
                 return active[keep]
-            (gradient,) = torch.autograd.grad(loss_B[keep].sum(), moving)
+            pushing_P = targets.turn(number, open_P) if self.config.several == "cycle" else keep[targets.image_P]
+            (gradient,) = torch.autograd.grad(loss_P[pushing_P].sum(), moving)
         active, gradient = active[keep], gradient[keep]
         finite = gradient.flatten(1).isfinite().all(1)
         self.cost.skipped[active[~finite].cpu()] += 1
@@ -98,9 +96,6 @@ class Steering:
         latents[active] -= self.config.step_size * move
         return active
 
-    def _loss(self, latents: Tensor, indices: Tensor, step: int) -> Tensor:
-        """The objective's loss of each latent; differentiable in `latents`."""
-        return self.reader.loss(latents, indices, step)
-
-    def _unsatisfied(self, loss_B: Tensor) -> Tensor:
-        return ~self.objective.satisfied(loss_B)
+    def _loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
+        """The objective's loss of each of `targets`, the relations of the images at `indices`; differentiable in `latents`."""
+        return self.reader.loss(latents, indices, step, targets)

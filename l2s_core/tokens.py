@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.errors import UserError
-from l2s_core.prompts import Prompt, Span
+from l2s_core.prompts import Phrases, Span
 
 
 def tokens_of_span(offsets: Sequence[Span], span: Span) -> list[int]:
@@ -17,15 +17,15 @@ def tokens_of_span(offsets: Sequence[Span], span: Span) -> list[int]:
     return [i for i, (a, b) in enumerate(offsets) if a < b and a < end and start < b]
 
 
-def phrase_weights(tokenizer, prompts: Sequence[Prompt], length: int) -> Tensor:
-    """Return weights_BOK (B, 2, K): row o averages the tokens of object phrase o.
+def phrase_weights(tokenizer, prompts: Sequence[Phrases], length: int) -> Tensor:
+    """Return weights_BOK (B, O, K): row o averages the tokens of object phrase o, O the most objects that a prompt has.
 
-    Multiplying attention probabilities by it gives the mean over the phrase's tokens (METHOD: "an
-    object phrase of several tokens = mean over its tokens"). Raises UserError when a phrase has no
-    token inside the window of `length` tokens.
+    Multiplying attention probabilities by it gives the mean over the phrase's tokens. A prompt with fewer
+    phrases repeats its last one; one without any has weights of 0.
+    Raises UserError when a phrase has no token inside the window of `length` tokens.
     """
     encoded = tokenizer([p.text for p in prompts], truncation=True, max_length=length, return_offsets_mapping=True)
-    weights_BOK = torch.zeros(len(prompts), 2, length)
+    weights_BOK = torch.zeros(len(prompts), max(1, *(len(p.spans) for p in prompts)), length)
     for b, (prompt, offsets) in enumerate(zip(prompts, encoded["offset_mapping"], strict=True)):
         last = max((end for _, end in offsets), default=0)
         for o, span in enumerate(prompt.spans):
@@ -37,4 +37,6 @@ def phrase_weights(tokenizer, prompts: Sequence[Prompt], length: int) -> Tensor:
                     "shorten the prompt"
                 )
             weights_BOK[b, o, tokens] = 1 / len(tokens)
+        if prompt.spans:
+            weights_BOK[b, len(prompt.spans) :] = weights_BOK[b, len(prompt.spans) - 1].clone()
     return weights_BOK

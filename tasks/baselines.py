@@ -32,5 +32,5 @@ def sample_baseline(stages: Stages, name: str, items: Sequence[EvalItem]) -> Sam
 def _chooser(stages: Stages, baseline: SelectionBaseline) -> Chooser:
     config = stages.config
     if baseline.kind == "best-of-n-judge":
-        return JudgeChooser(judge_for(config), config.benchmark.min_score)
+        return JudgeChooser(judge_for(stages), config.benchmark.min_score)
     return ClassifierChooser(classifier_for(config, stages.classifier(MAIN)))

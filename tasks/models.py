@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
+from pathlib import Path
 
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
-from l2s_core.evaluation.detectors import Judge
-from l2s_core.evaluation.judges import load_judge
+from l2s_core.evaluation.detectors import Judge, SegmentationJudge
+from l2s_core.evaluation.judges import judge_folder, judge_kind, load_judge
+from l2s_core.stages import Stages
 
 _LOCK = threading.Lock()  # two tasks in two threads must not load the same model twice
 
@@ -20,8 +22,10 @@ def _backbone(config: BackboneConfig, device: str):
 
 
 @lru_cache(maxsize=1)
-def _judge(model: str, device: str) -> Judge:
-    return load_judge(model, device=device)
+def _judge(model: str, device: str, cache: Path) -> Judge:
+    """The small world's judge takes less time than a look into a file; the others remember every image they saw."""
+    own = judge_kind(judge_folder(model)) is SegmentationJudge
+    return load_judge(model, device=device, cache=None if own else cache)
 
 
 def backbone_for(config: RunConfig):
@@ -30,10 +34,10 @@ def backbone_for(config: RunConfig):
         return _backbone(config.backbone, pick_device(config.device))
 
 
-def judge_for(config: RunConfig) -> Judge:
-    """Return the run's judge on the run's device."""
+def judge_for(stages: Stages) -> Judge:
+    """Return the run's judge on the run's device; what it finds is kept beside the run's stages."""
     with _LOCK:
-        return _judge(config.benchmark.judge, pick_device(config.device))
+        return _judge(stages.config.benchmark.judge, pick_device(stages.config.device), stages.home / "judged")
 
 
 def classifier_for(config: RunConfig, folder) -> TrainedClassifier:

@@ -18,7 +18,7 @@ from tasks.tracking.classifier_run import ClassifierRun
 def write_report(stages: Stages) -> dict[str, Any]:
     """Write report.html, summary.json and grid.png; return the summary."""
     with accelerator():
-        return build_report(stages, backbone_for(stages.config), judge_for(stages.config))
+        return build_report(stages, backbone_for(stages.config), judge_for(stages))
 
 
 @stage_task(name="write comparison")
@@ -29,6 +29,9 @@ def write_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
 
 @stage_task(name="log benchmark")
 def log_benchmark(stages: Stages, summary: dict[str, Any], files: Sequence[Path] = ()) -> None:
-    """Put plain and steered accuracy onto the run of every classifier that this store knows; the report's files onto the run's own."""
+    """Put plain and steered accuracy onto the run of every classifier that this store knows; baselines and the report's files onto the run's own."""
     for variant, entry in summary["classifiers"].items():
-        ClassifierRun(stages, variant).log_benchmark(summary["plain"], entry["steered"], files if variant == MAIN else ())
+        ways = {"plain": summary["plain"], "steered": entry["steered"]}
+        if variant == MAIN:
+            ways |= summary.get("baselines", {})
+        ClassifierRun(stages, variant).log_benchmark(ways, files if variant == MAIN else ())

@@ -29,6 +29,7 @@ from l2s_core.report.comparison import table_rows
 from l2s_core.sampling import initial_noise
 from l2s_core.stages import Stages
 from l2s_core.steering import Steering
+from l2s_core.targets import Targets
 
 ROOT = Path(__file__).parents[1]
 STEPS, GUIDANCE = 4, 3.0
@@ -126,18 +127,19 @@ def test_presence_is_the_peak_of_the_more_neglected_phrase() -> None:
 def test_a_satisfied_objective_stops(backbone, kind) -> None:
     """The best image by the loss is let go after one check; the others are moved, and their loss falls."""
     source, z, everyone = map_source(backbone, CAPTURE, STEPS), initial_noise([0, 1, 2], backbone.latent_shape), torch.arange(3)
+    targets = Targets.of([item.prompt for item in ITEMS])
     prompts = [item.prompt for item in ITEMS]
 
     def steering(objective) -> Steering:
         return Steering(
             backbone=backbone, objective=objective, config=STEERING.model_copy(update={"updates": 1, "step_size": 0.02}),
             condition=backbone.encode_prompts([p.text for p in prompts]), weights_BOK=backbone.phrase_weights(prompts),
-            relations=[p.triplet.relation for p in prompts], timesteps=backbone.schedule(STEPS).timesteps,
+            targets=Targets.of(prompts), timesteps=backbone.schedule(STEPS).timesteps,
         )  # fmt: skip
 
     with torch.no_grad():
         wide = {"margin": 0.9} if kind is CentroidObjective else {"presence": 1.0}
-        loss_B = steering(kind(source=source, **wide))._loss(z, everyone, 1)
+        loss_B = steering(kind(source=source, **wide))._loss(z, everyone, 1, targets)
         between = loss_B.sort().values[:2].mean().item()
     enough = {"margin": 0.9 - between} if kind is CentroidObjective else {"presence": 1 - between}
     steer = steering(kind(source=source, **enough))
@@ -145,7 +147,7 @@ def test_a_satisfied_objective_stops(backbone, kind) -> None:
     best = loss_B == loss_B.min()
     assert torch.equal((moved == z).flatten(1).all(1), best) and torch.equal(steer.cost.gradients, (~best).long())
     with torch.no_grad():
-        assert (steer._loss(moved, everyone, 1) < steer._loss(z, everyone, 1))[~best].all()
+        assert (steer._loss(moved, everyone, 1, targets) < steer._loss(z, everyone, 1, targets))[~best].all()
 
 
 def test_a_classifier_is_one_objective_among_others(backbone, classifier) -> None:
@@ -212,12 +214,12 @@ def test_the_classifier_never_chooses_what_it_likes_less(backbone, classifier) -
 
 
 def test_the_judge_prefers_correct_then_both_then_its_own_score() -> None:
-    triplet = Triplet(subject="dog", relation="left of", object="cat")
+    item = EvalItem(item_id="i", pair_split="seen", seed=0, prompt=prompt_for(Triplet(subject="dog", relation="left of", object="cat")))
     left, right = (0, 20, 20, 40), (40, 20, 60, 40)
 
     def score(dog: tuple, cat: tuple | None, of: float = 0.9):
         found = [Detection(name="dog", box=dog, score=0.95)] + ([Detection(name="cat", box=cat, score=of)] if cat else [])
-        return judge_score(found, triplet, 0.3)
+        return judge_score(item, found, (64, 64), 0.3)
 
     assert score(left, right) > score(left, right, 0.5) > score(right, left) > score(left, None)
 

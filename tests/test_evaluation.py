@@ -9,9 +9,9 @@ from l2s_core.errors import UserError
 from l2s_core.evaluation.aggregate import wilson_interval
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.judges import load_judge
-from l2s_core.evaluation.scoring import judge_position
+from l2s_core.evaluation.scoring import judge_relations
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
-from l2s_core.prompts import Triplet
+from l2s_core.prompts import Triplet, prompt_for
 
 TRIPLET = Triplet(subject="dog", relation="left of", object="cat")
 
@@ -32,7 +32,7 @@ def found(name: str, x: int, score: float = 0.9) -> Detection:
     ],
 )
 def test_position_golden_cases(detections, correct, reason) -> None:
-    verdict = judge_position(detections, TRIPLET, 0.3)
+    verdict = judge_relations(prompt_for(TRIPLET), detections, 0.3)
     assert (verdict.correct, verdict.reason) == (correct, reason)
 
 

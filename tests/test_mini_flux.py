@@ -11,10 +11,10 @@ import torch
 from l2s_core.backbones.folder import SHIPPED
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import load_run_config
-from l2s_core.evaluation.benchmark import benchmark_items, benchmark_pairs
+from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.samples import make_images
-from l2s_core.evaluation.scoring import judge_position
+from l2s_core.evaluation.scoring import judge_relations
 from l2s_core.sampling import initial_noise, sample
 
 TEXTS = ["a photo of a dog to the left of a cat", "a photo of an orange above a zebra"]
@@ -56,8 +56,8 @@ def test_sampling_matches_diffusers_own_pipeline(flux, steps: int) -> None:
 def test_images_show_both_objects(flux, config: str, least: float) -> None:
     """Far below what the whole suite gives: 36 images of the development suite."""
     run = load_run_config(config, {"benchmark": "dev", "benchmark.prompts": 12, "benchmark.seeds": 1})
-    items = benchmark_items(run.benchmark, benchmark_pairs(run))
+    items = benchmark_items(run)
     with torch.no_grad():
         images, _ = make_images(flux, [i.prompt for i in items], [i.seed for i in items], steps=run.backbone.steps, guidance=run.backbone.guidance)
     found = load_judge("mini-seg", device="cpu").detect(images.numpy())
-    assert np.mean([judge_position(d, item.prompt.triplet, 0.3).both for d, item in zip(found, items, strict=True)]) >= least
+    assert np.mean([judge_relations(item.prompt, d, 0.3).both for d, item in zip(found, items, strict=True)]) >= least

@@ -16,10 +16,10 @@ from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.geneval_metadata import parse_record, position_prompt, read_metadata, record_row
 from l2s_core.evaluation.geneval_prompts import generate_records
 from l2s_core.evaluation.several import score_several, several_prompt
-from l2s_core.evaluation.several_prompts import FORMS, OBJECT_LISTS, generate_several, parse_several, read_several, several_row, write_prompt
+from l2s_core.evaluation.several_prompts import FORMS, OBJECT_LISTS, generate_several, parse_row, read_several, several_row, write_prompt
 from l2s_core.evaluation.suites import SUITES, noise_seed, triplet_suite
 from l2s_core.files import digest
-from l2s_core.prompts import Triplet
+from l2s_core.prompts import Triplet, parse_several
 from l2s_core.relations import RELATIONS, relations_between
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "scorers.json").read_text(encoding="utf-8"))
@@ -198,10 +198,10 @@ def test_several_prompts_come_back_and_both_forms_are_read(tmp_path) -> None:
     include = [{"class": "cat", "count": 1}, {"class": "dog", "count": 1, "position": ["to the left of", 0]},
                {"class": "owl", "count": 1}, {"class": "cat", "count": 1, "position": ["above", 2]}]  # fmt: skip
     row = {"tag": "position", "prompt": "a photo of a dog to the left of a cat above a owl", "include": include, "version": 2}
-    read = parse_several(row)
+    read = parse_row(row)
     assert read.triplets == (Triplet(subject="dog", relation="left of", object="cat"), Triplet(subject="cat", relation="above", object="owl"))
     with pytest.raises(UserError, match="version is 1; allowed: 2"):
-        parse_several({**row, "version": 1})
+        parse_row({**row, "version": 1})
 
 
 @pytest.mark.parametrize(
@@ -403,8 +403,9 @@ def test_several_sentences_and_their_spans() -> None:
     for (objects, links), prompt in written.items():
         assert prompt.objects == tuple(names[:objects]) and [prompt.text[a:b] for a, b in prompt.spans] == names[:objects]
         assert [t.relation for t in prompt.triplets] == relations[:links]
-        for single in prompt.prompts():
-            assert [single.text[a:b] for a, b in single.spans] == [single.triplet.subject, single.triplet.object]
+    diagonal = write_prompt(["dog", "cup"], ["above", "left of"])
+    assert diagonal.text == "a photo of a dog above and to the left of a cup"
+    assert diagonal == parse_several(diagonal.text)  # the grammar reads what is written
     with pytest.raises(UserError, match=r"unknown form '\(5, 4\)'"):
         write_prompt(names, [*relations, "above"])
 

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from l2s_core.backbones.folder import SHIPPED
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.evaluation.benchmark import benchmark_items, benchmark_pairs
+from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.evaluation.clipscore import clip_summary, load_clip
 from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.features import segmenter_features
@@ -217,7 +217,7 @@ def test_a_run_without_models(tmp_path) -> None:
         assert has_quality(stages, judge) and not has_quality(other, judge) and not has_quality(stages, Judge())
         with pytest.raises(UserError, match="cannot be held against"):
             run_quality(other, judge)
-    assert stages.items == benchmark_items(config.benchmark, benchmark_pairs(config))
+    assert stages.items == benchmark_items(config)
     images = reference_scenes([i.prompt.triplet for i in stages.items], len(stages.items), first=5000 * len(stages.items))
     by_id = {item.item_id: torch.from_numpy(image) for item, image in zip(stages.items, images, strict=True)}
     for name, items in stages.item_shards():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.attention.capture import AttentionLayer
-from l2s_core.prompts import Prompt
+from l2s_core.prompts import Phrases
 from l2s_core.sampling import Schedule
 
 UNGUIDED = 1.0  # the guidance at which a prediction is the model's own for the prompt
@@ -71,7 +71,7 @@ class Backbone(Protocol):
     def encode_prompts(self, texts: list[str], *, guidance: float = UNGUIDED) -> Condition:
         """Encode prompts for `predict`."""
 
-    def phrase_weights(self, prompts: list[Prompt]) -> Tensor:
+    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
         """weights_BOK of the prompts' object phrases over this model's text tokens."""
 
     def encode_images(self, images: np.ndarray) -> Tensor:

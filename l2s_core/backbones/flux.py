@@ -12,7 +12,7 @@ from l2s_core.backbones.base import UNGUIDED, Condition, TextEncoding, guided
 from l2s_core.backbones.flow import euler_schedule
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
-from l2s_core.prompts import Prompt
+from l2s_core.prompts import Phrases
 from l2s_core.sampling import Schedule
 from l2s_core.tokens import phrase_weights
 
@@ -50,7 +50,7 @@ class FluxBackbone(DiffusersModel):
         context = self.use("text_encoder_2")(token_ids(self.parts["tokenizer_2"], texts).to(self.device)).last_hidden_state
         return TextEncoding(context_BKD=context, pooled_BD=pooled)
 
-    def phrase_weights(self, prompts: list[Prompt]) -> Tensor:
+    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
         return phrase_weights(self.parts["tokenizer_2"], prompts, self._words).to(self.device)
 
     def schedule(self, steps: int) -> Schedule:

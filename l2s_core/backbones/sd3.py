@@ -14,7 +14,7 @@ from l2s_core.backbones.flow import euler_schedule
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.backbones.sdxl import clip_layer
-from l2s_core.prompts import Prompt
+from l2s_core.prompts import Phrases
 from l2s_core.sampling import Schedule
 from l2s_core.tokens import phrase_weights
 
@@ -49,7 +49,7 @@ class SD3Backbone(DiffusersModel):
         context = torch.cat([pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
         return TextEncoding(context_BKD=context, pooled_BD=torch.cat([pooled, pooled_2], dim=-1))
 
-    def phrase_weights(self, prompts: list[Prompt]) -> Tensor:
+    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
         clip = self.parts["tokenizer"]
         halves = (phrase_weights(clip, prompts, clip.model_max_length), phrase_weights(self.parts["tokenizer_3"], prompts, self._t5_length))
         return (torch.cat(halves, dim=-1) / len(halves)).to(self.device)

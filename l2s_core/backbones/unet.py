@@ -11,7 +11,7 @@ from l2s_core.backbones.base import Condition, TextEncoding, guided
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.errors import UserError
-from l2s_core.prompts import Prompt
+from l2s_core.prompts import Phrases
 from l2s_core.sampling import Schedule
 from l2s_core.tokens import phrase_weights
 
@@ -33,7 +33,7 @@ class UNetBackbone(DiffusersModel):
         ids = token_ids(self.parts["tokenizer"], texts).to(self.device)
         return TextEncoding(context_BKD=self.use("text_encoder")(ids).last_hidden_state)
 
-    def phrase_weights(self, prompts: list[Prompt]) -> Tensor:
+    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
         tokenizer = self.parts["tokenizer"]
         return phrase_weights(tokenizer, prompts, tokenizer.model_max_length).to(self.device)
 

@@ -40,20 +40,35 @@ class Rate:
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarise the rows of `judge_samples`: rates, broken down by relation and pair split, and cost per image.
 
-    `extra` is the rate of images in which more than the two asked objects were found: a measure of damage.
+    `extra` is the rate of images in which more than the objects asked for were found: a measure of damage. Prompts of several
+    relations have the rate of single `pairs` too, protocols with a soft score its mean with a 95 % interval.
     """
-    count = max(1, len(rows))
+    count, peaks = max(1, len(rows)), [r["peak_bytes"] for r in rows if r["peak_bytes"] is not None]
+    more = {}
+    if any(len(r["pairs"]) > 1 for r in rows):
+        more["pairs"] = asdict(Rate.of([held for r in rows for held in r["pairs"]]))
+    if rows and all(r["score"] is not None for r in rows):
+        more["score"] = _mean([r["score"] for r in rows])
     return {
         "correct": asdict(Rate.of([r["correct"] for r in rows])),
         "both": asdict(Rate.of([r["both"] for r in rows])),
-        "extra": asdict(Rate.of([len(r["detections"]) > 2 for r in rows])),
+        "extra": asdict(Rate.of([len(r["detections"]) > len(r["objects"]) for r in rows])),
         "by_relation": _by(rows, "relation"),
         "by_pair_split": _by(rows, "pair_split"),
         "gradients": sum(r["gradients"] for r in rows) / count,
         "checks": sum(r["checks"] for r in rows) / count,
         "skipped": sum(r["skipped"] for r in rows),
         "seconds": sum(r["seconds"] for r in rows) / count,
+        "peak_bytes": max(peaks, default=None),
+        **more,
     }
+
+
+def _mean(values: Sequence[float]) -> dict[str, float]:
+    """Return a mean with the normal 95 % interval."""
+    mean = sum(values) / len(values)
+    half = Z95 * sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1) / len(values))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def _by(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict]:

@@ -1,17 +1,16 @@
-"""The benchmark's prompts and seeds: two objects, four relations, three kinds of object pair."""
+"""The small world's prompts and seeds: two objects, four relations, three kinds of object pair."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
-from l2s_core.config import BenchmarkConfig, RunConfig
-from l2s_core.data.miniworld import partition_pairs
+from l2s_core.config import BenchmarkConfig
 from l2s_core.data.scenes import stable_fraction
 from l2s_core.errors import UserError
-from l2s_core.evaluation.coco import COCO_CLASSES
-from l2s_core.prompts import Prompt, Triplet, prompt_for
+from l2s_core.evaluation.compbench import SpatialPrompt
+from l2s_core.evaluation.geneval import GenevalRecord
+from l2s_core.prompts import Phrases, Triplet, prompt_for
 from l2s_core.relations import RELATIONS
 
 PREFIX = "a photo of "  # GenEval's wording
@@ -20,15 +19,26 @@ SEED_RANGE = 2**48
 
 @dataclass(frozen=True, kw_only=True)
 class EvalItem:
-    """One image to make: its prompt, the seed of its noise, and the kind of its object pair."""
+    """One image to make: its prompt, the seed of its noise, and the kind of prompt it is (`pair_split`).
+
+    `record` is what another protocol than the relations' own judges the image by, `label` what the prompt asks for in a
+    word, where that is not its one relation.
+    """
 
     item_id: str
     pair_split: str
-    prompt: Prompt
+    prompt: Phrases
     seed: int
+    record: GenevalRecord | SpatialPrompt | None = None
+    label: str = ""
+
+    @property
+    def asks_for(self) -> str:
+        """What the prompt asks for, in a word."""
+        return self.label or self.prompt.triplets[0].relation
 
 
-def benchmark_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[EvalItem]:
+def pair_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[EvalItem]:
     """Return the items of a suite: per kind of pair, `prompts` prompts in rotation over the relations, times `seeds`.
 
     Every (subject, relation, object) belongs to one suite by a hash, and seeds are hashes that include
@@ -52,15 +62,6 @@ def benchmark_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[
     if not items:
         raise UserError("the benchmark has no prompts: no object pairs are left; hold out fewer objects or pairs")
     return items
-
-
-def benchmark_pairs(config: RunConfig) -> dict[str, list[tuple[str, str]]]:
-    """Return the object pairs of a run's benchmark by kind: the small world's, or all of COCO's for photographs."""
-    if config.benchmark.suite == "geneval":
-        return {"coco": list(combinations(COCO_CLASSES, 2))}
-    if config.data.source != "miniworld":
-        raise UserError(f"benchmark.suite {config.benchmark.suite} is the small world's; for data.source {config.data.source} set it to geneval")
-    return partition_pairs(config.data)
 
 
 def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]], relations: Sequence[str] = RELATIONS) -> list[Triplet]:

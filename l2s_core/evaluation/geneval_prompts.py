@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 from l2s_core.data.scenes import stable_fraction
@@ -16,34 +16,35 @@ from l2s_core.prompts import Triplet, prompt_for, with_article
 SHORT_WORDING = 1  # GenEval says "left of", not "to the left of"
 
 
-def generate_records(tag: str, suite: str, count: int) -> list[GenevalRecord]:
-    """Return `count` records of a task; `dev` and `test` share none.
+def generate_records(tag: str, suite: str, count: int, names: Sequence[str] = GENEVAL_CLASSES) -> list[GenevalRecord]:
+    """Return `count` records of a task over the classes `names`; `dev` and `test` share none.
 
     Which half a prompt belongs to, and its place there, are hashes of its words: the same in every
-    process. Raises UserError for an unknown task or suite, or for more prompts than the half has.
+    process. Position prompts are over COCO's classes. Raises UserError for an unknown task or suite, or for more prompts
+    than the half has.
     """
     require_suite(suite)
     if tag not in _TASKS:
         raise unknown_name("tag", tag, _TASKS)
-    return first_prompts(_TASKS[tag](suite), count, f"the {suite} suite of {tag}")
+    return first_prompts(_TASKS[tag](suite, names), count, f"the {suite} suite of {tag}")
 
 
-def _single_object(suite: str) -> list[GenevalRecord]:
-    names = suite_half(suite, GENEVAL_CLASSES, key=lambda name: ("single_object", name))
-    return [GenevalRecord(tag="single_object", prompt=PREFIX + with_article(name), include=(Clause(name=name),)) for name in names]
+def _single_object(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
+    half = suite_half(suite, names, key=lambda name: ("single_object", name))
+    return [GenevalRecord(tag="single_object", prompt=PREFIX + with_article(name), include=(Clause(name=name),)) for name in half]
 
 
-def _two_object(suite: str) -> list[GenevalRecord]:
+def _two_object(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
     """Pairs belong to a suite whatever their order, so that none is in both with its objects swapped."""
     records = []
-    for pair in suite_half(suite, list(combinations(GENEVAL_CLASSES, 2)), key=lambda pair: ("two_object", *pair)):
+    for pair in suite_half(suite, list(combinations(names, 2)), key=lambda pair: ("two_object", *pair)):
         a, b = pair if stable_fraction("order", *pair) < 0.5 else pair[::-1]
         prompt = f"{PREFIX}{with_article(a)} and {with_article(b)}"
         records.append(GenevalRecord(tag="two_object", prompt=prompt, include=(Clause(name=a), Clause(name=b))))
     return records
 
 
-def _position(suite: str) -> list[GenevalRecord]:
+def _position(suite: str, _names: Sequence[str]) -> list[GenevalRecord]:
     """In rotation over the relations; halves are made in COCO's names, as for every other suite over its classes."""
     return [_position_record(triplet) for triplet in suite_triplets(suite, list(combinations(COCO_CLASSES, 2)))]
 
@@ -57,6 +58,6 @@ def _position_record(triplet: Triplet) -> GenevalRecord:
     return GenevalRecord(tag="position", prompt=prompt, include=(Clause(name=object_), placed))
 
 
-_TASKS: Mapping[str, Callable[[str], list[GenevalRecord]]] = {
+_TASKS: Mapping[str, Callable[[str, Sequence[str]], list[GenevalRecord]]] = {
     "single_object": _single_object, "two_object": _two_object, "position": _position,
 }  # fmt: skip

@@ -59,9 +59,9 @@ def quality_summary(images: Mapping[str, np.ndarray], references: np.ndarray, fe
 
 
 def has_quality(stages: Stages, judge: Judge) -> bool:
-    """Whether `run_quality` can say something: a run of the small world with its own judge, and enough images to draw subsets from."""
+    """Whether `run_quality` can say something: a run of the small world with its own judge, one relation a prompt, and images enough."""
     own = stages.config.data.source == "miniworld" and stages.side == SIDE and isinstance(judge, SegmentationJudge)
-    return own and len(stages.items) >= MIN_IMAGES
+    return own and len(stages.items) >= MIN_IMAGES and all(len(item.prompt.triplets) == 1 for item in stages.items)
 
 
 def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
@@ -71,12 +71,12 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
     without such scenes (see `has_quality`), and when the images of no way are there.
     """
     if not has_quality(stages, judge):
-        needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg and at least {MIN_IMAGES} images"
+        needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg, prompts of one relation and at least {MIN_IMAGES} images"
         raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
     ways = [way for way in stages.ways if all(path.is_file() for path in _shards(stages, way))]
     if not ways:
         raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
-    triplets = [item.prompt.triplet for item in stages.items]
+    triplets = [item.prompt.triplets[0] for item in stages.items]
     count, features = REFERENCES * len(triplets), partial(segmenter_features, judge)
     references, fresh = reference_scenes(triplets, count), reference_scenes(triplets, len(triplets), first=count)
     perfect = quality_summary({RENDERED: fresh}, references, features)

@@ -17,12 +17,13 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Judge
-from l2s_core.evaluation.scoring import judge_position
-from l2s_core.objectives import Objective
-from l2s_core.prompts import Prompt
+from l2s_core.evaluation.scoring import judge_item
+from l2s_core.objectives import ClassifierObjective, Objective
+from l2s_core.prompts import Phrases
 from l2s_core.sampling import BeforeStep, initial_noise, sample
 from l2s_core.steering import Steering, SteeringCost
 from l2s_core.store import read_tensors, write_tensors
+from l2s_core.targets import Targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class SampleShard:
     """Images uint8 (N, H, W, 3) of items, and per image the gradient evaluations, checks and skipped updates.
 
     `seconds` is the wall time of the whole shard, from noise to pixels. Where each image is the best of several, `candidates`
-    is how many there were and `chosen` (N) which one it is, 0 for the plain image.
+    is how many there were and `chosen` (N) which one it is, 0 for the plain image. `peak_bytes` is the peak of memory meanwhile.
     """
 
     item_ids: list[str]
@@ -41,10 +42,11 @@ class SampleShard:
     seconds: float
     chosen: Tensor | None = None
     candidates: int | None = None
+    peak_bytes: int | None = None
 
 
 def make_images(
-    backbone: Backbone, prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float,
+    backbone: Backbone, prompts: Sequence[Phrases], seeds: Sequence[int], *, steps: int, guidance: float,
     classifier: TrainedClassifier | None = None, objective: Objective | None = None, steering: SteeringConfig | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """Sample one image per (prompt, seed), steered when a classifier or another objective is given.
@@ -52,20 +54,22 @@ def make_images(
     Returns uint8 images (N, H, W, 3) and the cost per image. An image depends on its own prompt and
     seed alone, to rounding: batch mates only change the order of floating-point sums.
     """
-    steer = None
-    if classifier is not None or objective is not None:
-        steer = partial(Steering, classifier=classifier, objective=objective, config=steering)
+    if classifier is not None:
+        if objective is not None:
+            raise ValueError("steering follows one objective; give an objective, or a classifier")
+        objective = ClassifierObjective.of(classifier, confidence=steering.confidence, min_loss=steering.min_loss)
+    steer = None if objective is None else partial(Steering, objective=objective, config=steering)
     images, steered = denoise(backbone, prompts, seeds, steps=steps, guidance=guidance, before_step=steer)
     return images, dict(vars(SteeringCost.zeros(len(prompts)) if steered is None else steered.cost))
 
 
 def denoise(
-    backbone: Backbone, prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float,
+    backbone: Backbone, prompts: Sequence[Phrases], seeds: Sequence[int], *, steps: int, guidance: float,
     before_step: Callable[..., BeforeStep] | None = None,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     """Sample one image per (prompt, seed); return uint8 images (N, H, W, 3) and what `before_step` built, None without it.
 
-    `before_step` builds the callable of the sampling loop from the batch: its backbone, condition, weights_BOK, relations
+    `before_step` builds the callable of the sampling loop from the batch: its backbone, condition, weights_BOK, targets
     and timesteps.
     """
     schedule = backbone.schedule(steps)
@@ -75,7 +79,7 @@ def denoise(
     if before_step is not None:
         before = before_step(
             backbone=backbone, condition=condition, weights_BOK=backbone.phrase_weights(list(prompts)),
-            relations=[p.triplet.relation for p in prompts], timesteps=schedule.timesteps,
+            targets=Targets.of(prompts, backbone.device), timesteps=schedule.timesteps,
         )  # fmt: skip
     return torch.from_numpy(backbone.decode(sample(backbone, latents, condition, schedule, before))), before
 
@@ -94,7 +98,7 @@ def sample_items(backbone: Backbone, items: Sequence[EvalItem], *, batch: int, *
 def save_samples(path: Path, shard: SampleShard) -> None:
     """Write a shard atomically."""
     tensors = {name: getattr(shard, name) for name in ("images", "gradients", "checks", "skipped")}
-    description = {"item_ids": shard.item_ids, "seconds": shard.seconds}
+    description = {"item_ids": shard.item_ids, "seconds": shard.seconds, "peak_bytes": shard.peak_bytes}
     if shard.chosen is not None:
         tensors["chosen"], description["candidates"] = shard.chosen, shard.candidates
     write_tensors(path, tensors, description)
@@ -109,19 +113,19 @@ def load_samples(path: Path) -> SampleShard:
 def judge_samples(
     judge: Judge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float
 ) -> list[dict[str, Any]]:
-    """Return one JSON-able row per item: what was asked, the verdict with its reason, boxes, cost and seconds."""
+    """Return one JSON-able row per item: what was asked, the verdict with its reason, boxes, cost, seconds and peak memory."""
     by_id = {item.item_id: item for item in items}
     rows = []
     for shard in shards:
         found = judge.detect(shard.images.numpy(), [by_id[item_id].prompt.objects for item_id in shard.item_ids])
         for i, (item_id, detections) in enumerate(zip(shard.item_ids, found, strict=True)):
             item = by_id[item_id]
-            verdict = judge_position(detections, item.prompt.triplet, min_score)
+            verdict = judge_item(item, detections, (shard.images.shape[2], shard.images.shape[1]), min_score)
             rows.append({
                 "item_id": item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
-                **asdict(item.prompt.triplet), **asdict(verdict), "detections": [asdict(d) for d in detections],
+                "relation": item.asks_for, "objects": list(item.prompt.objects), **asdict(verdict), "detections": [asdict(d) for d in detections],
                 "gradients": int(shard.gradients[i]), "checks": int(shard.checks[i]), "skipped": int(shard.skipped[i]),
-                "seconds": shard.seconds / len(shard.item_ids),
+                "seconds": shard.seconds / len(shard.item_ids), "peak_bytes": shard.peak_bytes,
             })  # fmt: skip
             if shard.chosen is not None:
                 rows[-1] |= {"candidates": shard.candidates, "chosen": int(shard.chosen[i])}

@@ -1,34 +1,44 @@
-"""GenEval's position task: one verdict an image, with a reason."""
+"""One verdict an image, with a reason, by the protocol that its prompt belongs to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from l2s_core.evaluation import compbench, geneval
+from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Detection
-from l2s_core.prompts import Triplet
-from l2s_core.relations import relations_between
+from l2s_core.evaluation.several import score_several
+from l2s_core.prompts import Phrases
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether an image shows its triplet; `both` says that both objects were found."""
+    """Whether an image shows what its prompt asks for; `both` says that every object was found.
+
+    `score` in [0, 1] is that of a protocol with a soft one, `pairs` whether each of a prompt's relations holds, in their order.
+    """
 
     correct: bool
     both: bool
     reason: str
+    score: float | None = None
+    pairs: tuple[bool, ...] = ()
 
 
-def judge_position(detections: Sequence[Detection], triplet: Triplet, min_score: float) -> Verdict:
-    """Apply GenEval's rule to the best box of each class with score > min_score."""
-    best: dict[str, Detection] = {}
-    for d in sorted(detections, key=lambda d: -d.score):
-        if d.score > min_score:
-            best.setdefault(d.name, d)
-    missing = [name for name in (triplet.subject, triplet.object) if name not in best]
-    if missing:
-        return Verdict(correct=False, both=False, reason=f"not found: {', '.join(missing)}")
-    held = relations_between(best[triplet.subject].box, best[triplet.object].box)
-    if triplet.relation in held:
-        return Verdict(correct=True, both=True, reason="correct")
-    return Verdict(correct=False, both=True, reason=f"is {' and '.join(sorted(held)) or 'in no relation'}, not {triplet.relation}")
+def judge_item(item: EvalItem, detections: Sequence[Detection], size: tuple[int, int], min_score: float) -> Verdict:
+    """Judge an image of `size` (width, height) pixels; `min_score` is for prompts whose protocol has no threshold of its own."""
+    if isinstance(item.record, geneval.GenevalRecord):
+        found = geneval.score_image(item.record, detections)
+        return Verdict(correct=found.correct, both=found.both, reason=found.reason)
+    if isinstance(item.record, compbench.SpatialPrompt):
+        soft = compbench.score_image(item.record, detections, size)
+        return Verdict(correct=soft.both and soft.position == 1, both=soft.both, reason=soft.reason, score=soft.score)
+    return judge_relations(item.prompt, detections, min_score)
+
+
+def judge_relations(prompt: Phrases, detections: Sequence[Detection], min_score: float) -> Verdict:
+    """Apply GenEval's rule to the best box of each class above `min_score`, for every relation of the prompt."""
+    found = score_several(prompt, detections, min_score)
+    reason = found.pairs[0].reason if len(found.pairs) == 1 else found.reason
+    return Verdict(correct=found.correct, both=found.both, reason=reason, pairs=tuple(p.correct for p in found.pairs))

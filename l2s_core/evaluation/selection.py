@@ -18,11 +18,11 @@ from l2s_core.data.scenes import stable_fraction
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Detection, Judge
 from l2s_core.evaluation.samples import SampleShard, denoise
-from l2s_core.evaluation.scoring import judge_position
+from l2s_core.evaluation.scoring import judge_item
 from l2s_core.objectives import ClassifierObjective, Objective
-from l2s_core.prompts import Triplet
 from l2s_core.reading import ObjectiveReader
 from l2s_core.sampling import BeforeStep
+from l2s_core.targets import Targets
 
 SEED_RANGE = 2**32  # torch's generator on the CPU uses these bits of a seed alone: seeds that share them share their noise
 
@@ -57,23 +57,25 @@ class Watch:
     """A `before_step` callable that leaves the latents alone and reads an objective at every captured step, without a gradient."""
 
     reader: ObjectiveReader
+    targets: Targets
     total_B: Tensor
     reads: int = 0
 
     @classmethod
-    def of(cls, *, objective: Objective, relations: list[str], **batch: Any) -> Watch:
-        reader = ObjectiveReader(objective=objective, relations=relations, **batch)
-        return cls(reader=reader, total_B=torch.zeros(len(relations), device=reader.backbone.device))
+    def of(cls, *, objective: Objective, targets: Targets, weights_BOK: Tensor, **batch: Any) -> Watch:
+        reader = ObjectiveReader(objective=objective, weights_BOK=weights_BOK, **batch)
+        return cls(reader=reader, targets=targets, total_B=torch.zeros(len(weights_BOK), device=reader.backbone.device))
 
     @torch.no_grad()
     def __call__(self, latents: Tensor, step: int) -> Tensor:
         if step in self.reader.objective.source.steps:
-            self.total_B += self.reader.loss(latents, torch.arange(len(latents), device=latents.device), step)
+            everyone = torch.arange(len(latents), device=latents.device)
+            self.total_B += self.targets.total(self.reader.loss(latents, everyone, step, self.targets), len(latents))
             self.reads += 1
         return latents
 
     def scores(self) -> list[Score]:
-        """Return minus the mean loss of every image; one that is not a number is worse than any other."""
+        """Return minus the mean loss of every image, summed over its relations; one that is not a number is worse than any other."""
         return [(-loss if loss == loss else -math.inf,) for loss in (self.total_B / self.reads).tolist()]
 
 
@@ -105,14 +107,15 @@ class JudgeChooser(Chooser):
 
     def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
         found = self.judge.detect(images.numpy(), [item.prompt.objects for item in items])
-        return [judge_score(detections, item.prompt.triplet, self.min_score) for item, detections in zip(items, found, strict=True)]
+        size = (images.shape[2], images.shape[1])
+        return [judge_score(item, detections, size, self.min_score) for item, detections in zip(items, found, strict=True)]
 
 
-def judge_score(detections: Sequence[Detection], triplet: Triplet, min_score: float) -> Score:
-    """Return (correct, both objects found, the lower of their best scores in the judge's eyes)."""
-    verdict = judge_position(detections, triplet, min_score)
-    best = [max((d.score for d in detections if d.name == name), default=0.0) for name in (triplet.subject, triplet.object)]
-    return float(verdict.correct), float(verdict.both), min(best)
+def judge_score(item: EvalItem, detections: Sequence[Detection], size: tuple[int, int], min_score: float) -> Score:
+    """Return (the protocol's score, all objects found, the lowest of their best confidences)."""
+    verdict = judge_item(item, detections, size, min_score)
+    best = [max((d.score for d in detections if d.name == name), default=0.0) for name in item.prompt.objects]
+    return float(verdict.correct if verdict.score is None else verdict.score), float(verdict.both), min(best)
 
 
 def select_items(

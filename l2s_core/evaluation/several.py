@@ -1,36 +1,15 @@
-"""Several relations in one prompt: the record, and a verdict per pair (Yiflach et al., arXiv 2509.02295, several relations)."""
+"""Several relations in one prompt: a verdict per pair (Yiflach et al., arXiv 2509.02295, several relations)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.geneval import MIN_SCORE, Box, geneval_name, kept_boxes
-from l2s_core.prompts import Prompt, Span, Triplet
+from l2s_core.prompts import Phrases, SeveralPrompt, Triplet, phrase_spans
 from l2s_core.relations import relation_index, relations_between
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeveralPrompt:
-    """A text, its relations, its objects in order of mention, and the character span [start, end) of each.
-
-    An object has one name and is mentioned once; relations may share it ("a A left of a B above a C").
-    """
-
-    text: str
-    triplets: tuple[Triplet, ...]
-    objects: tuple[str, ...]
-    spans: tuple[Span, ...]
-
-    def prompts(self) -> tuple[Prompt, ...]:
-        """Return one prompt per relation, all with the whole text: what one steering update works on."""
-        span = dict(zip(self.objects, self.spans, strict=True))
-        return tuple(
-            Prompt(text=self.text, triplet=t, subject_span=span[t.subject], object_span=span[t.object]) for t in self.triplets
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,23 +50,7 @@ def several_prompt(text: str, triplets: Sequence[Triplet]) -> SeveralPrompt:
     return SeveralPrompt(text=text, triplets=tuple(triplets), objects=tuple(found), spans=tuple(found.values()))
 
 
-def phrase_spans(text: str, names: set[str]) -> dict[str, Span]:
-    """Return the span of every name in order of mention, longer names first so that "bear" is not found in "teddy bear".
-
-    Raises UserError for a name that stands there not at all, or more than once.
-    """
-    left, spans = text, {}
-    for name in sorted(names, key=lambda name: (-len(name), name)):
-        matches = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", left, re.IGNORECASE)] if name else []
-        if len(matches) != 1:
-            raise UserError(f"the prompt {text!r} names {name!r} {len(matches)} times; allowed: once, for one object")
-        ((start, end),) = matches
-        spans[name] = (start, end)
-        left = left[:start] + "\0" * (end - start) + left[end:]
-    return dict(sorted(spans.items(), key=lambda item: item[1]))
-
-
-def score_several(prompt: SeveralPrompt, detections: Sequence[Detection], min_score: float = MIN_SCORE) -> SeveralVerdict:
+def score_several(prompt: Phrases, detections: Sequence[Detection], min_score: float = MIN_SCORE) -> SeveralVerdict:
     """Judge every relation by GenEval's rule on the best box of its own two classes; all must hold for the image to count.
 
     What one pair shows is never evidence for another. A relation with an object that was not found fails.

@@ -12,13 +12,14 @@ from l2s_core.errors import UserError, unknown_name
 from l2s_core.evaluation.benchmark import PREFIX
 from l2s_core.evaluation.geneval_metadata import parse_record
 from l2s_core.evaluation.lines import read_jsonl
-from l2s_core.evaluation.several import SeveralPrompt, several_prompt
+from l2s_core.evaluation.several import several_prompt
 from l2s_core.evaluation.suites import require_suite, triplet_suite
-from l2s_core.prompts import Triplet
-from l2s_core.relations import RELATIONS, WORDINGS, relation_named
+from l2s_core.prompts import SeveralPrompt, Triplet
+from l2s_core.relations import OPPOSITE, RELATIONS, WORDINGS, relation_named
 
 # (objects, relations) -> the lengths of the chains of objects that "and" joins: "a A r1 a B r2 a C and a D r3 a E".
 FORMS: dict[tuple[int, int], tuple[int, ...]] = {(2, 1): (2,), (3, 2): (3,), (4, 2): (2, 2), (4, 3): (4,), (5, 3): (3, 2)}
+DIAGONAL = (2, 2)  # two relations of one pair: "a A above and to the left of a B"
 COMMON = (
     "backpack", "bench", "bicycle", "bottle", "bowl", "cake", "cat", "chair", "clock", "cup", "dog", "horse", "laptop", "suitcase",
     "teddy bear", "umbrella", "vase", "sheep",
@@ -37,9 +38,14 @@ def write_prompt(objects: Sequence[str], relations: Sequence[str], prefix: str =
     Within a chain each relation links an object to the next one, and every object has the article "a",
     as in the paper's suites.
     """
+    if (len(objects), len(relations)) == DIAGONAL:
+        subject, object_ = objects
+        wording = " and ".join(WORDINGS[relation][0] for relation in relations)
+        stated = [Triplet(subject=subject, relation=relation, object=object_) for relation in relations]
+        return several_prompt(f"{prefix}a {subject} {wording} a {object_}", stated)
     form = FORMS.get((len(objects), len(relations)))
     if form is None:
-        raise unknown_name("form", f"({len(objects)}, {len(relations)})", map(str, FORMS))
+        raise unknown_name("form", f"({len(objects)}, {len(relations)})", map(str, (*FORMS, DIAGONAL)))
     names, links = iter(objects), iter(relations)
     parts, triplets = [], []
     for length in form:
@@ -62,8 +68,8 @@ def generate_several(suite: str, form: tuple[int, int], count: int, names: Seque
     suite or form, fewer names than objects, or more prompts than could be found.
     """
     require_suite(suite)
-    if form not in FORMS or len(set(names)) < form[0]:
-        allowed = ", ".join(map(str, FORMS))
+    if form not in (*FORMS, DIAGONAL) or len(set(names)) < form[0]:
+        allowed = ", ".join(map(str, (*FORMS, DIAGONAL)))
         raise UserError(f"form {form} over {len(set(names))} names; allowed: {allowed}, with as many names as objects")
     found: dict[str, SeveralPrompt] = {}
     number = last = 0
@@ -85,10 +91,10 @@ def read_several(path: Path) -> list[SeveralPrompt]:
     paper's suites, {"tag": "position", "prompt", "include", "version": 2}, in which every second clause has
     a position. Version 1 of that form reads its relations the other way round and is refused.
     """
-    return read_jsonl(path, parse_several)
+    return read_jsonl(path, parse_row)
 
 
-def parse_several(row: Any) -> SeveralPrompt:
+def parse_row(row: Any) -> SeveralPrompt:
     """Read one line's object, in either form."""
     if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str):
         raise UserError(f"not a prompt: {str(row)[:80]!r}; needed: an object with prompt (a text) and triplets, or include")
@@ -103,7 +109,7 @@ def several_row(prompt: SeveralPrompt) -> dict[str, Any]:
 
 def _draw(form: tuple[int, int], names: Sequence[str], number: int, first: str) -> SeveralPrompt:
     objects = sorted(names, key=lambda name: stable_fraction("several", *form, number, name))[: form[0]]
-    others = [relation for relation in RELATIONS if relation != first]
+    others = [relation for relation in RELATIONS if relation != first and not (form == DIAGONAL and relation == OPPOSITE[first])]
     others.sort(key=lambda relation: stable_fraction("several", *form, number, relation))
     return write_prompt(objects, [first, *others][: form[1]])
 

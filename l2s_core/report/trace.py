@@ -10,16 +10,18 @@ from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
-from l2s_core.prompts import Prompt
+from l2s_core.objectives import ClassifierObjective
+from l2s_core.prompts import Phrases
 from l2s_core.sampling import initial_noise, sample
 from l2s_core.steering import Steering
+from l2s_core.targets import Targets
 
 
 def trace_attention(
-    backbone: Backbone, prompt: Prompt, seed: int, classifier: TrainedClassifier, *, steps: int, guidance: float,
+    backbone: Backbone, prompt: Phrases, seed: int, classifier: TrainedClassifier, *, steps: int, guidance: float,
     steering: SteeringConfig | None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Sample one image, steered if `steering` is given; return maps (T, 2, G, G) and the image (H, W, 3).
+    """Sample one image, steered if `steering` is given; return maps (T, O, G, G) of its phrases and the image (H, W, 3).
 
     The maps are means over all captured channels at the classifier's steps, taken after steering has
     moved the latents of that step.
@@ -29,9 +31,10 @@ def trace_attention(
     capture = AttentionCapture(select_layers(backbone.layers(source.softmax), source.layers), grid=source.grid, stop_early=True)
     steer = None
     if steering is not None:
+        objective = ClassifierObjective.of(classifier, confidence=steering.confidence, min_loss=steering.min_loss)
         steer = Steering(
-            backbone=backbone, classifier=classifier, config=steering, condition=condition, weights_BOK=weights_BOK,
-            relations=[prompt.triplet.relation], timesteps=schedule.timesteps,
+            backbone=backbone, objective=objective, config=steering, condition=condition, weights_BOK=weights_BOK,
+            targets=Targets.of([prompt], backbone.device), timesteps=schedule.timesteps,
         )  # fmt: skip
     means: list[np.ndarray] = []
 

@@ -85,16 +85,18 @@ class ClassifierRun:
             self._register(result)
 
     @answering()
-    def log_benchmark(self, plain: Mapping[str, Any], steered: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
-        """Put what the classifier does to images onto its run, with the report and the grid, if the store has it."""
+    def log_benchmark(self, ways: Mapping[str, Mapping[str, Any]], files: Sequence[Path] = ()) -> None:
+        """Put what the classifier does to images, and what other ways of sampling do, onto its run, with the report's files, if the store has it."""
         run = self.finished()
         if run is None:
             return
         metrics = {}
-        for name, summary in (("plain", plain), ("steered", steered)):
+        for name, summary in ways.items():
             metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "both", "extra")}
             metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}
             metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_pair_split"].items()}
+            metrics |= {f"bench_{name}_pairs": summary["pairs"]["rate"]} if "pairs" in summary else {}
+            metrics |= {f"bench_{name}_score": summary["score"]["mean"]} if "score" in summary else {}
         log_metrics(self.client, run.info.run_id, metrics)
         for key, value in self.stages.config.steering.model_dump(mode="json").items():
             self.client.set_tag(run.info.run_id, f"bench.steering.{key}", str(value))

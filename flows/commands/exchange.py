@@ -1,0 +1,57 @@
+"""Images out to GenEval's own scorer, its results back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flows.options import home_option, overrides_of, quick_option, set_option, start
+
+WAY = click.option("--way", default="main", show_default=True, help="Way of sampling: plain, main, a variant or a baseline.")
+CLASSIFIER = click.option("--classifier", type=click.Path(path_type=Path), help="Of a run of 'l2s benchmark': its classifier's folder.")
+
+
+def _run_options(command):
+    for option in (home_option, quick_option, set_option, CLASSIFIER, WAY):
+        command = option(command)
+    return command
+
+
+@click.group()
+def geneval() -> None:
+    """Exchange images and verdicts with GenEval's own scorer."""
+
+
+@geneval.command("export")
+@click.argument("config")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_run_options
+def export_(config: str, folder: Path, **run) -> None:
+    """Write the images of CONFIG's finished benchmark into FOLDER as GenEval's scorer reads them."""
+    stages, way = _stages(config, **run)
+    from l2s_core.evaluation.official import export_images
+
+    count = export_images(stages, way, folder)
+    click.echo(f"{count} new images of {len(stages.items)} in {folder}")
+
+
+@geneval.command("import")
+@click.argument("config")
+@click.argument("results", type=click.Path(path_type=Path, dir_okay=False))
+@_run_options
+def import_(config: str, results: Path, **run) -> None:
+    """Read RESULTS, the results.jsonl of GenEval's scorer; the next report of CONFIG shows it beside our own judge's."""
+    stages, way = _stages(config, **run)
+    from flows.summary import print_table
+    from l2s_core.evaluation.official import import_results
+
+    rates = import_results(stages, way, results)
+    print_table(("GenEval's scorer", "images", "correct"), [(tag, str(r["count"]), f"{r['rate']:.2f} ({r['low']:.2f}-{r['high']:.2f})") for tag, r in rates.items()])
+
+
+def _stages(config: str, way: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path):
+    start(home)
+    from flows.planning import plan
+
+    return plan(config, overrides_of(settings, quick, config), home, classifier), way

@@ -1,0 +1,67 @@
+"""A run's images out to GenEval's own scorer, and its verdicts back beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from l2s_core.errors import UserError, unknown_name
+from l2s_core.evaluation.aggregate import Rate
+from l2s_core.evaluation.geneval import GenevalRecord
+from l2s_core.evaluation.geneval_folder import export_folder, read_results
+from l2s_core.evaluation.protocols import geneval_records
+from l2s_core.evaluation.quality import way_images
+from l2s_core.files import read_json, write_json
+from l2s_core.stages import Stages
+
+NAME = "official.json"  # beside a way's own verdicts
+
+
+def export_images(stages: Stages, way: str, folder: Path) -> int:
+    """Write the images of a way of sampling in GenEval's layout; return how many were new.
+
+    Raises UserError for a run of another protocol, an unknown way, and images that are not there yet.
+    """
+    records, images = _records(stages, way), _images(stages, way)
+    seeds = stages.config.benchmark.seeds
+    return export_folder(folder, records, {divmod(place, seeds): image for place, image in enumerate(images)})
+
+
+def import_results(stages: Stages, way: str, path: Path) -> dict[str, Any]:
+    """Keep what GenEval's scorer wrote about a way's images; return its rates by task.
+
+    Raises UserError as `export_images` and `read_results` do; nothing is kept then.
+    """
+    rows = read_results(path, _records(stages, way), stages.config.benchmark.seeds)
+    write_json(stages.verdicts(way) / NAME, rows)
+    return _rates(rows)
+
+
+def official_summary(stages: Stages) -> dict[str, Any]:
+    """Return {way: {task: rate, "all": rate}} of the ways whose results were brought back."""
+    paths = {way: stages.verdicts(way) / NAME for way in stages.ways}
+    return {way: _rates(read_json(path)) for way, path in paths.items() if path.is_file()}
+
+
+def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    tags = dict.fromkeys(row["tag"] for row in rows)
+    rates = {tag: asdict(Rate.of([row["correct"] for row in rows if row["tag"] == tag])) for tag in tags}
+    return {**rates, "all": asdict(Rate.of([row["correct"] for row in rows]))}
+
+
+def _records(stages: Stages, way: str) -> list[GenevalRecord]:
+    if stages.config.benchmark.protocol != "geneval":
+        raise UserError(f"{stages.config.name} has benchmark.protocol {stages.config.benchmark.protocol}, whose prompts GenEval's scorer cannot judge; "
+                        "set benchmark.protocol=geneval")  # fmt: skip
+    if way not in stages.ways:
+        raise unknown_name("way of sampling", way, stages.ways)
+    return geneval_records(stages.config)
+
+
+def _images(stages: Stages, way: str):
+    missing = [name for name, _ in stages.item_shards() if not (stages.samples(way) / f"{name}.safetensors").is_file()]
+    if missing:
+        raise UserError(f"no images of {way} for {stages.config.name} in {stages.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first")
+    return way_images(stages, way)
