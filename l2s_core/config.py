@@ -16,6 +16,7 @@ from l2s_core.files import digest
 from l2s_core.relations import RELATIONS
 
 Relation = Literal[RELATIONS]
+Count = Annotated[int, Field(ge=1)]
 FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
 FLOW_FAMILIES = ("flux", "sd3")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
@@ -237,7 +238,7 @@ class BenchmarkConfig(Section):
         default=("3+2",), min_length=1, description="objects and relations of a prompt (several); 2+2 is a diagonal"
     )
     objects: Literal["common", "novel", "mixed"] = Field(default="common", description="list of objects (several)")
-    prompts: int = Field(ge=1)
+    prompts: Count | dict[Literal["seen", "unseen", "novel"], Count] = Field(description="a number, or for pairs one a kind of pair")
     seeds: int = Field(default=1, ge=1)
     relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that prompts ask for (pairs)")
     judge: str = "mini-seg"
@@ -250,6 +251,8 @@ class BenchmarkConfig(Section):
         for name, protocol in own.items():
             if getattr(self, name) != fields[name].default and self.protocol != protocol:
                 raise ValueError(f"benchmark.{name} is for protocol {protocol}, and protocol is {self.protocol}; leave it out")
+        if not isinstance(self.prompts, int) and self.protocol != "pairs":
+            raise ValueError(f"benchmark.prompts by kind of pair is for protocol pairs, and protocol is {self.protocol}; give one number")
         if self.file is not None and self.protocol == "pairs":
             raise ValueError("benchmark.file needs benchmark.protocol geneval, spatial or several, whose prompts it holds")
         if self.file is None and "counting" in self.tags:

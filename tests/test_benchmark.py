@@ -183,3 +183,12 @@ def test_official_files_are_benchmarks(tmp_path) -> None:
     assert [i.asks_for for i in items("spatial", "spatial.txt")] == ["on the left of"] * 2 + ["next to"] * 2
     assert [len(i.prompt.triplets) for i in items("several", "several.jsonl")] == [2, 2]
     assert len({i.seed for i in geneval}) == 4
+
+
+def test_prompts_may_be_counted_by_kind_of_pair() -> None:
+    counted = Counter(i.pair_split for i in benchmark_items(load_run_config("mini-sd", {"benchmark": "long"})))
+    assert counted == {"seen": 128, "unseen": 52, "novel": 24}
+    only = benchmark_items(load_run_config("mini-sd", {"benchmark.prompts": {"unseen": 3}}))
+    assert len(only) == 6 and {i.pair_split for i in only} == {"unseen"}
+    with pytest.raises(UserError, match="give one number"):
+        load_run_config("mini-sd", {"benchmark": "several", "benchmark.prompts": {"seen": 3}})

@@ -47,14 +47,15 @@ def pair_items(config: BenchmarkConfig, pairs: Mapping[str, Sequence[tuple[str, 
     items = []
     for split in pairs:
         triplets = suite_triplets(config.suite, pairs[split], config.relations)
+        prompts = config.prompts if isinstance(config.prompts, int) else config.prompts.get(split, 0)
         if not triplets:
             continue
-        if config.prompts > len(triplets):
+        if prompts > len(triplets):
             raise UserError(
-                f"benchmark.prompts is {config.prompts}, but the {config.suite} suite has {len(triplets)} prompts with "
+                f"benchmark.prompts is {prompts}, but the {config.suite} suite has {len(triplets)} prompts with "
                 f"{split} pairs; lower benchmark.prompts, raise benchmark.seeds, or hold out more objects"
             )
-        for number, triplet in enumerate(triplets[: config.prompts]):
+        for number, triplet in enumerate(triplets[:prompts]):
             for k in range(config.seeds):
                 item_id = f"{config.suite}-{split}-{number:03d}-{k}"
                 seed = int(stable_fraction("seed", item_id, triplet.subject, triplet.relation, triplet.object) * SEED_RANGE)
