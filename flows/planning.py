@@ -9,6 +9,7 @@ from l2s_core.backbones.load import image_side, model_fingerprint, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.data.sources import data_fingerprint
+from l2s_core.evaluation.clipscore import clip_folder
 from l2s_core.evaluation.judges import judge_fingerprint
 from l2s_core.stages import Stages
 from tasks.tracking.store import open_store
@@ -25,6 +26,8 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
         side=image_side(run.backbone), data=tuple(data_fingerprint(run.data)), given=classifier,
         epoch=epoch,
     )  # fmt: skip
+    if run.benchmark.clip is not None:
+        clip_folder(run.benchmark.clip)
     _ = stages.items  # more prompts asked for than there are is an error now, not after an hour
     open_store(stages.home)
     return stages

@@ -242,6 +242,7 @@ class BenchmarkConfig(Section):
     seeds: int = Field(default=1, ge=1)
     relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that prompts ask for (pairs)")
     judge: str = "mini-seg"
+    clip: str | None = Field(default=None, description="a CLIPModel that scores every way's images against their prompts (CLIPScore)")
     min_score: float = Field(default=0.3, ge=0, le=1, description="confidence of a find (pairs, several); the other protocols have their own")
 
     @model_validator(mode="after")

@@ -21,8 +21,9 @@ from l2s_core.config import RunConfig
 from l2s_core.data.sources import data_files
 from l2s_core.data.twins import twins_of
 from l2s_core.errors import UserError
-from l2s_core.estimate import disk_bytes, memory_bytes, prices_of, work_of
-from l2s_core.evaluation.judges import judge_folder
+from l2s_core.estimate import disk_bytes, images_of, memory_bytes, prices_of, work_of
+from l2s_core.evaluation.clipscore import clip_folder
+from l2s_core.evaluation.judges import judge_folder, judge_kind
 from l2s_core.memory import free_bytes
 
 UTILISATION = 0.4  # share of a large product's speed that a denoiser reaches; only where no rehearsal tells
@@ -42,8 +43,11 @@ def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None =
     """Return every check of a run, in the order of its stages; `rehearsal` is what `l2s rehearse` measured for it, if it was run."""
     checks = [_tried("packages", _packages), _tried("device", lambda: _device(config))]
     checks.append(_tried("model weights", lambda: _weights(config)))
-    checks.append(_tried("judge", lambda: str(judge_folder(config.benchmark.judge))))
+    checks.append(_tried("judge", lambda: _judge(config)))
     checks.append(_tried("data", lambda: _data(config)))
+    checks.append(_tried("prompts", lambda: f"{config.benchmark.protocol}, {images_of(config)} images of each way of sampling"))
+    if config.benchmark.clip is not None:
+        checks.append(_tried("CLIP model", lambda: str(clip_folder(config.benchmark.clip))))
     if config.backbone.architecture is not None:
         cost = count_cost(config)
         sizes = {"channels": cost.channels, "latents": cost.latents, "side": cost.image_side}
@@ -105,6 +109,11 @@ def _weights(config: RunConfig) -> str:
     if not files:
         raise UserError(f"{folder} holds no safetensors files; fetch the model in that form")
     return f"{folder}, {sum(p.stat().st_size for p in files) / GB:.1f} GB, {image_side(config.backbone)} px"
+
+
+def _judge(config: RunConfig) -> str:
+    folder = judge_folder(config.benchmark.judge)
+    return f"{folder}, {judge_kind(folder).__name__}"
 
 
 def _data(config: RunConfig) -> str:

@@ -21,11 +21,16 @@ MODEL = "CLIPModel"
 
 def load_clip(model: str, *, device: str = "cpu") -> ClipScorer:
     """Load a scorer from a folder or the hub's cache; raises UserError when it is missing, incomplete or of another class."""
+    return ClipScorer(clip_folder(model), device=device)
+
+
+def clip_folder(model: str) -> Path:
+    """Return the folder of a scorer's model; raises UserError when it is missing or holds another class."""
     folder = find_folder("CLIP model", model, "config.json", (), f"a folder with a {MODEL}, its tokenizer and image processor")
     stated = (read_json(folder / "config.json").get("architectures") or ["nothing"])[0]
     if stated != MODEL:
         raise UserError(f"{folder} holds a {stated}, expected {MODEL}")
-    return ClipScorer(folder, device=device)
+    return folder
 
 
 class ClipScorer:

@@ -20,6 +20,7 @@ from l2s_core.backbones.load import image_side, model_fingerprint
 from l2s_core.config import PLAIN, RunConfig, load_run_config
 from l2s_core.data.sources import data_fingerprint
 from l2s_core.errors import UserError
+from l2s_core.evaluation.clipscore import ClipScorer, clip_summary
 from l2s_core.evaluation.detectors import Judge, SegmentationJudge
 from l2s_core.evaluation.features import segmenter_features
 from l2s_core.evaluation.judges import judge_fingerprint, load_judge
@@ -81,6 +82,13 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
     references, fresh = reference_scenes(triplets, count), reference_scenes(triplets, len(triplets), first=count)
     perfect = quality_summary({RENDERED: fresh}, references, features)
     return perfect | quality_summary({way: way_images(stages, way) for way in ways}, references, features)
+
+
+def clip_scores(stages: Stages, scorer: ClipScorer) -> dict[str, dict[str, float]]:
+    """Return the CLIPScore, mean and standard error, of every way of sampling whose images are there."""
+    texts = [item.prompt.text for item in stages.items]
+    ways = [way for way in stages.ways if all(path.is_file() for path in _shards(stages, way))]
+    return {way: clip_summary(scorer.scores(way_images(stages, way), texts)) for way in ways}
 
 
 def way_images(stages: Stages, way: str) -> np.ndarray:
