@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from l2s_core.files import atomic_path, write_json
+from l2s_core.report.pareto import COSTS, Spot, draw_front
 from l2s_core.sweeps import rank
 
 LABELS = {"correct": "relation correct, steered", "both": "both objects, steered", "test_accuracy": "test accuracy of the classifier"}
@@ -46,18 +47,6 @@ def write_ranking(folder: Path, rows: Sequence[Mapping[str, Any]], metric: str) 
 def cost_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     """Draw a metric against seconds an image, with the points that no other beats in both joined by a line."""
     figure = Figure(figsize=(7, 4.5))
-    axes = figure.subplots()
-    spots = sorted((row["metrics"]["seconds"], row["metrics"][metric], row["label"]) for row in rows)
-    front, best = [], float("-inf")
-    for seconds, value, _ in spots:
-        if value > best:
-            front.append((seconds, value))
-            best = value
-    for seconds, value, label in spots:
-        axes.scatter(seconds, value, color="tab:blue")
-        axes.annotate(label, (seconds, value), xytext=(4, 4), textcoords="offset points", fontsize=7)
-    if front:
-        axes.plot(*zip(*front, strict=True), color="tab:blue", alpha=0.4)
-    axes.set(xlabel="seconds an image", ylabel=LABELS.get(metric, metric))
-    axes.grid(alpha=0.3)
+    spots = [Spot(cost=row["metrics"]["seconds"], value=row["metrics"][metric], label=row["label"]) for row in rows]
+    draw_front(figure.subplots(), spots, xlabel=COSTS["seconds"], ylabel=LABELS.get(metric, metric))
     return figure
