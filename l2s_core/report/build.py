@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,41 +22,29 @@ from l2s_core.evaluation.quality import has_quality, run_quality
 from l2s_core.files import write_json, write_text
 from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
-from l2s_core.report.comparison import baseline_summaries, first_items_grid, table_rows, variant_summary
+from l2s_core.report.breakdown import PARTS, breakdown
+from l2s_core.report.comparison import baseline_summaries, compared_ways, table_rows, variant_summary, way_verdicts
+from l2s_core.report.failures import CORRECT
 from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
+from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid
 from l2s_core.report.grids import save_png
 from l2s_core.report.page import render_page
+from l2s_core.report.pareto import pareto_figure
+from l2s_core.report.significance_page import p_text
 from l2s_core.report.trace import trace_attention
+from l2s_core.report.wording import BASELINE_NOTES, JUDGED, PAIR_NAMES, PHOTOGRAPH_SCOPE, SMALL_WORLD_SCOPE
 from l2s_core.stages import MAIN, PLAIN, Stages
 
 PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
-PAIR_NAMES = {"seen": "seen in training", "unseen": "unseen pairs", "novel": "objects never seen by the classifier"}
-BASELINE_NOTES = {
-    "plain": "the plain images again",
-    "classifier": "this run's classifier with other steering settings",
-    "paper": "this run's classifier with the paper's schedule: the gradient as it is, up to the last update of every steered step",
-    "centroid": "a handcrafted loss: the attention centroids of the phrases apart by a margin along the relation's axis",
-    "attend-and-excite": "the loss of Attend-and-Excite, which strengthens the more neglected phrase and knows no relations",
-    "best-of-n": "no steering; of several plain images, the one whose relation this run's classifier reads most surely",
-    "best-of-n-judge": "no steering; of several plain images, one that the judge calls correct if there is any (an upper bound)",
-}
-SMALL_WORLD_SCOPE = (
-    "Everything here ran on a small world: 64-pixel scenes of 16 sprites, and models trained on them. Its captions name relations "
-    "seldom and mostly wrongly, which makes the model bad at relations in the way models trained on crawled captions are. It shows "
-    "that the method, its leakage argument and this code work end to end; it does not show figures for Stable Diffusion or FLUX weights."
-)
-PHOTOGRAPH_SCOPE = (
-    "Images of the source named in the settings, inverted with the model named there; the prompts of the benchmark have GenEval's form "
-    "and are drawn by this project's own seed, so the figures stand beside GenEval's published ones and are not the same prompts."
-)
 
 
 def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, Any]:
     """Write the report's files into `stages.report`; return what summary.json holds."""
-    summary = _summary(stages, judge)
-    pictures = _pictures(stages, backbone)
+    verdicts, summary = way_verdicts(stages), _summary(stages, judge)
+    summary |= compared_ways(stages, summary, verdicts)
+    pictures = _pictures(stages, backbone, summary, verdicts)
     folder = stages.report
-    write_text(folder / "report.html", render_page(_page_values(stages, summary), pictures))
+    write_text(folder / "report.html", render_page(_page_values(stages, summary), pictures, p=p_text))
     save_png(pictures["grid"], folder / "grid.png")
     write_json(folder / "summary.json", summary)
     return summary
@@ -108,16 +97,18 @@ def _data_summary(stages: Stages) -> dict[str, Any]:
     return {"scenes": len(catalogue.entries), "skipped": dict(counts), "named": named, "short": catalogue.short}
 
 
-def _pictures(stages: Stages, backbone: Backbone) -> dict[str, Any]:
+def _pictures(stages: Stages, backbone: Backbone, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
     config, item = stages.config, stages.items[0]
     classifier = TrainedClassifier.load(stages.classifier(MAIN), device=backbone.device)
     how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
     traces = [trace_attention(backbone, item.prompt, item.seed, classifier, steering=s, **how) for s in (None, config.steering)]
-    triplet, result = item.prompt.triplet, load_result(stages.classifier(MAIN))
+    result = load_result(stages.classifier(MAIN))
     return {
-        "grid": first_items_grid(stages),
+        "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=[name for name, b in config.baselines.items() if b.kind == JUDGED]),
+        "grid": first_items_grid(stages, verdicts),
+        "failures": failure_pictures(stages, verdicts, [shown["item_id"] for shown in summary["failures"]["shown"]]),
         "attention": attention_figure(
-            [t[1] for t in traces], [t[0] for t in traces], ("plain", "steered"), classifier.source.steps, (triplet.subject, triplet.object)
+            [t[1] for t in traces], [t[0] for t in traces], ("plain", "steered"), classifier.source.steps, item.prompt.objects
         ),
         "confusion": confusion_figure(result["confusion"]),
         "curves": curves_figure(result["history"], result["best_epoch"]),
@@ -127,6 +118,15 @@ def _pictures(stages: Stages, backbone: Backbone) -> dict[str, Any]:
 def _baseline_notes(stages: Stages) -> dict[str, str]:
     """What each baseline is, by name."""
     return {name: BASELINE_NOTES[baseline.kind] for name, baseline in stages.config.baselines.items()}
+
+
+def _tables(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says of the ways of sampling beyond the summary."""
+    rows = table_rows(summary)
+    return {
+        "baseline_notes": _baseline_notes(stages), "ways": {row["name"]: row["label"] for row in rows}, "steered": summary["classifiers"][MAIN]["steered"],
+        "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()}, "right": CORRECT,
+    }  # fmt: skip
 
 
 def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
             "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
         })  # fmt: skip
     return {
-        **summary, "config": stages.config, "baseline_notes": _baseline_notes(stages), "rows": table_rows(summary),
+        **summary, **_tables(stages, summary), "config": stages.config,
         "leakage": leakage, "pair_names": PAIR_NAMES,
         "command": f"l2s reproduce {stages.config.name}", "trace_prompt": next(iter(stages.items)).prompt.text,
         "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},

@@ -11,21 +11,36 @@ from PIL import Image, ImageDraw, ImageFont
 
 from l2s_core.files import atomic_path
 
-SUBJECT, OBJECT, OTHER = (214, 39, 40), (31, 119, 180), (120, 120, 120)  # box colours
+COLOURS = ((214, 39, 40), (31, 119, 180), (44, 160, 44), (255, 127, 14), (148, 103, 189))  # boxes, by an object's place in the prompt
+OTHER = (120, 120, 120)
 GOOD, BAD = (34, 139, 34), (190, 30, 30)  # caption colours
 MARGIN, LINE = 6, 13
 
 
+def asked_objects(row: Mapping[str, Any]) -> list[str]:
+    """Return the objects that a row's prompt asks for, in its order."""
+    return row.get("objects") or [row["subject"], row["object"]]
+
+
 def draw_boxes(image: np.ndarray, verdict: Mapping[str, Any], side: int) -> Image.Image:
-    """Enlarge an image to `side` pixels and outline every detection: subject red, object blue, others grey."""
+    """Enlarge an image to `side` pixels and outline every detection: in the colour of its place among the objects asked for, others grey."""
     scale = side / image.shape[0]
     picture = Image.fromarray(image).resize((side, round(image.shape[1] * scale)), Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(picture)
+    draw, colours = ImageDraw.Draw(picture), dict(zip(asked_objects(verdict), COLOURS, strict=False))
     for detection in verdict["detections"]:
-        name = detection["name"]
-        colour = SUBJECT if name == verdict["subject"] else OBJECT if name == verdict["object"] else OTHER
-        draw.rectangle([round(v * scale) for v in detection["box"]], outline=colour, width=2)
+        draw.rectangle([round(v * scale) for v in detection["box"]], outline=colours.get(detection["name"], OTHER), width=2)
     return picture
+
+
+def side_by_side(images: Sequence[np.ndarray], verdicts: Sequence[Mapping[str, Any]], *, side: int = 144) -> Image.Image:
+    """Draw images with their boxes next to each other."""
+    pictures = [draw_boxes(image, verdict, side) for image, verdict in zip(images, verdicts, strict=True)]
+    sheet = Image.new("RGB", (sum(p.width for p in pictures) + 2 * (len(pictures) - 1), max(p.height for p in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + 2
+    return sheet
 
 
 def comparison_grid(

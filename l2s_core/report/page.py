@@ -13,19 +13,22 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 TEMPLATE = "template.html"
+UNKNOWN = "–"
+
+Picture = Figure | Image.Image
 
 
 def render_page(
-    values: Mapping[str, Any], pictures: Mapping[str, Figure | Image.Image], template: str = TEMPLATE, **filters: Callable[..., str]
+    values: Mapping[str, Any], pictures: Mapping[str, Picture | list[Image.Image]], template: str = TEMPLATE, **filters: Callable[..., str]
 ) -> str:
-    """Fill a template of this folder, the report's by default; pictures become data URIs, `filters` are added to jinja2's."""
+    """Fill a template of this folder, the report's by default; pictures become data URIs, lists of them lists; `filters` are added to jinja2's."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(percent=_percent, rate=_rate, **filters)
-    uris = {name: _data_uri(picture) for name, picture in pictures.items()}
+    environment.filters.update(percent=_percent, rate=_rate, change=_change, memory=_memory, **filters)
+    uris = {name: [_data_uri(p) for p in picture] if isinstance(picture, list) else _data_uri(picture) for name, picture in pictures.items()}
     return environment.get_template(template).render(**values, pictures=uris)
 
 
-def _data_uri(picture: Figure | Image.Image) -> str:
+def _data_uri(picture: Picture) -> str:
     buffer = io.BytesIO()
     if isinstance(picture, Figure):
         picture.savefig(buffer, format="png", dpi=110)
@@ -40,3 +43,12 @@ def _percent(value: float) -> str:
 
 def _rate(rate: Mapping[str, Any]) -> str:
     return f"{rate['rate']:.2f} ({rate['low']:.2f}–{rate['high']:.2f})"
+
+
+def _change(kid: Mapping[str, float] | None) -> str:
+    """A KID or its change, times 1000, with its error."""
+    return f"{1000 * kid['mean']:+.1f} ± {1000 * kid['error']:.1f}" if kid else UNKNOWN
+
+
+def _memory(peak_bytes: int | None) -> str:
+    return f"{peak_bytes / 2**30:.2f} GiB" if peak_bytes else UNKNOWN

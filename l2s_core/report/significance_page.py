@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from l2s_core.evaluation.aggregate import summarise
 from l2s_core.evaluation.significance import OUTCOMES, PARTS, RESAMPLES, PairedDifference, PairedRuns
 from l2s_core.files import digest
-from l2s_core.report.build import PAIR_NAMES
 from l2s_core.report.page import render_page
+from l2s_core.report.wording import PAIR_NAMES
 from l2s_core.verdicts import Judged
 
 TEMPLATE = "significance.html"

@@ -1,0 +1,18 @@
+"""Where a way of sampling is good and where it is not: rates by relation and by kind of object pair, every way beside the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PARTS = {"by_relation": "By relation", "by_pair_split": "By kind of object pair"}
+
+
+def breakdown(rows: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
+    """Return a line a value of `part` (a key of PARTS): {"value", "count", "rates"}, a rate a row; None where a way has no such image.
+
+    `rows` are those of `table_rows`, the plain one first; values come in its order. `count` is the plain images'.
+    """
+    values = dict.fromkeys(value for row in rows for value in row[part])
+    lines = [{"value": value, "rates": [row[part].get(value) for row in rows]} for value in values]
+    return [{**line, "count": line["rates"][0]["count"] if line["rates"][0] else 0} for line in lines]

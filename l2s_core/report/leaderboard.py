@@ -1,0 +1,46 @@
+"""Every way of sampling, the most accurate first, and whether it differs from the run's own steering by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from l2s_core.evaluation.significance import PairedDifference, Row, holm, match
+from l2s_core.stages import MAIN
+
+ALPHA = 0.05
+FIGURES = ("name", "label", "correct", "both", "extra", "gradients", "checks", "seconds")
+
+
+def leaderboard(
+    rows: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Sequence[Row]], quality: Mapping[str, Mapping[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """Return the rows of `table_rows` in the order of a leaderboard; equal rates go by fewer gradient evaluations.
+
+    Each gains `peak_bytes` and `kid_change`, None where they are not known, and `against_main`, None for the run's own
+    steering. Nothing but `seconds` and `peak_bytes` depends on the machine.
+    """
+    against, quality = against_main(verdicts), quality or {}
+    return [
+        {key: row[key] for key in FIGURES}
+        | {"peak_bytes": row.get("peak_bytes"), "kid_change": quality.get(row["name"], {}).get("kid_change"), "against_main": against.get(row["name"])}
+        for row in sorted(rows, key=lambda row: (-row["correct"]["rate"], row["gradients"]))
+    ]  # fmt: skip
+
+
+def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
+    """Compare every other way with the run's own steering, paired on prompt and noise: JSON-able, by way.
+
+    `difference` is the way's rate of correct images minus that of the steering, `low` to `high` its bootstrap interval by
+    prompt; `p` is McNemar's and `holm` corrects it for all these comparisons. `differs` says that `holm` is below 0.05.
+    """
+    pairs = {way: match(verdicts[MAIN], rows) for way, rows in verdicts.items() if way != MAIN}
+    differences = {way: PairedDifference.of(shared, "correct") for way, shared in pairs.items()}
+    corrected = holm([difference.p for difference in differences.values()])
+    return {
+        way: {
+            "difference": d.difference, "low": d.low, "high": d.high, "only_main": d.only_first, "only_this": d.only_second,
+            "p": d.p, "holm": p, "differs": p < ALPHA,
+        }
+        for (way, d), p in zip(differences.items(), corrected, strict=True)
+    }  # fmt: skip
