@@ -18,7 +18,8 @@ from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.files import read_json, write_json
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import build_comparison, table_rows
-from l2s_core.report.failures import CORRECT, MISSING, NOWHERE, OTHER, WRONG, choose_failures, failures_summary, reason_kind
+from l2s_core.report.failures import CORRECT, MISSING, NOWHERE, OTHER, SURPLUS, WRONG, choose_failures, failures_summary, reason_kind
+from l2s_core.report.figures import attention_figure
 from l2s_core.report.gallery import chosen_images, failure_pictures
 from l2s_core.report.grids import COLOURS, OTHER as GREY, draw_boxes
 from l2s_core.report.leaderboard import against_main, leaderboard
@@ -36,7 +37,7 @@ def row(number: int, kind: str = CORRECT, **values: Any) -> dict[str, Any]:
     return {
         "item_id": f"i{number}", "pair_split": ("seen", "novel")[number % 2], "prompt": f"prompt {number // 2}", "seed": number,
         "objects": ["dog", "cat"], "relation": ("above", "below")[number // 2 % 2], "correct": kind == CORRECT, "both": kind != MISSING,
-        "reason": REASONS.get(kind, CORRECT), "detections": [], "gradients": 0, "checks": 0, "skipped": 0, "seconds": 0.5, **values,
+        "reason": REASONS.get(kind, CORRECT), "detections": [], "gradients": 0, "checks": 0, "skipped": 0, "seconds": 0.5, "peak_bytes": None, "pairs": [kind == CORRECT], "score": None, **values,
     }  # fmt: skip
 
 
@@ -95,9 +96,13 @@ def test_labels_of_close_points_do_not_overlap() -> None:
         ("not found: dog, cat", MISSING),
         ("is above and left of, not below", WRONG),
         ("is in no relation, not left of", NOWHERE),
-        ("dog, cat: is above, not left of; cat, bird: not found: bird", MISSING),
-        ("dog, cat: is in no relation, not left of; cat, bird: is above, not below", WRONG),
-        ("dog, cat: correct; tennis racket, bird: is in no relation, not above", NOWHERE),
+        ("dog is above, not left of cat; not found: bird", MISSING),
+        ("dog is in no relation, not left of cat; cat is above, not below bird", WRONG),
+        ("tennis racket is in no relation, not above bird", NOWHERE),
+        ("found 0 of 1 dog; no dog for the cat to be left of", MISSING),
+        ("dog is above, not left of cat; no dog for the bird to be above", WRONG),
+        ("found 3 dog, fewer than 3 allowed", SURPLUS),
+        ("position scores 0.31 for on the left of", WRONG),
         ("tennis racket, not a dog", OTHER),
         ("", OTHER),
     ],
@@ -109,7 +114,7 @@ def test_kinds_of_reasons(reason: str, kind: str) -> None:
 def test_every_image_is_counted_once_and_against_its_plain_one() -> None:
     verdicts = {PLAIN: rows(CORRECT, CORRECT, WRONG, MISSING, WRONG), MAIN: rows(CORRECT, NOWHERE, CORRECT, WRONG, CORRECT)}
     summary = failures_summary(verdicts)
-    assert summary["kinds"][PLAIN] == {CORRECT: 2, MISSING: 1, WRONG: 2, NOWHERE: 0, OTHER: 0}
+    assert summary["kinds"][PLAIN] == {CORRECT: 2, MISSING: 1, SURPLUS: 0, WRONG: 2, NOWHERE: 0, OTHER: 0}
     assert all(sum(counts.values()) == 5 for counts in summary["kinds"].values())
     assert summary["changed"] == {MAIN: {"broken": 1, "repaired": 2}}
     assert [(shown["item_id"], shown["kind"], shown["right_plain"]) for shown in summary["shown"]] == [("i3", WRONG, False), ("i1", NOWHERE, True)]
@@ -140,7 +145,7 @@ def rate(value: float) -> dict[str, float]:
 def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
     ways = {"plain": (0.2, 0), "main": (0.6, 11), "slow": (0.6, 30), "best": (0.9, 5)}
     table = [
-        {"name": name, "label": name, "correct": rate(value), "both": rate(1), "extra": rate(0), "gradients": gradients, "checks": 0, "seconds": 1.0}
+        {"name": name, "label": name, "correct": rate(value), "both": rate(1), "extra": rate(0), "gradients": gradients, "checks": 0, "seconds": 1.0, "peak_bytes": None}
         for name, (value, gradients) in ways.items()
     ]
     table[0]["peak_bytes"] = 2**30
@@ -164,6 +169,25 @@ def test_a_way_differs_from_steering_only_after_correction() -> None:
     assert against_main({MAIN: steered}) == {}
 
 
+def test_several_relations_have_a_rate_of_their_own_on_the_board() -> None:
+    table = [{"name": "main", "label": "steered", "correct": rate(0.5), "both": rate(1), "extra": rate(0), "gradients": 1, "checks": 0, "seconds": 1.0, "peak_bytes": None}]
+    verdicts = {MAIN: rows(CORRECT)}
+    assert "pairs" not in leaderboard(table, verdicts, None)[0]
+    assert leaderboard([table[0] | {"pairs": rate(0.8)}], verdicts, None)[0]["pairs"]["rate"] == 0.8
+
+
+@pytest.mark.parametrize("objects", [("dog", "cat"), ("dog", "cat", "bird", "car")])
+def test_attention_is_drawn_in_the_colours_that_the_title_names(objects: tuple[str, ...]) -> None:
+    maps = np.zeros((1, len(objects), 4, 4))
+    for o in range(len(objects)):
+        maps[0, o, o, o] = 1 + o
+    figure = attention_figure([np.zeros((8, 8, 3), np.uint8)], [maps], ["plain"], [3], objects)
+    drawn = figure.axes[0].images[0].get_array()
+    assert drawn[0, 0].tolist() == [1, 0, 0] and drawn[1, 1].tolist() == [0, 0, 1] and drawn[2, 2].tolist() == [0, len(objects) > 2, 0]
+    third = " and cat (blue)" if len(objects) == 2 else ", cat (blue) and bird (green)"
+    assert figure.get_suptitle() == f"attention to dog (red){third}"
+
+
 def test_parts_that_a_way_lacks_stay_empty() -> None:
     table = [{"by_relation": {"above": {"count": 3, "rate": 0.2}}}, {"by_relation": {"below": {"count": 2}, "above": {"count": 3, "rate": 0.7}}}]
     above, below = breakdown(table, "by_relation")
@@ -180,13 +204,15 @@ def test_only_the_papers_own_figures_are_quoted() -> None:
     assert len(figures) == 2 and note.startswith("Not comparable with this run, which has other models, other prompts")
     figures, note = published_beside(load_run_config("sd14"))
     assert len(figures) == 2 and "other backbones" in note
+    figures, note = published_beside(load_run_config("sd21", {"benchmark.tags": ["two_object"]}))
+    assert len(figures) == 2 and "Not comparable with this run, which has other prompts" in note
 
 
-@pytest.mark.parametrize("asked", [{"objects": ["dog", "cat", "bird"]}, {"subject": "dog", "object": "cat"}])
-def test_boxes_have_the_colour_of_their_place_in_the_prompt(asked: dict) -> None:
+@pytest.mark.parametrize("asked", [["dog", "cat", "bird"], ["dog", "cat"]])
+def test_boxes_have_the_colour_of_their_place_in_the_prompt(asked: list[str]) -> None:
     boxes = {name: (16 * k, 0, 16 * k + 12, 12) for k, name in enumerate(("bird", "cat", "dog", "car"))}
-    picture = draw_boxes(np.zeros((64, 64, 3), np.uint8), {**asked, "detections": [{"name": n, "box": b} for n, b in boxes.items()]}, 64)
-    third = COLOURS[2] if "objects" in asked else GREY
+    picture = draw_boxes(np.zeros((64, 64, 3), np.uint8), {"objects": asked, "detections": [{"name": n, "box": b} for n, b in boxes.items()]}, 64)
+    third = COLOURS[2] if len(asked) > 2 else GREY
     assert [picture.getpixel((x, 0)) for x in (0, 16, 32, 48)] == [third, COLOURS[1], COLOURS[0], GREY]
 
 

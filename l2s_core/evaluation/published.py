@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from l2s_core.config import RunConfig
 
 PAPER = "arXiv 2509.02295"
-TASK = "geneval"  # the suite that has the form of the paper's task
+TASK = ("geneval", ("position",))  # protocol and tags of a benchmark that has the form of the paper's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ def published_beside(config: RunConfig) -> tuple[tuple[Published, ...], str]:
 
     A run of the task on a backbone of the paper gets that backbone's line alone; any other run gets all of them.
     """
-    if config.benchmark.suite != TASK:
-        apart = "models, other prompts and another judge" if config.data.source == "miniworld" else f"prompts (suite {config.benchmark.suite})"
+    if (config.benchmark.protocol, config.benchmark.tags) != TASK:
+        apart = "models, other prompts and another judge" if config.data.source == "miniworld" else "prompts"
         return GENEVAL_POSITION, f"Not comparable with this run, which has other {apart}; they say how much steering gives in the paper."
     same = tuple(figure for figure in GENEVAL_POSITION if figure.architecture == config.backbone.architecture)
     if same:

@@ -1,11 +1,11 @@
-"""Where a way of sampling is good and where it is not: rates by relation and by kind of object pair, every way beside the others."""
+"""Where a way of sampling is good and where it is not: rates by relation and by kind of prompt, every way beside the others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PARTS = {"by_relation": "By relation", "by_pair_split": "By kind of object pair"}
+PARTS = {"by_relation": "By relation", "by_pair_split": "By kind of prompt"}
 
 
 def breakdown(rows: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 import yaml
+from matplotlib.figure import Figure
 
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import load_result
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_skipped
+from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.quality import has_quality, run_quality
 from l2s_core.files import write_json, write_text
@@ -98,21 +100,32 @@ def _data_summary(stages: Stages) -> dict[str, Any]:
 
 
 def _pictures(stages: Stages, backbone: Backbone, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
-    config, item = stages.config, stages.items[0]
-    classifier = TrainedClassifier.load(stages.classifier(MAIN), device=backbone.device)
-    how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
-    traces = [trace_attention(backbone, item.prompt, item.seed, classifier, steering=s, **how) for s in (None, config.steering)]
     result = load_result(stages.classifier(MAIN))
+    judged = [name for name, baseline in stages.config.baselines.items() if baseline.kind == JUDGED]
     return {
-        "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=[name for name, b in config.baselines.items() if b.kind == JUDGED]),
+        "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=judged),
         "grid": first_items_grid(stages, verdicts),
         "failures": failure_pictures(stages, verdicts, [shown["item_id"] for shown in summary["failures"]["shown"]]),
-        "attention": attention_figure(
-            [t[1] for t in traces], [t[0] for t in traces], ("plain", "steered"), classifier.source.steps, item.prompt.objects
-        ),
+        "attention": _attention(stages, backbone),
         "confusion": confusion_figure(result["confusion"]),
         "curves": curves_figure(result["history"], result["best_epoch"]),
     }
+
+
+def _traced(stages: Stages) -> EvalItem | None:
+    """The item whose attention is shown: the first with a relation, if any."""
+    return next((item for item in stages.items if item.prompt.triplets), None)
+
+
+def _attention(stages: Stages, backbone: Backbone) -> Figure | None:
+    config, item = stages.config, _traced(stages)
+    if item is None:
+        return None
+    classifier = TrainedClassifier.load(stages.classifier(MAIN), device=backbone.device)
+    how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
+    traces = [trace_attention(backbone, item.prompt, item.seed, classifier, steering=s, **how) for s in (None, config.steering)]
+    maps, images = zip(*traces, strict=True)
+    return attention_figure(images, maps, ("plain", "steered"), classifier.source.steps, item.prompt.objects)
 
 
 def _baseline_notes(stages: Stages) -> dict[str, str]:
@@ -142,7 +155,7 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
     return {
         **summary, **_tables(stages, summary), "config": stages.config,
         "leakage": leakage, "pair_names": PAIR_NAMES,
-        "command": f"l2s reproduce {stages.config.name}", "trace_prompt": next(iter(stages.items)).prompt.text,
+        "command": f"l2s reproduce {stages.config.name}", "traced": _traced(stages),
         "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
         "images": summary["inversion"]["images"], "dropped": summary["inversion"]["dropped"], "psnr": summary["inversion"]["psnr"],
         "records": main["records"], "train_seconds": main["seconds"], "scope": SMALL_WORLD_SCOPE if stages.config.data.source == "miniworld" else PHOTOGRAPH_SCOPE,

@@ -10,8 +10,14 @@ from typing import Any
 
 from l2s_core.stages import MAIN, PLAIN
 
-CORRECT, MISSING, WRONG, NOWHERE, OTHER = "correct", "object missing", "wrong relation", "in no relation", "other"
-KINDS = (MISSING, WRONG, NOWHERE, OTHER)
+CORRECT = "correct"
+MISSING, SURPLUS, WRONG, NOWHERE, OTHER = KINDS = ("object missing", "too many objects", "wrong relation", "in no relation", "other")
+PATTERNS = {  # in the reasons of every protocol
+    MISSING: r"not found: |\bfound \d+ of \d+ ",
+    SURPLUS: r", fewer than \d+ allowed$",
+    NOWHERE: r"\bis in no relation, not ",
+    WRONG: r"\bis .+, not |^no .+ to be |^position scores ",
+}
 SHOWN = 16
 
 Row = Mapping[str, Any]  # of judge_samples
@@ -21,18 +27,11 @@ def reason_kind(reason: str) -> str:
     """Return the kind of a verdict's reason; of several, joined by "; ", the first in the order of KINDS."""
     if reason == CORRECT:
         return CORRECT
-    kinds = {_part_kind(part) for part in reason.split("; ")}
-    return next(kind for kind in (*KINDS, CORRECT) if kind in kinds)
+    return min((_part_kind(part) for part in reason.split("; ")), key=KINDS.index)
 
 
 def _part_kind(part: str) -> str:
-    if "not found: " in part:
-        return MISSING
-    if re.search(r"\bis in no relation, not ", part):
-        return NOWHERE
-    if re.search(r"\bis .+, not ", part):
-        return WRONG
-    return CORRECT if part.endswith(CORRECT) else OTHER
+    return next((kind for kind, pattern in PATTERNS.items() if re.search(pattern, part)), OTHER)
 
 
 def row_kind(row: Row) -> str:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from l2s_core.relations import RELATIONS
 
+PHRASES = {"red": 0, "blue": 2, "green": 1}  # a colour and its channel, by an object's place in the prompt
+
 
 def confusion_figure(counts: Sequence[Sequence[int]]) -> Figure:
     """Draw a confusion matrix; rows are true relations, columns predicted ones, both in the order of RELATIONS."""
@@ -41,10 +43,10 @@ def curves_figure(history: Sequence[dict[str, float]], best_epoch: int) -> Figur
 
 
 def attention_figure(images: Sequence[np.ndarray], maps_TOGG: Sequence[np.ndarray], rows: Sequence[str], steps: Sequence[int], names: Sequence[str]) -> Figure:
-    """Draw the mean attention of both phrases over the steps, one row per way of sampling, and the final image.
+    """Draw the mean attention of the first phrases over the steps, one row per way of sampling, and the final image.
 
-    `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, 2, G, G). The subject is
-    drawn in red, the object in blue, each map from its least to its greatest value: means over many heads are almost flat.
+    `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, objects, G, G). The first object is drawn in
+    red, the second in blue, a third in green, each map from its least to its greatest value: means over many heads are almost flat.
     """
     figure = Figure(figsize=(1.3 * (len(steps) + 1), 1.45 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(steps) + 1, squeeze=False)
@@ -52,12 +54,13 @@ def attention_figure(images: Sequence[np.ndarray], maps_TOGG: Sequence[np.ndarra
         for axes, map_OGG, step in zip(axes_row, maps, steps, strict=False):
             low, high = (f(map_OGG, axis=(-1, -2), keepdims=True) for f in (np.min, np.max))
             scaled = (map_OGG - low) / np.maximum(high - low, 1e-12)
-            axes.imshow(np.stack([scaled[0], np.zeros_like(scaled[0]), scaled[1]], axis=-1))
+            axes.imshow(np.einsum("ogh,oc->ghc", scaled[: len(PHRASES)], np.eye(3)[list(PHRASES.values())[: len(scaled)]]))
             axes.set_title(f"step {step}", fontsize=8)
         axes_row[-1].imshow(image)
         axes_row[0].set_ylabel(label, fontsize=8)
         for axes in axes_row:
             axes.set_xticks([])
             axes.set_yticks([])
-    figure.suptitle(f"attention to {names[0]} (red) and {names[1]} (blue)", fontsize=9)
+    shown = [f"{name} ({colour})" for name, colour in zip(names, PHRASES, strict=False)]
+    figure.suptitle(f"attention to {', '.join(shown[:-1])} and {shown[-1]}", fontsize=9)
     return figure

@@ -17,16 +17,11 @@ GOOD, BAD = (34, 139, 34), (190, 30, 30)  # caption colours
 MARGIN, LINE = 6, 13
 
 
-def asked_objects(row: Mapping[str, Any]) -> list[str]:
-    """Return the objects that a row's prompt asks for, in its order."""
-    return row.get("objects") or [row["subject"], row["object"]]
-
-
 def draw_boxes(image: np.ndarray, verdict: Mapping[str, Any], side: int) -> Image.Image:
     """Enlarge an image to `side` pixels and outline every detection: in the colour of its place among the objects asked for, others grey."""
     scale = side / image.shape[0]
     picture = Image.fromarray(image).resize((side, round(image.shape[1] * scale)), Image.Resampling.LANCZOS)
-    draw, colours = ImageDraw.Draw(picture), dict(zip(asked_objects(verdict), COLOURS, strict=False))
+    draw, colours = ImageDraw.Draw(picture), dict(zip(verdict["objects"], COLOURS, strict=False))
     for detection in verdict["detections"]:
         draw.rectangle([round(v * scale) for v in detection["box"]], outline=colours.get(detection["name"], OTHER), width=2)
     return picture

@@ -9,7 +9,8 @@ from l2s_core.evaluation.significance import PairedDifference, Row, holm, match
 from l2s_core.stages import MAIN
 
 ALPHA = 0.05
-FIGURES = ("name", "label", "correct", "both", "extra", "gradients", "checks", "seconds")
+FIGURES = ("name", "label", "correct", "both", "extra", "gradients", "checks", "seconds", "peak_bytes")
+OF_SOME = ("pairs", "score")  # protocols alone
 
 
 def leaderboard(
@@ -17,13 +18,13 @@ def leaderboard(
 ) -> list[dict[str, Any]]:
     """Return the rows of `table_rows` in the order of a leaderboard; equal rates go by fewer gradient evaluations.
 
-    Each gains `peak_bytes` and `kid_change`, None where they are not known, and `against_main`, None for the run's own
-    steering. Nothing but `seconds` and `peak_bytes` depends on the machine.
+    Each gains `kid_change`, None where it is not known, and `against_main`, None for the run's own steering. Nothing but
+    `seconds` and `peak_bytes` depends on the machine.
     """
     against, quality = against_main(verdicts), quality or {}
     return [
-        {key: row[key] for key in FIGURES}
-        | {"peak_bytes": row.get("peak_bytes"), "kid_change": quality.get(row["name"], {}).get("kid_change"), "against_main": against.get(row["name"])}
+        {key: row[key] for key in (*FIGURES, *OF_SOME) if key in row or key in FIGURES}
+        | {"kid_change": quality.get(row["name"], {}).get("kid_change"), "against_main": against.get(row["name"])}
         for row in sorted(rows, key=lambda row: (-row["correct"]["rate"], row["gradients"]))
     ]  # fmt: skip
 

@@ -19,6 +19,7 @@ SMALL_WORLD_SCOPE = (
     "that the method, its leakage argument and this code work end to end; it does not show figures for Stable Diffusion or FLUX weights."
 )
 PHOTOGRAPH_SCOPE = (
-    "Images of the source named in the settings, inverted with the model named there; the prompts of the benchmark have GenEval's form "
-    "and are drawn by this project's own seed, so the figures stand beside GenEval's published ones and are not the same prompts."
+    "Images of the source named in the settings, inverted with the model named there; the prompts of the benchmark have the form of "
+    "the protocol named there and are drawn by this project's own seed, unless a file of the official ones is named, too. So the figures "
+    "stand beside published ones, and need not be of the same prompts."
 )
