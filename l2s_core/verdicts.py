@@ -13,8 +13,8 @@ from l2s_core.runs import FINISHED, RunRecord, find_runs, list_runs, verdicts_of
 from l2s_core.stages import MAIN
 
 FIELDS = {
-    "prompt", "seed", "relation", "pair_split", "correct", "both", "reason", "detections", "gradients", "checks", "skipped",
-    "seconds",
+    "prompt", "seed", "relation", "objects", "pair_split", "correct", "both", "pairs", "score", "reason", "detections", "gradients", "checks",
+    "skipped", "seconds", "peak_bytes",
 }  # fmt: skip
 
 

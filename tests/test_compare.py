@@ -28,9 +28,9 @@ Succeeds = Callable[[int], bool]
 def row(number: int, correct: bool, **values: Any) -> dict[str, Any]:
     return {
         "item_id": f"i{number}", "pair_split": ("seen", "novel")[number % 2], "prompt": f"prompt {number // 2}", "seed": number,
-        "subject": "dog", "relation": ("above", "below")[number // 2 % 2], "object": "cat", "correct": correct, "both": True,
+        "relation": ("above", "below")[number // 2 % 2], "correct": correct, "both": True,
         "reason": "correct" if correct else f"wrong {number}", "detections": [], "gradients": 0, "checks": 0, "skipped": 0,
-        "seconds": 0.5, **values,
+        "seconds": 0.5, "objects": ["dog", "cat"], "pairs": [correct], "score": None, "peak_bytes": None, **values,
     }  # fmt: skip
 
 

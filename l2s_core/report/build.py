@@ -19,8 +19,10 @@ from l2s_core.classifier.experiment import load_result
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_skipped
 from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.clipscore import load_clip
 from l2s_core.evaluation.detectors import Judge
-from l2s_core.evaluation.quality import has_quality, run_quality
+from l2s_core.evaluation.official import official_summary
+from l2s_core.evaluation.quality import clip_scores, has_quality, run_quality
 from l2s_core.files import write_json, write_text
 from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
@@ -42,7 +44,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow"
 
 def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, Any]:
     """Write the report's files into `stages.report`; return what summary.json holds."""
-    verdicts, summary = way_verdicts(stages), _summary(stages, judge)
+    verdicts, summary = way_verdicts(stages), _summary(stages, judge, backbone.device)
     summary |= compared_ways(stages, summary, verdicts)
     pictures = _pictures(stages, backbone, summary, verdicts)
     folder = stages.report
@@ -57,7 +59,7 @@ def report_files(folder: Path) -> list[Path]:
     return [folder / name for name in ("report.html", "summary.json", "grid.png")]
 
 
-def _summary(stages: Stages, judge: Judge) -> dict[str, Any]:
+def _summary(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
     own_scenes = stages.config.data.source == "miniworld"
     return {
         "name": stages.config.name,
@@ -68,6 +70,8 @@ def _summary(stages: Stages, judge: Judge) -> dict[str, Any]:
         "inversion": _inversion_summary(stages),
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
         "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
+        "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
+        "official": official_summary(stages),
         "plain": variant_summary(stages, PLAIN),
         "classifiers": {
             variant: {"result": load_result(stages.classifier(variant)), "steered": variant_summary(stages, variant)}
