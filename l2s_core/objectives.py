@@ -40,8 +40,8 @@ class Objective:
         """Return loss_B, differentiable in the maps; `position` in the captured steps, `wanted` a label of RELATIONS."""
         raise NotImplementedError
 
-    def unavoidable(self, share_P: Tensor) -> Tensor:
-        """Return what to add to a loss whose relation has to share its pair with others (see Targets); nothing, mostly."""
+    def allowance(self, share_P: Tensor) -> Tensor:
+        """Return what is taken off the loss of a relation that has to share its pair with others (see Targets)."""
         return torch.zeros_like(share_P)
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
@@ -70,8 +70,9 @@ class ClassifierObjective(Objective):
     def loss(self, maps_BOMGG: Tensor, position_B: Tensor, wanted_B: Tensor) -> Tensor:
         return cross_entropy(self.classifier.model(maps_BOMGG, position_B), wanted_B, reduction="none")
 
-    def unavoidable(self, share_P: Tensor) -> Tensor:
-        return share_P.log()
+    def allowance(self, share_P: Tensor) -> Tensor:
+        """-log share, which no classifier can avoid, and as much again: a split need not be even, half a share is enough."""
+        return -2 * share_P.log()
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
         satisfied = super().satisfied(loss_B)

@@ -42,8 +42,8 @@ class ObjectiveReader:
     def loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
         """Return loss_P of `targets`, relations of the prompts at `indices`, before `step`; differentiable in `latents`, one a prompt.
 
-        One pass of the denoiser a prompt, however many relations it states. The part that no classifier can avoid where one pair
-        shows two relations, -log of the share, is taken off, so that 0 is the least for every relation.
+        One pass of the denoiser a prompt, however many relations it states. Where one pair shows two relations the objective's
+        allowance is taken off, so that what satisfies it is the same for every relation.
         """
         condition = self.condition.select(indices)
         with self.capture.recording(self.weights_BOK[indices]):
@@ -51,4 +51,4 @@ class ObjectiveReader:
         maps_BOMGG = self.capture.maps(normalize=self.objective.normalized)
         maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), targets.phrases_P2]
         position_P = torch.full_like(targets.wanted_P, self.objective.source.step_for(step))
-        return self.objective.loss(maps_P2MGG, position_P, targets.wanted_P) + self.objective.unavoidable(targets.share_P)
+        return self.objective.loss(maps_P2MGG, position_P, targets.wanted_P) - self.objective.allowance(targets.share_P)
