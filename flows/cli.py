@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flows.commands.ablations import ablate
 from flows.commands.compare import compare
 from flows.commands.exchange import geneval
 from flows.commands.experiment import benchmark, generate, reproduce, train
@@ -39,7 +40,10 @@ def main() -> None:
     """Learn-to-Steer: teach a classifier to read spatial relations from cross-attention, and steer with it."""
 
 
-for command in (reproduce, train, benchmark, generate, sweep, doctor, rehearse, pretrain, runs, compare, geneval, clean, up, down, ui, serve):
+COMMANDS = (
+    reproduce, train, benchmark, generate, sweep, ablate, doctor, rehearse, pretrain, runs, compare, geneval, clean, up, down, ui, serve,
+)  # fmt: skip
+for command in COMMANDS:
     main.add_command(command)
 
 

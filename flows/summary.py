@@ -73,6 +73,28 @@ def print_ranking(settings: SweepConfig, rows: Sequence[Mapping[str, Any]], file
         click.echo(path)
 
 
+def print_ablation_tables(tables: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:
+    """Print every ablation's points beside the reference, then those without a result; * is a difference that chance does not explain."""
+    for table in tables:
+        click.echo(f"\n{table['title']}: {table['question']}\n")
+        finished = [row for row in table["rows"] if row["state"] == "finished"]
+        rows = [
+            (row["label"], _rate(row["correct"]), _against(row["difference"]), _rate(row["both"]), f"{row['gradients']:.1f}", f"{row['seconds']:.2f}")
+            for row in finished
+        ]
+        print_table(("", "relation correct", "difference", "both objects", "gradients", "s/image"), rows)
+        for row in table["rows"]:
+            if row["state"] != "finished":
+                click.echo(f"{row['label']}: {row['state']} {row['reason']}")
+    click.echo()
+    for path in files:
+        click.echo(path)
+
+
+def _against(difference: Mapping[str, Any] | None) -> str:
+    return f"{difference['rate']:+.2f}{' *' if difference['marked'] else '  '}" if difference else ""
+
+
 def print_classifiers(folders: Mapping[str, Path]) -> None:
     """Print the test accuracy of trained classifiers and where they lie."""
     _print_tests({name: load_result(folder)["test"] for name, folder in folders.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from l2s_core.classifier.experiment import load_result  # noqa: E402
 from l2s_core.errors import UserError  # noqa: E402
 from l2s_core.report.comparison import point_summary  # noqa: E402
 from l2s_core.report.ranking import point_metrics, write_ranking  # noqa: E402
+from l2s_core.stages import MAIN  # noqa: E402
 from l2s_core.sweeps import Point, SweepConfig, load_sweep, points_of, rank  # noqa: E402
 from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
@@ -39,7 +40,7 @@ def sweep(config: str, home: Path = HOME) -> tuple[list[dict[str, Any]], list[Pa
     settings, home = load_sweep(config), Path(home)
     if settings.search is None:
         tracking = SweepRun(home, settings)
-        rows = [attempt(settings, point, home, tracking, tracking.start(point)) for point in points_of(settings)]
+        rows = run_points(settings, points_of(settings), home, tracking)
     else:
         tracking, rows = _search(settings, home)
     files = write_ranking(home / "sweeps" / settings.name, rows, settings.metric)
@@ -47,6 +48,11 @@ def sweep(config: str, home: Path = HOME) -> tuple[list[dict[str, Any]], list[Pa
     tracking.finish(files, best_first[0] if best_first else None)
     _publish(settings, best_first)
     return rows, files
+
+
+def run_points(settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun) -> list[dict[str, Any]]:
+    """Run points one after the other, whatever becomes of those before; return a row a point."""
+    return [attempt(settings, point, home, tracking, tracking.start(point)) for point in points]
 
 
 def attempt(
@@ -76,7 +82,7 @@ def attempt(
         raise
     metrics = point_metrics(summary)
     tracking.succeed(run_id, metrics, picture)
-    return {**row, "state": "finished", "metrics": metrics}
+    return {**row, "state": "finished", "metrics": metrics, "verdicts": str(stages.verdicts(MAIN).relative_to(stages.home))}
 
 
 def _search(settings: SweepConfig, home: Path) -> tuple[SweepRun, list[dict[str, Any]]]:

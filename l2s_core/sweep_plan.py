@@ -50,6 +50,17 @@ def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -
     return rows
 
 
+def hours_as_measured(rows: Sequence[StageLeft], images: int, summary: Mapping[str, Any]) -> float:
+    """Return the hours of what is left of training and sampling, `images` a way, at the speed of a report (its summary.json).
+
+    Every classifier counts as the report's own: a bound for none of them, but near for most, where `hours` counts all updates of
+    the schedule for every image.
+    """
+    main, left = summary["classifiers"][MAIN], {row.stage: row.distinct - row.there for row in rows}
+    plain, steered = left["sample plain"] * summary["plain"]["seconds"], left["sample steered"] * main["steered"]["seconds"]
+    return (left["train"] * main["result"]["seconds"] + images * (plain + steered)) / 3600
+
+
 def _complete(stages: Stages, stage: str, folder: Path) -> bool:
     """Whether every shard of an output is there; it is checked when it is used."""
     scenes, items, size = scenes_of(stages.config), len(stages.items), stages.config.shard

@@ -69,10 +69,11 @@ class SweepConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One point of a sweep: what it varies, and all that it sets."""
+    """One point of a sweep: what it varies, all that it sets, and a name, if its settings are not to be it."""
 
     varied: dict[str, Any]
     overrides: dict[str, Any]
+    name: str = ""
 
     @property
     def point_id(self) -> str:
@@ -81,7 +82,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in self.varied.items()) or "as configured"
+        return self.name or settings_text(self.varied) or "as configured"
 
 
 def load_sweep(path: str | Path) -> SweepConfig:
@@ -99,9 +100,9 @@ def points_of(sweep: SweepConfig) -> list[Point]:
     return [point(sweep, dict(zip(sweep.grid, values, strict=True))) for values in product(*sweep.grid.values())]
 
 
-def point(sweep: SweepConfig, varied: Mapping[str, Any]) -> Point:
+def point(sweep: SweepConfig, varied: Mapping[str, Any], name: str = "") -> Point:
     """Return the point with these values."""
-    return Point(varied=dict(varied), overrides={**sweep.set, **varied, "name": sweep.name})
+    return Point(varied=dict(varied), overrides={**sweep.set, **varied, "name": sweep.name}, name=name)
 
 
 def rank(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, Any]]:
@@ -110,9 +111,16 @@ def rank(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, An
     return sorted(finished, key=lambda row: (-row["metrics"][metric], row["metrics"]["seconds"]))
 
 
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as a reader recognises them: the last part of every key and its value."""
+    return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in settings.items())
+
+
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "-".join(map(_short, value))
+        return (" and " if any(isinstance(entry, str) for entry in value) else "-").join(map(_short, value)) or "none"
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

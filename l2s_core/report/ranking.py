@@ -24,7 +24,8 @@ def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
         "correct": steered["correct"]["rate"], "both": steered["both"]["rate"], "gradients": float(steered["gradients"]),
         "seconds": float(steered["seconds"]), "time_ratio": steered["seconds"] / plain["seconds"],
         "plain_correct": plain["correct"]["rate"], "plain_both": plain["both"]["rate"],
-        "test_accuracy": result["test"]["accuracy"], "test_accuracy_wrong_prompts": result["test"].get("accuracy_wrong_prompts", float("nan")),
+        "test_accuracy": result["test"]["accuracy"],
+        **{f"test_accuracy_{kind}_prompts": result["test"].get(f"accuracy_{kind}_prompts", float("nan")) for kind in ("true", "wrong")},
         "train_seconds": float(result["seconds"]),
     }  # fmt: skip
 

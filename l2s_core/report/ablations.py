@@ -1,0 +1,145 @@
+"""Ablations as tables: every point beside the reference, paired on the same prompts and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from l2s_core.ablations import Ablation
+from l2s_core.config import RunConfig
+from l2s_core.errors import UserError
+from l2s_core.evaluation.aggregate import summarise
+from l2s_core.evaluation.significance import PairedDifference, holm, match
+from l2s_core.files import atomic_path, read_json, write_json, write_text
+from l2s_core.relative import value_at
+from l2s_core.report.page import render_page
+from l2s_core.sweeps import settings_text
+
+FOLDER, RESULTS, PAGE, TEMPLATE = "ablations", "ablations.json", "report.html", "ablations_page.html"
+OUTCOME, LEVEL = "correct", 0.05
+SHARED_SECTIONS = ("backbone", "data", "inversion", "capture", "classifier", "steering")  # what a run and its ablations have in common
+
+
+def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: Path) -> dict[str, Any]:
+    """Return an ablation's table as plain values from the rows of its points, the reference's first, and from their verdicts in `home`.
+
+    `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p` is McNemar's
+    exact one with Holm's correction for the points of this table, `marked` whether it lies below 0.05. None where there is none.
+    """
+    verdicts = [read_json(home / row["verdicts"] / "verdicts.json") if row["state"] == "finished" else None for row in rows]
+    tree = ablation.run.model_dump(mode="json")
+    keys = list(dict.fromkeys(key for row in rows for key in row["varied"] if _differs(tree, key, rows)))
+    settings = [{key: row["varied"].get(key, _reference(tree, key)) for key in keys} for row in rows]
+    differences = _differences(verdicts)
+    return {
+        "name": ablation.config.name, "title": ablation.config.title, "question": ablation.config.question, "left_out": ablation.left_out,
+        "rows": [
+            {"label": row["label"], "reference": number == 0, "settings": settings[number], "text": _text(settings[number], settings[0], number),
+             **_figures(row, verdicts[number]), "difference": differences[number]}
+            for number, row in enumerate(rows)
+        ],
+    }  # fmt: skip
+
+
+def write_ablation(home: Path, ablation: Ablation, identity: str, table: Mapping[str, Any]) -> list[Path]:
+    """Put a table beside those of the same reference; write its CSV, all of them as JSON and as a page, and return these files.
+
+    `identity` tells references apart: tables that were held against another one go.
+    """
+    folder = folder_of(home, ablation.run.name)
+    stored = _stored(folder)
+    tables = {one["name"]: one for one in stored["ablations"]} if stored and stored["identity"] == identity else {}
+    tables[table["name"]] = table
+    run = ablation.run.model_dump(mode="json")
+    values = {"name": ablation.run.name, "identity": identity, "config": run, "ablations": [tables[name] for name in sorted(tables)]}
+    paths = [folder / PAGE, folder / RESULTS, folder / f"{table['name']}.csv"]
+    for stale in set(folder.glob("*.csv")) - {folder / f"{name}.csv" for name in tables}:
+        stale.unlink()
+    with atomic_path(paths[2]) as temporary:
+        pd.DataFrame([_flat(row) for row in table["rows"]]).to_csv(temporary, index=False)
+    write_json(paths[1], values)
+    write_text(paths[0], render_page({"ablations": {**values, "other_settings": []}}, {}, TEMPLATE))
+    return paths
+
+
+def load_ablations(home: Path, config: RunConfig) -> dict[str, Any] | None:
+    """Return the ablations of a run's configuration in a home, or None where there are none; what ablations.html shows.
+
+    `other_settings` names the sections in which their reference is not this run, apart from the benchmark: a configuration of
+    the same name may have been ablated with other settings.
+    """
+    stored = _stored(folder_of(home, config.name))
+    if stored is None:
+        return None
+    own = config.model_dump(mode="json")
+    return {**stored, "other_settings": [name for name in SHARED_SECTIONS if stored["config"].get(name) != own[name]]}
+
+
+def folder_of(home: Path, name: str) -> Path:
+    """Where the ablations of a run's configuration lie."""
+    return Path(home) / FOLDER / name
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    if not (folder / RESULTS).is_file():
+        return None
+    stored = read_json(folder / RESULTS)
+    if not isinstance(stored, dict) or not {"name", "identity", "config", "ablations"} <= stored.keys():
+        raise UserError(f"{folder / RESULTS} holds no ablations; delete it, and run 'l2s ablate' again")
+    return stored
+
+
+def _reference(tree: Mapping[str, Any], key: str) -> Any:
+    """The reference's value of a setting; a key that no run has, of a point that failed, has none."""
+    try:
+        return value_at(tree, key)
+    except UserError:
+        return None
+
+
+def _differs(tree: Mapping[str, Any], key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(row["varied"].get(key, _reference(tree, key)) != _reference(tree, key) for row in rows)
+
+
+def _text(settings: Mapping[str, Any], reference: Mapping[str, Any], number: int) -> str:
+    """A point's settings where they differ from the reference's; all of the reference itself."""
+    return settings_text({key: value for key, value in settings.items() if number == 0 or value != reference[key]})
+
+
+def _figures(row: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    if verdicts is None:
+        return {"state": row["state"], "reason": row.get("reason", "")}
+    summary, metrics = summarise(verdicts), row["metrics"]
+    accuracies = {kind: metrics[f"test_accuracy_{kind}_prompts"] for kind in ("true", "wrong")}
+    return {
+        "state": row["state"], "accuracy": {kind: None if isnan(value) else value for kind, value in accuracies.items()},
+        **{key: summary[key] for key in ("correct", "both", "gradients", "seconds")},
+    }  # fmt: skip
+
+
+def _differences(verdicts: Sequence[Sequence[Mapping[str, Any]] | None]) -> list[dict[str, Any] | None]:
+    """A difference a point; none for the reference, for points without verdicts, or where the reference has none."""
+    reference, *others = verdicts
+    found = [PairedDifference.of(match(reference, rows), OUTCOME) if reference and rows else None for rows in others]
+    adjusted = iter(holm([one.p for one in found if one is not None]))
+    return [None, *(None if one is None else _plain(one, next(adjusted)) for one in found)]
+
+
+def _plain(difference: PairedDifference, p: float) -> dict[str, Any]:
+    return {
+        "rate": difference.difference, "low": difference.low, "high": difference.high, "only_reference": difference.only_first,
+        "only_point": difference.only_second, "p": p, "marked": p < LEVEL,
+    }  # fmt: skip
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the CSV: nested values under joined names."""
+    flat: dict[str, Any] = {"label": row["label"], **row["settings"]}
+    for key, value in row.items():
+        if key not in ("label", "settings", "text"):
+            flat |= {f"{key}_{inner}": entry for inner, entry in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
