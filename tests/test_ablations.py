@@ -28,7 +28,7 @@ from l2s_core.report.page import render_page
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 SMALL_MODELS = ("mini-sd", "mini-flux")
-SETS = [part for key, value in SETTINGS.items() if key not in ("name", "variants") for part in ("--set", f"{key}={value}")]
+SETS = [part for key, value in {**SETTINGS, "benchmark.prompts": 1}.items() if key not in ("name", "variants") for part in ("--set", f"{key}={value}")]
 
 
 def invoke(*arguments: Any, code: int = 0) -> str:
@@ -117,11 +117,14 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
 def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path) -> None:
     """mini-sd: three sizes of data, and of maps; every one of them has its own classifier, and one classifier is steered with twice more."""
     names = ["data-size", "map-size", "confidence"]
+    main = {"steered": {"seconds": 2}, "result": {"seconds": 36}}
+    write_json(tmp_path / "reports" / "mini-sd" / "summary.json", {"plain": {"seconds": 1}, "classifiers": {"main": main}})
     output = invoke("ablate", "mini-sd", *names, "--dry-run", "--set", "steering.confidence=0.9", "--home", tmp_path)
     assert "left out  sure at 0.9: the same as 'as configured'" in output and "9 points of 3 ablations" in output
     found = {line.split("  ")[0]: re.findall(r"\d+", line)[:2] for line in output.splitlines()}
     expected = {"scenes": 3, "invert": 3, "capture": 5, "train": 5, "sample plain": 1, "sample steered": 7}
     assert {stage: found[stage] for stage in expected} == {stage: ["9", str(count)] for stage, count in expected.items()}
+    assert "last report of mini-sd: about 0.65 h" in output  # 5 classifiers, 144 plain images, 7 times 144 steered ones
     assert not (tmp_path / "stages").exists()
 
 
@@ -193,7 +196,7 @@ def test_a_real_ablation_outlives_a_bad_point_and_shares_stages(tmp_path: Path, 
     folder = home / "ablations" / "mini-sd"
     (table,) = read_json(folder / "ablations.json")["ablations"]
     reference, one, beyond = table["rows"]
-    assert reference["correct"]["count"] == one["correct"]["count"] == 12 and one["gradients"] < reference["gradients"]
+    assert reference["correct"]["count"] == one["correct"]["count"] == 3 and one["gradients"] < reference["gradients"]
     assert one["difference"]["rate"] == pytest.approx(one["correct"]["rate"] - reference["correct"]["rate"]) and beyond["difference"] is None
     assert all(0 <= reference["accuracy"][kind] <= 1 for kind in ("true", "wrong"))
     assert "A question?" in (folder / "report.html").read_text() and len(pd.read_csv(folder / "tiny.csv")) == 3
