@@ -67,15 +67,13 @@ def _shared_settings(config: str, overrides: Mapping[str, Any]) -> dict[str, Any
     settings = {**overrides, "variants": {}, "baselines": {}}
     run = load_run_config(config, settings)
     if not {"benchmark", "benchmark.suite"} & set(overrides):
-        if run.data.source != "miniworld":
-            raise UserError(
-                f"{run.name}: photographs have no development suite; with --set benchmark={run.benchmark.suite} the points are "
-                "judged on that suite, which is then no longer one that nothing was chosen on"
-            )
-        settings["benchmark"] = {**run.benchmark.model_dump(mode="json"), **read_yaml(CONFIG_FOLDER / "benchmarks" / "dev.yaml")}
+        own = read_yaml(CONFIG_FOLDER / "benchmarks" / "dev.yaml") if run.benchmark.protocol == "pairs" else {"suite": "dev"}
+        settings["benchmark"] = {**run.benchmark.model_dump(mode="json"), **own}
         run = load_run_config(config, settings)
     if run.benchmark.suite == "test":
         raise UserError("benchmark.suite is test, which is for reporting alone; ablations are judged on dev, so leave it out")
+    if run.benchmark.file is not None:
+        raise UserError("benchmark.file has the prompts that are reported; ablations are judged on own ones of the suite dev, so leave it out (null)")
     return settings
 
 

@@ -57,15 +57,14 @@ def test_every_shipped_ablation_has_valid_points_that_differ(name: str, config: 
 
 @pytest.mark.parametrize("config", ["mini-flux-few", "sd14", "sd21", "flux-schnell", "flux-dev"])
 def test_no_point_goes_beyond_another_configuration(config: str) -> None:
-    settings = {} if config == "mini-flux-few" else {"benchmark": "geneval"}
-    for ablation in plan_ablations(config, (), settings):
+    for ablation in plan_ablations(config):
         assert ablation.points[0].label == REFERENCE
         for point in ablation.points:
             load_run_config(config, point.overrides)
 
 
 def test_all_scenes_of_a_mixture_shrink_together() -> None:
-    (ablation,) = plan_ablations("sd21", ["data-size"], {"benchmark": "geneval"})
+    (ablation,) = plan_ablations("sd21", ["data-size"])
     counts = [[part.train for part in load_run_config("sd21", point.overrides).data.parts] for point in ablation.points]
     assert counts == [[800, 800], [200, 200], [400, 400]]
 
@@ -105,7 +104,7 @@ def test_parts_of_a_list_count_from_its_end() -> None:
         (["mini-ds"], "did you mean 'mini-sd'"),
         (["mini-sd", "confidence", "--set", "benchmark.suite=test"], "benchmark.suite is test, which is for reporting alone"),
         (["mini-sd", "confidence", "--set", "benchmark=test"], "benchmark.suite is test, which is for reporting alone"),
-        (["sd21", "confidence"], "--set benchmark=geneval"),
+        (["sd21", "confidence", "--set", "benchmark.file=x.jsonl"], "benchmark.file has the prompts that are reported"),
         (["mini-sd", "--set", "steering.updatez=3"], "did you mean 'updates'"),
     ],
 )
@@ -131,7 +130,7 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
 def verdict(number: int, correct: bool) -> dict[str, Any]:
     return {
         "prompt": f"prompt {number // 2}", "seed": number, "relation": "above", "pair_split": "seen", "correct": correct, "both": True,
-        "detections": [], "gradients": 4, "checks": 0, "skipped": 0, "seconds": 0.5, "reason": "",
+        "detections": [], "gradients": 4, "checks": 0, "skipped": 0, "seconds": 0.5, "reason": "", "objects": ["a", "b"], "pairs": [correct], "score": None, "peak_bytes": None,
     }  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def test_several_relations_are_lowered_together(backbone, classifier, several: s
     moved = steer(z, 1)
     with torch.no_grad():
         before, after = (steer.targets.total(loss_of(steer, at), 2) for at in (z, moved))
-    assert (after < before).all() and steer.cost.gradients.tolist() == [4, 4]
+    assert (after < before).all() and steer.cost.gradients.tolist() == [4, 2]  # the diagonal is satisfied after one
 
 
 def test_prompts_without_relations_come_out_untouched(backbone, classifier) -> None:

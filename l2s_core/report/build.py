@@ -26,6 +26,7 @@ from l2s_core.evaluation.quality import clip_scores, has_quality, run_quality
 from l2s_core.files import write_json, write_text
 from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
+from l2s_core.report.ablations import load_ablations
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import baseline_summaries, compared_ways, table_rows, variant_summary, way_verdicts
 from l2s_core.report.failures import CORRECT
@@ -157,7 +158,7 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
             "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
         })  # fmt: skip
     return {
-        **summary, **_tables(stages, summary), "config": stages.config,
+        **summary, **_tables(stages, summary), "config": stages.config, "ablations": load_ablations(stages.home, stages.config),
         "leakage": leakage, "pair_names": PAIR_NAMES,
         "command": f"l2s reproduce {stages.config.name}", "traced": _traced(stages),
         "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
