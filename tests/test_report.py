@@ -275,3 +275,11 @@ def test_pages_with_and_without_baselines_and_quality(stages: Stages, quality: d
     assert "is in no relation, not left of" in failures and failures.count("broken by steering") == 1 and "2 of 2" in failures
     assert "unheard of" not in failures and ">other<" not in failures  # kinds that no image has
     assert "published: FLUX.1-dev" in parts["published"] and "0.61" in parts["published"] and "Not comparable" in parts["published"]
+
+
+def test_scores_from_elsewhere_are_shown_where_there_are_any() -> None:
+    values = {"ways": {"plain": "plain", MAIN: "steered"}, "config": load_run_config("mini-sd", {"benchmark.clip": "some-clip"})}
+    assert render_page({**values, "clip": None, "official": {}}, {}, "scores.html").strip() == ""
+    rates = {"position": {"rate": 0.5, "low": 0.4, "high": 0.6}, "all": {"rate": 0.25, "low": 0.2, "high": 0.3}}
+    page = render_page({**values, "clip": {MAIN: {"mean": 31.25, "error": 0.5}}, "official": {"plain": rates}}, {}, "scores.html")
+    assert "31.25 ± 0.50" in page and "some-clip" in page and "<th>position</th><th>all</th>" in page and "0.25" in page
