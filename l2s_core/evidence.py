@@ -1,8 +1,9 @@
-"""What the claims about exactness rest on. Usage: ``python -m l2s_core.evidence capture|inversion``.
+"""What claims rest on. Usage: ``python -m l2s_core.evidence capture|inversion|centroids [MODEL …]``.
 
 `capture`: for every family, on tiny random weights, whether the model's output is the same with capture on,
 and how far the maps are from the straightforward computation. `inversion`: how well the shipped models give
-scenes back, by the evaluations of the denoiser that each step is allowed.
+scenes back, by the evaluations of the denoiser that each step is allowed. `centroids`: whether attention centroids tell
+where objects will be, on plain images of the development suite.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from l2s_core.attention.capture import AttentionCapture
 from l2s_core.attention.reference import reference_maps, watching_attention
 from l2s_core.backbones.architecture import load_architecture, save_random_model
 from l2s_core.backbones.load import load_backbone
+from l2s_core.centroids import AXES, centroid_correlations
 from l2s_core.config import BackboneConfig, InversionConfig, load_run_config
 from l2s_core.data.scenes import Scene
 from l2s_core.inversion import psnr
@@ -111,8 +113,14 @@ def main() -> None:
             for iterations, mean, low, share in inversion_table(name):
                 label = f"{iterations} evaluations a step" if iterations else "autoencoder alone"
                 print(f"  {label:24s} mean {mean:5.1f} dB   5 % below {low:5.1f} dB   {share:6.1%} above the threshold")
+    elif wanted == "centroids":
+        for name in sys.argv[2:] or SHIPPED:
+            count, by_step = centroid_correlations(name)
+            print(f"{name}: {count} images; correlation of the centroids' offset with the objects'")
+            for step, values in by_step.items():
+                print(f"  step {step:3d}  " + "  ".join(f"{axis} {value:+.2f}" for axis, value in zip(AXES, values, strict=True)))
     else:
-        sys.exit("usage: python -m l2s_core.evidence capture|inversion [MODEL …]")
+        sys.exit("usage: python -m l2s_core.evidence capture|inversion|centroids [MODEL …]")
 
 
 if __name__ == "__main__":
