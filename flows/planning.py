@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from l2s_core.backbones.load import image_side, model_fingerprint, pick_device
+from l2s_core.backbones.load import pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
-from l2s_core.data.sources import data_fingerprint
 from l2s_core.evaluation.clipscore import clip_folder
-from l2s_core.evaluation.judges import judge_fingerprint
 from l2s_core.stages import Stages
 from tasks.tracking.store import open_store
 
@@ -21,11 +19,7 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
     pick_device(run.device)
     if classifier is not None:
         TrainedClassifier.load(classifier)
-    stages = Stages(
-        config=run, home=Path(home), backbone=model_fingerprint(run.backbone), judge=judge_fingerprint(run.benchmark.judge),
-        side=image_side(run.backbone), data=tuple(data_fingerprint(run.data)), given=classifier,
-        epoch=epoch,
-    )  # fmt: skip
+    stages = Stages.of(run, home, given=classifier, epoch=epoch)
     if run.benchmark.clip is not None:
         clip_folder(run.benchmark.clip)
     _ = stages.items  # more prompts asked for than there are is an error now, not after an hour

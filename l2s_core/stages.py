@@ -12,9 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 from l2s_core.backbones.folder import fingerprint_of
+from l2s_core.backbones.load import image_side, model_fingerprint
 from l2s_core.config import MAIN, PLAIN, ClassifierBaseline, HandcraftedBaseline, PaperBaseline, PlainBaseline, RunConfig, SteeringConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
+from l2s_core.data.sources import data_fingerprint
 from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.judges import judge_fingerprint
 from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.files import digest
 
@@ -38,6 +41,14 @@ class Stages:
     data: tuple[str, ...] = ()
     given: Path | None = None
     epoch: str = ""
+
+    @classmethod
+    def of(cls, config: RunConfig, home: Path, *, given: Path | None = None, epoch: str = "") -> Stages:
+        """The addresses of a run with the models and data that are there; raises UserError for one that is missing."""
+        return cls(
+            config=config, home=Path(home), backbone=model_fingerprint(config.backbone), judge=judge_fingerprint(config.benchmark.judge),
+            side=image_side(config.backbone), data=tuple(data_fingerprint(config.data)), given=given, epoch=epoch,
+        )  # fmt: skip
 
     def _folder(self, stage: str, *parts: object) -> Path:
         return self.home / "stages" / stage / digest([stage, FORMATS[stage], *parts, *([self.epoch] if self.epoch else [])])

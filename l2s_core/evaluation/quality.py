@@ -16,14 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from l2s_core.backbones.load import image_side, model_fingerprint
-from l2s_core.config import PLAIN, RunConfig, load_run_config
-from l2s_core.data.sources import data_fingerprint
+from l2s_core.config import PLAIN, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.clipscore import ClipScorer, clip_summary
 from l2s_core.evaluation.detectors import Judge, SegmentationJudge
 from l2s_core.evaluation.features import segmenter_features
-from l2s_core.evaluation.judges import judge_fingerprint, load_judge
+from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.kid import MIN_IMAGES, kid, kid_change
 from l2s_core.evaluation.samples import load_samples
 from l2s_core.evaluation.untouched import untouched
@@ -105,12 +103,6 @@ def _shards(stages: Stages, way: str) -> list[Path]:
     return [stages.samples(way) / f"{name}.safetensors" for name, _ in stages.item_shards()]
 
 
-def _stages(home: Path, config: RunConfig) -> Stages:
-    judge = judge_fingerprint(config.benchmark.judge)
-    backbone, side = model_fingerprint(config.backbone), image_side(config.backbone)
-    return Stages(config=config, home=home, backbone=backbone, judge=judge, side=side, data=tuple(data_fingerprint(config.data)))
-
-
 def _line(way: str, entry: Mapping[str, Any]) -> str:
     line = f"{way:24s}{_value(entry['kid'])}"
     if "kid_change" in entry:
@@ -130,7 +122,7 @@ def main() -> None:
         sys.exit("usage: python -m l2s_core.evaluation.quality HOME CONFIG")
     try:
         config = load_run_config(sys.argv[2])
-        summary = run_quality(_stages(Path(sys.argv[1]), config), load_judge(config.benchmark.judge))
+        summary = run_quality(Stages.of(config, Path(sys.argv[1])), load_judge(config.benchmark.judge))
     except UserError as error:
         sys.exit(str(error))
     print(f"{'':24s}{'KID to scenes':19s}   {'against plain':17s}")
