@@ -10,6 +10,7 @@ from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.detectors import Detection
+from l2s_core.evaluation.geneval import geneval_name, kept_boxes
 from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.objectives import centroids
@@ -56,11 +57,8 @@ def centroid_correlations(name: str) -> tuple[int, dict[int, list[float]]]:
 
 def _offset(prompt: Phrases, detections: list[Detection], min_score: float) -> tuple[float, float] | None:
     """Centre of the subject's best box minus the object's, pixels; None where one was not found."""
-    best: dict[str, Detection] = {}
-    for detection in detections:
-        if detection.score > min_score:
-            best.setdefault(detection.name, detection)
-    if not all(name in best for name in prompt.objects):
+    boxes = kept_boxes(detections, min_score)
+    if not all(geneval_name(name) in boxes for name in prompt.objects):
         return None
-    a, b = (best[name].box for name in prompt.objects)
+    a, b = (boxes[geneval_name(name)][0] for name in prompt.objects)
     return (a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2
