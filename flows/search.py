@@ -40,6 +40,8 @@ def search(settings: SweepConfig, home: Path) -> tuple[SweepRun, list[dict[str, 
         chosen = point(settings, {key: _suggest(trial, key, values) for key, values in plan.space.items()})
 
         def judge(result: Mapping[str, Any]) -> None:
+            if not plan.prune:
+                return  # a figure that is the same for every point would be the first that MLflow's comparison shows
             trial.report(result["validation"]["accuracy"], step=0)
             if trial.should_prune():
                 raise Pruned
