@@ -9,6 +9,7 @@ from l2s_core.backbones.load import pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.clipscore import clip_folder
+from l2s_core.evaluation.judges import require_names
 from l2s_core.stages import Stages
 from tasks.tracking.store import open_store
 
@@ -22,6 +23,7 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
     stages = Stages.of(run, home, given=classifier, epoch=epoch)
     if run.benchmark.clip is not None:
         clip_folder(run.benchmark.clip)
-    _ = stages.items  # more prompts asked for than there are is an error now, not after an hour
+    # More prompts asked for than there are, or objects that the judge does not know, are an error now, not after an hour.
+    require_names(run.benchmark.judge, dict.fromkeys(name for item in stages.items for name in item.prompt.objects))
     open_store(stages.home)
     return stages

@@ -14,10 +14,12 @@ import torch
 from l2s_core.errors import UserError
 from l2s_core.evaluation import boxes, named
 from l2s_core.evaluation.boxes import best_named, box_of, largest_blob, mask_detection, pixel_boxes, scaled_box
+from l2s_core.evaluation.coco import COCO_CLASSES
 from l2s_core.evaluation.detectors import Detection, Judge
+from l2s_core.evaluation.geneval import GENEVAL_CLASSES
 from l2s_core.evaluation.grounding_dino import name_weights, phrases_text
 from l2s_core.evaluation.judge_cache import CachedJudge
-from l2s_core.evaluation.judges import judge_fingerprint, load_judge
+from l2s_core.evaluation.judges import judge_fingerprint, load_judge, require_names
 from l2s_core.evaluation.pixels import PixelSettings, model_pixels, read_pixel_settings
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (5, 40, 56, 3), np.uint8)
@@ -446,3 +448,15 @@ def test_a_real_judge_finds_the_same_with_and_without_a_cache(kind, folders, tmp
     cached = load_judge(str(folders[kind]), cache=tmp_path)
     assert cached.detect(IMAGES, NAMES) == plain and cached.detect(IMAGES, NAMES) == plain
     assert [p.name for p in tmp_path.glob("*.jsonl")] == [f"{judge_fingerprint(str(folders[kind]))}.jsonl"]
+
+
+def test_objects_that_a_closed_set_lacks_are_named_at_once(tmp_path: Path) -> None:
+    """By the labels that a detector's settings state, under COCO's, GenEval's and T2I-CompBench's names; no weights are read."""
+    labels = {str(i): "motorbike" if name == "motorcycle" else name for i, name in enumerate(COCO_CLASSES)}
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Mask2FormerForUniversalSegmentation"], "id2label": labels}))
+    require_names(str(tmp_path), [*COCO_CLASSES, *GENEVAL_CLASSES, "girl"])
+    for model, name, near in ((str(tmp_path), "dgo", "dog"), ("mini-seg", "ca", "cat"), ("mini-seg", "background", None)):
+        with pytest.raises(UserError, match=f"'{name}'" + (f"; did you mean '{near}'" if near else "")):
+            require_names(model, [name])
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Owlv2ForObjectDetection"]}))
+    require_names(str(tmp_path), ["whatever"])

@@ -84,11 +84,11 @@ def score_image(prompt: SpatialPrompt, detections: Sequence[Detection], size: tu
     best: dict[str, Detection] = {}
     for detection in sorted(detections, key=lambda d: -d.score):
         if detection.score > MIN_SCORE:
-            best.setdefault(_detector_class(detection.name), detection)
-    missing = [name for name in (prompt.subject, prompt.object) if _detector_class(name) not in best]
+            best.setdefault(detector_class(detection.name), detection)
+    missing = [name for name in (prompt.subject, prompt.object) if detector_class(name) not in best]
     if missing:
         return SpatialVerdict(score=0.0, position=0.0, both=False, reason=f"not found: {', '.join(missing)}")
-    a, b = best[_detector_class(prompt.subject)], best[_detector_class(prompt.object)]
+    a, b = best[detector_class(prompt.subject)], best[detector_class(prompt.object)]
     position = position_score(prompt.phrase, a.box, b.box, size)
     total = (a.score + b.score) / 4 + position / 2
     reason = "correct" if position == 1 else f"position scores {position:.2f} for {prompt.phrase}"
@@ -142,5 +142,6 @@ def _in_frame(box: Box, size: tuple[int, int]) -> Box:
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 
-def _detector_class(name: str) -> str:
+def detector_class(name: str) -> str:
+    """Return the class that a detector of COCO's classes has for a name of the protocol."""
     return "person" if name.lower() in PEOPLE else name.lower()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from l2s_core.backbones.folder import find_folder, fingerprint_of
 from l2s_core.backbones.hub import content_digest
-from l2s_core.errors import UserError, first_line
+from l2s_core.errors import UserError, first_line, unknown_name
 from l2s_core.evaluation.clipseg import ClipSegJudge
+from l2s_core.evaluation.compbench import detector_class
 from l2s_core.evaluation.detectors import Judge, SegmentationJudge
+from l2s_core.evaluation.geneval import geneval_name
 from l2s_core.evaluation.grounding_dino import GroundingDinoJudge
-from l2s_core.evaluation.instances import InstanceJudge
+from l2s_core.evaluation.instances import ALIASES, InstanceJudge
 from l2s_core.evaluation.judge_cache import CachedJudge
 from l2s_core.evaluation.owlv2 import Owlv2Judge
 from l2s_core.files import digest, read_json
@@ -45,6 +48,18 @@ def judge_fingerprint(model: str) -> str:
     kind = judge_kind(folder)
     texts = [{p.name: content_digest(p) for p in sorted(folder.glob("*.txt"))}] if kind.open_vocabulary else []
     return digest([fingerprint_of(folder), *kind.criteria, *texts])
+
+
+def require_names(model: str, names: Iterable[str]) -> None:
+    """Raise UserError for an object that a judge of a closed set of classes cannot find, by what its settings state."""
+    folder = judge_folder(model)
+    if judge_kind(folder).open_vocabulary:
+        return
+    stated = read_json(folder / "config.json").get("id2label", {}).values()
+    known = sorted({geneval_name(ALIASES.get(label, label)) for label in stated} - {"background"})
+    for name in names:
+        if geneval_name(detector_class(name)) not in known:
+            raise unknown_name(f"object of the judge {model}", name, known)
 
 
 def load_judge(model: str, *, device: str = "cpu", cache: Path | None = None) -> Judge:
