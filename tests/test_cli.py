@@ -37,6 +37,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["reproduce", "--set", "benchmark.judge=mini-sec"], "no judge 'mini-sec'"),
         (["reproduce", "--set", "data.held_out_objects=[zebra, bote]"], "unknown object 'bote'; did you mean 'boat'"),
         (["reproduce", "--set", "benchmark.prompts=9999"], "benchmark.prompts is 9999"),
+        (["reproduce", "--set", "benchmark={protocol: several, forms: [5+3], prompts: 4}"], "is cut off by the text window of 24 tokens"),
         (["train", "--set", "classifier.kind=con"], "'conv' or 'transformer'"),
         (["benchmark", "--classifier", "nowhere"], "no classifier in nowhere"),
     ],

@@ -34,7 +34,7 @@ class FluxBackbone(DiffusersModel):
         "tokenizer_2": Component("transformers", "T5Tokenizer", others=("T5TokenizerFast",)),
         "scheduler": Component("diffusers", "FlowMatchEulerDiscreteScheduler"),
     }
-    DENOISER, PATCH = "transformer", PATCH
+    DENOISER, PATCH, PHRASES = "transformer", PATCH, ("tokenizer_2",)
 
     @property
     def side(self) -> int:

@@ -79,7 +79,7 @@ def shipped_classifier(name: str) -> Path:
     return folder
 
 
-def load_component(component: Component, folder: Path, *, dtype: torch.dtype, variant: str | None = None):
+def load_component(component: Component, folder: Path, *, dtype: torch.dtype = torch.float32, variant: str | None = None):
     """Load one component with its own class; a file of another class or a broken one is a UserError."""
     kind = component.kind
     for file in ("config.json", "scheduler_config.json"):

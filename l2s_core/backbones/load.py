@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from l2s_core.backbones.folder import fingerprint_of, resolve_folder
+from l2s_core.backbones.folder import fingerprint_of, load_component, resolve_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
+from l2s_core.prompts import Phrases
+from l2s_core.tokens import phrase_weights
 
 FAMILIES = {"unet": "UNetBackbone", "sdxl": "SDXLBackbone", "flux": "FluxBackbone", "sd3": "SD3Backbone"}
 
@@ -44,6 +47,14 @@ def image_side(config: BackboneConfig) -> int:
     if side is None:
         raise UserError(f"backbone.size is not set, and {config.model} has no image size of its own; set it, in pixels")
     return side
+
+
+def check_phrases(config: BackboneConfig, prompts: Sequence[Phrases]) -> None:
+    """Raise UserError for a prompt with a phrase that the model's text window cuts off; loads its tokenizers alone."""
+    family, folder = family_named(config.family), model_folder(config)
+    for name in family.PHRASES if prompts else ():
+        tokenizer = load_component(family.COMPONENTS[name], folder / name)
+        phrase_weights(tokenizer, prompts, tokenizer.model_max_length)
 
 
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:

@@ -42,6 +42,7 @@ class DiffusersModel:
     COMPONENTS: ClassVar[Mapping[str, Component]]
     DENOISER: ClassVar[str]
     PATCH: ClassVar[int] = 1  # latents of a side that make one image token
+    PHRASES: ClassVar[tuple[str, ...]] = ("tokenizer",)  # the tokenizers whose tokens phrases are looked up in
 
     def __init__(self, parts: Mapping[str, object], *, fingerprint: str, size: int | None = None, placement: Placement = Placement()) -> None:
         self.parts, self.fingerprint, self.placement, self.device = dict(parts), fingerprint, placement, placement.device

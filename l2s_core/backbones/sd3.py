@@ -38,7 +38,7 @@ class SD3Backbone(DiffusersModel):
         "tokenizer_3": Component("transformers", "T5Tokenizer", others=("T5TokenizerFast",)),
         "scheduler": Component("diffusers", "FlowMatchEulerDiscreteScheduler"),
     }
-    DENOISER, PATCH = "transformer", 2
+    DENOISER, PATCH, PHRASES = "transformer", 2, ("tokenizer", "tokenizer_3")
 
     def _encode(self, texts: list[str]) -> TextEncoding:
         (first, pooled), (second, pooled_2) = (
