@@ -95,6 +95,11 @@ def _against(difference: Mapping[str, Any] | None) -> str:
     return f"{difference['rate']:+.2f}{' *' if difference['marked'] else '  '}" if difference else ""
 
 
+def print_official(rates: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what GenEval's own scorer says, by task."""
+    print_table(("GenEval's scorer", "images", "correct"), [(tag, str(rate["count"]), _rate(rate)) for tag, rate in rates.items()])
+
+
 def print_classifiers(folders: Mapping[str, Path]) -> None:
     """Print the test accuracy of trained classifiers and where they lie."""
     _print_tests({name: load_result(folder)["test"] for name, folder in folders.items()})

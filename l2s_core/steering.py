@@ -67,7 +67,7 @@ class Steering:
             with torch.no_grad():
                 loss_P = self._loss(latents[active], active, step, targets)
             self.cost.checks[active.cpu()] += 1
-            active = active[targets.total((~self.objective.satisfied(loss_P)).long(), len(active)) > 0]
+            active = active[targets.touched(~self.objective.satisfied(loss_P), len(active))]
         for number in range(self.config.updates):
             if len(active) == 0:
                 break
@@ -81,7 +81,7 @@ class Steering:
         with torch.enable_grad():
             loss_P = self._loss(moving, active, step, targets)
             open_P = ~self.objective.satisfied(loss_P.detach())
-            keep = targets.total(open_P.long(), len(active)) > 0
+            keep = targets.touched(open_P, len(active))
             if not keep.any():
                 return active[keep]
             pushing_P = targets.turn(number, open_P) if self.config.several == "cycle" else keep[targets.image_P]

@@ -53,6 +53,10 @@ class Targets:
         """Sum a value a relation into one an image, (count,)."""
         return values_P.new_zeros(count).index_add(0, self.image_P, values_P)
 
+    def touched(self, mask_P: Tensor, count: int) -> Tensor:
+        """Which of `count` images have a relation in the mask."""
+        return self.total(mask_P.long(), count) > 0
+
     def stated(self, count: int) -> Tensor:
         """Which of `count` images have a relation at all."""
         return torch.bincount(self.image_P, minlength=count) > 0

@@ -43,11 +43,10 @@ def export_(config: str, folder: Path, **run) -> None:
 def import_(config: str, results: Path, **run) -> None:
     """Read RESULTS, the results.jsonl of GenEval's scorer; the next report of CONFIG shows it beside our own judge's."""
     stages, way = _stages(config, **run)
-    from flows.summary import print_table
+    from flows.summary import print_official
     from l2s_core.evaluation.official import import_results
 
-    rates = import_results(stages, way, results)
-    print_table(("GenEval's scorer", "images", "correct"), [(tag, str(r["count"]), f"{r['rate']:.2f} ({r['low']:.2f}-{r['high']:.2f})") for tag, r in rates.items()])
+    print_official(import_results(stages, way, results))
 
 
 def _stages(config: str, way: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path):

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import binomtest
 
 from l2s_core.errors import UserError
 
+ALPHA = 0.05  # p below which a difference counts as more than chance
 OUTCOMES = ("correct", "both")
 PARTS = ("relation", "pair_split")
 RESAMPLES, SEED = 10_000, 0
 FIRST, SECOND = "first", "second"
 
 Row = Mapping[str, Any]  # of judge_samples
+Label = TypeVar("Label", bound=Hashable)
 Pair = tuple[Row, Row]  # the same prompt and seed in the first and in the second run
 
 
@@ -133,6 +135,13 @@ def compare_all(runs: Mapping[str, Sequence[Row]]) -> list[PairedRuns]:
     pairs = [compare_two(a, b, runs[a], runs[b]) for a, b in combinations(runs, 2)]
     adjusted = {outcome: holm([pair.outcomes[outcome].p for pair in pairs]) for outcome in OUTCOMES}
     return [replace(pair, holm={outcome: adjusted[outcome][i] for outcome in OUTCOMES}) for i, pair in enumerate(pairs)]
+
+
+def compare_to(reference: Sequence[Row], others: Mapping[Label, Sequence[Row]], outcome: str) -> dict[Label, tuple[PairedDifference, float]]:
+    """Compare each of `others` with one reference: by label the difference and its p, with Holm's correction over all of them."""
+    differences = {label: PairedDifference.of(match(reference, rows), outcome) for label, rows in others.items()}
+    adjusted = holm([difference.p for difference in differences.values()])
+    return {label: (difference, p) for (label, difference), p in zip(differences.items(), adjusted, strict=True)}
 
 
 def compare_two(first: str, second: str, first_rows: Sequence[Row], second_rows: Sequence[Row]) -> PairedRuns:

@@ -13,14 +13,14 @@ from l2s_core.ablations import Ablation
 from l2s_core.config import RunConfig
 from l2s_core.errors import UserError
 from l2s_core.evaluation.aggregate import summarise
-from l2s_core.evaluation.significance import PairedDifference, holm, match
+from l2s_core.evaluation.significance import ALPHA, PairedDifference, compare_to
 from l2s_core.files import atomic_path, read_json, write_json, write_text
 from l2s_core.relative import value_at
 from l2s_core.report.page import render_page
 from l2s_core.sweeps import settings_text
 
 FOLDER, RESULTS, PAGE, TEMPLATE = "ablations", "ablations.json", "report.html", "ablations_page.html"
-OUTCOME, LEVEL = "correct", 0.05
+OUTCOME = "correct"
 SHARED_SECTIONS = ("backbone", "data", "inversion", "capture", "classifier", "steering")  # what a run and its ablations have in common
 
 
@@ -124,15 +124,15 @@ def _figures(row: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]] | Non
 def _differences(verdicts: Sequence[Sequence[Mapping[str, Any]] | None]) -> list[dict[str, Any] | None]:
     """A difference a point; none for the reference, for points without verdicts, or where the reference has none."""
     reference, *others = verdicts
-    found = [PairedDifference.of(match(reference, rows), OUTCOME) if reference and rows else None for rows in others]
-    adjusted = iter(holm([one.p for one in found if one is not None]))
-    return [None, *(None if one is None else _plain(one, next(adjusted)) for one in found)]
+    judged = {number: rows for number, rows in enumerate(others, start=1) if rows} if reference else {}
+    found = compare_to(reference or (), judged, OUTCOME)
+    return [_plain(*found[number]) if number in found else None for number in range(len(verdicts))]
 
 
 def _plain(difference: PairedDifference, p: float) -> dict[str, Any]:
     return {
         "rate": difference.difference, "low": difference.low, "high": difference.high, "only_reference": difference.only_first,
-        "only_point": difference.only_second, "p": p, "marked": p < LEVEL,
+        "only_point": difference.only_second, "p": p, "marked": p < ALPHA,
     }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import load_result
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_skipped
+from l2s_core.evaluation.aggregate import summarise
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.clipscore import load_clip
 from l2s_core.evaluation.detectors import Judge
@@ -28,7 +29,7 @@ from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
 from l2s_core.report.ablations import load_ablations
 from l2s_core.report.breakdown import PARTS, breakdown
-from l2s_core.report.comparison import baseline_summaries, compared_ways, table_rows, variant_summary, way_verdicts
+from l2s_core.report.comparison import baseline_summaries, compared_ways, table_rows, way_verdicts
 from l2s_core.report.failures import CORRECT
 from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
 from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid
@@ -45,7 +46,8 @@ PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow"
 
 def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, Any]:
     """Write the report's files into `stages.report`; return what summary.json holds."""
-    verdicts, summary = way_verdicts(stages), _summary(stages, judge, backbone.device)
+    verdicts = way_verdicts(stages)
+    summary = _summary(stages, verdicts, judge, backbone.device)
     summary |= compared_ways(stages, summary, verdicts)
     pictures = _pictures(stages, backbone, summary, verdicts)
     folder = stages.report
@@ -60,7 +62,7 @@ def report_files(folder: Path) -> list[Path]:
     return [folder / name for name in ("report.html", "summary.json", "grid.png")]
 
 
-def _summary(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
+def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> dict[str, Any]:
     own_scenes = stages.config.data.source == "miniworld"
     return {
         "name": stages.config.name,
@@ -73,12 +75,12 @@ def _summary(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
         "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
         "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
         "official": official_summary(stages),
-        "plain": variant_summary(stages, PLAIN),
+        "plain": summarise(verdicts[PLAIN]),
         "classifiers": {
-            variant: {"result": load_result(stages.classifier(variant)), "steered": variant_summary(stages, variant)}
+            variant: {"result": load_result(stages.classifier(variant)), "steered": summarise(verdicts[variant])}
             for variant in stages.classifiers
         },
-        **baseline_summaries(stages),
+        **baseline_summaries(stages, verdicts),
     }
 
 

@@ -24,9 +24,9 @@ def build_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
     summary = {
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
-        "plain": variant_summary(stages, PLAIN),
-        "classifiers": {variant: {"steered": variant_summary(stages, variant)} for variant in stages.classifiers},
-        **baseline_summaries(stages),
+        "plain": summarise(verdicts[PLAIN]),
+        "classifiers": {variant: {"steered": summarise(verdicts[variant])} for variant in stages.classifiers},
+        **baseline_summaries(stages, verdicts),
     }
     summary |= compared_ways(stages, summary, verdicts)
     folder = stages.report
@@ -37,34 +37,24 @@ def build_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
 
 def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
     """Write grid.png of a point of a sweep; return the summary of its own classifier, and the picture."""
-    picture = stages.verdicts(MAIN) / "grid.png"
+    verdicts, picture = way_verdicts(stages), stages.verdicts(MAIN) / "grid.png"
     if not picture.is_file():
-        save_png(first_items_grid(stages, {way: way_rows(stages, way) for way in (PLAIN, MAIN)}), picture)
-    entry = {"result": load_result(stages.classifier(MAIN)), "steered": variant_summary(stages, MAIN)}
-    summary = {"name": stages.config.name, "plain": variant_summary(stages, PLAIN), "classifiers": {MAIN: entry}, **baseline_summaries(stages)}
-    return summary, picture
-
-
-def way_rows(stages: Stages, way: str) -> list[dict[str, Any]]:
-    """Return the verdicts of a way of sampling."""
-    return read_json(stages.verdicts(way) / "verdicts.json")
+        save_png(first_items_grid(stages, verdicts), picture)
+    entry = {"result": load_result(stages.classifier(MAIN)), "steered": summarise(verdicts[MAIN])}
+    baselines = baseline_summaries(stages, verdicts)
+    return {"name": stages.config.name, "plain": summarise(verdicts[PLAIN]), "classifiers": {MAIN: entry}, **baselines}, picture
 
 
 def way_verdicts(stages: Stages) -> dict[str, list[dict[str, Any]]]:
     """Return the verdicts of every way of sampling."""
-    return {way: way_rows(stages, way) for way in stages.ways}
+    return {way: read_json(stages.verdicts(way) / "verdicts.json") for way in stages.ways}
 
 
-def variant_summary(stages: Stages, variant: str) -> dict[str, Any]:
-    """Summarise a variant's verdicts."""
-    return summarise(way_rows(stages, variant))
-
-
-def baseline_summaries(stages: Stages) -> dict[str, Any]:
+def baseline_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
     """Return {"baselines": {name: its summary, with its kind and where it chooses the number of candidates}}; nothing without any."""
     baselines = {}
     for name, baseline in stages.config.baselines.items():
-        rows = way_rows(stages, name)
+        rows = verdicts[name]
         candidates = {"candidates": rows[0]["candidates"]} if "candidates" in rows[0] else {}
         baselines[name] = {"kind": baseline.kind, **candidates, **summarise(rows)}
     return {"baselines": baselines} if baselines else {}

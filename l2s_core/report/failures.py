@@ -36,8 +36,10 @@ def _part_kind(part: str) -> str:
 
 def row_kind(row: Row) -> str:
     """Return the kind of a row's reason; what is not correct is never counted as such."""
-    kind = CORRECT if row["correct"] else reason_kind(row["reason"])
-    return OTHER if kind == CORRECT and not row["correct"] else kind
+    if row["correct"]:
+        return CORRECT
+    kind = reason_kind(row["reason"])
+    return OTHER if kind == CORRECT else kind
 
 
 def failures_summary(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, Any]:

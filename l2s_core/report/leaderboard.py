@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from l2s_core.evaluation.significance import PairedDifference, Row, holm, match
+from l2s_core.evaluation.significance import ALPHA, Row, compare_to
 from l2s_core.stages import MAIN
 
-ALPHA = 0.05
 FIGURES = ("name", "label", "correct", "both", "extra", "gradients", "checks", "seconds", "peak_bytes")
 OF_SOME = ("pairs", "score")  # protocols alone
 
@@ -35,13 +34,11 @@ def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, A
     `difference` is the way's rate of correct images minus that of the steering, `low` to `high` its bootstrap interval by
     prompt; `p` is McNemar's and `holm` corrects it for all these comparisons. `differs` says that `holm` is below 0.05.
     """
-    pairs = {way: match(verdicts[MAIN], rows) for way, rows in verdicts.items() if way != MAIN}
-    differences = {way: PairedDifference.of(shared, "correct") for way, shared in pairs.items()}
-    corrected = holm([difference.p for difference in differences.values()])
+    others = {way: rows for way, rows in verdicts.items() if way != MAIN}
     return {
         way: {
             "difference": d.difference, "low": d.low, "high": d.high, "only_main": d.only_first, "only_this": d.only_second,
             "p": d.p, "holm": p, "differs": p < ALPHA,
         }
-        for (way, d), p in zip(differences.items(), corrected, strict=True)
+        for way, (d, p) in compare_to(verdicts[MAIN], others, "correct").items()
     }  # fmt: skip
