@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,9 @@ from torch import nn
 from l2s_core.backbones.flux import FluxBackbone
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.evaluation.judges import load_judge
+from l2s_core.miniworld import reflow
 from l2s_core.miniworld.pretrain import load_pretrain_config, pretrain
+from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 from l2s_core.miniworld.trainer import TrainPlan, fit
 
 
@@ -53,16 +56,39 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
     assert all(torch.equal(plain[k], drawn[k]) for k in plain)
 
 
-def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
+def test_mini_flux_in_a_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_pretrain_config("mini-flux")
-    short = {name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4}) for name in ("t5", "flow", "reflow")}
+    brief = {"steps": 2, "batch": 4}
+    rounds = [
+        one.model_copy(update={"scenes": 16, "pairs": 6, "pair_steps": 2, "flow": one.flow.model_copy(update=brief), "reflow": one.reflow.model_copy(update=brief)})
+        for one in config.rounds
+    ]  # fmt: skip
+    monkeypatch.setattr(reflow, "faithful", lambda *_: [1, 4])  # after two steps no image shows anything
+    small = {"rounds": rounds, "t5": config.t5.model_copy(update=brief), "critic": config.critic.model_copy(update=brief)}
     seen = []
-    small = {"scenes": 16, "pairs": 6, "pair_steps": 2, **short}
     out = pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
-    assert list(dict.fromkeys(seen)) == ["t5", "flow", "pairs", "reflow"]
-    assert {p.name for p in (tmp_path / "grids").iterdir()} == {"flow-000002.png", "reflow-000002.png"}
+    second = ["flow-2", "pairs-2", "critic", "faithful-2", "reflow-2"]
+    assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", *second]
+    assert {p.name for p in (tmp_path / "grids").iterdir()} == {f"{name}-{i}-000002.png" for name in ("flow", "reflow") for i in (1, 2)}
+    weights = (out / "mini-flux" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
+    for left in tmp_path.glob("flow-*"):
+        left.unlink()
+    seen.clear()
+    pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
+    assert seen == [] and (out / "mini-flux" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
     assert FluxBackbone.from_pretrained(str(out / "mini-flux"), size=64).latent_shape == (4, 16, 16)
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
+
+
+def test_pairs_that_do_not_show_what_their_caption_names_are_left_out() -> None:
+    backbone = FluxBackbone.from_pretrained("mini-flux", size=64)
+    captions = reflow.PairCaptions(seed=5, counts=(0.2, 0.5, 0.3))
+    layouts = [sample_layout(scene_rng(5, i, reflow.PAIR_STREAM), counts=captions.counts) for i in range(24)]
+    latents = backbone.encode_images(np.stack([render(layout) for layout in layouts]))
+    judge = load_judge("mini-seg")
+    assert len(reflow.faithful(backbone, latents, captions, judge)) >= 22
+    other = [i for i in range(23) if captions(i)[1] != captions(i + 1)[1]]
+    assert not set(reflow.faithful(backbone, latents.roll(-1, 0), captions, judge)) & set(other)
 
 
 def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:

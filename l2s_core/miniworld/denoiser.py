@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from l2s_core.files import atomic_path
 from l2s_core.miniworld.captions import web_caption
-from l2s_core.miniworld.scenes import Layout, render, sample_layout, scene_rng, to_unit
+from l2s_core.miniworld.scenes import COUNTS, Layout, render, sample_layout, scene_rng, to_unit
 from l2s_core.miniworld.text import tokenize
 
 SCENE_STREAM, CAPTION_STREAM = 31, 32
@@ -41,14 +41,14 @@ def build_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def layout_of(seed: int, index: int) -> Layout:
-    """Return training scene `index`."""
-    return sample_layout(scene_rng(seed, index, SCENE_STREAM))
+def layout_of(seed: int, index: int, counts: Sequence[float] = COUNTS) -> Layout:
+    """Return training scene `index`; `counts` are the shares of scenes of one, two and three objects."""
+    return sample_layout(scene_rng(seed, index, SCENE_STREAM), counts=counts)
 
 
 @torch.no_grad()
 def encode_scenes(
-    vae: AutoencoderKL, seed: int, count: int, path: Path, *, device: str = "cpu", progress: Callable[[int], None] | None = None
+    vae: AutoencoderKL, seed: int, count: int, path: Path, *, counts: Sequence[float] = COUNTS, device: str = "cpu"
 ) -> Tensor:
     """Return the scaled latents (N, 4, 16, 16), float16, of the training scenes; computed once, kept at `path`."""
     if path.exists():
@@ -56,11 +56,9 @@ def encode_scenes(
     vae.to(device)
     parts = []
     for first in range(0, count, ENCODE_BATCH):
-        images = np.stack([render(layout_of(seed, i)) for i in range(first, min(first + ENCODE_BATCH, count))])
+        images = np.stack([render(layout_of(seed, i, counts)) for i in range(first, min(first + ENCODE_BATCH, count))])
         mean = vae.encode(torch.from_numpy(to_unit(images)).to(device)).latent_dist.mean
         parts.append((mean * vae.config.scaling_factor).half().cpu())
-        if progress:
-            progress(len(images))
     latents = torch.cat(parts)
     with atomic_path(path) as temporary:
         save_file({"latents": latents}, temporary)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
@@ -57,8 +59,8 @@ class FlowLoss:
     (Esser et al. 2024, section 3.1), stratified over the batch.
     """
 
-    def __init__(self, latents: Tensor, encoders: Encoders, *, seed: int, batch: int) -> None:
-        self.latents, self.encoders = latents, encoders
+    def __init__(self, latents: Tensor, encoders: Encoders, *, counts: Sequence[float], seed: int, batch: int) -> None:
+        self.latents, self.encoders, self.counts = latents, encoders, counts
         self.seed, self.batch = seed, batch
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
@@ -73,7 +75,7 @@ class FlowLoss:
     def _caption(self, index: int, rng: np.random.Generator) -> str:
         if rng.random() < DROP_SHARE:
             return ""
-        caption = web_caption(layout_of(self.seed, index), rng)
+        caption = web_caption(layout_of(self.seed, index, self.counts), rng)
         return t5.capitalised(caption) if rng.random() < t5.CAPITALS else caption
 
 

@@ -15,6 +15,8 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from l2s_core.miniworld.scenes import SIDE, background, label_map, render, sample_layout, scene_rng, to_unit
 from l2s_core.miniworld.sprites import OBJECTS
+from l2s_core.miniworld.trainer import TrainPlan
+from l2s_core.miniworld.workshop import Workshop
 
 STREAM = 41
 BACKGROUND_WEIGHT = 0.3
@@ -63,6 +65,14 @@ def batch(seed: int, step: int, size: int) -> tuple[Tensor, Tensor]:
         images.append(np.clip(image * 255, 0, 255).astype(np.uint8))
         labels.append(label)
     return torch.from_numpy(to_unit(np.stack(images))), torch.from_numpy(np.stack(labels)).long()
+
+
+def train(shop: Workshop, name: str, plan: TrainPlan, seed: int) -> SegformerForSemanticSegmentation:
+    """Train a segmenter of mini-seg's size on the scenes of `seed`."""
+    torch.manual_seed(seed)
+    model = build((32, 64, 128), depth=2)
+    shop.train(name, model, lambda m, step: loss(m, *(x.to(shop.device) for x in batch(seed, step, plan.batch))), plan)
+    return model
 
 
 def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -53,9 +53,7 @@ def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
         return sample_grid(UNetBackbone({**parts, "unet": model}, fingerprint="unfinished", placement=Placement(device=device)), steps=20, guidance=5.0)
 
     shop.train("denoiser", unet, loss, config.denoiser, draw=draw_samples)
-    segmenter = judge.build((32, 64, 128), depth=2)
-    judge_loss = lambda m, s: judge.loss(m, *(x.to(device) for x in judge.batch(seed, s, config.judge.batch)))  # noqa: E731
-    shop.train("judge", segmenter, judge_loss, config.judge)
+    segmenter = judge.train(shop, "judge", config.judge, seed)
     # the text encoder stays float32, since transformers keeps the stored type
     parts |= {"unet": unet.half(), "vae": vae.to("cpu").half(), "text_encoder": recall.encoder.to("cpu")}
     absent = ("safety_checker", "feature_extractor", "image_encoder")

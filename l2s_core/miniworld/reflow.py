@@ -2,12 +2,15 @@
 
 The trained model draws samples with guidance; the second model learns the straight lines from the noise of
 each to the sample it became. Its paths are nearly straight, so that few steps are enough, and guidance is
-part of it: what FLUX.1-dev and -schnell get from distillation.
+part of it: what FLUX.1-dev and -schnell get from distillation. Pairs whose image does not show what its
+caption names can be left out (rejection sampling, as in RAFT, Dong et al. 2023), so that the second model
+forgets objects and adds others less often than its teacher.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from l2s_core.backbones.flux import FluxBackbone
 from l2s_core.errors import UserError
+from l2s_core.evaluation.detectors import Judge
 from l2s_core.miniworld.captions import web_caption
 from l2s_core.miniworld.flow import Encoders, stratified, velocity_loss
 from l2s_core.miniworld.scenes import sample_layout, scene_rng
@@ -26,10 +30,18 @@ SHARD = 512  # pairs of one file
 NOISE_SEED = 10_000_000  # noise of the pairs: seeds that no suite uses
 
 
-def pair_caption(seed: int, index: int) -> str:
-    """Return the caption of pair `index`: the crawl's, of a scene that is never drawn."""
-    rng = scene_rng(seed, index, PAIR_STREAM)
-    return web_caption(sample_layout(rng), rng)
+@dataclass(frozen=True, kw_only=True)
+class PairCaptions:
+    """Captions of pairs: the crawl's, of scenes that are never drawn; `counts` as in `sample_layout`."""
+
+    seed: int
+    counts: Sequence[float]
+
+    def __call__(self, index: int) -> tuple[str, set[str]]:
+        """Return the caption of pair `index` and the objects it names."""
+        rng = scene_rng(self.seed, index, PAIR_STREAM)
+        layout = sample_layout(rng, counts=self.counts)
+        return web_caption(layout, rng), {placement.name for placement in layout.placements}
 
 
 def pair_noise(indices: list[int], shape: tuple[int, ...]) -> Tensor:
@@ -39,7 +51,7 @@ def pair_noise(indices: list[int], shape: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def draw_pairs(
-    backbone: FluxBackbone, seed: int, count: int, folder: Path, *, steps: int, guidance: float, dtype: torch.dtype,
+    backbone: FluxBackbone, captions: PairCaptions, count: int, folder: Path, *, steps: int, guidance: float, dtype: torch.dtype,
     progress: Callable[[int], None],
 ) -> Tensor:  # fmt: skip
     """Return the latents (N, C, h, w), float16, that the noise of each pair becomes; kept in `folder` shard by shard."""
@@ -51,7 +63,7 @@ def draw_pairs(
         if latents is None:
             parts = []
             for part in torch.tensor(indices).split(64):
-                condition = backbone.encode_prompts([pair_caption(seed, i) for i in part.tolist()], guidance=guidance)
+                condition = backbone.encode_prompts([captions(i)[0] for i in part.tolist()], guidance=guidance)
                 noise = pair_noise(part.tolist(), backbone.latent_shape).to(backbone.device)
                 with torch.autocast(backbone.device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                     drawn = sample(backbone, noise, condition, schedule)
@@ -72,16 +84,35 @@ def _finished(path: Path, count: int, how: dict[str, float]) -> Tensor | None:
     return tensors["latents"] if len(tensors["latents"]) == count and drawn == how else None
 
 
-class ReflowLoss:
-    """Flow matching on fixed pairs, sigma uniform; batches are a function of the step number alone."""
+@torch.no_grad()
+def faithful(backbone: FluxBackbone, latents: Tensor, captions: PairCaptions, critic: Judge, min_score: float = 0.3) -> list[int]:
+    """Return the pairs in whose image the critic sees every object of the caption once, and nothing else."""
+    kept = []
+    for part in torch.arange(len(latents)).split(64):
+        found = critic.detect(backbone.decode(latents[part].float().to(backbone.device)))
+        for index, detections in zip(part.tolist(), found, strict=True):
+            if sorted(d.name for d in detections if d.score > min_score) == sorted(captions(index)[1]):
+                kept.append(index)
+    return kept
 
-    def __init__(self, latents: Tensor, encoders: Encoders, *, seed: int, batch: int) -> None:
-        self.latents, self.encoders, self.seed, self.batch = latents, encoders, seed, batch
+
+class ReflowLoss:
+    """Flow matching on fixed pairs, sigma uniform; batches are a function of the step number alone.
+
+    `latents` (N, C, h, w) are the images of all pairs, `kept` the pairs to learn from.
+    """
+
+    def __init__(
+        self, latents: Tensor, kept: Sequence[int], captions: PairCaptions, encoders: Encoders, *, seed: int, batch: int
+    ) -> None:
+        self.latents, self.kept, self.captions, self.encoders = latents, kept, captions, encoders
+        self.seed, self.batch = seed, batch
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
-        indices = scene_rng(self.seed, step, DRAW_STREAM).integers(0, len(self.latents), self.batch).tolist()
+        drawn = scene_rng(self.seed, step, DRAW_STREAM).integers(0, len(self.kept), self.batch)
+        indices = [self.kept[i] for i in drawn]
         device = self.encoders.device
         x0 = self.latents[indices].float().to(device)
         noise = pair_noise(indices, tuple(x0.shape[1:])).to(device)
-        captions = [pair_caption(self.seed, i) for i in indices]
-        return velocity_loss(model, x0, noise, stratified(self.batch).to(device), self.encoders(captions))
+        text = self.encoders([self.captions(i)[0] for i in indices])
+        return velocity_loss(model, x0, noise, stratified(self.batch).to(device), text)

@@ -13,6 +13,7 @@ from l2s_core.relations import relation_index, relations_between
 
 SIDE = 64  # image side, pixels
 SIZES = {1: (20, 29), 2: (20, 29), 3: (16, 21)}  # longer side of a sprite in pixels, half-open, by object count
+COUNTS = (0.15, 0.73, 0.12)  # shares of scenes of one, two and three objects
 GAP = 1  # smallest distance between two boxes, pixels
 MAX_TRIES = 10_000
 
@@ -59,7 +60,7 @@ def sample_layout(
     *,
     objects: Sequence[str] | None = None,
     relation: str | None = None,
-    counts: Sequence[float] = (0.15, 0.73, 0.12),
+    counts: Sequence[float] = COUNTS,
 ) -> Layout:
     """Draw a random layout.
 
