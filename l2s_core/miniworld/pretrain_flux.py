@@ -20,7 +20,7 @@ from l2s_core.evaluation.judges import load_judge
 from l2s_core.files import atomic_path
 from l2s_core.miniworld import denoiser, flow, judge, reflow, t5
 from l2s_core.miniworld.scenes import COUNTS, SIDE
-from l2s_core.miniworld.trainer import TrainPlan, best_dtype
+from l2s_core.miniworld.trainer import TrainPlan, training_dtype
 from l2s_core.miniworld.workshop import Draw, Workshop, sample_grid
 
 
@@ -108,7 +108,7 @@ def _round(
     captions, teacher = reflow.PairCaptions(seed=seed, counts=plan.counts), backbone(model)
     pairs = reflow.draw_pairs(
         teacher, captions, plan.pairs, shop.work / f"pairs-{number}", steps=plan.pair_steps, guidance=plan.pair_guidance,
-        dtype=best_dtype(device), progress=lambda done: shop.observe(f"pairs-{number}", done, {}),
+        dtype=training_dtype(device), progress=lambda done: shop.observe(f"pairs-{number}", done, {}),
     )  # fmt: skip
     kept = range(len(pairs))
     if plan.faithful:
