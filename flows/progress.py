@@ -1,27 +1,64 @@
-"""Following mapped tasks: a bar with counts and ETA on the terminal, a progress artifact in Prefect."""
+"""Following tasks: a bar with counts and ETA on the terminal, a progress artifact in Prefect."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 from tqdm import tqdm
 
+LOOK_SECONDS = 0.5  # between looks at what a task that works through several parts has written
+ARTIFACT_SECONDS = 5.0  # between two updates of the artifact: each asks the server
 
-def follow(futures: Sequence[PrefectFuture], label: str, sizes: Sequence[int], unit: str) -> list[Any]:
+
+def follow(
+    futures: Sequence[PrefectFuture], label: str, parts: Sequence[Mapping[str, int]], unit: str, folder: Path | None = None
+) -> list[Any]:
     """Wait for futures in order, showing how many of `unit` are done; return their results.
 
-    The first failure is raised at once with its own exception.
+    `parts` say for each future what it makes: names, and how many units each is. A part counts when its future is over,
+    or as soon as its file appears in `folder`. The first failure is raised at once with its own exception.
     """
-    key = label.lower().replace(" ", "-").replace("/", "-")
-    artifact = create_progress_artifact(progress=0.0, key=key, description=label)
-    results, done = [], 0
-    with tqdm(total=sum(sizes), desc=label, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1) as bar:
-        for future, size in zip(futures, sizes, strict=True):
+    sizes = {name: size for part in parts for name, size in part.items()}
+    before, results, over = _written(folder), [], set()
+    with _shown(label, sum(sizes.values()), unit) as show:
+        for future, part in zip(futures, parts, strict=True):
+            while not future.wrapped_future.done():
+                future.wait(timeout=LOOK_SECONDS)
+                fresh = {name for name, stamp in _written(folder).items() if name in sizes and before.get(name) != stamp}
+                show(sum(sizes[name] for name in over | fresh))
             results.append(future.result())
-            done += size
-            bar.update(size)
-            update_progress_artifact(artifact, progress=100.0 * done / max(1, sum(sizes)))
+            over |= part.keys()
+            show(sum(sizes[name] for name in over))
     return results
+
+
+def _written(folder: Path | None) -> dict[str, int]:
+    """When each file of a folder was written, by its name without suffix."""
+    if folder is None or not folder.is_dir():
+        return {}
+    return {path.stem: path.stat().st_mtime_ns for path in folder.glob("[!.]*")}
+
+
+@contextmanager
+def _shown(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that shows how many of `total` are done; what was shown once is not taken back."""
+    artifact = create_progress_artifact(progress=0.0, key=label.lower().replace(" ", "-").replace("/", "-"), description=label)
+    updated = time.monotonic()
+    with tqdm(total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1) as bar:
+
+        def show(done: int) -> None:
+            nonlocal updated
+            if done <= bar.n:
+                return
+            bar.update(done - bar.n)
+            if done == total or time.monotonic() > updated + ARTIFACT_SECONDS:
+                update_progress_artifact(artifact, progress=100.0 * done / total)
+                updated = time.monotonic()
+
+        yield show

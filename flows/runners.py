@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 from prefect import Flow
+from prefect.task_runners import TaskRunner
 
 from l2s_core.config import CONFIG_FOLDER, Section, read_yaml, validate
 from l2s_core.errors import UserError, unknown_name
@@ -70,6 +71,14 @@ def on(flow: Flow, config: RunnerConfig) -> Iterator[Callable[..., Any]]:
     settings = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     with dask.config.set(settings), dask.annotate(resources=config.resources) if config.resources else nullcontext():
         yield flow.with_options(task_runner=DaskTaskRunner(**where))
+
+
+def workers(runner: TaskRunner) -> int:
+    """Return how many tasks a runner works on at once: on Dask those workers' threads that have come or are to come."""
+    client = getattr(runner, "client", None)
+    if client is None:
+        return 1
+    return max(sum(client.nthreads().values()), int(runner.cluster_kwargs.get("n_workers", 1)))
 
 
 def _cluster_class(name: str | None) -> type:

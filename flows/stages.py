@@ -9,25 +9,29 @@ from prefect import unmapped
 
 from flows.progress import follow
 from flows.publish import publish
+from flows.shards import run_over_shards
 from l2s_core.report.build import report_files
 from l2s_core.stages import Stages
-from tasks.benchmark import judge_variant, sample_shard
-from tasks.capture import capture_shard
-from tasks.inversion import invert_shard
+from tasks.benchmark import judge_variant, sample_shards
+from tasks.capture import capture_shards
+from tasks.inversion import invert_shards
 from tasks.report import log_benchmark, write_report
-from tasks.scenes import choose_scenes, prepare_scenes
+from tasks.scenes import choose_scenes, prepare_shards
 from tasks.training import train_variant
 
 
 def build_dataset(stages: Stages, rebuild: bool) -> list[Path]:
     """Scenes, inversion, capture: return the Parquet shards."""
     choose_scenes(stages, rebuild)
-    names, entries = zip(*stages.scene_shards(), strict=True)
-    sizes = [len(part) for part in entries]
-    fixed = {"stages": unmapped(stages), "rebuild": unmapped(rebuild)}
-    scenes = follow(prepare_scenes.map(shard=names, entries=list(entries), **fixed), "prepare scenes", sizes, "scenes")
-    noise = follow(invert_shard.map(scenes=scenes, **fixed), "invert scenes", sizes, "scenes")
-    captured = follow(capture_shard.map(noise=noise, **fixed), "capture attention", sizes, "scenes")
+    entries = dict(stages.scene_shards())
+    count = {"sizes": {name: len(part) for name, part in entries.items()}, "unit": "scenes"}
+    fixed = {"stages": stages, "rebuild": rebuild}
+    given = {name: {"shard": name, "entries": part} for name, part in entries.items()}
+    scenes = run_over_shards(prepare_shards, given, label="prepare scenes", folder=stages.scenes, **count, **fixed)
+    given = {path.stem: {"scenes": path} for path in scenes}
+    noise = run_over_shards(invert_shards, given, label="invert scenes", folder=stages.noise, **count, **fixed)
+    given = {path.stem: {"noise": path} for path in noise}
+    captured = run_over_shards(capture_shards, given, label="capture attention", folder=stages.maps, **count, **fixed)
     return [shard.path for shard in captured]
 
 
@@ -35,16 +39,17 @@ def train_classifiers(stages: Stages, shards: list[Path], rebuild: bool) -> list
     """Train the run's classifier and its variants: return their folders."""
     variants = list(stages.classifiers)
     fixed = {"stages": unmapped(stages), "shards": unmapped(shards), "rebuild": unmapped(rebuild)}
-    return follow(train_variant.map(variant=variants, **fixed), "train classifiers", [1] * len(variants), "classifiers")
+    return follow(train_variant.map(variant=variants, **fixed), "train classifiers", [{variant: 1} for variant in variants], "classifiers")
 
 
 def sample_and_judge(stages: Stages, rebuild: bool) -> None:
     """Plain and steered images, those of the baselines, and their verdicts."""
-    names, items = zip(*stages.item_shards(), strict=True)
-    fixed = {"stages": unmapped(stages), "rebuild": unmapped(rebuild)}
+    sizes = {name: len(items) for name, items in stages.item_shards()}
+    given = {name: {"shard": name} for name in sizes}
     for variant in stages.ways:
-        futures = sample_shard.map(variant=unmapped(variant), shard=names, **fixed)
-        paths = follow(futures, f"sample images {variant}", [len(part) for part in items], "images")
+        where = {"label": f"sample images {variant}", "folder": stages.samples(variant)}
+        fixed = {"stages": stages, "variant": variant, "rebuild": rebuild}
+        paths = run_over_shards(sample_shards, given, sizes=sizes, unit="images", **where, **fixed)
         judge_variant(stages, variant, paths, rebuild)
 
 

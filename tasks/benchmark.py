@@ -14,10 +14,10 @@ from l2s_core.stages import PLAIN, Stages
 from l2s_core.store import ensure
 from tasks.baselines import sample_baseline
 from tasks.models import backbone_for, classifier_for, judge_for
+from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator, stage_task
 
 
-@stage_task(name="sample images", tags=[GPU])
 def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False) -> Path:
     """Make one shard of benchmark images plain, with a variant's classifier or as a baseline says, unless they are there."""
     path, config = stages.samples(variant) / f"{shard}.safetensors", stages.config
@@ -30,6 +30,9 @@ def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False
 
     ensure(path, load_samples, build, rebuild=rebuild)
     return path
+
+
+sample_shards = over_shards(sample_shard, name="sample images", tags=[GPU])
 
 
 def _sample_variant(stages: Stages, variant: str, items: list[EvalItem]) -> SampleShard:

@@ -12,7 +12,8 @@ from l2s_core.noise import load_noise
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
 from tasks.models import backbone_for
-from tasks.stage_task import GPU, accelerator, stage_task
+from tasks.shards import over_shards
+from tasks.stage_task import GPU, accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,6 @@ class CapturedShard:
     dropped: int
 
 
-@stage_task(name="capture attention", tags=[GPU])
 def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> CapturedShard:
     """Write the maps of one shard of noise unless they are there."""
     path, config = stages.maps / noise.with_suffix(".parquet").name, stages.config
@@ -41,3 +41,6 @@ def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> Capture
     ensure(path, verify_shard, build, rebuild=rebuild)
     images, all_images = ({row.image_id for row in s.rows} for s in (kept, shard))
     return CapturedShard(path=path, images=len(images), dropped=len(all_images) - len(images))
+
+
+capture_shards = over_shards(capture_shard, name="capture attention", tags=[GPU])

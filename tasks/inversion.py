@@ -9,10 +9,10 @@ from l2s_core.noise import invert_scenes, load_noise, save_noise
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
 from tasks.models import backbone_for
-from tasks.stage_task import GPU, accelerator, stage_task
+from tasks.shards import over_shards
+from tasks.stage_task import GPU, accelerator
 
 
-@stage_task(name="invert scenes", tags=[GPU])
 def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
     """Write the noise of one shard of scenes unless it is there; return its path."""
     path, config = stages.noise / scenes.name, stages.config
@@ -26,3 +26,6 @@ def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
 
     ensure(path, load_noise, build, rebuild=rebuild)
     return path
+
+
+invert_shards = over_shards(invert_shard, name="invert scenes", tags=[GPU])

@@ -9,6 +9,7 @@ from l2s_core.data.scenes import load_scenes, save_scenes
 from l2s_core.data.sources import build_catalogue, load_entries
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
+from tasks.shards import over_shards
 from tasks.stage_task import stage_task
 
 
@@ -20,8 +21,7 @@ def choose_scenes(stages: Stages, rebuild: bool = False) -> Path:
     return path
 
 
-@stage_task(name="prepare scenes")
-def prepare_scenes(stages: Stages, shard: str, entries: list[Entry], rebuild: bool = False) -> Path:
+def prepare_shard(stages: Stages, shard: str, entries: list[Entry], rebuild: bool = False) -> Path:
     """Write one shard of scenes unless it is there; return its path."""
     path = stages.scenes / f"{shard}.safetensors"
 
@@ -31,3 +31,6 @@ def prepare_scenes(stages: Stages, shard: str, entries: list[Entry], rebuild: bo
 
     ensure(path, load_scenes, build, rebuild=rebuild)
     return path
+
+
+prepare_shards = over_shards(prepare_shard, name="prepare scenes")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -30,16 +31,16 @@ stage_task = partial(
 )
 
 
-def _on_dask_worker() -> bool:
+def dask_worker() -> Any:
+    """Return the Dask worker that this task runs on, or None elsewhere."""
     if "distributed" not in sys.modules:
-        return False
+        return None
     from distributed import get_worker
 
     try:
-        get_worker()
+        return get_worker()
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def shared_server() -> bool:
@@ -55,7 +56,7 @@ def accelerator() -> Iterator[None]:
     With a server of our own there is nobody to share with: the lock on the folder of runs keeps others out. On a
     Dask worker the resources of the cluster say who has an accelerator.
     """
-    if TaskRunContext.get() is None or not shared_server() or _on_dask_worker():
+    if TaskRunContext.get() is None or not shared_server() or dask_worker() is not None:
         yield
         return
     with concurrency(GPU, occupy=1, lease_duration=LEASE_SECONDS):

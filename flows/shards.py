@@ -1,0 +1,45 @@
+"""A stage over its shards, in groups: few enough that Prefect's task runs cost little, enough for workers to share evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from prefect import Task, unmapped
+from prefect.context import FlowRunContext
+
+from flows.progress import follow
+from flows.runners import workers
+from tasks.shards import abandon
+
+GROUPS, GROUPS_A_WORKER = 16, 8  # up to GROUPS shards, each is a group of its own
+
+
+def run_over_shards(
+    task: Task, shards: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int], label: str, unit: str, folder: Path, **fixed: Any
+) -> list[Any]:
+    """Run a task of `tasks.shards` over every shard and return what it says of each, in order.
+
+    `shards` are each one's own arguments by name, `fixed` those of all; a shard appears in `folder` under its name and
+    stands for `sizes` units of progress. What has not begun when a shard fails, or the run is stopped, does not begin.
+    """
+    groups, token, futures = grouped(list(shards), workers(FlowRunContext.get().task_runner)), uuid4().hex, []
+    try:
+        futures = task.map(
+            shards=[{name: shards[name] for name in group} for group in groups], fixed=unmapped(fixed), token=unmapped(token)
+        )
+        results = follow(futures, label, [{name: sizes[name] for name in group} for group in groups], unit, folder)
+    except BaseException:
+        abandon(token)
+        for future in futures:
+            future.wrapped_future.cancel()
+        raise
+    return [result for group in results for result in group]
+
+
+def grouped(names: Sequence[str], workers: int) -> list[Sequence[str]]:
+    """Cut shards into groups of neighbours that differ by at most one in length."""
+    count = min(len(names), max(GROUPS, GROUPS_A_WORKER * workers))
+    return [names[number * len(names) // count : (number + 1) * len(names) // count] for number in range(count)]
