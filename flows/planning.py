@@ -26,6 +26,6 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
     # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not
     # know are errors now, not after an hour.
     check_phrases(run.backbone, [item.prompt for item in stages.items if item.prompt.triplets])
-    require_names(run.benchmark.judge, dict.fromkeys(name for item in stages.items for name in item.prompt.objects))
+    require_names(run.benchmark.judge, dict.fromkeys(name for item in stages.items for name in item.objects))
     open_store(stages.home)
     return stages

@@ -18,6 +18,7 @@ from l2s_core.relations import RELATIONS
 Relation = Literal[RELATIONS]
 Count = Annotated[int, Field(ge=1)]
 FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
+COLOR_TAGS = ("colors", "color_attr")  # tasks of GenEval that need a classifier of colours
 FLOW_FAMILIES = ("flux", "sd3")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 MAIN = "main"  # the run's own classifier, beside its variants
@@ -233,7 +234,7 @@ class BenchmarkConfig(Section):
     protocol: Literal["pairs", "geneval", "spatial", "several"] = "pairs"
     suite: Literal["test", "dev"] = "test"
     file: Path | None = Field(default=None, description="GenEval's metadata, T2I-CompBench's prompts or a jsonl of several relations")
-    tags: tuple[Literal["position", "single_object", "two_object", "counting"], ...] = Field(default=("position",), min_length=1, description="GenEval's tasks")
+    tags: tuple[Literal["position", "single_object", "two_object", "counting", "colors", "color_attr"], ...] = Field(default=("position",), min_length=1, description="GenEval's tasks")
     forms: tuple[Literal["2+1", "2+2", "3+2", "4+2", "4+3", "5+3"], ...] = Field(
         default=("3+2",), min_length=1, description="objects and relations of a prompt (several); 2+2 is a diagonal"
     )
@@ -242,7 +243,7 @@ class BenchmarkConfig(Section):
     seeds: int = Field(default=1, ge=1)
     relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that prompts ask for (pairs)")
     judge: str = "mini-seg"
-    clip: str | None = Field(default=None, description="a CLIPModel that scores every way's images against their prompts (CLIPScore)")
+    clip: str | None = Field(default=None, description="a CLIPModel that scores images against their prompts (CLIPScore) and tells colours")
     min_score: float = Field(default=0.3, ge=0, le=1, description="confidence of a find (pairs, several); the other protocols have their own")
 
     @model_validator(mode="after")
@@ -258,7 +259,15 @@ class BenchmarkConfig(Section):
             raise ValueError("benchmark.file needs benchmark.protocol geneval, spatial or several, whose prompts it holds")
         if self.file is None and "counting" in self.tags:
             raise ValueError("benchmark.tags counting needs benchmark.file, GenEval's evaluation_metadata.jsonl")
+        if self.asks_for_colors and self.clip is None:
+            raise ValueError(f"benchmark.tags {', '.join(self.tags)} asks for colours, and nothing here tells them; "
+                             "set benchmark.clip to a CLIPModel (GenEval's is openai/clip-vit-large-patch14)")  # fmt: skip
         return self
+
+    @property
+    def asks_for_colors(self) -> bool:
+        """Whether its tasks have colours, which `clip` then tells."""
+        return not set(COLOR_TAGS).isdisjoint(self.tags)
 
 
 class ToleranceConfig(Section):

@@ -17,6 +17,7 @@ from l2s_core.config import MAIN, PLAIN, ClassifierBaseline, HandcraftedBaseline
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.data.sources import data_fingerprint
 from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.clipscore import clip_fingerprint
 from l2s_core.evaluation.judges import judge_fingerprint
 from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.files import digest
@@ -28,7 +29,7 @@ FORMATS = {"catalogue": 1, "scenes": 2, "noise": 2, "maps": 1, "classifier": 1, 
 class Stages:
     """The addresses of a run under `home`.
 
-    `backbone` and `judge` are the models' fingerprints, `data` those of the annotation files, `side` that of
+    `backbone` and `judge` are the models' fingerprints, `colors` that of the model that tells colours where a benchmark asks for some, `data` those of the annotation files, `side` that of
     the images in pixels. With `given`, a folder, the run uses that classifier and trains none. An `epoch` makes
     every address new: nothing that was made under another one is reused.
     """
@@ -39,6 +40,7 @@ class Stages:
     judge: str
     side: int
     data: tuple[str, ...] = ()
+    colors: str | None = None
     given: Path | None = None
     epoch: str = ""
 
@@ -48,6 +50,7 @@ class Stages:
         return cls(
             config=config, home=Path(home), backbone=model_fingerprint(config.backbone), judge=judge_fingerprint(config.benchmark.judge),
             side=image_side(config.backbone), data=tuple(data_fingerprint(config.data)), given=given, epoch=epoch,
+            colors=clip_fingerprint(config.benchmark.clip) if config.benchmark.asks_for_colors else None,
         )  # fmt: skip
 
     def _folder(self, stage: str, *parts: object) -> Path:
@@ -101,13 +104,17 @@ class Stages:
         settings = baseline.model_dump(mode="json")
         if isinstance(baseline, HandcraftedBaseline):
             return [settings, self.config.capture.model_dump(mode="json", exclude={"steps"})]
-        chooser = self._steered(MAIN)[0] if baseline.kind == "best-of-n" else [self.judge, self.config.benchmark.min_score]
+        chooser = self._steered(MAIN)[0] if baseline.kind == "best-of-n" else [*self._judged_by, self.config.benchmark.min_score]
         as_long_as = [self.samples(PLAIN).name, self.samples(MAIN).name] if baseline.n is None else None
         return [settings, chooser, as_long_as]
 
+    @property
+    def _judged_by(self) -> list[str]:
+        return [self.judge, *([self.colors] if self.colors else [])]
+
     def verdicts(self, way: str) -> Path:
         asked = [[item.pair_split, item.label, asdict(item.record) if item.record else None] for item in self.items]
-        return self._folder("verdicts", self.samples(way).name, self.judge, self.config.benchmark.min_score, asked)
+        return self._folder("verdicts", self.samples(way).name, *self._judged_by, self.config.benchmark.min_score, asked)
 
     @property
     def report(self) -> Path:

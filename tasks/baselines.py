@@ -10,7 +10,7 @@ from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.samples import SampleShard, sample_items
 from l2s_core.evaluation.selection import Chooser, ClassifierChooser, JudgeChooser, select_items
 from l2s_core.stages import MAIN, Stages
-from tasks.models import backbone_for, classifier_for, judge_for
+from tasks.models import backbone_for, classifier_for, color_reader_for, judge_for
 
 
 def sample_baseline(stages: Stages, name: str, items: Sequence[EvalItem]) -> SampleShard:
@@ -32,5 +32,5 @@ def sample_baseline(stages: Stages, name: str, items: Sequence[EvalItem]) -> Sam
 def _chooser(stages: Stages, baseline: SelectionBaseline) -> Chooser:
     config = stages.config
     if baseline.kind == "best-of-n-judge":
-        return JudgeChooser(judge_for(stages), config.benchmark.min_score)
+        return JudgeChooser(judge_for(stages), config.benchmark.min_score, color_reader_for(config))
     return ClassifierChooser(classifier_for(config, stages.classifier(MAIN)))

@@ -13,7 +13,7 @@ from l2s_core.memory import PeakMemory
 from l2s_core.stages import PLAIN, Stages
 from l2s_core.store import ensure
 from tasks.baselines import sample_baseline
-from tasks.models import backbone_for, classifier_for, judge_for
+from tasks.models import backbone_for, classifier_for, color_reader_for, judge_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator, stage_task
 
@@ -51,7 +51,7 @@ def judge_variant(stages: Stages, variant: str, shards: list[Path], rebuild: boo
     def build() -> None:
         samples = [load_samples(shard) for shard in shards]
         with accelerator():
-            rows = judge_samples(judge_for(stages), stages.items, samples, config.benchmark.min_score)
+            rows = judge_samples(judge_for(stages), stages.items, samples, config.benchmark.min_score, color_reader_for(config))
         write_json(path, rows)
 
     ensure(path, read_json, build, rebuild=rebuild)

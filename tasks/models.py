@@ -9,6 +9,8 @@ from pathlib import Path
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
+from l2s_core.evaluation.clipscore import load_clip
+from l2s_core.evaluation.colors import ColorReader
 from l2s_core.evaluation.detectors import Judge, SegmentationJudge
 from l2s_core.evaluation.judges import judge_folder, judge_kind, load_judge
 from l2s_core.stages import Stages
@@ -28,6 +30,11 @@ def _judge(model: str, device: str, cache: Path) -> Judge:
     return load_judge(model, device=device, cache=None if own else cache)
 
 
+@lru_cache(maxsize=1)
+def _color_reader(model: str, device: str) -> ColorReader:
+    return ColorReader(load_clip(model, device=device))
+
+
 def backbone_for(config: RunConfig):
     """Return the run's backbone on the run's device."""
     with _LOCK:
@@ -38,6 +45,14 @@ def judge_for(stages: Stages) -> Judge:
     """Return the run's judge on the run's device; what it finds is kept beside the run's stages."""
     with _LOCK:
         return _judge(stages.config.benchmark.judge, pick_device(stages.config.device), stages.home / "judged")
+
+
+def color_reader_for(config: RunConfig) -> ColorReader | None:
+    """Return what tells colours on the run's device; nothing for a benchmark that asks for none."""
+    if not config.benchmark.asks_for_colors:
+        return None
+    with _LOCK:
+        return _color_reader(config.benchmark.clip, pick_device(config.device))
 
 
 def classifier_for(config: RunConfig, folder) -> TrainedClassifier:

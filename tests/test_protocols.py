@@ -24,6 +24,7 @@ from l2s_core.relations import RELATIONS, relations_between
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "scorers.json").read_text(encoding="utf-8"))
 TASKS = {"single_object": 40, "two_object": 60, "position": 60}
+COLORED = {"colors": 390, "color_attr": 60}
 
 
 def cases(name: str):
@@ -49,7 +50,10 @@ def test_relations_between_two_boxes(case) -> None:
 
 @cases("geneval")
 def test_geneval_golden_cases(case) -> None:
-    verdict = geneval.score_image(parse_record(case["record"]), detections(case["detections"]))
+    record, found = parse_record(case["record"]), detections(case["detections"])
+    colors = {(name, tuple(box)): color for name, box, color in case.get("colors", [])}
+    assert set(geneval.colored_boxes(record, found)) == set(colors)
+    verdict = geneval.score_image(record, found, colors)
     assert (verdict.correct, verdict.both, verdict.reason) == (case["correct"], case["both"], case["reason"])
     assert [clause.holds for clause in verdict.clauses] == case["clauses"]
 
@@ -62,11 +66,11 @@ def test_geneval_counts_at_most_16_of_a_class() -> None:
     assert len(geneval.kept_boxes(found, 0.9)["bottle"]) == 16
 
 
-def test_geneval_refuses_to_judge_colours() -> None:
+def test_geneval_colours_are_of_a_closed_set() -> None:
     row = {"tag": "colors", "prompt": "a photo of a red car", "include": [{"class": "car", "count": 1, "color": "red"}]}
-    with pytest.raises(UserError, match="asks for a colour.*allowed: single_object"):
-        geneval.score_image(parse_record(row), [])
-    assert record_row(parse_record(row)) == row  # the official scorer still gets the colour
+    assert record_row(parse_record(row)) == row
+    with pytest.raises(UserError, match=r"include\[0\].color is 'rd'; did you mean 'red'\? allowed: red, orange"):
+        parse_record({**row, "include": [{"class": "car", "count": 1, "color": "rd"}]})
 
 
 @cases("positions")
@@ -351,6 +355,20 @@ def _triplet(record) -> Triplet:
     return Triplet(subject=placed.name, relation=placed.position.relation, object=target.name)
 
 
+def test_own_coloured_prompts_have_the_official_form() -> None:
+    halves = {tag: {s: generate_records(tag, s, count) for s in SUITES} for tag, count in COLORED.items()}
+    for tag, suites_of_tag in halves.items():
+        dev, test = ({record.prompt for record in records} for records in suites_of_tag.values())
+        assert not dev & test and len(dev) == len(test) == COLORED[tag]
+        for record in (record for records in suites_of_tag.values() for record in records):
+            assert parse_record(record_row(record)) == record
+            names, colors = [c.name for c in record.include], [c.color for c in record.include]
+            assert "person" not in names and len({*names, *colors}) == 2 * len(record.include)
+            stated = " and ".join(f"{'an' if color[0] == 'o' else 'a'} {color} {name}" for color, name in zip(colors, names, strict=True))
+            assert record.prompt == f"a photo of {stated}"
+    assert [halves[tag]["dev"][0].prompt for tag in COLORED] == ["a photo of an orange toaster", "a photo of a pink bus and a brown tie"]
+
+
 def test_no_pair_of_objects_is_in_both_suites_of_two_object() -> None:
     dev, test = ({frozenset(c.name for c in r.include) for r in generate_records("two_object", s, 1580)} for s in SUITES)
     assert not dev & test and len(dev | test) == len(list(combinations(COCO_CLASSES, 2)))
@@ -422,7 +440,7 @@ def test_asking_for_more_than_there_is() -> None:
         generate_records("single_object", "dev", 41)
     with pytest.raises(UserError, match="unknown suite 'tset'; did you mean 'test'"):
         generate_records("position", "tset", 1)
-    with pytest.raises(UserError, match="unknown tag 'counting';.* allowed: position, single_object, two_object"):
+    with pytest.raises(UserError, match="unknown tag 'counting';.* allowed: color_attr, colors, position, single_object, two_object"):
         generate_records("counting", "dev", 1)
     with pytest.raises(UserError, match="only .* of form .2, 1. were found in the dev suite"):
         generate_several("dev", (2, 1), 100, ["dog", "cat", "cow"])

@@ -230,9 +230,8 @@ def test_a_run_without_models(tmp_path) -> None:
     assert abs(summary["plain"]["kid"]["mean"]) < 3 * summary["plain"]["kid"]["error"]
 
 
-@pytest.fixture
-def clip_folder(tmp_path) -> Path:
-    """A CLIP of tiny random weights with mini-sd's tokenizer."""
+def tiny_clip(folder: Path) -> Path:
+    """Write a CLIP of tiny random weights with mini-sd's tokenizer."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "mini-sd" / "tokenizer")
@@ -241,10 +240,15 @@ def clip_folder(tmp_path) -> Path:
     words = {"vocab_size": len(tokenizer), "max_position_embeddings": 24, **ends}
     config = CLIPConfig(text_config=small | words, vision_config=small | {"image_size": 32, "patch_size": 8}, projection_dim=16)
     torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    return tmp_path
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def clip_folder(tmp_path) -> Path:
+    return tiny_clip(tmp_path)
 
 
 def test_clipscore_is_a_clamped_cosine_in_any_batch(clip_folder) -> None:

@@ -18,7 +18,7 @@ from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.files import read_json, write_json
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import build_comparison, table_rows
-from l2s_core.report.failures import CORRECT, MISSING, NOWHERE, OTHER, SURPLUS, WRONG, choose_failures, failures_summary, reason_kind
+from l2s_core.report.failures import COLOR, CORRECT, MISSING, NOWHERE, OTHER, SURPLUS, WRONG, choose_failures, failures_summary, reason_kind
 from l2s_core.report.figures import attention_figure
 from l2s_core.report.gallery import chosen_images, failure_pictures
 from l2s_core.report.grids import COLOURS, OTHER as GREY, draw_boxes
@@ -103,6 +103,8 @@ def test_labels_of_close_points_do_not_overlap() -> None:
         ("dog is above, not left of cat; no dog for the bird to be above", WRONG),
         ("found 3 dog, fewer than 3 allowed", SURPLUS),
         ("position scores 0.31 for on the left of", WRONG),
+        ("car looks red and blue, not all red", COLOR),
+        ("tennis racket looks blue, not red; found 0 of 1 dog", MISSING),
         ("tennis racket, not a dog", OTHER),
         ("", OTHER),
     ],
@@ -114,7 +116,7 @@ def test_kinds_of_reasons(reason: str, kind: str) -> None:
 def test_every_image_is_counted_once_and_against_its_plain_one() -> None:
     verdicts = {PLAIN: rows(CORRECT, CORRECT, WRONG, MISSING, WRONG), MAIN: rows(CORRECT, NOWHERE, CORRECT, WRONG, CORRECT)}
     summary = failures_summary(verdicts)
-    assert summary["kinds"][PLAIN] == {CORRECT: 2, MISSING: 1, SURPLUS: 0, WRONG: 2, NOWHERE: 0, OTHER: 0}
+    assert summary["kinds"][PLAIN] == {CORRECT: 2, MISSING: 1, SURPLUS: 0, WRONG: 2, NOWHERE: 0, COLOR: 0, OTHER: 0}
     assert all(sum(counts.values()) == 5 for counts in summary["kinds"].values())
     assert summary["changed"] == {MAIN: {"broken": 1, "repaired": 2}}
     assert [(shown["item_id"], shown["kind"], shown["right_plain"]) for shown in summary["shown"]] == [("i3", WRONG, False), ("i1", NOWHERE, True)]

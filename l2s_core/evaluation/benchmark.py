@@ -33,6 +33,11 @@ class EvalItem:
     label: str = ""
 
     @property
+    def objects(self) -> tuple[str, ...]:
+        """What a judge has to find."""
+        return self.prompt.objects
+
+    @property
     def asks_for(self) -> str:
         """What the prompt asks for, in a word."""
         return self.label or self.prompt.triplets[0].relation

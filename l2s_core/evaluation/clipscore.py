@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import cosine_similarity
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
 
-from l2s_core.backbones.folder import find_folder
+from l2s_core.backbones.folder import find_folder, fingerprint_of
+from l2s_core.backbones.hub import content_digest
 from l2s_core.errors import UserError, first_line
-from l2s_core.files import read_json
+from l2s_core.files import digest, read_json
 
 WEIGHT = 100.0  # the paper's w is 2.5: its CLIP-S is this score / 40
 BATCH = 16
@@ -22,6 +24,12 @@ MODEL = "CLIPModel"
 def load_clip(model: str, *, device: str = "cpu") -> ClipScorer:
     """Load a scorer from a folder or the hub's cache; raises UserError when it is missing, incomplete or of another class."""
     return ClipScorer(clip_folder(model), device=device)
+
+
+def clip_fingerprint(model: str) -> str:
+    """Return a digest of a CLIP model's files, its vocabulary's included; raises UserError as `clip_folder` does."""
+    folder = clip_folder(model)
+    return digest([fingerprint_of(folder), {path.name: content_digest(path) for path in sorted(folder.glob("*.txt"))}])
 
 
 def clip_folder(model: str) -> Path:
@@ -48,7 +56,6 @@ class ClipScorer:
             raise UserError(f"cannot load {folder}: {first_line(error)}; a file is missing or damaged, fetch it again") from None
         self.device = device
 
-    @torch.no_grad()
     def scores(self, images: np.ndarray, texts: Sequence[str], *, batch: int = BATCH) -> np.ndarray:
         """Return score_N, from 0 to 100, of uint8 images (N, H, W, 3) with one text each; longer texts are cut at CLIP's window.
 
@@ -62,13 +69,22 @@ class ClipScorer:
         parts = [self._scores(images[i : i + batch], texts[i : i + batch]) for i in range(0, len(texts), batch)]
         return np.concatenate(parts)
 
-    def _scores(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Return embeddings_ND, of length 1, of uint8 images (H, W, 3) that may differ in size, in one batch."""
         pixels = self.processor(images=list(images), input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+        return normalize(self.model.visual_projection(self.model.vision_model(pixel_values=pixels.to(self.device)).pooler_output), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return embeddings_ND, of length 1, of texts in one batch; longer ones are cut at CLIP's window."""
         window = self.model.config.text_config.max_position_embeddings
         words = self.tokenizer(list(texts), padding=True, truncation=True, max_length=window, return_tensors="pt")
         words = {name: words[name].to(self.device) for name in ("input_ids", "attention_mask")}
-        output = self.model(pixel_values=pixels.to(self.device), **words)
-        return WEIGHT * cosine_similarity(output.image_embeds, output.text_embeds).clamp_min(0).double().cpu().numpy()
+        return normalize(self.model.text_projection(self.model.text_model(**words).pooler_output), dim=-1)
+
+    def _scores(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        return WEIGHT * cosine_similarity(self.embed_images(images), self.embed_texts(texts)).clamp_min(0).double().cpu().numpy()
 
 
 def clip_summary(scores_N: np.ndarray) -> dict[str, float]:

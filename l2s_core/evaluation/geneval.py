@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from l2s_core.errors import UserError
 from l2s_core.evaluation.coco import COCO_CLASSES
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.relations import relations_between
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
-SCORED_TAGS = ("single_object", "two_object", "counting", "position")  # what needs no classifier of colours
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")  # the answers of its classifier of colours
 MIN_SCORE = 0.3  # a detection takes part above this confidence ...
 COUNTING_SCORE = 0.9  # ... or above this one, in the counting task
 MAX_OBJECTS = 16  # detections of one class that take part, the most confident ones
@@ -20,6 +19,7 @@ GENEVAL_NAMES = {"mouse": "computer mouse", "remote": "tv remote", "keyboard": "
 GENEVAL_CLASSES: tuple[str, ...] = tuple(GENEVAL_NAMES.get(name, name) for name in COCO_CLASSES)
 
 Box = tuple[float, float, float, float]
+NamedBox = tuple[str, Box]  # the class in GenEval's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +69,31 @@ class GenevalVerdict:
     clauses: tuple[ClauseVerdict, ...]
 
 
-def score_image(record: GenevalRecord, detections: Sequence[Detection]) -> GenevalVerdict:
-    """Apply GenEval's rules to the detections of an image.
+def score_image(record: GenevalRecord, detections: Sequence[Detection], colors: Mapping[NamedBox, str] | None = None) -> GenevalVerdict:
+    """Apply GenEval's rules to the detections of an image; `colors` are those of the boxes that `colored_boxes` lists.
 
     Detections above the task's confidence take part, the 16 most confident of each class. An included
-    clause of count n looks at the n most confident boxes of its class: fewer are a fault, more are none.
+    clause of count n looks at the n most confident boxes of its class: fewer are a fault, more are none. A
+    colour must be that of all n, whatever a less confident box has; only then is the position looked at.
     A position must hold between each of these and each of the boxes of the target clause; with counts of 1,
-    between the best box of either class. A target that was not found, or is itself misplaced, is a fault. An
-    excluded clause of count n is a fault when n or more boxes of its class take part. Of equal
-    confidences the first listed comes first. Raises UserError for a clause with a colour.
+    between the best box of either class. A target that was not found, is misplaced or of another colour, is a
+    fault. An excluded clause of count n is a fault when n or more boxes of its class take part. Of equal
+    confidences the first listed comes first. Raises KeyError for a box whose colour is needed and not given.
     """
-    if any(clause.color is not None for clause in record.include):
-        raise UserError(f"the prompt {record.prompt!r} asks for a colour, and no judge here reads colours; "
-                        f"allowed: {', '.join(SCORED_TAGS)}; export the images and use GenEval's own scorer")  # fmt: skip
-    boxes = kept_boxes(detections, COUNTING_SCORE if record.tag == "counting" else MIN_SCORE)
-    verdicts = _include_verdicts(record.include, boxes) + [_exclude_verdict(clause, boxes) for clause in record.exclude]
+    boxes = _boxes(record, detections)
+    verdicts = _include_verdicts(record.include, boxes, colors or {}) + [_exclude_verdict(clause, boxes) for clause in record.exclude]
     faults = [verdict.reason for verdict in verdicts if not verdict.holds]
     return GenevalVerdict(
         correct=not faults, both=all_found(record, {name: len(found) for name, found in boxes.items()}),
         reason="; ".join(faults) or "correct", clauses=tuple(verdicts),
     )  # fmt: skip
+
+
+def colored_boxes(record: GenevalRecord, detections: Sequence[Detection]) -> list[NamedBox]:
+    """Return the boxes whose colour a verdict depends on: those of every clause with a colour that was found as often as asked."""
+    boxes = _boxes(record, detections)
+    wanted = [(geneval_name(clause.name), clause.count) for clause in record.include if clause.color is not None]
+    return list(dict.fromkeys((name, box) for name, count in wanted if len(boxes.get(name, ())) >= count for box in boxes[name][:count]))
 
 
 def kept_boxes(detections: Sequence[Detection], min_score: float) -> dict[str, list[Box]]:
@@ -111,7 +116,13 @@ def geneval_name(name: str) -> str:
     return GENEVAL_NAMES.get(name, name)
 
 
-def _include_verdicts(include: Sequence[Clause], boxes: Mapping[str, Sequence[Box]]) -> list[ClauseVerdict]:
+def _boxes(record: GenevalRecord, detections: Sequence[Detection]) -> dict[str, list[Box]]:
+    return kept_boxes(detections, COUNTING_SCORE if record.tag == "counting" else MIN_SCORE)
+
+
+def _include_verdicts(
+    include: Sequence[Clause], boxes: Mapping[str, Sequence[Box]], colors: Mapping[NamedBox, str]
+) -> list[ClauseVerdict]:
     groups: list[Sequence[Box] | None] = []  # per clause its boxes, or None where it does not hold
     verdicts = []
     for clause in include:
@@ -119,11 +130,20 @@ def _include_verdicts(include: Sequence[Clause], boxes: Mapping[str, Sequence[Bo
         fault = ""
         if len(found) < clause.count:
             fault = f"found {len(found)} of {clause.count} {clause.name}"
-        elif clause.position is not None:
+        elif clause.color is not None:
+            fault = _miscolored(clause, [colors[geneval_name(clause.name), box] for box in found])
+        if not fault and clause.position is not None:
             fault = _misplaced(clause, found, groups[clause.position.index], include[clause.position.index].name)
         groups.append(None if fault else found)
         verdicts.append(ClauseVerdict(name=clause.name, holds=not fault, reason=fault or "correct"))
     return verdicts
+
+
+def _miscolored(clause: Clause, seen: Sequence[str]) -> str:
+    """Return what is wrong with the colours of the boxes that a clause looks at, or nothing."""
+    if seen.count(clause.color) >= clause.count:
+        return ""
+    return f"{clause.name} looks {' and '.join(dict.fromkeys(seen))}, not {'all ' if clause.count > 1 else ''}{clause.color}"
 
 
 def _misplaced(clause: Clause, found: Sequence[Box], targets: Sequence[Box] | None, target: str) -> str:

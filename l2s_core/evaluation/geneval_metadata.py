@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from l2s_core.errors import UserError, unknown_name
-from l2s_core.evaluation.geneval import GENEVAL_CLASSES, TAGS, Clause, GenevalRecord, Position
+from l2s_core.errors import UserError, did_you_mean, unknown_name
+from l2s_core.evaluation.geneval import COLORS, GENEVAL_CLASSES, TAGS, Clause, GenevalRecord, Position
 from l2s_core.evaluation.lines import read_jsonl
 from l2s_core.prompts import Prompt, Triplet, find_phrase
 from l2s_core.relations import RELATIONS, relation_named
@@ -16,8 +16,7 @@ from l2s_core.relations import RELATIONS, relation_named
 def read_metadata(path: Path, tags: Sequence[str] = TAGS) -> list[GenevalRecord]:
     """Return the records of the wanted tasks, in the file's order.
 
-    All lines are checked, and colours are kept: `score_image` refuses them, the export hands them on to
-    GenEval's own scorer. Raises UserError naming the file, the line, the bad value and what is allowed.
+    All lines are checked. Raises UserError naming the file, the line, the bad value and what is allowed.
     """
     for tag in tags:
         _require_tag(tag)
@@ -102,8 +101,8 @@ def _class_name(name: Any, place: str, names: Collection[str] | None) -> str:
 
 
 def _color(color: Any, place: str) -> str | None:
-    if color is not None and not isinstance(color, str):
-        raise UserError(f"{place}.color is {color!r}; allowed: the name of a colour")
+    if color is not None and color not in COLORS:
+        raise UserError(f"{place}.color is {color!r};{did_you_mean(color, COLORS)} allowed: {', '.join(COLORS)}")
     return color
 
 

@@ -1,15 +1,15 @@
-"""Own prompts in the form of three of GenEval's tasks, over its 80 classes (arXiv 2310.11513, section 3)."""
+"""Own prompts in the form of five of GenEval's tasks, over its 80 classes (arXiv 2310.11513, section 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, permutations, product
 
 from l2s_core.data.scenes import stable_fraction
 from l2s_core.errors import unknown_name
 from l2s_core.evaluation.benchmark import PREFIX, suite_triplets
 from l2s_core.evaluation.coco import COCO_CLASSES
-from l2s_core.evaluation.geneval import GENEVAL_CLASSES, Clause, GenevalRecord, Position, geneval_name
+from l2s_core.evaluation.geneval import COLORS, GENEVAL_CLASSES, Clause, GenevalRecord, Position, geneval_name
 from l2s_core.evaluation.suites import first_prompts, require_suite, suite_half
 from l2s_core.prompts import Triplet, prompt_for, with_article
 
@@ -44,6 +44,32 @@ def _two_object(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
     return records
 
 
+def _colors(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
+    half = suite_half(suite, list(product(COLORS, _colorable(names))), key=lambda pair: ("colors", *pair))
+    return [_colored_record("colors", [pair]) for pair in half if pair[0] != pair[1]]
+
+
+def _color_attr(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
+    """One prompt a pair of classes, which belongs to a suite whatever its order; a hash chooses two colours that name neither."""
+    records, choices = [], list(permutations(COLORS, 2))
+    for pair in suite_half(suite, list(combinations(_colorable(names), 2)), key=lambda pair: ("color_attr", *pair)):
+        a, b = pair if stable_fraction("order", *pair) < 0.5 else pair[::-1]
+        allowed = [colors for colors in choices if not {a, b} & set(colors)]
+        first, second = allowed[int(stable_fraction("colors", a, b) * len(allowed))]
+        records.append(_colored_record("color_attr", [(first, a), (second, b)]))
+    return records
+
+
+def _colorable(names: Sequence[str]) -> list[str]:
+    """Every class but people, as in GenEval."""
+    return [name for name in names if name != "person"]
+
+
+def _colored_record(tag: str, pairs: Sequence[tuple[str, str]]) -> GenevalRecord:
+    prompt = PREFIX + " and ".join(f"{with_article(color)} {name}" for color, name in pairs)
+    return GenevalRecord(tag=tag, prompt=prompt, include=tuple(Clause(name=name, color=color) for color, name in pairs))
+
+
 def _position(suite: str, _names: Sequence[str]) -> list[GenevalRecord]:
     """In rotation over the relations; halves are made in COCO's names, as for every other suite over its classes."""
     return [_position_record(triplet) for triplet in suite_triplets(suite, list(combinations(COCO_CLASSES, 2)))]
@@ -59,5 +85,6 @@ def _position_record(triplet: Triplet) -> GenevalRecord:
 
 
 _TASKS: Mapping[str, Callable[[str, Sequence[str]], list[GenevalRecord]]] = {
-    "single_object": _single_object, "two_object": _two_object, "position": _position,
+    "single_object": _single_object, "two_object": _two_object, "position": _position, "colors": _colors,
+    "color_attr": _color_attr,
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from l2s_core.config import BenchmarkConfig, RunConfig
+from l2s_core.config import COLOR_TAGS, BenchmarkConfig, RunConfig
 from l2s_core.data.miniworld import partition_pairs
 from l2s_core.errors import UserError
 from l2s_core.evaluation import compbench, compbench_prompts, geneval_metadata, geneval_prompts, several_prompts
@@ -38,15 +38,25 @@ def benchmark_items(config: RunConfig) -> list[EvalItem]:
 
 def geneval_records(config: RunConfig) -> list[GenevalRecord]:
     """Return the records of a run of the protocol geneval, in the order of its prompts."""
-    benchmark = config.benchmark
+    benchmark, small = config.benchmark, config.data.source == "miniworld"
+    if small and benchmark.asks_for_colors:
+        raise UserError(f"benchmark.tags {' and '.join(COLOR_TAGS)} ask for colours, and the small world's objects have their own; "
+                        "allowed here: single_object, two_object")  # fmt: skip
     if benchmark.file is not None:
         records = geneval_metadata.read_metadata(benchmark.file, benchmark.tags)
+        _require_color_tags(records)
         return [record for tag in benchmark.tags for record in _first(benchmark, [r for r in records if r.tag == tag])]
-    small = config.data.source == "miniworld"
     if small and "position" in benchmark.tags:
         raise UserError("benchmark.tags position is the protocol pairs in the small world; allowed here: single_object, two_object")
     names = OBJECTS if small else GENEVAL_CLASSES
     return [record for tag in benchmark.tags for record in geneval_prompts.generate_records(tag, benchmark.suite, benchmark.prompts, names)]
+
+
+def _require_color_tags(records: Sequence[GenevalRecord]) -> None:
+    """Raise UserError for a colour in a task without: whether a run needs a reader of colours is known by its tags."""
+    for record in records:
+        if record.tag not in COLOR_TAGS and any(clause.color is not None for clause in record.include):
+            raise UserError(f"the prompt {record.prompt!r} asks for a colour in the task {record.tag}; allowed in: {', '.join(COLOR_TAGS)}")
 
 
 Row = tuple[str, int, Phrases, GenevalRecord | SpatialPrompt | None, str]  # kind of prompt, number, prompt, record, label

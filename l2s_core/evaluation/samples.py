@@ -16,6 +16,7 @@ from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
 from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.colors import ColorReader, seen_colors
 from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.scoring import judge_item
 from l2s_core.objectives import ClassifierObjective, Objective
@@ -111,19 +112,23 @@ def load_samples(path: Path) -> SampleShard:
 
 
 def judge_samples(
-    judge: Judge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float
+    judge: Judge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float, reader: ColorReader | None = None
 ) -> list[dict[str, Any]]:
-    """Return one JSON-able row per item: what was asked, the verdict with its reason, boxes, cost, seconds and peak memory."""
+    """Return one JSON-able row per item: what was asked, the verdict with its reason, boxes, cost, seconds and peak memory.
+
+    `reader` tells the colours of objects; raises UserError for a prompt that asks for one without it.
+    """
     by_id = {item.item_id: item for item in items}
     rows = []
     for shard in shards:
-        found = judge.detect(shard.images.numpy(), [by_id[item_id].prompt.objects for item_id in shard.item_ids])
-        for i, (item_id, detections) in enumerate(zip(shard.item_ids, found, strict=True)):
-            item = by_id[item_id]
-            verdict = judge_item(item, detections, (shard.images.shape[2], shard.images.shape[1]), min_score)
+        images, asked = shard.images.numpy(), [by_id[item_id] for item_id in shard.item_ids]
+        found = judge.detect(images, [item.objects for item in asked])
+        colors = seen_colors(reader, asked, images, found)
+        for i, (item, detections) in enumerate(zip(asked, found, strict=True)):
+            verdict = judge_item(item, detections, (images.shape[2], images.shape[1]), min_score, colors[i])
             rows.append({
-                "item_id": item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
-                "relation": item.asks_for, "objects": list(item.prompt.objects), **asdict(verdict), "detections": [asdict(d) for d in detections],
+                "item_id": item.item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
+                "relation": item.asks_for, "objects": list(item.objects), **asdict(verdict), "detections": [asdict(d) for d in detections],
                 "gradients": int(shard.gradients[i]), "checks": int(shard.checks[i]), "skipped": int(shard.skipped[i]),
                 "seconds": shard.seconds / len(shard.item_ids), "peak_bytes": shard.peak_bytes,
             })  # fmt: skip

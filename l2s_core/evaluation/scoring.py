@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from l2s_core.evaluation import compbench, geneval
@@ -26,10 +26,15 @@ class Verdict:
     pairs: tuple[bool, ...] = ()
 
 
-def judge_item(item: EvalItem, detections: Sequence[Detection], size: tuple[int, int], min_score: float) -> Verdict:
-    """Judge an image of `size` (width, height) pixels; `min_score` is for prompts whose protocol has no threshold of its own."""
+def judge_item(
+    item: EvalItem, detections: Sequence[Detection], size: tuple[int, int], min_score: float, colors: Mapping[geneval.NamedBox, str] | None = None
+) -> Verdict:
+    """Judge an image of `size` (width, height) pixels.
+
+    `min_score` is for prompts whose protocol has no threshold of its own, `colors` for those that ask for some (see `seen_colors`).
+    """
     if isinstance(item.record, geneval.GenevalRecord):
-        found = geneval.score_image(item.record, detections)
+        found = geneval.score_image(item.record, detections, colors)
         return Verdict(correct=found.correct, both=found.both, reason=found.reason)
     if isinstance(item.record, compbench.SpatialPrompt):
         soft = compbench.score_image(item.record, detections, size)

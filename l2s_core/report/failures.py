@@ -11,10 +11,13 @@ from typing import Any
 from l2s_core.stages import MAIN, PLAIN
 
 CORRECT = "correct"
-MISSING, SURPLUS, WRONG, NOWHERE, OTHER = KINDS = ("object missing", "too many objects", "wrong relation", "in no relation", "other")
+MISSING, SURPLUS, WRONG, NOWHERE, COLOR, OTHER = KINDS = (
+    "object missing", "too many objects", "wrong relation", "in no relation", "wrong colour", "other",
+)  # fmt: skip
 PATTERNS = {  # in the reasons of every protocol
     MISSING: r"not found: |\bfound \d+ of \d+ ",
     SURPLUS: r", fewer than \d+ allowed$",
+    COLOR: r"\blooks .+, not ",
     NOWHERE: r"\bis in no relation, not ",
     WRONG: r"\bis .+, not |^no .+ to be |^position scores ",
 }
