@@ -14,19 +14,23 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.judges import load_judge
 from l2s_core.generate import compare
-from l2s_core.prompts import parse_several
+from l2s_core.objectives import ClassifierObjective
+from l2s_core.prompts import depicted, parse_several
 from l2s_core.report.grids import save_png
+from l2s_core.targets import Targets
 
 
 def generate(
     text: str, seeds: Sequence[int], config: str, classifier: Path | None, overrides: dict[str, Any] | None, out: Path
 ) -> None:
     """Write the PNG and say how many images of each kind are right."""
-    run, prompt = load_run_config(config, overrides), parse_several(text)
+    run = load_run_config(config, overrides)
+    prompt = parse_several(text, run.data.attribute_words)
     device = pick_device(run.device)
     trained = TrainedClassifier.load(classifier or shipped_classifier(config), device=device)
+    ClassifierObjective.of(trained).require_known(Targets.of([prompt]))
     judge = load_judge(run.benchmark.judge, device=device)
-    judge.require(prompt.objects)
+    judge.require(depicted(prompt))
     picture, right = compare(load_backbone(run.backbone, device), trained, judge, prompt, list(seeds), run)
     save_png(picture, out)
     click.echo(", ".join(f"{way}: {count} of {len(seeds)} right" for way, count in right.items()))

@@ -10,7 +10,9 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.clipscore import clip_folder
 from l2s_core.evaluation.judges import require_names
+from l2s_core.objectives import ClassifierObjective
 from l2s_core.stages import Stages
+from l2s_core.targets import Targets
 from tasks.tracking.store import open_store
 
 
@@ -18,9 +20,10 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
     """Return the run's addresses; raises UserError for settings, models, prompts or stores that cannot work."""
     run = load_run_config(config, overrides)
     pick_device(run.device)
-    if classifier is not None:
-        TrainedClassifier.load(classifier)
+    trained = TrainedClassifier.load(classifier) if classifier is not None else None
     stages = Stages.of(run, home, given=classifier, epoch=epoch)
+    if trained is not None:
+        ClassifierObjective.of(trained).require_known(Targets.of([item.prompt for item in stages.items]))
     if run.benchmark.clip is not None:
         clip_folder(run.benchmark.clip)
     # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not

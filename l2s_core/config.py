@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 from l2s_core.config_errors import explain
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.files import digest
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS
 
 Relation = Literal[RELATIONS]
 Count = Annotated[int, Field(ge=1)]
@@ -55,7 +55,8 @@ class DataConfig(Section):
     """Scenes the classifier learns from; counts are per relation.
 
     `miniworld` renders them; the others read `path`: GQA's scene graphs, ORM's answered images, or a folder
-    with scenes.jsonl. `beside` adds further sources that are read, each with its own counts.
+    with scenes.jsonl. `beside` adds further sources that are read, each with its own counts. With `attributes`, a
+    source also gives as many scenes in which one of them is true of an object, under the relation "is".
     """
 
     source: Literal["miniworld", "gqa", "orm", "jsonl"]
@@ -68,7 +69,25 @@ class DataConfig(Section):
     held_out_objects: tuple[str, ...] = Field(default=(), description="objects the classifier never meets (miniworld)")
     held_out_pairs: float = Field(default=0.3, ge=0, lt=1, description="share of the other pairs that it never meets (miniworld)")
     relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that scenes are chosen for")
+    attributes: tuple[Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$")], ...] = Field(
+        default=(), description="words of attributes, e.g. white or metal, one word each (gqa, orm, jsonl)"
+    )
     beside: tuple[DataConfig, ...] = ()
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """What this source's scenes are chosen for: its relations, and "is" where it has attributes."""
+        return (*self.relations, ATTRIBUTE) if self.attributes else self.relations
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a classifier of this data tells apart."""
+        return LABELS if self.attribute_words else RELATIONS
+
+    @property
+    def attribute_words(self) -> tuple[str, ...]:
+        """The attributes of every source of the run."""
+        return tuple(dict.fromkeys(word for part in self.parts for word in part.attributes))
 
     @property
     def parts(self) -> tuple[DataConfig, ...]:
@@ -82,6 +101,17 @@ class DataConfig(Section):
         if any(part.beside for part in self.beside):
             raise ValueError("a source in beside has no beside of its own; list them all in one")
         return self
+
+    @model_validator(mode="after")
+    def _attributes_fit(self) -> DataConfig:
+        if self.attributes and self.source == "miniworld":
+            raise ValueError("attributes are for sources that are read (gqa, orm, jsonl); the small world's objects have their own; leave them out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_attributes(self, dump: Any) -> dict[str, Any]:
+        """Data without attributes reads, and is identified, as before there were any."""
+        return {key: value for key, value in dump(self).items() if key != "attributes" or value}
 
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
@@ -316,6 +346,13 @@ class RunConfig(Section):
                 raise ValueError(f"{place}.until_step is {steering.until_step}, but backbone.steps is {steps}")
             if steering is not None and steering.until_step - 1 > last:
                 raise ValueError(f"{place}.until_step {steering.until_step} goes past the last captured step {last}")
+        return self
+
+    @model_validator(mode="after")
+    def _attributes_are_known(self) -> RunConfig:
+        for name, baseline in self.baselines.items():
+            if baseline.kind == "centroid" and self.benchmark.asks_for_colors and self.data.attribute_words:
+                raise ValueError(f"baselines.{name} steers by centroids, which know no attributes; leave it out, or benchmark.tags with colours")
         return self
 
     @model_validator(mode="after")

@@ -78,7 +78,7 @@ def _baseline_work(config: RunConfig, images: int) -> Work:
 
 def scenes_of(config: RunConfig) -> int:
     """Number of scenes of a run."""
-    return sum(len(part.relations) * (part.train + part.val + part.test) for part in config.data.parts)
+    return sum(len(part.chosen) * (part.train + part.val + part.test) for part in config.data.parts)
 
 
 def images_of(config: RunConfig) -> int:

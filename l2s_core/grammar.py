@@ -15,17 +15,21 @@ time is linear in the text.
 A word of a relation belongs to a name when it is hyphenated ("an over-ear headphone"), stands right behind an article ("an
 over ear headphone") or is not the whole wording ("a right whale", "a top hat"). There is no dictionary of nouns: "a white
 over ear headphone" alone reads as "white" over "ear headphone"; a further relation makes it an error.
+
+Adjectives belong to the name, except for those that a reader asks for: as attributes they state a relation of their own, and a
+prompt may state nothing else ("a photo of a white dog and a cat").
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
 from l2s_core.errors import UserError
-from l2s_core.relations import RELATIONS, Triplet, readings
+from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet, readings
 
 Span = tuple[int, int]
 ALLOWED = f"allowed: {', '.join(RELATIONS)} in their usual wordings, e.g. 'a dog to the left of a cat'"
@@ -36,7 +40,8 @@ class Clause:
     """One relation that a text states, with the character spans [start, end) of its three parts.
 
     Object spans hold the phrase with its adjectives and without its article; the triplet holds the same words, one blank
-    between two. The relation span holds the wording without verbs; both clauses of a diagonal share it.
+    between two. The relation span holds the wording without verbs; both clauses of a diagonal share it. An attribute's is empty,
+    right before its object.
     """
 
     triplet: Triplet
@@ -53,12 +58,18 @@ class ParsedPrompt:
     clauses: tuple[Clause, ...]
 
 
-def read_prompt(text: str) -> ParsedPrompt:
-    """Read every relation of a prompt; raises UserError that names the part that cannot be read, and why."""
+def read_prompt(text: str, attributes: Collection[str] = ()) -> ParsedPrompt:
+    """Read every relation of a prompt; raises UserError that names the part that cannot be read, and why.
+
+    Words of `attributes`, in small letters, are cut off the front of phrases: each is a clause of the relation "is".
+    """
     parts = _parts(text, [_Token(match[0].lower(), *match.span()) for match in _TOKEN.finditer(text)])
-    if not any(isinstance(part, _Relation) for part in parts):
+    parts, described = _described(text, parts, attributes)
+    related = any(isinstance(part, _Relation) for part in parts)
+    if not related and not described:
         raise UserError(f"no relation in the prompt {text!r}; {ALLOWED}")
-    return ParsedPrompt(text=text, clauses=_Clauses(text).of(parts))
+    clauses = [*described, *(_Clauses(text).of(parts) if related else ())]
+    return ParsedPrompt(text=text, clauses=tuple(sorted(clauses, key=lambda clause: clause.relation_span)))
 
 
 # ---- words
@@ -271,6 +282,21 @@ def _check_words(text: str, words: list[_Token], before: str) -> None:
     if last.rpartition("-")[2] in _SIDES or (last in ("top", "bottom") and before in ("left", "right")):
         why = f"{last!r} may belong to the name or to the relation"
         _unread(text, words[0].start, end, why, "write e.g. 'to the left of' or 'to the upper left of'")
+
+
+def _described(text: str, parts: list[_Part], attributes: Collection[str]) -> tuple[list[_Part], list[Clause]]:
+    """The parts without the attributes that open their phrases, and the clauses that these state; a phrase keeps one word."""
+    rest, clauses = [], []
+    for part in parts:
+        words = list(_TOKEN.finditer(text, part.start, part.end)) if isinstance(part, _Phrase) else []
+        count = next((i for i, word in enumerate(words[:-1]) if word[0].lower() not in attributes), len(words[:-1]))
+        if count:
+            part = _Phrase(" ".join(text[words[count].start() : part.end].split()), words[count].start(), part.end, part.article)
+        for word in words[:count]:
+            triplet, span = Triplet(subject=word[0], relation=ATTRIBUTE, object=part.name), (part.start, part.end)
+            clauses.append(Clause(triplet=triplet, subject_span=word.span(), relation_span=(part.start, part.start), object_span=span))
+        rest.append(part)
+    return rest, clauses
 
 
 def _unread(text: str, start: int, end: int, why: str, way_out: str) -> NoReturn:

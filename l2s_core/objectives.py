@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy, pad
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.dataset.schema import MapSource
 from l2s_core.errors import UserError
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import LABELS, RELATIONS
+from l2s_core.targets import Targets
 
 DIRECTIONS: dict[str, tuple[float, float]] = {
     "left of": (-1.0, 0.0), "right of": (1.0, 0.0), "above": (0.0, -1.0), "below": (0.0, 1.0),
@@ -37,7 +38,7 @@ class Objective:
     normalized: ClassVar[bool] = True
 
     def loss(self, maps_BOMGG: Tensor, position_B: Tensor, wanted_B: Tensor) -> Tensor:
-        """Return loss_B, differentiable in the maps; `position` in the captured steps, `wanted` a label of RELATIONS."""
+        """Return loss_B, differentiable in the maps; `position` in the captured steps, `wanted` labels of LABELS."""
         raise NotImplementedError
 
     def allowance(self, share_P: Tensor) -> Tensor:
@@ -47,6 +48,18 @@ class Objective:
     def satisfied(self, loss_B: Tensor) -> Tensor:
         """Return which relations need no further update; never one whose loss is not a number."""
         return loss_B < self.min_loss
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """The relations it has a loss for, a beginning of LABELS."""
+        return self.source.relations
+
+    def require_known(self, targets: Targets) -> None:
+        """Raise UserError for a relation that this objective knows nothing of."""
+        unknown = [LABELS[label] for label in targets.wanted_P.unique().tolist() if label >= len(self.knows)]
+        if unknown:
+            raise UserError(f"a prompt asks for the relation {unknown[0]!r}, and this objective knows {', '.join(self.knows)}; "
+                            "train a classifier on data with data.attributes, or leave data.attributes out: colours are then not steered")  # fmt: skip
 
     def require(self, source: MapSource) -> None:
         """Raise UserError unless `source` is exactly what this objective reads."""
@@ -128,6 +141,10 @@ class PresenceObjective(Objective):
 
     normalized: ClassVar[bool] = False
     presence: float = 1.0
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        return LABELS
 
     def loss(self, maps_BOMGG: Tensor, position_B: Tensor, wanted_B: Tensor) -> Tensor:
         peak_BO = smoothed(maps_BOMGG.mean(2)).flatten(2).amax(-1)

@@ -9,11 +9,14 @@ from typing import Protocol
 
 from l2s_core.errors import UserError
 from l2s_core.grammar import Span, read_prompt
-from l2s_core.relations import WORDINGS, Triplet, relation_index
+from l2s_core.relations import ATTRIBUTE, WORDINGS, Triplet, label_index
 
 
 class Phrases(Protocol):
-    """A text, its objects and the character span [start, end) of each, and the relations it states between them."""
+    """A text, its objects and the character span [start, end) of each, and the relations it states between them.
+
+    The word of an attribute is an object here, too: something whose attention can be read.
+    """
 
     text: str
     objects: tuple[str, ...]
@@ -57,17 +60,25 @@ class SeveralPrompt:
     spans: tuple[Span, ...]
 
 
+def depicted(prompt: Phrases) -> tuple[str, ...]:
+    """Return what an image of a prompt shows: its objects without the words that are attributes of one."""
+    attributes = {t.subject for t in prompt.triplets if t.relation == ATTRIBUTE}
+    return tuple(name for name in prompt.objects if name not in attributes)
+
+
 def with_article(phrase: str) -> str:
     """Return the phrase behind "a" or "an"."""
     return ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase
 
 
 def prompt_for(triplet: Triplet, *, prefix: str = "", wording: int = 0) -> Prompt:
-    """Write the prompt "{prefix}a {subject} {relation} a {object}" and note where its phrases stand."""
-    relation_index(triplet.relation)
-    words = WORDINGS[triplet.relation]
-    head = prefix + with_article(triplet.subject)
-    text = f"{head} {words[wording % len(words)]} {with_article(triplet.object)}"
+    """Write the prompt "{prefix}a {subject} {relation} a {object}", or "{prefix}a {subject} {object}" for an attribute, and note where its phrases stand."""
+    label_index(triplet.relation)
+    head, rest = prefix + with_article(triplet.subject), triplet.object
+    if triplet.relation != ATTRIBUTE:
+        words = WORDINGS[triplet.relation]
+        rest = f"{words[wording % len(words)]} {with_article(triplet.object)}"
+    text = f"{head} {rest}"
     subject_end, object_end = len(head), len(text)
     return Prompt(
         text=text,
@@ -114,9 +125,17 @@ def parse_prompt(text: str) -> Prompt:
     return Prompt(text=text, triplet=clause.triplet, subject_span=clause.subject_span, object_span=clause.object_span)
 
 
-def parse_several(text: str) -> SeveralPrompt:
-    """Read a prompt with one relation or more; an object that is named again keeps its first place. Raises UserError as the grammar does."""
-    clauses, spans = read_prompt(text).clauses, {}
+def parse_several(text: str, attributes: Collection[str] = ()) -> SeveralPrompt:
+    """Read a prompt with one relation or more; an object that is named again keeps its first place.
+
+    With `attributes`, "a white dog" states that "white" is "dog", if "white" is among them; else it names one object.
+    Raises UserError as the grammar does, and for an attribute's word that stands in two places: one phrase cannot be two.
+    """
+    clauses, spans = read_prompt(text, attributes).clauses, {}
+    for word in (c.triplet.subject for c in clauses if c.triplet.relation == ATTRIBUTE):
+        places = {c.subject_span for c in clauses if c.triplet.subject == word} | {c.object_span for c in clauses if c.triplet.object == word}
+        if len(places) > 1:
+            raise UserError(f"the prompt {text!r} has the attribute {word!r} in {len(places)} places; allowed: once, for one object")
     for clause in clauses:
         for name, span in ((clause.triplet.subject, clause.subject_span), (clause.triplet.object, clause.object_span)):
             spans[name] = min(span, spans.get(name, span))

@@ -35,7 +35,7 @@ class ObjectiveReader:
         self.objective.require(
             MapSource(
                 backbone=self.backbone.fingerprint, layers=source.layers, channels=self.capture.channels, grid=source.grid,
-                steps=source.steps, schedule_steps=len(self.timesteps), softmax=source.softmax,
+                steps=source.steps, schedule_steps=len(self.timesteps), softmax=source.softmax, relations=source.relations,
             )
         )  # fmt: skip
 

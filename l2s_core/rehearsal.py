@@ -95,7 +95,7 @@ def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: P
     weights_BOK = backbone.phrase_weights(prompts)
     capture = config.capture.model_copy(update={"steps": (1, STEPS - 1)})
     record = AttentionCapture(select_layers(backbone.layers(capture.softmax), capture.layers), grid=capture.grid)
-    source = map_source(backbone, capture, STEPS)
+    source = map_source(backbone, capture, STEPS, config.data.labels)
     classifier = TrainedClassifier(
         model=build_classifier(config.classifier, source).to(backbone.device).eval().requires_grad_(False), config=config.classifier, source=source
     )

@@ -1,4 +1,4 @@
-"""The closed set of spatial relations, their wordings and GenEval's geometric rule for them."""
+"""The closed set of spatial relations, their wordings and GenEval's geometric rule for them; beside them "is", an attribute's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from l2s_core.errors import unknown_name
 
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
+ATTRIBUTE = "is"  # subject: an attribute's word, object: what has it
+LABELS: tuple[str, ...] = (*RELATIONS, ATTRIBUTE)  # what classifiers tell apart: all of them, or without attributes the first four
 OPPOSITE: dict[str, str] = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 # How each relation is worded in prompts; the first wording is the canonical one.
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -37,7 +39,7 @@ DIRECTION_THRESHOLD = 0.5  # a relation holds where the unit offset passes this 
 
 @dataclass(frozen=True, kw_only=True)
 class Triplet:
-    """A directed relation between two named objects."""
+    """A directed relation between two named objects, or an attribute's word, "is" and the object that has it."""
 
     subject: str
     relation: str
@@ -45,10 +47,17 @@ class Triplet:
 
 
 def relation_index(name: str) -> int:
-    """Return the label index of a relation name; raises UserError for an unknown one."""
+    """Return the label index of a spatial relation; raises UserError for an unknown one."""
     if name not in RELATIONS:
         raise unknown_name("relation", name, RELATIONS)
     return RELATIONS.index(name)
+
+
+def label_index(name: str) -> int:
+    """Return the index of a label; raises UserError for an unknown one."""
+    if name not in LABELS:
+        raise unknown_name("relation", name, LABELS)
+    return LABELS.index(name)
 
 
 def relation_named(words: str) -> str | None:

@@ -39,6 +39,7 @@ class Steering:
 
     A prompt with several relations moves down the sum of their losses (`several: joint`) or down one an update in rotation
     of those not satisfied (`cycle`, the paper's rule), and leaves when all of them are. One without relations is never touched.
+    Raises UserError for a relation that the objective does not know.
     """
 
     backbone: Backbone
@@ -51,6 +52,7 @@ class Steering:
     cost: SteeringCost = field(init=False)
 
     def __post_init__(self) -> None:
+        self.objective.require_known(self.targets)
         self.reader = ObjectiveReader(
             backbone=self.backbone, objective=self.objective, condition=self.condition, weights_BOK=self.weights_BOK,
             timesteps=self.timesteps,

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from l2s_core.prompts import Phrases
-from l2s_core.relations import relation_index
+from l2s_core.relations import label_index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """P relations of B prompts, in their order: whose they are, between which of its phrases, and which labels of RELATIONS.
+    """P relations of B prompts, in their order: whose they are, between which of its phrases, and which of LABELS.
 
     `share` is 1 over the number of relations that one pair of phrases has to show: a diagonal is two of one pair, and a
     classifier that is sure of it gives each a half. A prompt may have any number of relations, none included.
@@ -29,7 +29,7 @@ class Targets:
     @classmethod
     def of(cls, prompts: Sequence[Phrases], device: str = "cpu") -> Targets:
         """The relations that the prompts state; raises UserError for one outside the closed set."""
-        stated = [(image, *_places(prompt, t), relation_index(t.relation)) for image, prompt in enumerate(prompts) for t in prompt.triplets]
+        stated = [(image, *_places(prompt, t), label_index(t.relation)) for image, prompt in enumerate(prompts) for t in prompt.triplets]
         table = torch.tensor(stated, dtype=torch.long, device=device).reshape(-1, 4)
         together = Counter(row[:3] for row in stated)
         share_P = torch.tensor([1 / together[row[:3]] for row in stated], device=device)

@@ -34,7 +34,7 @@ def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> Capture
     def build() -> None:
         with accelerator():
             backbone = backbone_for(config)
-            source = map_source(backbone, config.capture, config.backbone.steps)
+            source = map_source(backbone, config.capture, config.backbone.steps, config.data.labels)
             records, maps = collect_maps(backbone, kept, source, batch=config.batch)
         write_shard(path, records, maps, source, stages.maps.name)
 

@@ -8,6 +8,7 @@ from l2s_core.backbones.load import pick_device
 from l2s_core.config import CONFIG_FOLDER, load_preset, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.miniworld.pretrain import load_pretrain_config
+from l2s_core.relations import LABELS, RELATIONS
 
 RUNS = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
 
@@ -33,6 +34,8 @@ def test_every_shipped_configuration_is_valid(name: str) -> None:
         ({"steering.until_step": 19}, "steering.until_step 19 goes past the last captured step"),
         ({"device": "tpu"}, "device: .*'auto', 'cpu' or 'cuda'"),
         ({"name": "Bad Name"}, "name: "),
+        ({"data.attributes": ["white"]}, "data: attributes are for sources that are read .* leave them out"),
+        ({"data.attributes": ["light blue"]}, "data.attributes.0: .*light blue"),
         ({"name.x": 1}, "cannot set 'name.x'"),
     ],
 )
@@ -52,6 +55,22 @@ def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
     path.write_text("a: [1, 2\n")
     with pytest.raises(UserError, match="cannot read .*run.yaml"):
         load_run_config(path)
+
+
+def test_data_without_attributes_is_what_it_was() -> None:
+    plain = load_run_config("sd21").data
+    assert "attributes" not in plain.model_dump(mode="json") and plain.labels == plain.chosen == RELATIONS
+    assert plain.digest() == "1406a1c71b5f77c7"
+    described = load_run_config("sd21", {"data": "paper-sd-attributes"}).data
+    assert described.labels == described.chosen == LABELS and described.attribute_words == ("white", "green", "large", "metal")
+    rest = [part.model_copy(update={"attributes": (), "beside": ()}) for part in described.parts]
+    assert rest == [part.model_copy(update={"beside": ()}) for part in plain.parts]
+
+
+def test_centroids_know_no_attributes() -> None:
+    colored = {"benchmark.protocol": "geneval", "benchmark.tags": ["colors"], "benchmark.clip": "x", "data": "paper-sd-attributes"}
+    with pytest.raises(UserError, match="baselines.c steers by centroids, which know no attributes; leave it out"):
+        load_run_config("sd21", {**colored, "baselines": {"c": {"kind": "centroid"}}})
 
 
 def test_variants_inherit_from_the_classifier() -> None:

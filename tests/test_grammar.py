@@ -11,8 +11,8 @@ import pytest
 from l2s_core.errors import UserError
 from l2s_core.evaluation.coco import COCO_CLASSES
 from l2s_core.grammar import Clause, ParsedPrompt, read_prompt
-from l2s_core.prompts import parse_prompt, prompt_for
-from l2s_core.relations import ALSO_READ, RELATIONS, WORDINGS, Triplet, readings
+from l2s_core.prompts import parse_prompt, parse_several, prompt_for
+from l2s_core.relations import ALSO_READ, ATTRIBUTE, RELATIONS, WORDINGS, Triplet, readings
 
 PAIRS = tuple(permutations(COCO_CLASSES, 2))
 LEFT, RIGHT, ABOVE, BELOW = RELATIONS
@@ -206,6 +206,45 @@ def test_every_wording_that_is_written_or_read() -> None:
     for wording, names in readings().items():
         assert [name for _, name, _ in stated(read_prompt(f"a dog {wording} a cat"))] == list(names)
     assert not {w for words in ALSO_READ.values() for w in words} & {w for words in WORDINGS.values() for w in words}
+
+
+WORDS = ("white", "green", "large", "metal")
+WITH_ATTRIBUTES = [
+    ("a white dog", [("white", "is", "dog")]),
+    ("a photo of a white dog and a red cat", [("white", "is", "dog")]),
+    ("a large, round dog", None),  # a list of adjectives is several phrases
+    ("a metal", None),  # a phrase keeps a word
+    ("a white dog to the left of a cat", [("white", "is", "dog"), ("dog", LEFT, "cat")]),
+    ("a large white dog left of a red cat above a green bird", [
+        ("large", "is", "dog"), ("white", "is", "dog"), ("dog", LEFT, "red cat"), ("red cat", ABOVE, "bird"), ("green", "is", "bird"),
+    ]),
+    ("a red white dog below a cat", [("red white dog", BELOW, "cat")]),  # behind another word it is a part of the name
+    ("a dog above and to the left of a metal bench", [("dog", ABOVE, "bench"), ("dog", LEFT, "bench"), ("metal", "is", "bench")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "triplets"), WITH_ATTRIBUTES)
+def test_attributes_are_read_where_they_are_asked_for(text: str, triplets: list[tuple[str, str, str]] | None) -> None:
+    if triplets is None:
+        with pytest.raises(UserError, match="no relation in the prompt"):
+            read_prompt(text, WORDS)
+        return
+    parsed = read_prompt(text, WORDS)
+    assert sorted(stated(parsed)) == sorted(triplets)
+    assert [c.relation_span for c in parsed.clauses] == sorted(c.relation_span for c in parsed.clauses)
+    for clause in parsed.clauses:
+        assert text[slice(*clause.subject_span)] == clause.triplet.subject and text[slice(*clause.object_span)] == clause.triplet.object
+    prompt = parse_several(text, WORDS)
+    assert [text[slice(*span)] for span in prompt.spans] == list(prompt.objects) and prompt.triplets == tuple(c.triplet for c in parsed.clauses)
+    if any(relation != ATTRIBUTE for _, relation, _ in triplets):
+        assert not {w for t in read_prompt(text).clauses for w in (t.triplet.subject, t.triplet.object)} & set(WORDS)
+
+
+def test_an_attribute_stands_for_one_object() -> None:
+    for text in ("a white dog above a white cat", "a white dog above a white"):
+        assert read_prompt(text)
+        with pytest.raises(UserError, match="has the attribute 'white' in 2 places; allowed: once, for one object"):
+            parse_several(text, WORDS)
 
 
 REFUSED = [

@@ -11,9 +11,10 @@ from PIL import Image
 
 from l2s_core.config import DataConfig
 from l2s_core.data import images
+from l2s_core.data.scenes import SPLITS
 from l2s_core.data.sources import build_catalogue, data_fingerprint, load_entries
 from l2s_core.errors import UserError
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
 
 WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
 
@@ -26,7 +27,7 @@ def draw(path: Path, size: tuple[int, int] = (48, 32)) -> None:
 def graph(*objects: tuple[str, str, list[tuple[str, str]]]) -> dict:
     """objects: (id, name, [(relation, object id)])."""
     listed = {
-        key: {"name": name, "x": 0, "y": 0, "w": 5, "h": 5, "attributes": [], "relations": [{"name": r, "object": o} for r, o in relations]}
+        key: {"name": name, "x": 0, "y": 0, "w": 5, "h": 5, "attributes": ["white", "round"] if name == "cat" else [], "relations": [{"name": r, "object": o} for r, o in relations]}
         for key, name, relations in objects
     }
     return {"width": 48, "height": 32, "objects": listed}
@@ -66,6 +67,39 @@ def test_gqa_chooses_by_image_one_relation_first_and_counts_what_is_bad(gqa_fold
         assert {r: found.count(r) for r in RELATIONS} == dict.fromkeys(RELATIONS, count)
     assert catalogue.skipped == {"image file missing": 1, "relation to an object that is not there": 1, "no objects in its scene graph": 1}
     assert "noimage: image file missing" in catalogue.named and any(n.startswith("dangling/1") for n in catalogue.named)
+
+
+def test_gqa_gives_as_many_scenes_with_an_attribute(gqa_folder: Path) -> None:
+    config = settings("gqa", gqa_folder, attributes=["white", "metal"])
+    catalogue = build_catalogue(config)
+    assert {split: sum(e.split == split and e.triplet.relation == ATTRIBUTE for e in catalogue.entries) for split in SPLITS} == {"train": 2, "val": 1, "test": 1}
+    described = [e for e in catalogue.entries if e.triplet.relation == ATTRIBUTE]
+    assert {e.triplet for e in described} == {Triplet(subject="white", relation=ATTRIBUTE, object="cat")}
+    assert "images/twice.jpg" not in {e.image for e in described} and all("-is-" in e.image_id for e in described)
+    for relation in RELATIONS:
+        assert sum(e.triplet.relation == relation for e in catalogue.entries) == 4
+    with pytest.raises(UserError, match="no usable scene for train is, val is, test is"):
+        build_catalogue(settings("gqa", gqa_folder, attributes=["metal"]))
+
+
+def test_attributes_in_prompts_and_lines(tmp_path: Path) -> None:
+    rows = good_orm_rows(tmp_path)
+    texts = ["a photo of a white dog", "a photo of a white dog and a red cat", "a photo of a metal bench", "a photo of a metal boat and a white sheep"]
+    rows += [orm_row(i, text, "yes") for i, text in enumerate([*texts, "a photo of a red dog", "a photo of a white dog and a white cat"])]
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    catalogue = build_catalogue(settings("orm", tmp_path, train=1, attributes=["white", "metal"]))
+    assert {(e.triplet.subject, e.triplet.object) for e in catalogue.entries if e.triplet.relation == ATTRIBUTE} <= {
+        ("white", "dog"), ("metal", "bench"), ("metal", "boat"), ("white", "sheep"),
+    }  # fmt: skip
+    assert len(catalogue.entries) == 15 and catalogue.skipped == {"no relation in its prompt": 2}
+    lines = [{"image": f"img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(8)]
+    lines += [{"image": f"img/{i}.png", "subject": "white" if i else "red", "relation": "is", "object": "mug"} for i in range(4)]
+    (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    counts = {"train": 1, "val": 1, "test": 1}
+    catalogue = build_catalogue(settings("jsonl", tmp_path, **counts, attributes=["white"]))
+    assert catalogue.skipped == {"not one of the attributes": 1}
+    assert sorted(e.image for e in catalogue.entries if e.triplet.relation == ATTRIBUTE) == [f"img/{i}.png" for i in (1, 2, 3)]
+    assert build_catalogue(settings("jsonl", tmp_path, **counts)).skipped == {"not one of the four relations": 4}
 
 
 def test_the_subset_does_not_depend_on_the_order_of_the_file(gqa_folder: Path) -> None:

@@ -1,9 +1,11 @@
-"""The exact symmetries of the four relations: mirrored maps mean mirrored relations.
+"""The exact symmetries of the four spatial relations: mirrored maps mean mirrored relations.
 
 Mirroring an image left-right turns "left of" into "right of" and leaves the vertical relations; so for
 up-down, for transposing, and for exchanging subject and object. Applied at random to training batches
 they multiply the data sixteenfold, and, since a mirrored map keeps whatever a wrong word left in its
 texture while its label changes, they also take the profit out of reading the word.
+
+An attribute and its object stay what they are, in whatever mirror: every symmetry leaves "is" in place.
 
 Averaging a classifier's answers over the whole group makes it exactly equivariant, and its gradient with it.
 """
@@ -16,7 +18,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import LABELS, RELATIONS
 
 _LEFT, _RIGHT, _ABOVE, _BELOW = (RELATIONS.index(name) for name in ("left of", "right of", "above", "below"))
 
@@ -40,7 +42,12 @@ ACTIONS: tuple[tuple[Callable[[Tensor], Tensor], Tensor], ...] = (
     (lambda maps: maps.transpose(-1, -2), TRANSPOSE),
     (lambda maps: maps.flip(-4), EXCHANGE),
 )
-"""What generates the group: a move of maps_BOMGG, and the label that each label becomes."""
+"""What generates the group: a move of maps_BOMGG, and the label that each spatial label becomes."""
+
+
+def _of_all(relabel: Tensor) -> Tensor:
+    """Return what every label becomes: the spatial ones as given, the others themselves."""
+    return torch.cat([relabel, torch.arange(len(RELATIONS), len(LABELS))])
 
 
 def augment(maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -48,7 +55,7 @@ def augment(maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> 
     coins_4B = torch.rand(4, len(label_B), generator=generator) < 0.5
     for coin_B, (move, relabel) in zip(coins_4B, ACTIONS, strict=True):
         maps_BOMGG = torch.where(coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device), move(maps_BOMGG), maps_BOMGG)
-        label_B = torch.where(coin_B.to(label_B.device), relabel.to(label_B.device)[label_B], label_B)
+        label_B = torch.where(coin_B.to(label_B.device), _of_all(relabel).to(label_B.device)[label_B], label_B)
     return maps_BOMGG, label_B
 
 
@@ -68,11 +75,12 @@ class GroupAverage(nn.Module):
             return self.classifier(maps_BOMGG, step_B)
         views, labels = [], []
         for coins in product((False, True), repeat=len(ACTIONS)):
-            view, label_R = maps_BOMGG, torch.arange(len(RELATIONS))
+            view, label_R = maps_BOMGG, torch.arange(len(LABELS))
             for coin, (move, relabel) in zip(coins, ACTIONS, strict=True):
                 if coin:
-                    view, label_R = move(view), relabel[label_R]
+                    view, label_R = move(view), _of_all(relabel)[label_R]
             views.append(view)
             labels.append(label_R)
         logits_VBR = self.classifier(torch.cat(views), step_B.repeat(len(views))).unflatten(0, (len(views), -1))
-        return torch.stack([logits_BR[:, label_R.to(logits_BR.device)] for logits_BR, label_R in zip(logits_VBR, labels)]).mean(0)
+        count = logits_VBR.shape[-1]
+        return torch.stack([logits_BR[:, label_R[:count].to(logits_BR.device)] for logits_BR, label_R in zip(logits_VBR, labels)]).mean(0)

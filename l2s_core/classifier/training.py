@@ -96,9 +96,10 @@ def _train_epoch(
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """Per-record predictions: columns label, predicted, loss, honest (prompt was true), step."""
+    """Per-record predictions: columns label, predicted, loss, honest (prompt was true), step; labels count in `relations`."""
 
     records: pd.DataFrame
+    relations: tuple[str, ...] = RELATIONS
 
     def summary(self) -> dict[str, float]:
         """Loss and accuracy over all, by prompt kind, by step and by relation."""
@@ -106,13 +107,13 @@ class Evaluation:
         values = {"loss": r.loss.mean(), "accuracy": r.hit.mean()}
         values |= {f"accuracy_{'true' if k else 'wrong'}_prompts": v for k, v in r.groupby("honest").hit.mean().items()}
         values |= {f"accuracy_step_{k}": v for k, v in r.groupby("step").hit.mean().items()}
-        values |= {f"accuracy_{RELATIONS[k].replace(' ', '_')}": v for k, v in r.groupby("label").hit.mean().items()}
+        values |= {f"accuracy_{self.relations[k].replace(' ', '_')}": v for k, v in r.groupby("label").hit.mean().items()}
         return {k: float(v) for k, v in values.items()}
 
     def confusion(self) -> list[list[int]]:
-        """Counts, rows true, columns predicted, in the order of RELATIONS."""
+        """Counts, rows true, columns predicted, in the order of the relations."""
         table = pd.crosstab(self.records.label, self.records.predicted)
-        size = range(len(RELATIONS))
+        size = range(len(self.relations))
         return table.reindex(index=size, columns=size, fill_value=0).to_numpy().tolist()
 
 
@@ -129,4 +130,5 @@ def evaluate(model: nn.Module, dataset: MapDataset, *, device: str = "cpu", batc
         columns["loss"].append(cross_entropy(logits_BR, part.label_B, reduction="none"))
         columns["honest"].append(part.honest_B)
         columns["step"].append(steps[part.step_B])
-    return Evaluation(records=pd.DataFrame({k: torch.cat(v).numpy() if v else [] for k, v in columns.items()}))
+    records = pd.DataFrame({k: torch.cat(v).numpy() if v else [] for k, v in columns.items()})
+    return Evaluation(records=records, relations=dataset.source.relations)

@@ -59,7 +59,7 @@ class Catalogue:
 
 
 def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) -> Catalogue:
-    """Return `train`, `val` and `test` scenes per relation, split by image, one relation an image first.
+    """Return `train`, `val` and `test` scenes per relation, "is" included, split by image, one relation an image first.
 
     Images come in the order of a hash of their name and the seed, so a subset is the same on every machine,
     whatever order the source lists them in. An image goes to the split and relation that lack most; only
@@ -67,9 +67,9 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) ->
     """
     by_image: dict[str, set[Triplet]] = defaultdict(set)
     for candidate in candidates:
-        if candidate.triplet.relation in config.relations:
+        if candidate.triplet.relation in config.chosen:
             by_image[candidate.image].add(candidate.triplet)
-    wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in config.relations}
+    wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in config.chosen}
     missing, chosen = dict(wanted), []
     split_of: dict[str, str] = {}
     given: dict[str, set[str]] = defaultdict(set)  # relations that an image has given

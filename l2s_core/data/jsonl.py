@@ -1,15 +1,18 @@
-"""Anyone's own images: a folder with scenes.jsonl, one {"image", "subject", "relation", "object"} a line."""
+"""Anyone's own images: a folder with scenes.jsonl, one {"image", "subject", "relation", "object"} a line.
+
+An attribute is a line of its own: {"image": "a.jpg", "subject": "white", "relation": "is", "object": "dog"}.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from l2s_core.data.catalogue import Candidate, Skips
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet
-from l2s_core.relations import relation_named
+from l2s_core.relations import ATTRIBUTE, relation_named
 
 FILE = "scenes.jsonl"
 KEYS = ("image", "subject", "relation", "object")
@@ -22,7 +25,7 @@ def annotation_files(folder: Path) -> list[Path]:
     return [folder / FILE]
 
 
-def candidates(folder: Path, skips: Skips) -> Iterator[Candidate]:
+def candidates(folder: Path, skips: Skips, attributes: Collection[str] = ()) -> Iterator[Candidate]:
     """Yield the scenes of the file, line by line; a line that cannot be used is counted in `skips`."""
     (file,) = annotation_files(folder)
     with open(file, encoding="utf-8", errors="replace") as handle:
@@ -36,9 +39,11 @@ def candidates(folder: Path, skips: Skips) -> Iterator[Candidate]:
             except (ValueError, KeyError, TypeError):
                 skips.add(name, f"not an object with {', '.join(KEYS)}")
                 continue
-            label = relation_named(relation)
+            label = ATTRIBUTE if attributes and relation == ATTRIBUTE else relation_named(relation)
             if label is None:
                 skips.add(name, "not one of the four relations")
+            elif label == ATTRIBUTE and subject not in attributes:
+                skips.add(name, "not one of the attributes")
             elif not (folder / image).is_file():
                 skips.add(name, "image file missing")
             elif not subject or not object_ or subject == object_:

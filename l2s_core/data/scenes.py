@@ -35,7 +35,10 @@ def stable_fraction(*parts: object) -> float:
 
 
 def scene_prompt(image_id: str, triplet: Triplet, kind: str) -> Prompt:
-    """Return a scene's prompt: true ("pos"), or with another relation drawn from the image id ("neg")."""
+    """Return a scene's prompt: true ("pos"), or with another spatial relation drawn from the image id ("neg").
+
+    The wrong prompt of an attribute is spatial as well: "a white to the left of a dog".
+    """
     if kind == "pos":
         return prompt_for(triplet)
     wrong = [name for name in RELATIONS if name != triplet.relation]

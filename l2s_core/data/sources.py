@@ -48,7 +48,7 @@ def build_catalogue(config: DataConfig) -> Catalogue:
 def _read_catalogue(part: DataConfig) -> Catalogue:
     skips, reader = Skips(), READERS[part.source]
     extra = (twins_of(part.twins),) if part.source == "gqa" else ()
-    return choose(part, reader.candidates(part.path, skips, *extra), skips)
+    return choose(part, reader.candidates(part.path, skips, *extra, attributes=part.attributes), skips)
 
 
 def load_entries(config: DataConfig, entries: Sequence[Entry], side: int) -> tuple[list[Scene], Skips]:

@@ -14,14 +14,15 @@ from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapSource
 from l2s_core.noise import InvertedPrompt, NoiseShard
 from l2s_core.rectified_flow import Control
+from l2s_core.relations import RELATIONS
 
 
-def map_source(backbone: Backbone, capture: CaptureConfig, steps: int) -> MapSource:
-    """Return the identity of the maps that `capture` takes from a backbone sampled in `steps` steps."""
+def map_source(backbone: Backbone, capture: CaptureConfig, steps: int, relations: tuple[str, ...] = RELATIONS) -> MapSource:
+    """Return the identity of the maps that `capture` takes from a backbone sampled in `steps` steps; `relations` label them."""
     layers = select_layers(backbone.layers(capture.softmax), capture.layers)
     return MapSource(
         backbone=backbone.fingerprint, layers=tuple(layer.name for layer in layers), channels=sum(layer.heads for layer in layers),
-        grid=capture.grid, steps=capture.steps, schedule_steps=steps, softmax=capture.softmax,
+        grid=capture.grid, steps=capture.steps, schedule_steps=steps, softmax=capture.softmax, relations=relations,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from l2s_core.dataset.schema import CHECKSUM_KEY, METADATA_KEY, MapSource, checksum, maps_of
 from l2s_core.errors import UserError, first_line
-from l2s_core.relations import relation_index
+from l2s_core.relations import label_index
 from l2s_core.store import REBUILD
 
 
@@ -111,7 +111,7 @@ class MapDataset:
             address=(path, number),
             rows=rows,
             step=torch.tensor([position[step[i]] for i in rows]),
-            label=torch.tensor([relation_index(true[i]) for i in rows]),
+            label=torch.tensor([label_index(true[i]) for i in rows]),
             honest=torch.tensor([kind[i] == "pos" for i in rows]),
         )
 

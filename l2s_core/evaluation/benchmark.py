@@ -10,7 +10,7 @@ from l2s_core.data.scenes import stable_fraction
 from l2s_core.errors import UserError
 from l2s_core.evaluation.compbench import SpatialPrompt
 from l2s_core.evaluation.geneval import GenevalRecord
-from l2s_core.prompts import Phrases, Triplet, prompt_for
+from l2s_core.prompts import Phrases, Triplet, depicted, prompt_for
 from l2s_core.relations import RELATIONS
 
 PREFIX = "a photo of "  # GenEval's wording
@@ -35,7 +35,7 @@ class EvalItem:
     @property
     def objects(self) -> tuple[str, ...]:
         """What a judge has to find."""
-        return self.prompt.objects
+        return depicted(self.prompt)
 
     @property
     def asks_for(self) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from l2s_core.errors import UserError, did_you_mean, unknown_name
 from l2s_core.evaluation.geneval import COLORS, GENEVAL_CLASSES, TAGS, Clause, GenevalRecord, Position
 from l2s_core.evaluation.lines import read_jsonl
-from l2s_core.prompts import Prompt, Triplet, find_phrase
-from l2s_core.relations import RELATIONS, relation_named
+from l2s_core.prompts import Prompt, SeveralPrompt, Triplet, find_phrase
+from l2s_core.relations import ATTRIBUTE, RELATIONS, relation_named
 
 
 def read_metadata(path: Path, tags: Sequence[str] = TAGS) -> list[GenevalRecord]:
@@ -59,6 +59,24 @@ def position_prompt(record: GenevalRecord) -> Prompt:
         text=record.prompt, triplet=Triplet(subject=subject, relation=position.relation, object=object_),
         subject_span=subject_span, object_span=find_phrase(record.prompt, object_, start=subject_span[1]),
     )  # fmt: skip
+
+
+def attribute_prompt(record: GenevalRecord) -> SeveralPrompt | None:
+    """Return the prompt of a record with its colours as attributes ("red" is "car"), with the spans of its phrases.
+
+    None where one word stands for two things ("an orange orange"), which phrases cannot tell apart. Raises UserError for a name
+    that the prompt lacks.
+    """
+    names = [name for clause in record.include for name in (clause.color, clause.name) if name is not None]
+    if len(set(names)) < len(names):
+        return None
+    spans, start = [], 0
+    for name in names:
+        spans.append(find_phrase(record.prompt, name, start=start))
+        start = spans[-1][1]
+    colored = [clause for clause in record.include if clause.color is not None]
+    triplets = tuple(Triplet(subject=clause.color, relation=ATTRIBUTE, object=clause.name) for clause in colored)
+    return SeveralPrompt(text=record.prompt, triplets=triplets, objects=tuple(names), spans=tuple(spans))
 
 
 def _require_tag(tag: Any) -> None:

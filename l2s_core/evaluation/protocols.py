@@ -14,6 +14,7 @@ from l2s_core.evaluation.geneval import GENEVAL_CLASSES, GenevalRecord
 from l2s_core.evaluation.suites import noise_seed
 from l2s_core.miniworld.sprites import OBJECTS
 from l2s_core.prompts import Phrases, SeveralPrompt
+from l2s_core.relations import ATTRIBUTE
 
 
 def benchmark_items(config: RunConfig) -> list[EvalItem]:
@@ -73,7 +74,8 @@ def _geneval(config: RunConfig, small: bool) -> Iterator[Row]:
             yield record.tag, number, prompt, record, prompt.triplet.relation
         else:
             names = tuple(clause.name for clause in record.include)
-            yield record.tag, number, SeveralPrompt(text=record.prompt, triplets=(), objects=names, spans=()), record, record.tag
+            steered = geneval_metadata.attribute_prompt(record) if record.tag in COLOR_TAGS and ATTRIBUTE in config.data.labels else None
+            yield record.tag, number, steered or SeveralPrompt(text=record.prompt, triplets=(), objects=names, spans=()), record, record.tag
 
 
 def _spatial(config: RunConfig, small: bool) -> Iterator[Row]:

@@ -65,6 +65,7 @@ class Watch:
 
     @classmethod
     def of(cls, *, objective: Objective, targets: Targets, weights_BOK: Tensor, **batch: Any) -> Watch:
+        objective.require_known(targets)
         reader = ObjectiveReader(objective=objective, weights_BOK=weights_BOK, **batch)
         return cls(reader=reader, targets=targets, total_B=torch.zeros(len(weights_BOK), device=reader.backbone.device))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.geneval import MIN_SCORE, Box, geneval_name, kept_boxes
-from l2s_core.prompts import Phrases, SeveralPrompt, Triplet, phrase_spans
-from l2s_core.relations import relation_index, relations_between
+from l2s_core.prompts import Phrases, SeveralPrompt, Triplet, depicted, phrase_spans
+from l2s_core.relations import ATTRIBUTE, relation_index, relations_between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +53,12 @@ def several_prompt(text: str, triplets: Sequence[Triplet]) -> SeveralPrompt:
 def score_several(prompt: Phrases, detections: Sequence[Detection], min_score: float = MIN_SCORE) -> SeveralVerdict:
     """Judge every relation by GenEval's rule on the best box of its own two classes; all must hold for the image to count.
 
-    What one pair shows is never evidence for another. A relation with an object that was not found fails.
+    What one pair shows is never evidence for another. A relation with an object that was not found fails. Attributes are
+    not judged: boxes do not show them.
     """
     boxes = kept_boxes(detections, min_score)
-    pairs = tuple(_judge_pair(triplet, boxes) for triplet in prompt.triplets)
-    missing = [name for name in prompt.objects if geneval_name(name) not in boxes]
+    pairs = tuple(_judge_pair(triplet, boxes) for triplet in prompt.triplets if triplet.relation != ATTRIBUTE)
+    missing = [name for name in depicted(prompt) if geneval_name(name) not in boxes]
     faults = [f"not found: {', '.join(missing)}"] if missing else []
     faults += [f"{p.triplet.subject} {p.reason} {p.triplet.object}" for p in pairs if p.both and not p.correct]
     return SeveralVerdict(correct=not faults, both=not missing, reason="; ".join(faults) or "correct", pairs=pairs)
