@@ -85,20 +85,22 @@ def test_gqa_gives_as_many_scenes_with_an_attribute(gqa_folder: Path) -> None:
 def test_attributes_in_prompts_and_lines(tmp_path: Path) -> None:
     rows = good_orm_rows(tmp_path)
     texts = ["a photo of a white dog", "a photo of a white dog and a red cat", "a photo of a metal bench", "a photo of a metal boat and a white sheep"]
-    rows += [orm_row(i, text, "yes") for i, text in enumerate([*texts, "a photo of a red dog", "a photo of a white dog and a white cat"])]
+    for i, text in enumerate([*texts, "a photo of a red dog", "a photo of a white dog and a white cat"], start=12):
+        rows.append(orm_row(i, text, "yes"))
+        draw(tmp_path / "img" / f"{i}.png")
     (tmp_path / "train.json").write_text(json.dumps(rows))
     catalogue = build_catalogue(settings("orm", tmp_path, train=1, attributes=["white", "metal"]))
     assert {(e.triplet.subject, e.triplet.object) for e in catalogue.entries if e.triplet.relation == ATTRIBUTE} <= {
         ("white", "dog"), ("metal", "bench"), ("metal", "boat"), ("white", "sheep"),
     }  # fmt: skip
     assert len(catalogue.entries) == 15 and catalogue.skipped == {"no relation in its prompt": 2}
-    lines = [{"image": f"img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(8)]
-    lines += [{"image": f"img/{i}.png", "subject": "white" if i else "red", "relation": "is", "object": "mug"} for i in range(4)]
+    lines = [{"image": f"img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(12)]
+    lines += [{"image": f"img/{i}.png", "subject": "white" if i > 12 else "red", "relation": "is", "object": "mug"} for i in range(12, 16)]
     (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
     counts = {"train": 1, "val": 1, "test": 1}
     catalogue = build_catalogue(settings("jsonl", tmp_path, **counts, attributes=["white"]))
     assert catalogue.skipped == {"not one of the attributes": 1}
-    assert sorted(e.image for e in catalogue.entries if e.triplet.relation == ATTRIBUTE) == [f"img/{i}.png" for i in (1, 2, 3)]
+    assert sorted(e.image for e in catalogue.entries if e.triplet.relation == ATTRIBUTE) == [f"img/{i}.png" for i in (13, 14, 15)]
     assert build_catalogue(settings("jsonl", tmp_path, **counts)).skipped == {"not one of the four relations": 4}
 
 
