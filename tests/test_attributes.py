@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fakes import SOURCE, blob_maps, write_fake_shards
@@ -29,9 +30,11 @@ from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.geneval import Clause, GenevalRecord
 from l2s_core.evaluation.geneval_metadata import attribute_prompt, record_row
+from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.evaluation.samples import make_images
 from l2s_core.evaluation.several import score_several
+from l2s_core.generate import compare
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 from l2s_core.objectives import CentroidObjective, PresenceObjective
 from l2s_core.prompts import Triplet, depicted, parse_several, prompt_for
@@ -116,8 +119,6 @@ def test_five_labels_are_told_apart(tmp_path: Path, more: dict) -> None:
 
 
 def test_symmetries_leave_attributes_in_place() -> None:
-    import numpy as np
-
     maps = torch.from_numpy(np.stack([blob_maps(ATTRIBUTE, np.random.default_rng(i)) for i in range(32)])).float()
     _, labels = augment(maps, torch.full((32,), 4), torch.Generator().manual_seed(0))
     assert (labels == 4).all()
@@ -161,6 +162,14 @@ def test_an_attribute_without_a_classifier_of_it_is_an_error(backbone) -> None:
     with pytest.raises(UserError, match="asks for the relation 'is'"):
         make_images(backbone, prompts, [1], objective=CentroidObjective(source=source, margin=0.1), **how)
     PresenceObjective(source=source).require_known(Targets.of(prompts))  # asks no relation of the maps
+
+
+def test_one_prompt_plain_and_steered(backbone) -> None:
+    """Its attribute has no box, and is no object to find."""
+    config = load_run_config("mini-sd", {"backbone.steps": STEPS, "capture.steps": [1, 3], "steering.until_step": 3, "steering.updates": 1})
+    prompt = parse_several("a photo of a white dog left of a cat", ("white",))
+    picture, right = compare(backbone, classifier_of(backbone, LABELS), load_judge("mini-seg"), prompt, [0, 1], config)
+    assert set(right) == {"plain", "steered"} and all(count <= 2 for count in right.values()) and picture.width > 64
 
 
 # A run
