@@ -156,7 +156,7 @@ def test_a_group_on_dask_ends_when_its_flow_is_gone(tmp_path: Path) -> None:
     group = over_shards(work, name="work").fn
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
         client = distributed.Client(cluster, set_as_default=False)
-        future = client.submit(group, {name: {"shard": name} for name in NAMES}, {}, "token")
+        future = client.submit(group, {name: {"shard": name} for name in NAMES}, {}, "still wanted")
         (worker,), deadline = cluster.workers.values(), time.monotonic() + 30
         while not (tmp_path / NAMES[0]).exists() and time.monotonic() < deadline:
             time.sleep(0.05)
