@@ -20,10 +20,9 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
     """Return the run's addresses; raises UserError for settings, models, prompts or stores that cannot work."""
     run = load_run_config(config, overrides)
     pick_device(run.device)
-    trained = TrainedClassifier.load(classifier) if classifier is not None else None
     stages = Stages.of(run, home, given=classifier, epoch=epoch)
-    if trained is not None:
-        ClassifierObjective.of(trained).require_known(Targets.of([item.prompt for item in stages.items]))
+    if classifier is not None:
+        ClassifierObjective.of(TrainedClassifier.load(classifier)).require_known(Targets.of([item.prompt for item in stages.items]))
     if run.benchmark.clip is not None:
         clip_folder(run.benchmark.clip)
     # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not

@@ -44,18 +44,16 @@ ACTIONS: tuple[tuple[Callable[[Tensor], Tensor], Tensor], ...] = (
 )
 """What generates the group: a move of maps_BOMGG, and the label that each spatial label becomes."""
 
-
-def _of_all(relabel: Tensor) -> Tensor:
-    """Return what every label becomes: the spatial ones as given, the others themselves."""
-    return torch.cat([relabel, torch.arange(len(RELATIONS), len(LABELS))])
+_OTHERS = torch.arange(len(RELATIONS), len(LABELS))
+_ACTIONS = tuple((move, torch.cat([relabel, _OTHERS])) for move, relabel in ACTIONS)  # of all labels: the others stay what they are
 
 
 def augment(maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Apply to every record its own random element of the symmetry group; returns new maps and labels."""
     coins_4B = torch.rand(4, len(label_B), generator=generator) < 0.5
-    for coin_B, (move, relabel) in zip(coins_4B, ACTIONS, strict=True):
+    for coin_B, (move, relabel) in zip(coins_4B, _ACTIONS, strict=True):
         maps_BOMGG = torch.where(coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device), move(maps_BOMGG), maps_BOMGG)
-        label_B = torch.where(coin_B.to(label_B.device), _of_all(relabel).to(label_B.device)[label_B], label_B)
+        label_B = torch.where(coin_B.to(label_B.device), relabel.to(label_B.device)[label_B], label_B)
     return maps_BOMGG, label_B
 
 
@@ -76,9 +74,9 @@ class GroupAverage(nn.Module):
         views, labels = [], []
         for coins in product((False, True), repeat=len(ACTIONS)):
             view, label_R = maps_BOMGG, torch.arange(len(LABELS))
-            for coin, (move, relabel) in zip(coins, ACTIONS, strict=True):
+            for coin, (move, relabel) in zip(coins, _ACTIONS, strict=True):
                 if coin:
-                    view, label_R = move(view), _of_all(relabel)[label_R]
+                    view, label_R = move(view), relabel[label_R]
             views.append(view)
             labels.append(label_R)
         logits_VBR = self.classifier(torch.cat(views), step_B.repeat(len(views))).unflatten(0, (len(views), -1))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from l2s_core.backbones.folder import find_folder, fingerprint_of
-from l2s_core.backbones.hub import content_digest
+from l2s_core.backbones.hub import vocabulary_digests
 from l2s_core.errors import UserError, first_line
 from l2s_core.files import digest, read_json
 
@@ -29,7 +29,7 @@ def load_clip(model: str, *, device: str = "cpu") -> ClipScorer:
 def clip_fingerprint(model: str) -> str:
     """Return a digest of a CLIP model's files, its vocabulary's included; raises UserError as `clip_folder` does."""
     folder = clip_folder(model)
-    return digest([fingerprint_of(folder), {path.name: content_digest(path) for path in sorted(folder.glob("*.txt"))}])
+    return digest([fingerprint_of(folder), vocabulary_digests(folder)])
 
 
 def clip_folder(model: str) -> Path:

@@ -12,12 +12,11 @@ from torch.nn.functional import normalize
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.benchmark import EvalItem
-from l2s_core.evaluation.clipscore import ClipScorer
+from l2s_core.evaluation.clipscore import BATCH, ClipScorer
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.geneval import COLORS, GenevalRecord, NamedBox, colored_boxes
 
 TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
-BATCH = 16
 
 
 class ColorReader:

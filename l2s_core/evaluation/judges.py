@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from l2s_core.backbones.folder import find_folder, fingerprint_of
-from l2s_core.backbones.hub import content_digest
+from l2s_core.backbones.hub import vocabulary_digests
 from l2s_core.errors import UserError, first_line, unknown_name
 from l2s_core.evaluation.clipseg import ClipSegJudge
 from l2s_core.evaluation.compbench import detector_class
@@ -46,7 +46,7 @@ def judge_fingerprint(model: str) -> str:
     """Return a digest of the judge's files and of what counts as a find; where it reads text, of its vocabulary too."""
     folder = judge_folder(model)
     kind = judge_kind(folder)
-    texts = [{p.name: content_digest(p) for p in sorted(folder.glob("*.txt"))}] if kind.open_vocabulary else []
+    texts = [vocabulary_digests(folder)] if kind.open_vocabulary else []
     return digest([fingerprint_of(folder), *kind.criteria, *texts])
 
 
