@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from l2s_core.backbones.flux import FluxBackbone
+from l2s_core.backbones.flux import FluxBackbone, unpack
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.evaluation.judges import load_judge
-from l2s_core.miniworld import reflow
+from l2s_core.miniworld.distillation import DistillationLoss
 from l2s_core.miniworld.pretrain import load_pretrain_config, pretrain
-from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 from l2s_core.miniworld.trainer import TrainPlan, fit
 
 
@@ -56,20 +54,18 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
     assert all(torch.equal(plain[k], drawn[k]) for k in plain)
 
 
-def test_mini_flux_in_a_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
     config = load_pretrain_config("mini-flux")
-    brief = {"steps": 2, "batch": 4}
-    rounds = [
-        one.model_copy(update={"scenes": 16, "pairs": 6, "pair_steps": 2, "flow": one.flow.model_copy(update=brief), "reflow": one.reflow.model_copy(update=brief)})
-        for one in config.rounds
-    ]  # fmt: skip
-    monkeypatch.setattr(reflow, "faithful", lambda *_: [1, 4])  # after two steps no image shows anything
-    small = {"rounds": rounds, "t5": config.t5.model_copy(update=brief), "critic": config.critic.model_copy(update=brief)}
+    brief, rounds = {"steps": 2, "batch": 4}, []
+    for one in config.rounds:
+        student = one.student.model_copy(update=brief | ({"pairs": 6, "pair_steps": 2} if one.student.by == "reflow" else {}))
+        rounds.append(one.model_copy(update={"scenes": 16, "flow": one.flow.model_copy(update=brief), "student": student}))
+    small = {"rounds": rounds, "t5": config.t5.model_copy(update=brief)}
     seen = []
     out = pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
-    second = ["flow-2", "pairs-2", "critic", "faithful-2", "reflow-2"]
-    assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", *second]
-    assert {p.name for p in (tmp_path / "grids").iterdir()} == {f"{name}-{i}-000002.png" for name in ("flow", "reflow") for i in (1, 2)}
+    assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", "flow-2", "distillation-2"]
+    grids = {f"{name}-000002.png" for name in ("flow-1", "reflow-1", "flow-2", "distillation-2")}
+    assert {p.name for p in (tmp_path / "grids").iterdir()} == grids
     weights = (out / "mini-flux" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
     for left in tmp_path.glob("flow-*"):
         left.unlink()
@@ -80,15 +76,26 @@ def test_mini_flux_in_a_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
 
 
-def test_pairs_that_do_not_show_what_their_caption_names_are_left_out() -> None:
+@torch.no_grad()
+def test_a_student_is_asked_for_the_velocity_its_teacher_samples_with() -> None:
     backbone = FluxBackbone.from_pretrained("mini-flux", size=64)
-    captions = reflow.PairCaptions(seed=5, counts=(0.2, 0.5, 0.3))
-    layouts = [sample_layout(scene_rng(5, i, reflow.PAIR_STREAM), counts=captions.counts) for i in range(24)]
-    latents = backbone.encode_images(np.stack([render(layout) for layout in layouts]))
-    judge = load_judge("mini-seg")
-    assert len(reflow.faithful(backbone, latents, captions, judge)) >= 22
-    other = [i for i in range(23) if captions(i)[1] != captions(i + 1)[1]]
-    assert not set(reflow.faithful(backbone, latents.roll(-1, 0), captions, judge)) & set(other)
+    prompts = ["a dog and a cup", "a cat"]
+    latents, noise = (torch.randn(2, *backbone.latent_shape, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    text, empty = (backbone.encode_prompts(texts, guidance=1.0).text for texts in (prompts, [""]))
+    asked = []
+
+    class Student(nn.Module):
+        def forward(self, hidden_states: torch.Tensor, timestep: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+            asked.append((hidden_states, timestep))
+            return (torch.zeros_like(hidden_states),)
+
+    teacher = backbone.parts["transformer"]
+    torch.manual_seed(0)
+    loss = DistillationLoss(batches=lambda _: (latents, text), teacher=teacher, empty=empty, guidance=5.0)(Student(), 0)
+    (tokens, sigma), condition = asked[0], backbone.encode_prompts(prompts, guidance=5.0)
+    assert 0 < sigma.min() < sigma.max() < 1
+    guided = [backbone.predict(unpack(tokens, 8), s.item(), condition)[i] for i, s in enumerate(sigma)]
+    torch.testing.assert_close(loss, torch.stack(guided).square().mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from l2s_core.backbones.base import TextEncoding
-from l2s_core.backbones.flux import PATCH, image_ids, pack
+from l2s_core.backbones.flux import image_ids, pack
 from l2s_core.miniworld import t5, text
 from l2s_core.miniworld.captions import web_caption
 from l2s_core.miniworld.denoiser import CAPTION_STREAM, DROP_SHARE, layout_of
@@ -52,25 +53,23 @@ class Encoders:
         return TextEncoding(context_BKD=context, pooled_BD=pooled)
 
 
-class FlowLoss:
-    """Flow-matching loss (Lipman et al. 2023; Liu et al. 2023) over batches drawn from the step number alone.
+@dataclass(frozen=True, kw_only=True)
+class SceneBatches:
+    """Batches of scenes and captions, a function of the step number alone."""
 
-    The path is z = (1 - sigma) x0 + sigma noise, the model predicts noise - x0; sigma is logit-normal
-    (Esser et al. 2024, section 3.1), stratified over the batch.
-    """
+    latents: Tensor
+    encoders: Encoders
+    counts: Sequence[float]
+    seed: int
+    batch: int
+    stream: int = CAPTION_STREAM
 
-    def __init__(self, latents: Tensor, encoders: Encoders, *, counts: Sequence[float], seed: int, batch: int) -> None:
-        self.latents, self.encoders, self.counts = latents, encoders, counts
-        self.seed, self.batch = seed, batch
-
-    def __call__(self, model: nn.Module, step: int) -> Tensor:
-        device = self.encoders.device
-        rng = scene_rng(self.seed, step, CAPTION_STREAM)
+    def __call__(self, step: int) -> tuple[Tensor, TextEncoding]:
+        """Return latents (B, C, h, w) and the text of each: its caption, or in a share of `DROP_SHARE` the empty one."""
+        rng = scene_rng(self.seed, step, self.stream)
         indices = rng.integers(0, len(self.latents), self.batch)
         captions = [self._caption(int(i), rng) for i in indices]
-        x0 = self.latents[torch.from_numpy(indices)].float().to(device)
-        sigma_B = torch.special.ndtri(stratified(self.batch).clamp(1e-4, 1 - 1e-4)).sigmoid().to(device)
-        return velocity_loss(model, x0, torch.randn_like(x0), sigma_B, self.encoders(captions))
+        return self.latents[torch.from_numpy(indices)].float().to(self.encoders.device), self.encoders(captions)
 
     def _caption(self, index: int, rng: np.random.Generator) -> str:
         if rng.random() < DROP_SHARE:
@@ -79,17 +78,34 @@ class FlowLoss:
         return t5.capitalised(caption) if rng.random() < t5.CAPITALS else caption
 
 
+def flow_loss(batches: SceneBatches, model: nn.Module, step: int) -> Tensor:
+    """Flow-matching loss (Lipman et al. 2023; Liu et al. 2023) on the batch of a step.
+
+    The path is z = (1 - sigma) x0 + sigma noise, the model predicts noise - x0; sigma is logit-normal
+    (Esser et al. 2024, section 3.1), stratified over the batch.
+    """
+    x0, text = batches(step)
+    sigma_B = torch.special.ndtri(stratified(len(x0)).clamp(1e-4, 1 - 1e-4)).sigmoid().to(x0)
+    return velocity_loss(model, x0, torch.randn_like(x0), sigma_B, text)
+
+
 def stratified(batch: int) -> Tensor:
     """Return one uniform number from each of `batch` equal slices of [0, 1]."""
     return (torch.arange(batch) + torch.rand(batch)) / batch
 
 
+def velocity(model: nn.Module, z_BPC: Tensor, sigma_B: Tensor, text: TextEncoding) -> Tensor:
+    """Return the velocity (B, P, C), float32, that the model predicts at packed latents (B, P, C)."""
+    side = round(z_BPC.shape[1] ** 0.5)
+    output = model(
+        hidden_states=z_BPC, encoder_hidden_states=text.context_BKD, pooled_projections=text.pooled_BD, timestep=sigma_B,
+        img_ids=image_ids(side).to(z_BPC), txt_ids=z_BPC.new_zeros(text.context_BKD.shape[1], 3), return_dict=False,
+    )[0]  # fmt: skip
+    return output.float()
+
+
 def velocity_loss(model: nn.Module, x0_BCHW: Tensor, noise_BCHW: Tensor, sigma_B: Tensor, text: TextEncoding) -> Tensor:
     """Mean squared error of the velocity predicted at (1 - sigma) x0 + sigma noise."""
     x0_BPC, noise_BPC = pack(x0_BCHW), pack(noise_BCHW)
-    output = model(
-        hidden_states=torch.lerp(x0_BPC, noise_BPC, sigma_B.view(-1, 1, 1)), encoder_hidden_states=text.context_BKD,
-        pooled_projections=text.pooled_BD, timestep=sigma_B, img_ids=image_ids(x0_BCHW.shape[-1] // PATCH).to(x0_BPC),
-        txt_ids=x0_BPC.new_zeros(text.context_BKD.shape[1], 3), return_dict=False,
-    )[0]  # fmt: skip
-    return nn.functional.mse_loss(output.float(), noise_BPC - x0_BPC)
+    z_BPC = torch.lerp(x0_BPC, noise_BPC, sigma_B.view(-1, 1, 1))
+    return nn.functional.mse_loss(velocity(model, z_BPC, sigma_B, text), noise_BPC - x0_BPC)

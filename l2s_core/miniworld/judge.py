@@ -67,11 +67,11 @@ def batch(seed: int, step: int, size: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(to_unit(np.stack(images))), torch.from_numpy(np.stack(labels)).long()
 
 
-def train(shop: Workshop, name: str, plan: TrainPlan, seed: int) -> SegformerForSemanticSegmentation:
-    """Train a segmenter of mini-seg's size on the scenes of `seed`."""
-    torch.manual_seed(seed)
+def train(shop: Workshop, plan: TrainPlan) -> SegformerForSemanticSegmentation:
+    """Train mini-seg."""
+    torch.manual_seed(shop.seed)
     model = build((32, 64, 128), depth=2)
-    shop.train(name, model, lambda m, step: loss(m, *(x.to(shop.device) for x in batch(seed, step, plan.batch))), plan)
+    shop.train("judge", model, lambda m, step: loss(m, *(x.to(shop.device) for x in batch(shop.seed, step, plan.batch))), plan)
     return model
 
 

@@ -1,10 +1,12 @@
-"""Train mini-flux from a seed, on the autoencoder and the CLIP encoder of mini-sd: T5 encoder, then rounds of flow model and reflow."""
+"""Train mini-flux from a seed, on the autoencoder and the CLIP encoder of mini-sd: T5 encoder, then rounds of flow model and student."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from safetensors.torch import load_file, save_file
@@ -15,34 +17,46 @@ from l2s_core.backbones.flux import FluxBackbone
 from l2s_core.backbones.folder import SHIPPED, save_pipeline
 from l2s_core.backbones.model import Placement
 from l2s_core.config import Section
-from l2s_core.evaluation.detectors import Judge
-from l2s_core.evaluation.judges import load_judge
 from l2s_core.files import atomic_path
-from l2s_core.miniworld import denoiser, flow, judge, reflow, t5
+from l2s_core.miniworld import denoiser, flow, reflow, t5
+from l2s_core.miniworld.distillation import STREAM, DistillationLoss
 from l2s_core.miniworld.scenes import COUNTS, SIDE
 from l2s_core.miniworld.trainer import TrainPlan, training_dtype
 from l2s_core.miniworld.workshop import Draw, Workshop, sample_grid
 
+GRID_STEPS = 12
+
+
+class Reflow(TrainPlan):
+    """A student that learns `pairs` of noise and sample, drawn by the flow model in `pair_steps` steps at `guidance`."""
+
+    by: Literal["reflow"]
+    guidance: float = Field(ge=1)
+    pairs: int = Field(ge=1)
+    pair_steps: int = Field(ge=1)
+
+
+class Distillation(TrainPlan):
+    """A student that learns the flow model's velocity at `guidance`."""
+
+    by: Literal["distillation"]
+    guidance: float = Field(ge=1)
+
 
 class Round(Section):
-    """A flow model trained on rendered scenes, from the model of the round before, and its reflow.
+    """A flow model trained on rendered scenes, from the student of the round before, and its own student.
 
-    `counts` are the shares of scenes of one, two and three objects; `pairs` are drawn in `pair_steps` steps at `pair_guidance`;
-    with `faithful`, those whose image does not show what its caption names are left out.
+    `counts` are the shares of scenes of one, two and three objects.
     """
 
     scenes: int = Field(ge=1)
     counts: tuple[float, ...] = COUNTS
     flow: TrainPlan
-    pairs: int = Field(ge=1)
-    pair_steps: int = Field(ge=1)
-    pair_guidance: float = Field(ge=1)
-    faithful: bool = False
-    reflow: TrainPlan
+    student: Annotated[Reflow | Distillation, Field(discriminator="by")]
 
 
 class FluxPretrainConfig(Section):
-    """Seed, sizes, the plan of each model and the rounds; `critic` is the segmenter that looks at the pairs, never the judge itself."""
+    """Seed, sizes, the plan of the T5 encoder and the rounds."""
 
     model: Literal["mini-flux"]
     seed: int
@@ -51,7 +65,6 @@ class FluxPretrainConfig(Section):
     double: int = 2
     single: int = 4
     t5: TrainPlan
-    critic: TrainPlan
     rounds: tuple[Round, ...] = Field(min_length=1)
 
 
@@ -68,62 +81,64 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     tokenizer = t5.build_tokenizer(seed)
     recall = t5.ContextRecall(t5.build_encoder(tokenizer, width=width, layers=2, heads=4))
     shop.train("t5", recall, lambda m, s: t5.loss(m, t5.batch(tokenizer, seed, s, config.t5.batch).to(device)), config.t5)
-    encoders = flow.Encoders(clip, clip_tokenizer, recall.encoder, tokenizer, device)
-    model = flow.build(heads=config.heads, head_width=config.head_width, double=config.double, single=config.single, text_width=width)
     parts = {
-        "transformer": model, "vae": vae, "text_encoder": clip, "tokenizer": clip_tokenizer, "text_encoder_2": recall.encoder,
-        "tokenizer_2": tokenizer, "scheduler": flow.build_scheduler(),
+        "vae": vae, "text_encoder": clip, "tokenizer": clip_tokenizer, "text_encoder_2": recall.encoder, "tokenizer_2": tokenizer,
+        "scheduler": flow.build_scheduler(),
     }  # fmt: skip
+    training = RoundTraining(shop=shop, parts=parts, encoders=flow.Encoders(clip, clip_tokenizer, recall.encoder, tokenizer, device))
+    model = flow.build(heads=config.heads, head_width=config.head_width, double=config.double, single=config.single, text_width=width)
     for number, plan in enumerate(config.rounds, start=1):
-        model = _round(number, plan, model, parts, encoders, config, shop)
-    # the text encoders stay float32, since transformers keeps the stored type
-    parts |= {"transformer": model.half()}
+        model = training.run(number, plan, model)
     for name in ("vae", "text_encoder", "text_encoder_2"):
         parts[name].to("cpu")
-    vae.half()
-    save_pipeline(out / "mini-flux", "FluxPipeline", parts, absent=("image_encoder", "feature_extractor"))
+    vae.half()  # the text encoders stay float32, since transformers keeps the stored type
+    save_pipeline(out / "mini-flux", "FluxPipeline", parts | {"transformer": model.half()}, absent=("image_encoder", "feature_extractor"))
     return out
 
 
-def _round(
-    number: int, plan: Round, model: nn.Module, parts: dict[str, Any], encoders: flow.Encoders, config: FluxPretrainConfig, shop: Workshop
-) -> nn.Module:
-    """Return the model that a round ends with; a round that has ended is read from its file."""
-    seed, device, ended = config.seed, shop.device, shop.work / f"round-{number}.safetensors"
-    if ended.is_file():
-        model.load_state_dict(load_file(ended))
-        return model
+@dataclass(frozen=True, kw_only=True)
+class RoundTraining:
+    """Trains the rounds; `parts` are the pipeline's components but the transformer."""
 
-    def backbone(transformer: nn.Module) -> FluxBackbone:
-        return FluxBackbone({**parts, "transformer": transformer}, fingerprint="unfinished", size=SIDE, placement=Placement(device=device))
+    shop: Workshop
+    parts: dict[str, Any]
+    encoders: flow.Encoders
 
-    def grid(steps: int, guidance: float) -> Draw:
-        return lambda transformer: sample_grid(backbone(transformer), steps=steps, guidance=guidance)
+    def run(self, number: int, plan: Round, model: nn.Module) -> nn.Module:
+        """Return the student that round `number` ends with, having begun with `model`; a round that has ended is read from its file."""
+        shop, ended = self.shop, self.shop.work / f"round-{number}.safetensors"
+        if ended.is_file():
+            model.load_state_dict(load_file(ended))
+            return model
+        path = shop.work / f"latents-{number}.safetensors"
+        latents = denoiser.encode_scenes(self.parts["vae"], shop.seed, plan.scenes, path, counts=plan.counts, device=shop.device)
+        batches = flow.SceneBatches(latents=latents, encoders=self.encoders, counts=plan.counts, seed=shop.seed, batch=plan.flow.batch)
+        shop.train(f"flow-{number}", model, lambda m, step: flow.flow_loss(batches, m, step), plan.flow, draw=self._grid(plan.student.guidance))
+        if plan.student.by == "reflow":
+            loss = self._reflow(number, plan.student, plan.counts, model)
+        else:
+            batches = flow.SceneBatches(
+                latents=latents, encoders=self.encoders, counts=plan.counts, seed=shop.seed, batch=plan.student.batch, stream=STREAM
+            )
+            teacher = copy.deepcopy(model).requires_grad_(False).to(shop.device)
+            loss = DistillationLoss(batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=plan.student.guidance)
+        student = copy.deepcopy(model).requires_grad_(True)
+        shop.train(f"{plan.student.by}-{number}", student, loss, plan.student, draw=self._grid(1.0))
+        with atomic_path(ended) as temporary:
+            save_file(student.state_dict(), temporary)
+        return student
 
-    latents = denoiser.encode_scenes(
-        parts["vae"], seed, plan.scenes, shop.work / f"latents-{number}.safetensors", counts=plan.counts, device=device
-    )
-    loss = flow.FlowLoss(latents, encoders, counts=plan.counts, seed=seed, batch=plan.flow.batch)
-    shop.train(f"flow-{number}", model, loss, plan.flow, draw=grid(plan.pair_steps, plan.pair_guidance))
-    captions, teacher = reflow.PairCaptions(seed=seed, counts=plan.counts), backbone(model)
-    pairs = reflow.draw_pairs(
-        teacher, captions, plan.pairs, shop.work / f"pairs-{number}", steps=plan.pair_steps, guidance=plan.pair_guidance,
-        dtype=training_dtype(device), progress=lambda done: shop.observe(f"pairs-{number}", done, {}),
-    )  # fmt: skip
-    kept = range(len(pairs))
-    if plan.faithful:
-        kept = reflow.faithful(teacher, pairs, captions, _critic(config, shop))
-        shop.observe(f"faithful-{number}", len(pairs), {"kept": len(kept)})
-    student = copy.deepcopy(model).requires_grad_(True)
-    reflow_loss = reflow.ReflowLoss(pairs, kept, captions, encoders, seed=seed, batch=plan.reflow.batch)
-    shop.train(f"reflow-{number}", student, reflow_loss, plan.reflow, draw=grid(4, 1.0))
-    with atomic_path(ended) as temporary:
-        save_file(student.state_dict(), temporary)
-    return student
+    def _reflow(self, number: int, plan: Reflow, counts: Sequence[float], teacher: nn.Module) -> reflow.ReflowLoss:
+        name, captions = f"pairs-{number}", reflow.PairCaptions(seed=self.shop.seed, counts=counts)
+        pairs = reflow.draw_pairs(
+            self._backbone(teacher), captions, plan.pairs, self.shop.work / name, steps=plan.pair_steps, guidance=plan.guidance,
+            dtype=training_dtype(self.shop.device), progress=lambda done: self.shop.observe(name, done, {}),
+        )  # fmt: skip
+        return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=plan.batch)
 
+    def _backbone(self, transformer: nn.Module) -> FluxBackbone:
+        placement = Placement(device=self.shop.device)
+        return FluxBackbone({**self.parts, "transformer": transformer}, fingerprint="unfinished", size=SIDE, placement=placement)
 
-def _critic(config: FluxPretrainConfig, shop: Workshop) -> Judge:
-    """Train a segmenter on other scenes than the judge's, so that the judge has no part in what it judges."""
-    folder = shop.work / "critic"
-    judge.train(shop, "critic", config.critic, config.seed + 1).save_pretrained(folder)
-    return load_judge(str(folder), device=shop.device)
+    def _grid(self, guidance: float) -> Draw:
+        return lambda transformer: sample_grid(self._backbone(transformer), steps=GRID_STEPS, guidance=guidance)

@@ -53,7 +53,7 @@ def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
         return sample_grid(UNetBackbone({**parts, "unet": model}, fingerprint="unfinished", placement=Placement(device=device)), steps=20, guidance=5.0)
 
     shop.train("denoiser", unet, loss, config.denoiser, draw=draw_samples)
-    segmenter = judge.train(shop, "judge", config.judge, seed)
+    segmenter = judge.train(shop, config.judge)
     # the text encoder stays float32, since transformers keeps the stored type
     parts |= {"unet": unet.half(), "vae": vae.to("cpu").half(), "text_encoder": recall.encoder.to("cpu")}
     absent = ("safety_checker", "feature_extractor", "image_encoder")

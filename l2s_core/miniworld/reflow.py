@@ -2,9 +2,7 @@
 
 The trained model draws samples with guidance; the second model learns the straight lines from the noise of
 each to the sample it became. Its paths are nearly straight, so that few steps are enough, and guidance is
-part of it: what FLUX.1-dev and -schnell get from distillation. Pairs whose image does not show what its
-caption names can be left out (rejection sampling, as in RAFT, Dong et al. 2023), so that the second model
-forgets objects and adds others less often than its teacher.
+part of it: what FLUX.1-schnell gets from distillation.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from torch import Tensor, nn
 
 from l2s_core.backbones.flux import FluxBackbone
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors import Judge
 from l2s_core.miniworld.captions import web_caption
 from l2s_core.miniworld.flow import Encoders, stratified, velocity_loss
 from l2s_core.miniworld.scenes import sample_layout, scene_rng
@@ -37,11 +34,10 @@ class PairCaptions:
     seed: int
     counts: Sequence[float]
 
-    def __call__(self, index: int) -> tuple[str, set[str]]:
-        """Return the caption of pair `index` and the objects it names."""
+    def __call__(self, index: int) -> str:
+        """Return the caption of pair `index`."""
         rng = scene_rng(self.seed, index, PAIR_STREAM)
-        layout = sample_layout(rng, counts=self.counts)
-        return web_caption(layout, rng), {placement.name for placement in layout.placements}
+        return web_caption(sample_layout(rng, counts=self.counts), rng)
 
 
 def pair_noise(indices: list[int], shape: tuple[int, ...]) -> Tensor:
@@ -63,7 +59,7 @@ def draw_pairs(
         if latents is None:
             parts = []
             for part in torch.tensor(indices).split(64):
-                condition = backbone.encode_prompts([captions(i)[0] for i in part.tolist()], guidance=guidance)
+                condition = backbone.encode_prompts([captions(i) for i in part.tolist()], guidance=guidance)
                 noise = pair_noise(part.tolist(), backbone.latent_shape).to(backbone.device)
                 with torch.autocast(backbone.device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                     drawn = sample(backbone, noise, condition, schedule)
@@ -84,35 +80,17 @@ def _finished(path: Path, count: int, how: dict[str, float]) -> Tensor | None:
     return tensors["latents"] if len(tensors["latents"]) == count and drawn == how else None
 
 
-@torch.no_grad()
-def faithful(backbone: FluxBackbone, latents: Tensor, captions: PairCaptions, critic: Judge, min_score: float = 0.3) -> list[int]:
-    """Return the pairs in whose image the critic sees every object of the caption once, and nothing else."""
-    kept = []
-    for part in torch.arange(len(latents)).split(64):
-        found = critic.detect(backbone.decode(latents[part].float().to(backbone.device)))
-        for index, detections in zip(part.tolist(), found, strict=True):
-            if sorted(d.name for d in detections if d.score > min_score) == sorted(captions(index)[1]):
-                kept.append(index)
-    return kept
-
-
 class ReflowLoss:
-    """Flow matching on fixed pairs, sigma uniform; batches are a function of the step number alone.
+    """Flow matching on fixed pairs, whose images are `latents` (N, C, h, w); sigma is uniform, batches are a function of the step number alone."""
 
-    `latents` (N, C, h, w) are the images of all pairs, `kept` the pairs to learn from.
-    """
-
-    def __init__(
-        self, latents: Tensor, kept: Sequence[int], captions: PairCaptions, encoders: Encoders, *, seed: int, batch: int
-    ) -> None:
-        self.latents, self.kept, self.captions, self.encoders = latents, kept, captions, encoders
+    def __init__(self, latents: Tensor, captions: PairCaptions, encoders: Encoders, *, seed: int, batch: int) -> None:
+        self.latents, self.captions, self.encoders = latents, captions, encoders
         self.seed, self.batch = seed, batch
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
-        drawn = scene_rng(self.seed, step, DRAW_STREAM).integers(0, len(self.kept), self.batch)
-        indices = [self.kept[i] for i in drawn]
+        indices = scene_rng(self.seed, step, DRAW_STREAM).integers(0, len(self.latents), self.batch).tolist()
         device = self.encoders.device
         x0 = self.latents[indices].float().to(device)
         noise = pair_noise(indices, tuple(x0.shape[1:])).to(device)
-        text = self.encoders([self.captions(i)[0] for i in indices])
+        text = self.encoders([self.captions(i) for i in indices])
         return velocity_loss(model, x0, noise, stratified(self.batch).to(device), text)
