@@ -1,12 +1,16 @@
-"""Shared fixtures: the shipped model, loaded once."""
+"""Shared fixtures: the shipped model, loaded once in each process of the tests, and homes that all of them share."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 
+THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))  # of each process of the tests
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # and of each one that it starts; before torch is imported
 os.environ["L2S_HOME"] = tempfile.mkdtemp(prefix="l2s-tests-")  # not the folder, and the servers, of whoever runs the tests
 
 from flows.environment import prepare  # noqa: E402
@@ -17,6 +21,7 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from small_run import reproduce, shards, start  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
@@ -24,7 +29,7 @@ from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)
@@ -38,30 +43,47 @@ def backbone() -> UNetBackbone:
     return UNetBackbone.from_pretrained("mini-sd")
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder that `make` fills; the processes of a test session share it."""
+    root = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    home, made = root / name, root / f"{name}.made"
+    with FileLock(root / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(home, ignore_errors=True)  # of a process that failed
+            home.mkdir()
+            make(home)
+            made.touch()
+    return home
+
+
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the small run was made by one process that nothing disturbed; not to be written to."""
-    home = tmp_path_factory.mktemp("undisturbed")
-    done = reproduce(home)
-    assert done.returncode == 0, done.stderr
-    return home
+
+    def make(home: Path) -> None:
+        done = reproduce(home)
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "undisturbed", make)
 
 
 @pytest.fixture(scope="session")
-def killed_and_resumed(tmp_path_factory) -> Path:
+def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the small run was killed with SIGKILL in every stage, as soon as a file of it was there, and run to its end."""
-    home = tmp_path_factory.mktemp("killed")
-    for stage in ("catalogue", "scenes", "noise", "maps", "classifier", "samples", "verdicts"):
-        process, deadline = start(home), time.monotonic() + 200
-        while not list(home.glob(f"stages/{stage}/*/[!.]*")):
-            assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {stage}"
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert not (home / "reports").exists()
-    survivors = shards(home)
-    done = reproduce(home)
-    assert done.returncode == 0, done.stderr
-    again = shards(home)
-    assert survivors and all(again[path] == stamp for path, stamp in survivors.items() if not path.name.startswith("."))
-    return home
+
+    def make(home: Path) -> None:
+        for stage in ("catalogue", "scenes", "noise", "maps", "classifier", "samples", "verdicts"):
+            process, deadline = start(home), time.monotonic() + 200
+            while not list(home.glob(f"stages/{stage}/*/[!.]*")):
+                assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {stage}"
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert not (home / "reports").exists()
+        survivors = shards(home)
+        done = reproduce(home)
+        assert done.returncode == 0, done.stderr
+        again = shards(home)
+        assert survivors and all(again[path] == stamp for path, stamp in survivors.items() if not path.name.startswith("."))
+
+    return made_once(tmp_path_factory, "killed", make)
