@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
@@ -26,9 +26,17 @@ PLAIN = "plain"  # sampling without a classifier
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values never change."""
+    """Base of every section: unknown keys are errors, values never change.
 
+    Of `OPTIONAL` fields an empty one is not written: such a section reads, and is identified, as before there was that field.
+    """
+
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_empty_optional(self, dump: Any) -> dict[str, Any]:
+        return {key: value for key, value in dump(self).items() if key not in self.OPTIONAL or value}
 
     def digest(self) -> str:
         """Hex digest of the section's values."""
@@ -59,6 +67,7 @@ class DataConfig(Section):
     source also gives as many scenes in which one of them is true of an object, under the relation "is".
     """
 
+    OPTIONAL = ("attributes",)
     source: Literal["miniworld", "gqa", "orm", "jsonl"]
     path: Path | None = Field(default=None, description="folder of a source that is read")
     twins: str = Field(default="none", description="WordNet lexicon that tells is-a twins (gqa), e.g. oewn:2024")
@@ -107,11 +116,6 @@ class DataConfig(Section):
         if self.attributes and self.source == "miniworld":
             raise ValueError("attributes are for sources that are read (gqa, orm, jsonl); the small world's objects have their own; leave them out")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_empty_attributes(self, dump: Any) -> dict[str, Any]:
-        """Data without attributes reads, and is identified, as before there were any."""
-        return {key: value for key, value in dump(self).items() if key != "attributes" or value}
 
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
@@ -311,6 +315,7 @@ class ToleranceConfig(Section):
 class RunConfig(Section):
     """A whole experiment."""
 
+    OPTIONAL = ("baselines",)
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: int = Field(default=32, ge=1)
@@ -363,11 +368,6 @@ class RunConfig(Section):
             if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
                 raise ValueError(f"baselines.{name}: a name has small letters, digits, '.', '_' and '-' only")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_empty_baselines(self, dump: Any) -> dict[str, Any]:
-        """A run without baselines reads, and is identified, as before there were any."""
-        return {key: value for key, value in dump(self).items() if key != "baselines" or value}
 
 
 # Sections that a run may name instead of spelling out: configs/<folder>/<name>.yaml

@@ -46,17 +46,10 @@ class Triplet:
     object: str
 
 
-def relation_index(name: str) -> int:
-    """Return the label index of a spatial relation; raises UserError for an unknown one."""
-    if name not in RELATIONS:
-        raise unknown_name("relation", name, RELATIONS)
-    return RELATIONS.index(name)
-
-
-def label_index(name: str) -> int:
-    """Return the index of a label; raises UserError for an unknown one."""
-    if name not in LABELS:
-        raise unknown_name("relation", name, LABELS)
+def label_index(name: str, allowed: tuple[str, ...] = LABELS) -> int:
+    """Return the index of a label; raises UserError for one that is not allowed."""
+    if name not in allowed:
+        raise unknown_name("relation", name, allowed)
     return LABELS.index(name)
 
 

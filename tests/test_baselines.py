@@ -21,10 +21,11 @@ from l2s_core.estimate import work_of
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.samples import judge_samples, load_samples, make_images, sample_items, save_samples
+from l2s_core.evaluation.scoring import judge_item
 from l2s_core.evaluation.selection import Chooser, ClassifierChooser, candidate_seeds, equal_time_n, judge_score, select_items
 from l2s_core.objectives import DIRECTIONS, CentroidObjective, ClassifierObjective, PresenceObjective, centroids, smoothed
 from l2s_core.prompts import Triplet, prompt_for
-from l2s_core.relations import RELATIONS, relation_index
+from l2s_core.relations import RELATIONS, label_index
 from l2s_core.report.comparison import table_rows
 from l2s_core.sampling import initial_noise
 from l2s_core.stages import Stages
@@ -93,7 +94,7 @@ def test_gradients_are_slopes(name: str) -> None:
 def test_the_centroid_loss_moves_blobs_the_right_way(relation: str) -> None:
     objective = CentroidObjective(source=SOURCE, margin=0.2)
     centres = torch.full((2, 2), 0.5, requires_grad=True)  # subject and object on the same spot
-    maps, wanted_B = torch.cat([blob(centres[0]), blob(centres[1])], dim=1), torch.tensor([relation_index(relation)])
+    maps, wanted_B = torch.cat([blob(centres[0]), blob(centres[1])], dim=1), torch.tensor([label_index(relation)])
     loss_B = objective.loss(maps, wanted_B, wanted_B)
     assert loss_B.item() == pytest.approx(0.2, abs=1e-5) and not objective.satisfied(loss_B)
     (gradient,) = torch.autograd.grad(loss_B.sum(), centres)
@@ -219,7 +220,7 @@ def test_the_judge_prefers_correct_then_both_then_its_own_score() -> None:
 
     def score(dog: tuple, cat: tuple | None, of: float = 0.9):
         found = [Detection(name="dog", box=dog, score=0.95)] + ([Detection(name="cat", box=cat, score=of)] if cat else [])
-        return judge_score(item, found, (64, 64), 0.3)
+        return judge_score(item, judge_item(item, found, (64, 64), 0.3), found)
 
     assert score(left, right) > score(left, right, 0.5) > score(right, left) > score(left, None)
 

@@ -20,7 +20,8 @@ from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.features import segmenter_features
 from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.kid import block_estimates, kid, kid_change, squared_mmd
-from l2s_core.evaluation.quality import RENDERED, has_quality, quality_summary, run_quality, way_images
+from l2s_core.evaluation.pictures import way_images
+from l2s_core.evaluation.quality import RENDERED, has_quality, quality_summary, run_quality
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.evaluation.untouched import untouched
 from l2s_core.files import read_json, write_json

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from l2s_core.config import load_run_config
+from l2s_core.evaluation.pictures import way_images
 from l2s_core.evaluation.published import GENEVAL_POSITION, published_beside
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.files import read_json, write_json
@@ -20,7 +21,7 @@ from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import build_comparison, table_rows
 from l2s_core.report.failures import COLOR, CORRECT, MISSING, NOWHERE, OTHER, SURPLUS, WRONG, choose_failures, failures_summary, reason_kind
 from l2s_core.report.figures import attention_figure
-from l2s_core.report.gallery import chosen_images, failure_pictures
+from l2s_core.report.gallery import failure_pictures
 from l2s_core.report.grids import COLOURS, OTHER as GREY, draw_boxes
 from l2s_core.report.leaderboard import against_main, leaderboard
 from l2s_core.report.page import render_page
@@ -242,7 +243,7 @@ def stages(tmp_path: Path) -> Stages:
 
 def test_images_are_found_in_any_order(stages: Stages) -> None:
     ids = [stages.items[k].item_id for k in (17, 2, 9)]
-    assert [int(image[0, 0, 0]) for image in chosen_images(stages, MAIN, ids)] == [17, 2, 9]
+    assert [int(image[0, 0, 0]) for image in way_images(stages, MAIN, ids)] == [17, 2, 9]
 
 
 def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:

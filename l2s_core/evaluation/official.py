@@ -12,7 +12,7 @@ from l2s_core.evaluation.aggregate import Rate
 from l2s_core.evaluation.geneval import GenevalRecord
 from l2s_core.evaluation.geneval_folder import export_folder, read_results
 from l2s_core.evaluation.protocols import geneval_records
-from l2s_core.evaluation.quality import way_images
+from l2s_core.evaluation.pictures import way_images
 from l2s_core.files import read_json, write_json
 from l2s_core.stages import Stages
 

@@ -23,7 +23,7 @@ from l2s_core.evaluation.detectors import Judge, SegmentationJudge
 from l2s_core.evaluation.features import segmenter_features
 from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.kid import MIN_IMAGES, kid, kid_change
-from l2s_core.evaluation.samples import load_samples
+from l2s_core.evaluation.pictures import has_images, way_images
 from l2s_core.evaluation.untouched import untouched
 from l2s_core.miniworld.references import reference_scenes
 from l2s_core.miniworld.scenes import SIDE
@@ -72,7 +72,7 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
     if not has_quality(stages, judge):
         needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg, prompts of one relation and at least {MIN_IMAGES} images"
         raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
-    ways = [way for way in stages.ways if all(path.is_file() for path in _shards(stages, way))]
+    ways = [way for way in stages.ways if has_images(stages, way)]
     if not ways:
         raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
     triplets = [item.prompt.triplets[0] for item in stages.items]
@@ -85,22 +85,8 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
 def clip_scores(stages: Stages, scorer: ClipScorer) -> dict[str, dict[str, float]]:
     """Return the CLIPScore, mean and standard error, of every way of sampling whose images are there."""
     texts = [item.prompt.text for item in stages.items]
-    ways = [way for way in stages.ways if all(path.is_file() for path in _shards(stages, way))]
+    ways = [way for way in stages.ways if has_images(stages, way)]
     return {way: clip_summary(scorer.scores(way_images(stages, way), texts)) for way in ways}
-
-
-def way_images(stages: Stages, way: str) -> np.ndarray:
-    """Return a way's uint8 images (N, H, W, 3) in the order of the benchmark's items; raises UserError for one that is missing."""
-    shards = [load_samples(path) for path in _shards(stages, way)]
-    by_id = {item_id: image for shard in shards for item_id, image in zip(shard.item_ids, shard.images.numpy(), strict=True)}
-    missing = [item.item_id for item in stages.items if item.item_id not in by_id]
-    if missing:
-        raise UserError(f"{way} has no image of {missing[0]}; run again with --rebuild to make it anew")
-    return np.stack([by_id[item.item_id] for item in stages.items])
-
-
-def _shards(stages: Stages, way: str) -> list[Path]:
-    return [stages.samples(way) / f"{name}.safetensors" for name, _ in stages.item_shards()]
 
 
 def _line(way: str, entry: Mapping[str, Any]) -> str:

@@ -17,8 +17,8 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.colors import ColorReader, seen_colors
-from l2s_core.evaluation.detectors import Judge
-from l2s_core.evaluation.scoring import judge_item
+from l2s_core.evaluation.detectors import Detection, Judge
+from l2s_core.evaluation.scoring import Verdict, judge_item
 from l2s_core.objectives import ClassifierObjective, Objective
 from l2s_core.prompts import Phrases
 from l2s_core.sampling import BeforeStep, initial_noise, sample
@@ -111,6 +111,16 @@ def load_samples(path: Path) -> SampleShard:
     return SampleShard(**tensors, **description)
 
 
+def judge_images(
+    judge: Judge, items: Sequence[EvalItem], images: Tensor, min_score: float, reader: ColorReader | None = None
+) -> list[tuple[Verdict, list[Detection]]]:
+    """Return the verdict on every image (N, H, W, 3) and what the judge found in it; `reader` as in `judge_samples`."""
+    pixels, size = images.numpy(), (images.shape[2], images.shape[1])
+    found = judge.detect(pixels, [item.objects for item in items])
+    colors = seen_colors(reader, items, pixels, found)
+    return [(judge_item(item, d, size, min_score, seen), d) for item, d, seen in zip(items, found, colors, strict=True)]
+
+
 def judge_samples(
     judge: Judge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float, reader: ColorReader | None = None
 ) -> list[dict[str, Any]]:
@@ -121,11 +131,9 @@ def judge_samples(
     by_id = {item.item_id: item for item in items}
     rows = []
     for shard in shards:
-        images, asked = shard.images.numpy(), [by_id[item_id] for item_id in shard.item_ids]
-        found = judge.detect(images, [item.objects for item in asked])
-        colors = seen_colors(reader, asked, images, found)
-        for i, (item, detections) in enumerate(zip(asked, found, strict=True)):
-            verdict = judge_item(item, detections, (images.shape[2], images.shape[1]), min_score, colors[i])
+        asked = [by_id[item_id] for item_id in shard.item_ids]
+        judged = judge_images(judge, asked, shard.images, min_score, reader)
+        for i, (item, (verdict, detections)) in enumerate(zip(asked, judged, strict=True)):
             rows.append({
                 "item_id": item.item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
                 "relation": item.asks_for, "objects": list(item.objects), **asdict(verdict), "detections": [asdict(d) for d in detections],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +16,10 @@ from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.data.scenes import stable_fraction
 from l2s_core.evaluation.benchmark import EvalItem
-from l2s_core.evaluation.colors import ColorReader, seen_colors
+from l2s_core.evaluation.colors import ColorReader
 from l2s_core.evaluation.detectors import Detection, Judge
-from l2s_core.evaluation.geneval import NamedBox
-from l2s_core.evaluation.samples import SampleShard, denoise
-from l2s_core.evaluation.scoring import judge_item
+from l2s_core.evaluation.samples import SampleShard, denoise, judge_images
+from l2s_core.evaluation.scoring import Verdict
 from l2s_core.objectives import ClassifierObjective, Objective
 from l2s_core.reading import ObjectiveReader
 from l2s_core.sampling import BeforeStep
@@ -109,19 +108,12 @@ class JudgeChooser(Chooser):
         self.judge, self.min_score, self.reader = judge, min_score, reader
 
     def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
-        found = self.judge.detect(images.numpy(), [item.objects for item in items])
-        colors, size = seen_colors(self.reader, items, images.numpy(), found), (images.shape[2], images.shape[1])
-        return [
-            judge_score(item, detections, size, self.min_score, seen)
-            for item, detections, seen in zip(items, found, colors, strict=True)
-        ]  # fmt: skip
+        judged = judge_images(self.judge, items, images, self.min_score, self.reader)
+        return [judge_score(item, verdict, detections) for item, (verdict, detections) in zip(items, judged, strict=True)]
 
 
-def judge_score(
-    item: EvalItem, detections: Sequence[Detection], size: tuple[int, int], min_score: float, colors: Mapping[NamedBox, str] | None = None
-) -> Score:
+def judge_score(item: EvalItem, verdict: Verdict, detections: Sequence[Detection]) -> Score:
     """Return (the protocol's score, all objects found, the lowest of their best confidences)."""
-    verdict = judge_item(item, detections, size, min_score, colors)
     best = [max((d.score for d in detections if d.name == name), default=0.0) for name in item.objects]
     return float(verdict.correct if verdict.score is None else verdict.score), float(verdict.both), min(best)
 

@@ -9,7 +9,7 @@ from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.geneval import MIN_SCORE, Box, geneval_name, kept_boxes
 from l2s_core.prompts import Phrases, SeveralPrompt, Triplet, depicted, phrase_spans
-from l2s_core.relations import ATTRIBUTE, relation_index, relations_between
+from l2s_core.relations import ATTRIBUTE, RELATIONS, label_index, relations_between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def several_prompt(text: str, triplets: Sequence[Triplet]) -> SeveralPrompt:
     if not triplets:
         raise UserError(f"the prompt {text!r} has no relations; needed: one or more")
     for triplet in triplets:
-        relation_index(triplet.relation)
+        label_index(triplet.relation, RELATIONS)
         if triplet.subject == triplet.object:
             raise UserError(f"the prompt {text!r} relates {triplet.subject!r} to itself; allowed: objects of different classes")
     names = {name for t in triplets for name in (t.subject, t.object)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from l2s_core.errors import UserError
 from l2s_core.miniworld.sprites import OBJECTS, object_index, sprite
-from l2s_core.relations import relation_index, relations_between
+from l2s_core.relations import RELATIONS, label_index, relations_between
 
 SIDE = 64  # image side, pixels
 SIZES = {1: (20, 29), 2: (20, 29), 3: (16, 21)}  # longer side of a sprite in pixels, half-open, by object count
@@ -75,7 +75,7 @@ def sample_layout(
     if not 1 <= len(indices) <= max(SIZES):
         raise UserError(f"a scene of {len(indices)} objects cannot be drawn; allowed: 1 to {max(SIZES)}")
     if relation is not None:
-        relation_index(relation)
+        label_index(relation, RELATIONS)
         if len(indices) < 2:
             raise UserError(f"relation {relation!r} needs two objects; got {len(indices)}")
     corners = rng.uniform(0.3, 0.85, size=(2, 2, 1)) + rng.uniform(-0.12, 0.12, size=(2, 2, 3))

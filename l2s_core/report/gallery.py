@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from l2s_core.evaluation.samples import load_samples
+from l2s_core.evaluation.pictures import way_images
 from l2s_core.report.grids import comparison_grid, side_by_side
 from l2s_core.stages import MAIN, PLAIN, Stages
 
@@ -17,27 +16,16 @@ GRID_ITEMS = 16
 Verdicts = Mapping[str, Sequence[Mapping[str, Any]]]  # rows of judge_samples by way of sampling
 
 
-def chosen_images(stages: Stages, way: str, item_ids: Sequence[str]) -> list[np.ndarray]:
-    """Return a way's images of some items, uint8 (H, W, 3), in the order asked for; one shard in memory at a time."""
-    images, wanted = {}, set(item_ids)
-    for name, items in stages.item_shards():
-        if wanted.isdisjoint(item.item_id for item in items):
-            continue
-        shard = load_samples(stages.samples(way) / f"{name}.safetensors")
-        images |= {i: image.numpy().copy() for i, image in zip(shard.item_ids, shard.images, strict=True) if i in wanted}
-    return [images[item_id] for item_id in item_ids]
-
-
 def first_items_grid(stages: Stages, verdicts: Verdicts) -> Image.Image:
     """Draw the first prompts of every kind of object pair, plain and steered, none picked by its result."""
     chosen = _first_items(stages)
-    columns = {label: chosen_images(stages, way, chosen) for label, way in (("plain", PLAIN), ("steered", MAIN))}
+    columns = {label: way_images(stages, way, chosen) for label, way in (("plain", PLAIN), ("steered", MAIN))}
     return comparison_grid(columns, {"plain": _rows(verdicts[PLAIN], chosen), "steered": _rows(verdicts[MAIN], chosen)})
 
 
 def failure_pictures(stages: Stages, verdicts: Verdicts, item_ids: Sequence[str]) -> list[Image.Image]:
     """Draw items plain and steered from the same noise, with the judge's boxes."""
-    images = [chosen_images(stages, way, item_ids) for way in (PLAIN, MAIN)]
+    images = [way_images(stages, way, item_ids) for way in (PLAIN, MAIN)]
     rows = [_rows(verdicts[way], item_ids) for way in (PLAIN, MAIN)]
     return [side_by_side(pair, judged) for pair, judged in zip(zip(*images, strict=True), zip(*rows, strict=True), strict=True)]
 
