@@ -11,9 +11,12 @@ from torch import nn
 from l2s_core.backbones.flux import FluxBackbone, unpack
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.evaluation.judges import load_judge
+from l2s_core.miniworld.captions import web_caption
 from l2s_core.miniworld.distillation import DistillationLoss
 from l2s_core.miniworld.pretrain import load_pretrain_config, pretrain
+from l2s_core.miniworld.scenes import sample_layout, scene_rng
 from l2s_core.miniworld.trainer import TrainPlan, fit
+from l2s_core.prompts import parse_several
 
 
 class Stopped(Exception):
@@ -58,13 +61,14 @@ def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
     config = load_pretrain_config("mini-flux")
     brief, rounds = {"steps": 2, "batch": 4}, []
     for one in config.rounds:
-        student = one.student.model_copy(update=brief | ({"pairs": 6, "pair_steps": 2} if one.student.by == "reflow" else {}))
+        pairs = {"pairs": 6, "pair_steps": 2} if one.student and one.student.by == "reflow" else {}
+        student = one.student and one.student.model_copy(update=brief | pairs)
         rounds.append(one.model_copy(update={"scenes": 16, "flow": one.flow.model_copy(update=brief), "student": student}))
     small = {"rounds": rounds, "t5": config.t5.model_copy(update=brief)}
     seen = []
     out = pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
-    assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", "flow-2", "distillation-2"]
-    grids = {f"{name}-000002.png" for name in ("flow-1", "reflow-1", "flow-2", "distillation-2")}
+    assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", "flow-2", "flow-3", "distillation-3"]
+    grids = {f"{name}-000002.png" for name in ("flow-1", "reflow-1", "flow-2", "flow-3", "distillation-3")}
     assert {p.name for p in (tmp_path / "grids").iterdir()} == grids
     weights = (out / "mini-flux" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
     for left in tmp_path.glob("flow-*"):
@@ -108,3 +112,16 @@ def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
     assert UNetBackbone.from_pretrained(str(out / "mini-sd")).latent_shape == (4, 16, 16)
     assert load_judge(str(out / "mini-seg")).model.config.num_labels == 17
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
+
+
+def test_captions_of_three_objects_state_two_relations_in_the_share_that_is_asked_for() -> None:
+    layouts = [sample_layout(scene_rng(0, i, 5), counts=(0.0, 0.0, 1.0)) for i in range(400)]
+    listed = [web_caption(layout, scene_rng(0, i, 6)) for i, layout in enumerate(layouts)]
+    mixed = [web_caption(layout, scene_rng(0, i, 6), 0.4) for i, layout in enumerate(layouts)]
+    assert all(" and " in caption for caption in listed)
+    chained = [(caption, layout) for caption, layout in zip(mixed, layouts, strict=True) if " and " not in caption]
+    assert 0.33 < len(chained) / len(mixed) < 0.47
+    for caption, layout in chained:
+        prompt = parse_several(caption)
+        assert len(prompt.triplets) == 2 and set(prompt.objects) == {p.name for p in layout.placements}
+        assert prompt.triplets[0].object == prompt.triplets[1].subject

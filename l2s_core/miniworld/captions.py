@@ -16,7 +16,7 @@ from l2s_core.prompts import Triplet, prompt_for, with_article
 from l2s_core.relations import RELATIONS
 
 RELATION_SHARE = 0.3  # captions of two-object scenes that name a relation
-RANDOM_SHARE = 0.9  # of those, how many draw the relation word at random
+RANDOM_SHARE = 0.9  # of relation words, how many are drawn at random
 PREFIXES = ("a photo of ", "")
 
 
@@ -27,21 +27,33 @@ def _object_list(names: list[str], rng: np.random.Generator) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def web_caption(layout: Layout, rng: np.random.Generator) -> str:
-    """Caption a scene the way the crawl does."""
+def web_caption(layout: Layout, rng: np.random.Generator, chained: float = 0.0) -> str:
+    """Caption a scene the way the crawl does.
+
+    `chained` is the share of three-object scenes whose caption states two relations, "a dog above a cat left of a cup"; where it
+    is 0, such a caption is a list.
+    """
     order = rng.permutation(len(layout.placements))
     names = [layout.placements[i].name for i in order]
     prefix = PREFIXES[int(rng.random() < 0.4)]
     if len(names) == 2 and rng.random() < RELATION_SHARE:
-        true = sorted(layout.relations(int(order[0]), int(order[1])))
-        if rng.random() < RANDOM_SHARE or not true:
-            relation = RELATIONS[rng.integers(len(RELATIONS))]
-        else:
-            relation = true[rng.integers(len(true))]
-        return prompt_for(
-            Triplet(subject=names[0], relation=relation, object=names[1]), prefix=prefix, wording=int(rng.random() < 0.3)
-        ).text
+        return _stated(layout, order, prefix, rng)
+    if len(names) == 3 and chained and rng.random() < chained:
+        first = _stated(layout, order[:2], prefix, rng)
+        return first + _stated(layout, order[1:], "", rng).removeprefix(with_article(names[1]))
     return prefix + _object_list(names, rng)
+
+
+def _stated(layout: Layout, pair: np.ndarray, prefix: str, rng: np.random.Generator) -> str:
+    """Return "a dog above a cat" for two objects of a scene, with a relation that need not be true."""
+    subject, other = (int(i) for i in pair)
+    true = sorted(layout.relations(subject, other))
+    if rng.random() < RANDOM_SHARE or not true:
+        relation = RELATIONS[rng.integers(len(RELATIONS))]
+    else:
+        relation = true[rng.integers(len(true))]
+    triplet = Triplet(subject=layout.placements[subject].name, relation=relation, object=layout.placements[other].name)
+    return prompt_for(triplet, prefix=prefix, wording=int(rng.random() < 0.3)).text
 
 
 def language_caption(rng: np.random.Generator) -> str:

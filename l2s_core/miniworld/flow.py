@@ -55,11 +55,12 @@ class Encoders:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneBatches:
-    """Batches of scenes and captions, a function of the step number alone."""
+    """Batches of scenes and captions, a function of the step number alone; `chained` as in `web_caption`."""
 
     latents: Tensor
     encoders: Encoders
     counts: Sequence[float]
+    chained: float
     seed: int
     batch: int
     stream: int = CAPTION_STREAM
@@ -74,7 +75,7 @@ class SceneBatches:
     def _caption(self, index: int, rng: np.random.Generator) -> str:
         if rng.random() < DROP_SHARE:
             return ""
-        caption = web_caption(layout_of(self.seed, index, self.counts), rng)
+        caption = web_caption(layout_of(self.seed, index, self.counts), rng, self.chained)
         return t5.capitalised(caption) if rng.random() < t5.CAPITALS else caption
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +23,7 @@ from l2s_core.miniworld.scenes import COUNTS, SIDE
 from l2s_core.miniworld.trainer import TrainPlan, training_dtype
 from l2s_core.miniworld.workshop import Draw, Workshop, sample_grid
 
-GRID_STEPS = 12
+GRID_STEPS, GRID_GUIDANCE = 12, 5.0  # of a flow model's grids; a student needs no guidance
 
 
 class Reflow(TrainPlan):
@@ -44,15 +43,16 @@ class Distillation(TrainPlan):
 
 
 class Round(Section):
-    """A flow model trained on rendered scenes, from the student of the round before, and its own student.
+    """A flow model trained on rendered scenes, from what the round before ended with, and its student, if it has one.
 
-    `counts` are the shares of scenes of one, two and three objects.
+    `counts` are the shares of scenes of one, two and three objects, `chained` the share of captions of three that state two relations.
     """
 
     scenes: int = Field(ge=1)
     counts: tuple[float, ...] = COUNTS
+    chained: float = Field(default=0.0, ge=0, le=1)
     flow: TrainPlan
-    student: Annotated[Reflow | Distillation, Field(discriminator="by")]
+    student: Annotated[Reflow | Distillation, Field(discriminator="by")] | None = None
 
 
 class FluxPretrainConfig(Section):
@@ -105,36 +105,37 @@ class RoundTraining:
     encoders: flow.Encoders
 
     def run(self, number: int, plan: Round, model: nn.Module) -> nn.Module:
-        """Return the student that round `number` ends with, having begun with `model`; a round that has ended is read from its file."""
+        """Return the model that round `number` ends with, having begun with `model`; a round that has ended is read from its file."""
         shop, ended = self.shop, self.shop.work / f"round-{number}.safetensors"
         if ended.is_file():
             model.load_state_dict(load_file(ended))
             return model
         path = shop.work / f"latents-{number}.safetensors"
         latents = denoiser.encode_scenes(self.parts["vae"], shop.seed, plan.scenes, path, counts=plan.counts, device=shop.device)
-        batches = flow.SceneBatches(latents=latents, encoders=self.encoders, counts=plan.counts, seed=shop.seed, batch=plan.flow.batch)
-        shop.train(f"flow-{number}", model, lambda m, step: flow.flow_loss(batches, m, step), plan.flow, draw=self._grid(plan.student.guidance))
-        if plan.student.by == "reflow":
-            loss = self._reflow(number, plan.student, plan.counts, model)
-        else:
-            batches = flow.SceneBatches(
-                latents=latents, encoders=self.encoders, counts=plan.counts, seed=shop.seed, batch=plan.student.batch, stream=STREAM
-            )
-            teacher = copy.deepcopy(model).requires_grad_(False).to(shop.device)
-            loss = DistillationLoss(batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=plan.student.guidance)
-        student = copy.deepcopy(model).requires_grad_(True)
-        shop.train(f"{plan.student.by}-{number}", student, loss, plan.student, draw=self._grid(1.0))
+        batches = flow.SceneBatches(
+            latents=latents, encoders=self.encoders, counts=plan.counts, chained=plan.chained, seed=shop.seed, batch=plan.flow.batch
+        )
+        shop.train(f"flow-{number}", model, lambda m, step: flow.flow_loss(batches, m, step), plan.flow, draw=self._grid(GRID_GUIDANCE))
+        if plan.student is not None:
+            teacher, model = model.requires_grad_(False).to(shop.device), copy.deepcopy(model).requires_grad_(True)
+            loss = self._reflow(number, plan, teacher) if plan.student.by == "reflow" else self._distillation(plan, batches, teacher)
+            shop.train(f"{plan.student.by}-{number}", model, loss, plan.student, draw=self._grid(1.0))
         with atomic_path(ended) as temporary:
-            save_file(student.state_dict(), temporary)
-        return student
+            save_file(model.state_dict(), temporary)
+        return model
 
-    def _reflow(self, number: int, plan: Reflow, counts: Sequence[float], teacher: nn.Module) -> reflow.ReflowLoss:
-        name, captions = f"pairs-{number}", reflow.PairCaptions(seed=self.shop.seed, counts=counts)
+    def _reflow(self, number: int, plan: Round, teacher: nn.Module) -> reflow.ReflowLoss:
+        name, how = f"pairs-{number}", plan.student
+        captions = reflow.PairCaptions(seed=self.shop.seed, counts=plan.counts, chained=plan.chained)
         pairs = reflow.draw_pairs(
-            self._backbone(teacher), captions, plan.pairs, self.shop.work / name, steps=plan.pair_steps, guidance=plan.guidance,
+            self._backbone(teacher), captions, how.pairs, self.shop.work / name, steps=how.pair_steps, guidance=how.guidance,
             dtype=training_dtype(self.shop.device), progress=lambda done: self.shop.observe(name, done, {}),
         )  # fmt: skip
-        return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=plan.batch)
+        return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=how.batch)
+
+    def _distillation(self, plan: Round, batches: flow.SceneBatches, teacher: nn.Module) -> DistillationLoss:
+        batches = replace(batches, batch=plan.student.batch, stream=STREAM)
+        return DistillationLoss(batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=plan.student.guidance)
 
     def _backbone(self, transformer: nn.Module) -> FluxBackbone:
         placement = Placement(device=self.shop.device)

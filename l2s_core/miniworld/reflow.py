@@ -29,15 +29,16 @@ NOISE_SEED = 10_000_000  # noise of the pairs: seeds that no suite uses
 
 @dataclass(frozen=True, kw_only=True)
 class PairCaptions:
-    """Captions of pairs: the crawl's, of scenes that are never drawn; `counts` as in `sample_layout`."""
+    """Captions of pairs: the crawl's, of scenes that are never drawn; `counts` as in `sample_layout`, `chained` as in `web_caption`."""
 
     seed: int
     counts: Sequence[float]
+    chained: float
 
     def __call__(self, index: int) -> str:
         """Return the caption of pair `index`."""
         rng = scene_rng(self.seed, index, PAIR_STREAM)
-        return web_caption(sample_layout(rng, counts=self.counts), rng)
+        return web_caption(sample_layout(rng, counts=self.counts), rng, self.chained)
 
 
 def pair_noise(indices: list[int], shape: tuple[int, ...]) -> Tensor:

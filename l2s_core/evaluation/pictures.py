@@ -1,0 +1,39 @@
+"""The images that a run's ways of sampling left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from l2s_core.errors import UserError
+from l2s_core.evaluation.samples import load_samples
+from l2s_core.stages import Stages
+
+
+def has_images(stages: Stages, way: str) -> bool:
+    """Whether every shard of a way is there."""
+    return all(_shard(stages, way, name).is_file() for name, _ in stages.item_shards())
+
+
+def way_images(stages: Stages, way: str, item_ids: Sequence[str] | None = None) -> np.ndarray:
+    """Return a way's uint8 images (N, H, W, 3) of some items in the order asked for, or of all in the benchmark's.
+
+    One shard is in memory at a time. Raises UserError for an image that is missing.
+    """
+    wanted = [item.item_id for item in stages.items] if item_ids is None else list(item_ids)
+    left, images = set(wanted), {}
+    for name, items in stages.item_shards():
+        if left.isdisjoint(item.item_id for item in items):
+            continue
+        shard = load_samples(_shard(stages, way, name))
+        images |= {i: image.numpy().copy() for i, image in zip(shard.item_ids, shard.images, strict=True) if i in left}
+    missing = [item_id for item_id in wanted if item_id not in images]
+    if missing:
+        raise UserError(f"{way} has no image of {missing[0]}; run again with --rebuild to make it anew")
+    return np.stack([images[item_id] for item_id in wanted])
+
+
+def _shard(stages: Stages, way: str, name: str) -> Path:
+    return stages.samples(way) / f"{name}.safetensors"
