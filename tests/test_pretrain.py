@@ -104,11 +104,12 @@ def test_a_student_is_asked_for_the_velocity_its_teacher_samples_with() -> None:
 
 def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
     config = load_pretrain_config()
-    short = {name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4}) for name in ("text", "autoencoder", "denoiser", "judge")}
-    seen = []
-    out = pretrain(config.model_copy(update={"scenes": 16, **short}), tmp_path, observe=lambda model, *_: seen.append(model))
-    assert set(seen) == {"text", "autoencoder", "denoiser", "judge"}
-    assert {p.name for p in (tmp_path / "grids").iterdir()} == {"autoencoder-000002.png", "denoiser-000002.png"}
+    short = {name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4}) for name in ("text", "autoencoder", "judge")}
+    brief, seen = {"steps": 2, "batch": 4}, []
+    short["rounds"] = [one.model_copy(update={"scenes": 16, "denoiser": one.denoiser.model_copy(update=brief)}) for one in config.rounds]
+    out = pretrain(config.model_copy(update=short), tmp_path, observe=lambda model, *_: seen.append(model))
+    assert list(dict.fromkeys(seen)) == ["text", "autoencoder", "denoiser-1", "denoiser-2", "judge"]
+    assert {p.name for p in (tmp_path / "grids").iterdir()} == {"autoencoder-000002.png", "denoiser-1-000002.png", "denoiser-2-000002.png"}
     assert UNetBackbone.from_pretrained(str(out / "mini-sd")).latent_shape == (4, 16, 16)
     assert load_judge(str(out / "mini-seg")).model.config.num_labels == 17
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))

@@ -67,21 +67,23 @@ def encode_scenes(
 
 
 class DenoiserLoss:
-    """v-prediction loss over batches drawn from the step number alone."""
+    """v-prediction loss over batches drawn from the step number alone; `counts` as in `layout_of`, `chained` as in `web_caption`."""
 
     def __init__(
         self, latents: Tensor, tokenizer: CLIPTokenizer, encoder: CLIPTextModel, scheduler: DDIMScheduler,
-        *, seed: int, batch: int, device: str = "cpu",
+        *, counts: Sequence[float], chained: float, seed: int, batch: int, device: str = "cpu",
     ) -> None:  # fmt: skip
         self.latents, self.tokenizer, self.encoder = latents, tokenizer, encoder.to(device).eval()
         self.alphas = scheduler.alphas_cumprod.to(device)
+        self.counts, self.chained = counts, chained
         self.seed, self.batch, self.device = seed, batch, device
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
         rng = scene_rng(self.seed, step, CAPTION_STREAM)
         indices = rng.integers(0, len(self.latents), self.batch)
         captions = [
-            "" if rng.random() < DROP_SHARE else web_caption(layout_of(self.seed, int(i)), rng) for i in indices
+            "" if rng.random() < DROP_SHARE else web_caption(layout_of(self.seed, int(i), self.counts), rng, self.chained)
+            for i in indices
         ]
         with torch.no_grad():
             context_BKD = self.encoder(tokenize(self.tokenizer, captions).to(self.device)).last_hidden_state

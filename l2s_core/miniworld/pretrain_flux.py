@@ -19,7 +19,8 @@ from l2s_core.config import Section
 from l2s_core.files import atomic_path
 from l2s_core.miniworld import denoiser, flow, reflow, t5
 from l2s_core.miniworld.distillation import STREAM, DistillationLoss
-from l2s_core.miniworld.scenes import COUNTS, SIDE
+from l2s_core.miniworld.rounds import SceneRound
+from l2s_core.miniworld.scenes import SIDE
 from l2s_core.miniworld.trainer import TrainPlan, training_dtype
 from l2s_core.miniworld.workshop import Draw, Workshop, sample_grid
 
@@ -42,15 +43,9 @@ class Distillation(TrainPlan):
     guidance: float = Field(ge=1)
 
 
-class Round(Section):
-    """A flow model trained on rendered scenes, from what the round before ended with, and its student, if it has one.
+class Round(SceneRound):
+    """A flow model trained on rendered scenes, from what the round before ended with, and its student, if it has one."""
 
-    `counts` are the shares of scenes of one, two and three objects, `chained` the share of captions of three that state two relations.
-    """
-
-    scenes: int = Field(ge=1)
-    counts: tuple[float, ...] = COUNTS
-    chained: float = Field(default=0.0, ge=0, le=1)
     flow: TrainPlan
     student: Annotated[Reflow | Distillation, Field(discriminator="by")] | None = None
 

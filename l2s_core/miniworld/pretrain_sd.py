@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from l2s_core.backbones.folder import save_pipeline
@@ -14,19 +15,25 @@ from l2s_core.backbones.model import Placement
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.config import Section
 from l2s_core.miniworld import autoencoder, denoiser, judge, text
+from l2s_core.miniworld.rounds import SceneRound
 from l2s_core.miniworld.trainer import TrainPlan
 from l2s_core.miniworld.workshop import GRID_IMAGES, Workshop, sample_grid
 
 
+class Round(SceneRound):
+    """The denoiser trained on rendered scenes, from what the round before ended with."""
+
+    denoiser: TrainPlan
+
+
 class SDPretrainConfig(Section):
-    """Seed, number of scenes, and the plan of each model."""
+    """Seed, the plan of each model, and the rounds of the denoiser."""
 
     model: Literal["mini-sd"]
     seed: int
-    scenes: int
     text: TrainPlan
     autoencoder: TrainPlan
-    denoiser: TrainPlan
+    rounds: tuple[Round, ...] = Field(min_length=1)
     judge: TrainPlan
 
 
@@ -44,15 +51,20 @@ def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
     )
     autoencoder.set_scaling(vae, held_out)
     shop.observe("autoencoder", config.autoencoder.steps, {"psnr": autoencoder.psnr(vae, held_out)})
-    latents = denoiser.encode_scenes(vae, seed, config.scenes, shop.work / "latents.safetensors", device=device)
     scheduler, unet = denoiser.build_scheduler(), denoiser.build((64, 128), heads=4, text_width=128)
-    loss = denoiser.DenoiserLoss(latents, tokenizer, recall.encoder, scheduler, seed=seed, batch=config.denoiser.batch, device=device)
     parts = {"unet": unet, "vae": vae, "text_encoder": recall.encoder, "tokenizer": tokenizer, "scheduler": scheduler}
 
     def draw_samples(model: nn.Module) -> np.ndarray:
         return sample_grid(UNetBackbone({**parts, "unet": model}, fingerprint="unfinished", placement=Placement(device=device)), steps=20, guidance=5.0)
 
-    shop.train("denoiser", unet, loss, config.denoiser, draw=draw_samples)
+    for number, plan in enumerate(config.rounds, start=1):
+        path = shop.work / f"latents-{number}.safetensors"
+        latents = denoiser.encode_scenes(vae, seed, plan.scenes, path, counts=plan.counts, device=device)
+        loss = denoiser.DenoiserLoss(
+            latents, tokenizer, recall.encoder, scheduler, counts=plan.counts, chained=plan.chained, seed=seed, batch=plan.denoiser.batch,
+            device=device,
+        )  # fmt: skip
+        shop.train(f"denoiser-{number}", unet, loss, plan.denoiser, draw=draw_samples)
     segmenter = judge.train(shop, config.judge)
     # the text encoder stays float32, since transformers keeps the stored type
     parts |= {"unet": unet.half(), "vae": vae.to("cpu").half(), "text_encoder": recall.encoder.to("cpu")}
