@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -112,8 +113,10 @@ def rank(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, An
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Return settings as a reader recognises them: the last part of every key and its value."""
-    return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in settings.items())
+    """Return settings as a reader recognises them: the last part of every key, or all of one whose last part is another's, too, and its value."""
+    last = Counter(key.rpartition(".")[2] for key in settings)
+    names = {key: end if last[end := key.rpartition(".")[2]] == 1 else key for key in settings}
+    return ", ".join(f"{names[key]}={_short(value)}" for key, value in settings.items())
 
 
 def _short(value: Any) -> str:

@@ -16,7 +16,7 @@ from flows.cli import main
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.report.ranking import cost_figure
-from l2s_core.sweeps import FOLDER, SweepConfig, load_sweep, points_of, rank
+from l2s_core.sweeps import FOLDER, SweepConfig, load_sweep, points_of, rank, settings_text
 
 TINY = {**{k: v for k, v in SETTINGS.items() if k not in ("name", "variants")}, "variants": {}}
 
@@ -46,6 +46,9 @@ def test_points_are_the_product_in_order_and_their_ids_their_settings() -> None:
     assert [tuple(p.varied.values()) for p in points] == [(w, s) for w in (8, 16) for s in (0, 1, 2)]
     assert len({p.point_id for p in points}) == 6 and all(p.overrides["data.train"] == 5 for p in points)
     assert points[1].label == "width=8, seed=1"
+    assert settings_text({"data.relations": ["above"], "benchmark.relations": ["above", "below"], "seed": 1}) == (
+        "data.relations=above, benchmark.relations=above and below, seed=1"
+    )
 
 
 @pytest.mark.parametrize(
