@@ -113,6 +113,7 @@ def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
     assert UNetBackbone.from_pretrained(str(out / "mini-sd")).latent_shape == (4, 16, 16)
     assert load_judge(str(out / "mini-seg")).model.config.num_labels == 17
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
+    assert not any(str(tmp_path) in path.read_text() for path in out.rglob("*.json"))  # a model says nothing of where it was made
 
 
 def test_captions_of_three_objects_state_two_relations_in_the_share_that_is_asked_for() -> None:

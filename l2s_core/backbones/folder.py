@@ -12,7 +12,7 @@ import torch
 
 from l2s_core.backbones.hub import content_digest, hub_folder
 from l2s_core.errors import UserError, first_line
-from l2s_core.files import digest, write_json
+from l2s_core.files import digest, read_json, write_json
 
 SHIPPED = Path(__file__).parents[1] / "miniworld" / "assets"
 INDEX = "model_index.json"
@@ -62,10 +62,15 @@ def find_folder(what: str, model: str, index: str, components: Collection[str], 
 
 
 def save_pipeline(folder: Path, pipeline: str, parts: Mapping[str, object], absent: Collection[str] = (), **settings: object) -> None:
-    """Write a model in diffusers' folder layout, so that `pipeline`.from_pretrained(folder) loads it."""
+    """Write a model in diffusers' folder layout, so that `pipeline`.from_pretrained(folder) loads it.
+
+    No file says where its component was loaded from: that is of this machine alone, and would be part of the fingerprint.
+    """
     index: dict[str, object] = {"_class_name": pipeline, **settings}
     for name, part in parts.items():
         part.save_pretrained(folder / name)
+        for path in (folder / name).glob("*config.json"):
+            write_json(path, {key: value for key, value in read_json(path).items() if key != "_name_or_path"})
         index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
     write_json(folder / INDEX, index | {name: [None, None] for name in absent})
 
