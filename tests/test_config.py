@@ -17,7 +17,7 @@ RUNS = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
 def test_every_shipped_configuration_is_valid(name: str) -> None:
     assert load_run_config(name).name == name
     assert load_run_config(name, {**load_preset("quick"), "name": "quick"}).data.train < 50
-    assert load_pretrain_config().denoiser.steps > 0
+    assert load_pretrain_config().rounds[0].denoiser.steps > 0
 
 
 @pytest.mark.parametrize(
