@@ -140,11 +140,11 @@ def _wait(server: Server) -> None:
     while time.monotonic() < deadline:
         if server.healthy():
             return
-        if not _is_ours(server.pid, server.name):
+        if not _lives(server.pid):  # its command line may still be empty: it was started a moment ago
             break
         time.sleep(0.5)
     tail = " | ".join(Path(server.log).read_text(errors="replace").splitlines()[-3:])
-    raise UserError(f"the {server.name} server did not come up on {server.url} ({tail[-300:]}); its log is {server.log}")
+    raise UserError(f"the {server.name} server did not come up on {server.url} ({tail[-300:] or 'it said nothing'}); its log is {server.log}")
 
 
 def _recorded(home: Path) -> list[Server]:
@@ -159,7 +159,13 @@ def _recorded(home: Path) -> list[Server]:
 def _is_ours(pid: int, name: str) -> bool:
     """Whether a process lives and is a server of this kind, and not another one that was given its number."""
     try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and any(name in part for part in process.cmdline())
+        return _lives(pid) and any(name in part for part in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

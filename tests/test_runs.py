@@ -126,9 +126,9 @@ import sys, time
 from pathlib import Path
 from flows.interrupt import last_words, prompt_stop
 with prompt_stop(), last_words(lambda: Path(sys.argv[1]).write_text("said")):
-    print("ready", flush=True)
     while True:
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             pass
