@@ -7,12 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from l2s_core.errors import UserError, unknown_name
 from l2s_core.evaluation.aggregate import Rate
 from l2s_core.evaluation.geneval import GenevalRecord
 from l2s_core.evaluation.geneval_folder import export_folder, read_results
+from l2s_core.evaluation.pictures import has_images, way_images
 from l2s_core.evaluation.protocols import geneval_records
-from l2s_core.evaluation.pictures import way_images
 from l2s_core.files import read_json, write_json
 from l2s_core.stages import Stages
 
@@ -60,8 +62,7 @@ def _records(stages: Stages, way: str) -> list[GenevalRecord]:
     return geneval_records(stages.config)
 
 
-def _images(stages: Stages, way: str):
-    missing = [name for name, _ in stages.item_shards() if not (stages.samples(way) / f"{name}.safetensors").is_file()]
-    if missing:
+def _images(stages: Stages, way: str) -> list[np.ndarray]:
+    if not has_images(stages, way):
         raise UserError(f"no images of {way} for {stages.config.name} in {stages.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first")
     return way_images(stages, way)

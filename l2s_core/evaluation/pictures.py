@@ -17,8 +17,8 @@ def has_images(stages: Stages, way: str) -> bool:
     return all(_shard(stages, way, name).is_file() for name, _ in stages.item_shards())
 
 
-def way_images(stages: Stages, way: str, item_ids: Sequence[str] | None = None) -> np.ndarray:
-    """Return a way's uint8 images (N, H, W, 3) of some items in the order asked for, or of all in the benchmark's.
+def way_images(stages: Stages, way: str, item_ids: Sequence[str] | None = None) -> list[np.ndarray]:
+    """Return a way's uint8 images (H, W, 3) of some items, which may be none, in the order asked for, or of all in the benchmark's.
 
     One shard is in memory at a time. Raises UserError for an image that is missing.
     """
@@ -32,7 +32,7 @@ def way_images(stages: Stages, way: str, item_ids: Sequence[str] | None = None) 
     missing = [item_id for item_id in wanted if item_id not in images]
     if missing:
         raise UserError(f"{way} has no image of {missing[0]}; run again with --rebuild to make it anew")
-    return np.stack([images[item_id] for item_id in wanted])
+    return [images[item_id] for item_id in wanted]
 
 
 def _shard(stages: Stages, way: str, name: str) -> Path:

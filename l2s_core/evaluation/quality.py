@@ -79,14 +79,14 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
     count, features = REFERENCES * len(triplets), partial(segmenter_features, judge)
     references, fresh = reference_scenes(triplets, count), reference_scenes(triplets, len(triplets), first=count)
     perfect = quality_summary({RENDERED: fresh}, references, features)
-    return perfect | quality_summary({way: way_images(stages, way) for way in ways}, references, features)
+    return perfect | quality_summary({way: np.stack(way_images(stages, way)) for way in ways}, references, features)
 
 
 def clip_scores(stages: Stages, scorer: ClipScorer) -> dict[str, dict[str, float]]:
     """Return the CLIPScore, mean and standard error, of every way of sampling whose images are there."""
     texts = [item.prompt.text for item in stages.items]
     ways = [way for way in stages.ways if has_images(stages, way)]
-    return {way: clip_summary(scorer.scores(way_images(stages, way), texts)) for way in ways}
+    return {way: clip_summary(scorer.scores(np.stack(way_images(stages, way)), texts)) for way in ways}
 
 
 def _line(way: str, entry: Mapping[str, Any]) -> str:
