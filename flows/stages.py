@@ -10,6 +10,7 @@ from prefect import unmapped
 from flows.progress import follow
 from flows.publish import publish
 from flows.shards import run_over_shards
+from l2s_core.config import INVERTED, TRAJECTORIES
 from l2s_core.report.build import report_files
 from l2s_core.stages import Stages
 from tasks.benchmark import judge_variant, sample_shards
@@ -18,24 +19,30 @@ from tasks.inversion import invert_shards
 from tasks.report import log_benchmark, write_report
 from tasks.scenes import choose_scenes, prepare_shards
 from tasks.training import train_variant
+from tasks.trajectories import sample_trajectories
 
 
-def build_dataset(stages: Stages, rebuild: bool) -> list[Path]:
-    """Scenes, inversion, capture: return the Parquet shards."""
+def build_dataset(stages: Stages, rebuild: bool) -> dict[str, list[Path]]:
+    """Scenes, inversion, capture, and the backbone's own sampling where the run has it: return the Parquet shards by kind of maps."""
     choose_scenes(stages, rebuild)
     entries = dict(stages.scene_shards())
     count = {"sizes": {name: len(part) for name, part in entries.items()}, "unit": "scenes"}
     fixed = {"stages": stages, "rebuild": rebuild}
     given = {name: {"shard": name, "entries": part} for name, part in entries.items()}
     scenes = run_over_shards(prepare_shards, given, label="prepare scenes", folder=stages.scenes, **count, **fixed)
-    given = {path.stem: {"scenes": path} for path in scenes}
-    noise = run_over_shards(invert_shards, given, label="invert scenes", folder=stages.noise, **count, **fixed)
-    given = {path.stem: {"noise": path} for path in noise}
-    captured = run_over_shards(capture_shards, given, label="capture attention", folder=stages.maps, **count, **fixed)
-    return [shard.path for shard in captured]
+    pictured, shards = {path.stem: {"scenes": path} for path in scenes}, {}
+    if INVERTED in stages.map_folders:
+        noise = run_over_shards(invert_shards, pictured, label="invert scenes", folder=stages.noise, **count, **fixed)
+        given = {path.stem: {"noise": path} for path in noise}
+        captured = run_over_shards(capture_shards, given, label="capture attention", folder=stages.maps, **count, **fixed)
+        shards[INVERTED] = [shard.path for shard in captured]
+    if TRAJECTORIES in stages.map_folders:
+        where = {"label": "sample trajectories", "folder": stages.trajectories}
+        shards[TRAJECTORIES] = run_over_shards(sample_trajectories, pictured, **where, **count, **fixed)
+    return shards
 
 
-def train_classifiers(stages: Stages, shards: list[Path], rebuild: bool) -> list[Path]:
+def train_classifiers(stages: Stages, shards: dict[str, list[Path]], rebuild: bool) -> list[Path]:
     """Train the run's classifier and its variants: return their folders."""
     variants = list(stages.classifiers)
     fixed = {"stages": unmapped(stages), "shards": unmapped(shards), "rebuild": unmapped(rebuild)}

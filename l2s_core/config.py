@@ -23,12 +23,14 @@ FLOW_FAMILIES = ("flux", "sd3")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 MAIN = "main"  # the run's own classifier, beside its variants
 PLAIN = "plain"  # sampling without a classifier
+INVERTED, TRAJECTORIES = "inverted", "trajectories"  # kinds of attention maps: of inverted scenes, of the backbone's own sampling
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values never change.
 
-    Of `OPTIONAL` fields an empty one is not written: such a section reads, and is identified, as before there was that field.
+    Of `OPTIONAL` fields an empty one, or one at its default, is not written: such a section reads, and is identified, as before
+    there was that field.
     """
 
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
@@ -36,7 +38,8 @@ class Section(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_empty_optional(self, dump: Any) -> dict[str, Any]:
-        return {key: value for key, value in dump(self).items() if key not in self.OPTIONAL or value}
+        fields = type(self).model_fields
+        return {key: value for key, value in dump(self).items() if key not in self.OPTIONAL or (value and value != fields[key].default)}
 
     def digest(self) -> str:
         """Hex digest of the section's values."""
@@ -87,6 +90,11 @@ class DataConfig(Section):
     def chosen(self) -> tuple[str, ...]:
         """What this source's scenes are chosen for: its relations, and "is" where it has attributes."""
         return (*self.relations, ATTRIBUTE) if self.attributes else self.relations
+
+    @property
+    def stated(self) -> tuple[Relation, ...]:
+        """The spatial relations of every source of the run."""
+        return tuple(name for name in RELATIONS if any(name in part.relations for part in self.parts))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -158,9 +166,15 @@ class CaptureConfig(Section):
 
 
 class ClassifierConfig(Section):
-    """The relation classifier and its training."""
+    """The relation classifier and its training.
 
+    `maps` says what it learns from: those of inverted scenes (the paper's), those of the backbone's own sampling (see
+    `RunConfig.trajectories`), or both.
+    """
+
+    OPTIONAL = ("maps",)
     kind: Literal["conv", "transformer"]
+    maps: Literal["inverted", "trajectories", "both"] = "inverted"
     prompts: Literal["dual", "true"] = "dual"
     augment: Literal["none", "symmetry"] = "none"
     group_average: bool = Field(default=False, description="answer with the mean over all symmetries of the maps")
@@ -313,9 +327,13 @@ class ToleranceConfig(Section):
 
 
 class RunConfig(Section):
-    """A whole experiment."""
+    """A whole experiment.
 
-    OPTIONAL = ("baselines",)
+    With `trajectories`, the backbone also samples that many images of prompts over each scene's objects; their maps are recorded
+    meanwhile, and labelled with the relation that the benchmark's judge finds in the image.
+    """
+
+    OPTIONAL = ("baselines", "trajectories")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: int = Field(default=32, ge=1)
@@ -324,6 +342,7 @@ class RunConfig(Section):
     data: DataConfig
     inversion: InversionConfig
     capture: CaptureConfig
+    trajectories: int = Field(default=0, ge=0, description="images sampled for each scene of the data")
     classifier: ClassifierConfig
     variants: dict[str, ClassifierConfig] = {}
     steering: SteeringConfig
@@ -331,9 +350,14 @@ class RunConfig(Section):
     benchmark: BenchmarkConfig
     tolerance: ToleranceConfig = ToleranceConfig()
 
+    @property
+    def inverts(self) -> bool:
+        """Whether a classifier of the run learns from inverted scenes."""
+        return any(classifier.maps != TRAJECTORIES for classifier in (self.classifier, *self.variants.values()))
+
     @model_validator(mode="after")
     def _steps_fit(self) -> RunConfig:
-        steps, unknown = self.backbone.steps, set(self.benchmark.relations) - {name for part in self.data.parts for name in part.relations}
+        steps, unknown = self.backbone.steps, set(self.benchmark.relations) - set(self.data.stated)
         if unknown:
             raise ValueError(f"benchmark.relations asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it")
         if self.capture.steps[-1] >= steps:
@@ -358,6 +382,14 @@ class RunConfig(Section):
         for name, baseline in self.baselines.items():
             if baseline.kind == "centroid" and self.benchmark.asks_for_colors and self.data.attribute_words:
                 raise ValueError(f"baselines.{name} steers by centroids, which know no attributes; leave it out, or benchmark.tags with colours")
+        return self
+
+    @model_validator(mode="after")
+    def _maps_are_there(self) -> RunConfig:
+        wanted = {"classifier": self.classifier, **{f"variants.{name}": variant for name, variant in self.variants.items()}}
+        for place, classifier in wanted.items():
+            if classifier.maps != "inverted" and not self.trajectories:
+                raise ValueError(f"{place}.maps is {classifier.maps}, but the run samples none; set trajectories to 1 or more, or {place}.maps to inverted")
         return self
 
     @model_validator(mode="after")

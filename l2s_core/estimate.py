@@ -48,9 +48,10 @@ def work_of(config: RunConfig) -> dict[str, Work]:
         invert, capture = (0 if inversion.gamma == 1.0 else steps) + free, len(config.capture.steps) if inversion.eta == 1.0 else last + 1
     variants = 1 + len(config.variants)
     updates = _updates(config.steering)
+    sampled = scenes_of(config) * config.trajectories
     work = {
-        "invert": Work(forwards=prompts * invert),
-        "capture": Work(forwards=prompts * capture),
+        **({"invert": Work(forwards=prompts * invert), "capture": Work(forwards=prompts * capture)} if config.inverts else {}),
+        **({"trajectories": Work(guided=sampled * steps, forwards=sampled * len(config.capture.steps))} if sampled else {}),
         "sample plain": Work(guided=images * steps),
         "sample steered": Work(guided=images * variants * steps, gradients=images * variants * updates),
     }
@@ -89,13 +90,13 @@ def images_of(config: RunConfig) -> int:
 def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> dict[str, int]:
     """Return the bytes each stage leaves on disk; `latents` numbers of one image's noise, `side` pixels."""
     prompts = scenes_of(config) * len(PROMPT_KINDS)
-    maps = prompts * len(config.capture.steps) * OBJECTS * channels * config.capture.grid**2 * MAP_BYTES
+    maps = len(config.capture.steps) * OBJECTS * channels * config.capture.grid**2 * MAP_BYTES * PARQUET_SHARE
     targets = 2 if config.inversion.method == "rectified-flow" else 1
     pixels = 3 * side * side * IMAGE_BYTES
     return {
         "scenes": scenes_of(config) * pixels,
-        "noise": prompts * latents * NOISE_BYTES * targets,
-        "maps": int(maps * PARQUET_SHARE),
+        **({"noise": prompts * latents * NOISE_BYTES * targets, "maps": int(prompts * maps)} if config.inverts else {}),
+        **({"trajectories": int(scenes_of(config) * config.trajectories * maps)} if config.trajectories else {}),
         "images": images_of(config) * (2 + len(config.variants) + len(config.baselines)) * pixels,
     }
 
@@ -105,8 +106,8 @@ def memory_bytes(config: RunConfig, cost: ModelCost) -> dict[str, int]:
     resident = max(cost.weights.values()) if config.backbone.offload else sum(cost.weights.values())
     forward = config.batch * cost.forward_bytes
     return {
-        "invert": resident + forward,
-        "capture": resident + forward,
+        **({"invert": resident + forward, "capture": resident + forward} if config.inverts else {}),
+        **({"trajectories": resident + 2 * forward} if config.trajectories else {}),
         "sample plain": resident + 2 * forward,
         "sample steered": resident + config.batch * cost.saved_bytes + forward,
     }

@@ -56,7 +56,7 @@ def outputs_of(stages: Stages) -> list[Path]:
     """Return every folder that a run of `stages` may write outputs into."""
     folders = []
     if stages.given is None:
-        folders += [stages.catalogue.parent, stages.scenes, stages.noise, stages.maps]
+        folders += [stages.catalogue.parent, stages.scenes, *([stages.noise] if stages.config.inverts else []), *stages.map_folders.values()]
         folders += [stages.classifier(variant) for variant in stages.classifiers]
     for way in stages.ways:
         folders += [stages.samples(way), stages.verdicts(way)]

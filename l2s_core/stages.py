@@ -13,7 +13,7 @@ from pathlib import Path
 
 from l2s_core.backbones.folder import fingerprint_of
 from l2s_core.backbones.load import image_side, model_fingerprint
-from l2s_core.config import MAIN, PLAIN, ClassifierBaseline, HandcraftedBaseline, PaperBaseline, PlainBaseline, RunConfig, SteeringConfig
+from l2s_core.config import INVERTED, MAIN, PLAIN, TRAJECTORIES, ClassifierBaseline, HandcraftedBaseline, PaperBaseline, PlainBaseline, RunConfig, SteeringConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.data.sources import data_fingerprint
 from l2s_core.evaluation.benchmark import EvalItem
@@ -22,7 +22,7 @@ from l2s_core.evaluation.judges import judge_fingerprint
 from l2s_core.evaluation.protocols import benchmark_items
 from l2s_core.files import digest
 
-FORMATS = {"catalogue": 1, "scenes": 2, "noise": 2, "maps": 1, "classifier": 1, "samples": 2, "verdicts": 2}
+FORMATS = {"catalogue": 1, "scenes": 2, "noise": 2, "maps": 1, "trajectories": 1, "classifier": 1, "samples": 2, "verdicts": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +74,39 @@ class Stages:
     def maps(self) -> Path:
         return self._folder("maps", self.noise.name, self.config.capture.model_dump(mode="json"), self.config.inversion.min_psnr)
 
+    @cached_property
+    def trajectories(self) -> Path:
+        """The maps of the backbone's own sampling."""
+        config, judged = self.config, [self.judge, self.config.benchmark.min_score]
+        return self._folder("trajectories", self.scenes.name, self._sampling, config.trajectories, config.capture.model_dump(mode="json"), judged)
+
+    def maps_of(self, variant: str) -> dict[str, Path]:
+        """The folders of maps that a classifier learns from, by kind."""
+        wanted = self.classifiers[variant].maps
+        return {kind: folder for kind, folder in self.map_folders.items() if wanted in (kind, "both")}
+
+    @property
+    def map_folders(self) -> dict[str, Path]:
+        """The folders of every kind of maps that the run makes: scenes are inverted unless no classifier learns from them."""
+        folders = {INVERTED: self.maps} if self.config.inverts else {}
+        return folders | ({TRAJECTORIES: self.trajectories} if self.config.trajectories else {})
+
     def classifier(self, variant: str) -> Path:
         if self.given is not None:
             return self.given
-        return self._folder("classifier", self.maps.name, self.classifiers[variant].model_dump(mode="json"))
+        sources = [folder.name for folder in self.maps_of(variant).values()]
+        return self._folder("classifier", *sources, self.classifiers[variant].model_dump(mode="json"))
 
     def samples(self, way: str) -> Path:
         """The images of a way of sampling: plain, a classifier's, or a baseline's."""
-        backbone = self.config.backbone
         steered = self._baseline(way) if way in self.config.baselines else self._steered(way)
         items = [[i.item_id, i.prompt.text, i.prompt.spans, [asdict(t) for t in i.prompt.triplets], i.seed] for i in self.items]
-        sampling = [self.backbone, self.side, backbone.steps, backbone.dtype, backbone.guidance]
-        return self._folder("samples", sampling, steered, items, self.config.shard)
+        return self._folder("samples", self._sampling, steered, items, self.config.shard)
+
+    @property
+    def _sampling(self) -> list:
+        backbone = self.config.backbone
+        return [self.backbone, self.side, backbone.steps, backbone.dtype, backbone.guidance]
 
     def _steered(self, variant: str, steering: SteeringConfig | None = None) -> list | None:
         """What tells a classifier's images from plain ones; nothing for plain."""

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from l2s_core.config import INVERTED, TRAJECTORIES
 from l2s_core.estimate import disk_bytes, prices_of, scenes_of, work_of
 from l2s_core.stages import MAIN, PLAIN, Stages
 
-ADDRESSES: dict[str, Callable[[Stages], Path]] = {
-    "scenes": lambda stages: stages.scenes, "invert": lambda stages: stages.noise, "capture": lambda stages: stages.maps,
-    "train": lambda stages: stages.classifier(MAIN), "sample plain": lambda stages: stages.samples(PLAIN),
+ADDRESSES: dict[str, Callable[[Stages], Path | None]] = {
+    "scenes": lambda stages: stages.scenes,
+    "invert": lambda stages: stages.noise if stages.config.inverts else None,
+    "capture": lambda stages: stages.map_folders.get(INVERTED),
+    "trajectories": lambda stages: stages.map_folders.get(TRAJECTORIES),
+    "train": lambda stages: stages.classifier(MAIN),
+    "sample plain": lambda stages: stages.samples(PLAIN),
     "sample steered": lambda stages: stages.samples(MAIN),
-}  # fmt: skip
-DISK = {"scenes": "scenes", "invert": "noise", "capture": "maps", "sample plain": "images", "sample steered": "images"}
+}
+DISK = {"scenes": "scenes", "invert": "noise", "capture": "maps", "trajectories": "trajectories", "sample plain": "images", "sample steered": "images"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +42,15 @@ def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -
     """Return a row for every kind of stage; `rehearsal` is that of the sweep's configuration, at full size."""
     rows = []
     for stage, address_of in ADDRESSES.items():
-        owners = {address_of(stages): stages for stages in points}
+        wanted = [(address, stages) for stages in points if (address := address_of(stages)) is not None]
+        owners = dict(wanted)
+        if not wanted:
+            continue
         left = [stages for address, stages in owners.items() if not _complete(stages, stage, address)]
         known = rehearsal is not None and stage in DISK
         rows.append(
             StageLeft(
-                stage=stage, wanted=len(points), distinct=len(owners), there=len(owners) - len(left),
+                stage=stage, wanted=len(wanted), distinct=len(owners), there=len(owners) - len(left),
                 hours=sum(_hours(stages, stage, rehearsal) for stages in left) if known else None,
                 bytes=sum(_bytes(stages, stage, rehearsal) for stages in left) if known else None,
             )

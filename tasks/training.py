@@ -17,7 +17,7 @@ from tasks.tracking.classifier_run import ClassifierRun
 
 
 @stage_task(name="train classifier", tags=[GPU])
-def train_variant(stages: Stages, variant: str, shards: list[Path], rebuild: bool = False) -> Path:
+def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], rebuild: bool = False) -> Path:
     """Train a variant's classifier unless it is there, and see that MLflow has its run; return its folder."""
     folder, run = stages.classifier(variant), ClassifierRun(stages, variant)
     started = False
@@ -38,6 +38,10 @@ def train_variant(stages: Stages, variant: str, shards: list[Path], rebuild: boo
             run.start()
             for number, row in enumerate(result["history"]):
                 run.epoch(number, row)
-        frame = pd.concat([MapDataset(shards, split=split).frame() for split in SPLITS])
-        run.finish(result, frame, shards)
+        run.finish(result, {kind: _records(shards[kind]) for kind in stages.maps_of(variant)})
     return folder
+
+
+def _records(shards: list[Path]) -> pd.DataFrame:
+    """Everything but the maps of a folder of shards."""
+    return pd.concat([MapDataset(shards, split=split).frame() for split in SPLITS])

@@ -72,7 +72,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the small run was killed with SIGKILL in every stage, as soon as a file of it was there, and run to its end."""
 
     def make(home: Path) -> None:
-        for stage in ("catalogue", "scenes", "noise", "maps", "classifier", "samples", "verdicts"):
+        for stage in ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier", "samples", "verdicts"):
             process, deadline = start(home), time.monotonic() + 200
             while not list(home.glob(f"stages/{stage}/*/[!.]*")):
                 assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {stage}"

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "name": "tiny", "data.train": 4, "data.val": 1, "data.test": 1, "inversion.iterations": 1, "inversion.min_psnr": 5, "backbone.steps": 6,
     "capture.steps": [1, 3], "steering.until_step": 3, "steering.updates": 2, "classifier.epochs": 3, "benchmark.prompts": 4,
-    "benchmark.seeds": 1, "variants": "{true-only: {prompts: 'true'}}", "shard": 8,
+    "benchmark.seeds": 1, "trajectories": 1,
+    "variants": "{true-only: {prompts: 'true'}, sampled: {maps: trajectories}}", "shard": 8,
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def test_the_report_stands_alone(killed_and_resumed: Path) -> None:
     assert page.count('src="data:image/png;base64,') == page.count("<img") == 5 + len(shown)
     assert not re.search(r"""(src|href)=["']?https?:""", page) and "<script" not in page
     summary = numbers(killed_and_resumed)
-    assert summary["plain"]["correct"]["count"] == 12 and set(summary["classifiers"]) == {"main", "true-only"}
+    assert summary["plain"]["correct"]["count"] == 12 and set(summary["classifiers"]) == {"main", "true-only", "sampled"}
     assert (folder / "grid.png").stat().st_size > 10_000
 
 
@@ -43,14 +43,16 @@ def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_res
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("learn-to-steer")
     runs = {run.data.tags["l2s.variant"]: run for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")}
-    assert set(runs) == {"main", "true-only"}
+    assert set(runs) == {"main", "true-only", "sampled"}
     run, summary = runs["main"], numbers(home)
     assert run.data.metrics["bench_steered_correct"] == summary["classifiers"]["main"]["steered"]["correct"]["rate"]
     assert run.data.metrics["bench_plain_correct"] == summary["plain"]["correct"]["rate"]
     assert {"test_accuracy_true_prompts", "test_accuracy_wrong_prompts", "test_accuracy_step_1", "test_accuracy_left_of"} <= set(run.data.metrics)
     assert run.data.params["classifier.kind"] == "conv"
     assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 3
-    assert [d.dataset.name for d in run.inputs.dataset_inputs]
+    assert {d.dataset.name.partition("-")[0] for d in run.inputs.dataset_inputs} == {"inverted"}
+    assert {d.dataset.name.partition("-")[0] for d in runs["sampled"].inputs.dataset_inputs} == {"trajectories"}
+    assert {"test_inverted_accuracy", "test_trajectories_accuracy"} <= set(run.data.metrics)
     assert {"confusion.png", "result.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
     model = mlflow.pyfunc.load_model("models:/relation-mini-sd@champion")
     batch = next(MapDataset(sorted(home.glob("stages/maps/*/*.parquet")), split="test").batches(5))

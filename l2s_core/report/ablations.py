@@ -21,7 +21,7 @@ from l2s_core.sweeps import settings_text
 
 FOLDER, RESULTS, PAGE, TEMPLATE = "ablations", "ablations.json", "report.html", "ablations_page.html"
 OUTCOME = "correct"
-SHARED_SECTIONS = ("backbone", "data", "inversion", "capture", "classifier", "steering")  # what a run and its ablations have in common
+SHARED_SECTIONS = ("backbone", "data", "inversion", "capture", "trajectories", "classifier", "steering")  # what a run and its ablations have in common
 
 
 def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: Path) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def load_ablations(home: Path, config: RunConfig) -> dict[str, Any] | None:
     if stored is None:
         return None
     own = config.model_dump(mode="json")
-    return {**stored, "other_settings": [name for name in SHARED_SECTIONS if stored["config"].get(name) != own[name]]}
+    return {**stored, "other_settings": [name for name in SHARED_SECTIONS if stored["config"].get(name) != own.get(name)]}
 
 
 def folder_of(home: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 import yaml
 from matplotlib.figure import Figure
@@ -16,8 +17,10 @@ from matplotlib.figure import Figure
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import load_result
+from l2s_core.config import TRAJECTORIES
 from l2s_core.data.catalogue import load_catalogue
-from l2s_core.data.scenes import load_skipped
+from l2s_core.data.scenes import load_scenes, load_skipped
+from l2s_core.dataset.trajectories import trajectories_of
 from l2s_core.evaluation.aggregate import summarise
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.clipscore import load_clip
@@ -38,7 +41,7 @@ from l2s_core.report.page import render_page
 from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.trace import trace_attention
-from l2s_core.report.wording import BASELINE_NOTES, JUDGED, PAIR_NAMES, PHOTOGRAPH_SCOPE, SMALL_WORLD_SCOPE
+from l2s_core.report.wording import BASELINE_NOTES, JUDGED, MAPS, PAIR_NAMES, PHOTOGRAPH_SCOPE, SMALL_WORLD_SCOPE
 from l2s_core.stages import MAIN, PLAIN, Stages
 
 PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
@@ -67,10 +70,11 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
     return {
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
-        "stages": {"maps": stages.maps.name, **{f"classifier/{v}": stages.classifier(v).name for v in stages.classifiers}},
+        "stages": {**{kind: folder.name for kind, folder in stages.map_folders.items()}, **{f"classifier/{v}": stages.classifier(v).name for v in stages.classifiers}},
         "versions": {name: version(name) for name in PACKAGES},
         "data": _data_summary(stages),
         "inversion": _inversion_summary(stages),
+        "trajectories": _trajectory_summary(stages),
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
         "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
         "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
@@ -84,8 +88,10 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
     }
 
 
-def _inversion_summary(stages: Stages) -> dict[str, Any]:
+def _inversion_summary(stages: Stages) -> dict[str, Any] | None:
     """How many images there were, how many the PSNR filter dropped, and the mean PSNR; one shard in memory at a time."""
+    if not stages.config.inverts:
+        return None
     images, kept, quality = set(), set(), []
     for name, _ in stages.scene_shards():
         shard = load_noise(stages.noise / f"{name}.safetensors")
@@ -93,6 +99,18 @@ def _inversion_summary(stages: Stages) -> dict[str, Any]:
         kept |= {row.image_id for row in shard.kept(stages.config.inversion.min_psnr).rows}
         quality.append(shard.psnr)
     return {"images": len(images), "dropped": len(images - kept), "psnr": float(torch.cat(quality).mean())}
+
+
+def _trajectory_summary(stages: Stages) -> dict[str, Any] | None:
+    """How many images were sampled for their maps, and how many of them show one relation."""
+    if not stages.config.trajectories:
+        return None
+    images, kept = 0, 0
+    for name, _ in stages.scene_shards():
+        scenes = load_scenes(stages.scenes / f"{name}.safetensors")
+        images += len(trajectories_of(scenes, stages.config.trajectories, stages.config.data.stated))
+        kept += len(pq.read_table(stages.trajectories / f"{name}.parquet", columns=["image_id"]).column(0).unique())
+    return {"images": images, "kept": kept}
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:
@@ -156,7 +174,8 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
         config, test = stages.classifiers[variant], entry["result"]["test"]
         leakage.append({
             "name": variant, "label": "this run's" if variant == MAIN else variant, "augment": config.augment,
-            "prompts": "true and wrong" if config.prompts == "dual" else "true only",
+            "prompts": "true and wrong" if config.prompts == "dual" else "true only", "maps": MAPS[config.maps],
+            "sampling": entry["result"].get("test_by_maps", {}).get(TRAJECTORIES, {}).get("accuracy"),
             "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
         })  # fmt: skip
     return {
@@ -164,7 +183,6 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
         "leakage": leakage, "pair_names": PAIR_NAMES,
         "command": f"l2s reproduce {stages.config.name}", "traced": _traced(stages),
         "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
-        "images": summary["inversion"]["images"], "dropped": summary["inversion"]["dropped"], "psnr": summary["inversion"]["psnr"],
         "records": main["records"], "train_seconds": main["seconds"], "scope": SMALL_WORLD_SCOPE if stages.config.data.source == "miniworld" else PHOTOGRAPH_SCOPE,
         "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PAIR_NAMES = {"seen": "seen in training", "unseen": "unseen pairs", "novel": "objects never seen by the classifier"}
+MAPS = {"inverted": "inverted scenes", "trajectories": "own sampling", "both": "both"}  # what a classifier learns from
 JUDGED = "best-of-n-judge"  # the baseline that looks at the verdicts
 BASELINE_NOTES = {
     "plain": "the plain images again",

@@ -54,6 +54,7 @@ class ClassifierRun:
         self.run_id = run.info.run_id
         settings = {"classifier": self.stages.classifiers[self.variant], "capture": config.capture, "data": config.data,
                     "inversion": config.inversion, "backbone": config.backbone}  # fmt: skip
+        self.client.log_param(self.run_id, "trajectories", config.trajectories)
         for section, values in settings.items():
             for key, value in values.model_dump(mode="json").items():
                 self.client.log_param(self.run_id, f"{section}.{key}", value)
@@ -68,20 +69,22 @@ class ClassifierRun:
             self._missed.append((number, row))
 
     @answering()
-    def finish(self, result: Mapping[str, Any], frame: pd.DataFrame, shards: Sequence[Path]) -> None:
-        """Log the evaluation, the confusion matrix and the dataset, register the model, close the run."""
+    def finish(self, result: Mapping[str, Any], records: Mapping[str, pd.DataFrame]) -> None:
+        """Log the evaluation, the confusion matrix and the datasets, `records` by kind of maps; register the model, close the run."""
         if self._monitor is not None:
             self._monitor.finish()
         for number, row in self._missed:
             log_metrics(self.client, self.run_id, row, number)
         final = {f"test_{k}": v for k, v in result["test"].items()} | {f"val_both_{k}": v for k, v in result["validation"].items()}
+        final |= {f"test_{kind}_accuracy": test["accuracy"] for kind, test in result.get("test_by_maps", {}).items()}
         log_metrics(self.client, self.run_id, {**final, "best_epoch": result["best_epoch"]})
         self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
         self.client.log_dict(self.run_id, dict(result), "result.json")
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
-            for context, part in frame.groupby("split"):
-                dataset = mlflow.data.from_pandas(part, source=str(shards[0].parent), name=f"maps-{self.stages.maps.name}")
-                mlflow.log_input(dataset, context=str(context))
+            for kind, folder in self.stages.maps_of(self.variant).items():
+                for context, part in records[kind].groupby("split"):
+                    dataset = mlflow.data.from_pandas(part, source=str(folder), name=f"{kind}-{folder.name}")
+                    mlflow.log_input(dataset, context=str(context))
             self._register(result)
 
     @answering()

@@ -1,0 +1,129 @@
+"""Maps of the backbone's own sampling, labelled with the relation that came out: no image is inverted.
+
+Inverted noise is not white and gives its image away: a classifier of mini-flux that is right on 0.7 of inverted scenes' maps at
+the first step is right on 0.3 of those taken while sampling. Steering reads the latter. The paper has no such maps; like its
+ORM images (Guo et al. 2025, arXiv 2501.13926), these are generated and a model says what is true in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.backbones.base import Backbone, Condition
+from l2s_core.data.scenes import Scene, stable_fraction
+from l2s_core.dataset.schema import MapSource
+from l2s_core.evaluation.benchmark import PREFIX, SEED_RANGE
+from l2s_core.evaluation.detectors import Detection, Judge
+from l2s_core.evaluation.geneval import geneval_name, kept_boxes
+from l2s_core.evaluation.samples import denoise
+from l2s_core.prompts import Prompt, prompt_for
+from l2s_core.relations import ATTRIBUTE, Triplet, relations_between
+from l2s_core.targets import Targets
+
+NO_PSNR = float("nan")  # nothing was inverted, so there is no reconstruction to measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """An image to sample: its prompt, the seed of its noise, and the split of the scene that gave it its objects."""
+
+    image_id: str
+    split: str
+    prompt: Prompt
+    seed: int
+
+
+def trajectories_of(scenes: Sequence[Scene], count: int, relations: Sequence[str]) -> list[Trajectory]:
+    """Return `count` trajectories for the objects of each scene, in either order, stating any of `relations`; all drawn by hash.
+
+    Every other prompt has the benchmark's wording. Scenes of attributes have one object and give none.
+    """
+    found = []
+    for scene in (scene for scene in scenes if scene.triplet.relation != ATTRIBUTE):
+        for number in range(count):
+            image_id = f"{scene.image_id}+{number}"
+            draw = partial(stable_fraction, "trajectory", image_id)
+            pair = (scene.triplet.subject, scene.triplet.object)
+            subject, object_ = pair if draw("order") < 0.5 else pair[::-1]
+            triplet = Triplet(subject=subject, relation=relations[int(draw("relation") * len(relations))], object=object_)
+            prompt = prompt_for(triplet, prefix=PREFIX if draw("wording") < 0.5 else "")
+            found.append(Trajectory(image_id=image_id, split=scene.split, prompt=prompt, seed=int(draw("seed") * SEED_RANGE)))
+    return found
+
+
+def sample_maps(
+    backbone: Backbone, judge: Judge, trajectories: Sequence[Trajectory], source: MapSource, *,
+    guidance: float, min_score: float, relations: Sequence[str], batch: int,
+) -> tuple[list[dict[str, Any]], np.ndarray]:  # fmt: skip
+    """Sample every trajectory; return one record per (image, captured step) and maps_NOMGG float16, as `collect_maps` does.
+
+    An image is kept when exactly one relation holds between the judge's best boxes of its two objects, above `min_score` and by
+    GenEval's rule, and it is one of `relations`. The prompt's kind is "pos" where it states that relation.
+    """
+    records, maps = [], []
+    for first in range(0, len(trajectories), batch):
+        part = trajectories[first : first + batch]
+        prompts = [trajectory.prompt for trajectory in part]
+        images, recorder = denoise(
+            backbone, prompts, [t.seed for t in part], steps=source.schedule_steps, guidance=guidance, before_step=partial(Recorder, source=source),
+        )  # fmt: skip
+        found = judge.detect(images.numpy(), [prompt.objects for prompt in prompts])
+        for row, (trajectory, detections) in enumerate(zip(part, found, strict=True)):
+            true = shown_relation(trajectory.prompt, detections, min_score)
+            if true in relations:
+                records += [_record(trajectory, true, step) for step in source.steps]
+                maps += [recorder.maps[step][row] for step in source.steps]
+    shape = (0, 2, source.channels, source.grid, source.grid)
+    return records, np.stack(maps) if maps else np.zeros(shape, np.float16)
+
+
+def shown_relation(prompt: Prompt, detections: Sequence[Detection], min_score: float) -> str | None:
+    """Return the one relation of the prompt's subject to its object in an image; None where there is none, or two."""
+    boxes = kept_boxes(detections, min_score)
+    names = [geneval_name(name) for name in prompt.objects]
+    if any(name not in boxes for name in names):
+        return None
+    held = relations_between(*(boxes[name][0] for name in names))
+    return next(iter(held)) if len(held) == 1 else None
+
+
+@dataclass(kw_only=True)
+class Recorder:
+    """A `before_step` callable that moves nothing and keeps the phrases' maps of every captured step, (B, O, M, G, G) float16."""
+
+    backbone: Backbone
+    condition: Condition
+    weights_BOK: Tensor
+    targets: Targets
+    timesteps: tuple[float, ...]
+    source: MapSource
+    maps: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layers = select_layers(self.backbone.layers(self.source.softmax), self.source.layers)
+        self.capture = AttentionCapture(layers, grid=self.source.grid, stop_early=True)
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor, step: int) -> Tensor:
+        if step in self.source.steps:
+            with self.capture.recording(self.weights_BOK):
+                self.capture.run(lambda: self.backbone.predict(latents, self.timesteps[step], self.condition.unguided()))
+            self.maps[step] = self.capture.maps().half().cpu().numpy()
+        return latents
+
+
+def _record(trajectory: Trajectory, true: str, step: int) -> dict[str, Any]:
+    triplet = trajectory.prompt.triplet
+    return {
+        "image_id": trajectory.image_id, "split": trajectory.split, "prompt": trajectory.prompt.text,
+        "prompt_kind": "pos" if triplet.relation == true else "neg", "stated": triplet.relation, "true": true,
+        "subject": triplet.subject, "object": triplet.object, "step": step, "psnr": NO_PSNR,
+    }  # fmt: skip

@@ -1,0 +1,39 @@
+"""Stage 3, its other half: record the attention of the backbone's own sampling to Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from l2s_core.data.scenes import load_scenes
+from l2s_core.dataset.collect import map_source
+from l2s_core.dataset.reader import verify_shard
+from l2s_core.dataset.trajectories import sample_maps, trajectories_of
+from l2s_core.dataset.writer import write_shard
+from l2s_core.stages import Stages
+from l2s_core.store import ensure
+from tasks.models import backbone_for, judge_for
+from tasks.shards import over_shards
+from tasks.stage_task import GPU, accelerator
+
+
+def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
+    """Sample images for the objects of one shard of scenes, and write their maps, unless they are there; return their path."""
+    path, config = stages.trajectories / scenes.with_suffix(".parquet").name, stages.config
+
+    def build() -> None:
+        relations = config.data.stated
+        trajectories = trajectories_of(load_scenes(scenes), config.trajectories, relations)
+        with accelerator():
+            backbone = backbone_for(config)
+            source = map_source(backbone, config.capture, config.backbone.steps, config.data.labels)
+            records, maps = sample_maps(
+                backbone, judge_for(stages), trajectories, source, guidance=config.backbone.guidance, min_score=config.benchmark.min_score,
+                relations=relations, batch=config.batch,
+            )  # fmt: skip
+        write_shard(path, records, maps, source, stages.trajectories.name)
+
+    ensure(path, verify_shard, build, rebuild=rebuild)
+    return path
+
+
+sample_trajectories = over_shards(sample_trajectories_shard, name="sample trajectories", tags=[GPU])
