@@ -20,6 +20,7 @@ from tasks.tracking.classifier_run import ClassifierRun
 def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], rebuild: bool = False) -> Path:
     """Train a variant's classifier unless it is there, and see that MLflow has its run; return its folder."""
     folder, run = stages.classifier(variant), ClassifierRun(stages, variant)
+    own = {kind: shards[kind] for kind in stages.maps_of(variant)}
     started = False
 
     def build() -> None:
@@ -28,7 +29,7 @@ def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], r
         started = True
         with accelerator():
             device = pick_device(stages.config.device)
-            trained = run_experiment(stages.classifiers[variant], shards, device=device, on_epoch=run.epoch)
+            trained = run_experiment(stages.classifiers[variant], [path for paths in own.values() for path in paths], device=device, on_epoch=run.epoch)
         save_experiment(folder, *trained)
 
     ensure(folder / RESULT, lambda path: load_result(path.parent), build, rebuild=rebuild)
@@ -38,7 +39,7 @@ def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], r
             run.start()
             for number, row in enumerate(result["history"]):
                 run.epoch(number, row)
-        run.finish(result, {kind: _records(shards[kind]) for kind in stages.maps_of(variant)})
+        run.finish(result, {kind: _records(paths) for kind, paths in own.items()})
     return folder
 
 

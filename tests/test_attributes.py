@@ -107,7 +107,7 @@ def test_five_labels_are_told_apart(tmp_path: Path, more: dict) -> None:
     config = ClassifierConfig(kind="conv", width=8, epochs=8, batch=16, dropout=0.1, lr=3e-3, **more)
     shards = write_fake_shards(tmp_path / "maps", shards=1, images=60, source=FIVE)
     assert verify_shard(shards[0])[0].relations == LABELS
-    classifier, result = run_experiment(config, {"inverted": shards})
+    classifier, result = run_experiment(config, shards)
     assert result["test"]["accuracy_is"] > 0.9 and result["test"]["accuracy"] > 0.9
     assert [len(row) for row in result["confusion"]] == [5] * 5 and result["confusion"][4][4] > 0
     ticks = confusion_figure(result["confusion"]).axes[0].get_xticklabels()

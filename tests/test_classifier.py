@@ -30,7 +30,7 @@ CONFIGS = {
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_it_learns_geometry_and_survives_the_disk(tmp_path: Path, kind: str) -> None:
     shards = write_fake_shards(tmp_path / "maps")
-    classifier, result = run_experiment(CONFIGS[kind], {"inverted": shards})
+    classifier, result = run_experiment(CONFIGS[kind], shards)
     assert result["test"]["accuracy"] > 0.9 and result["test"]["accuracy_wrong_prompts"] > 0.9
     assert sum(map(sum, result["confusion"])) == result["records"]["test"] > 0
     save_experiment(tmp_path / "c", classifier, result)
@@ -43,7 +43,7 @@ def test_it_learns_geometry_and_survives_the_disk(tmp_path: Path, kind: str) -> 
 
 def test_training_twice_gives_the_same_weights(tmp_path: Path) -> None:
     shards = write_fake_shards(tmp_path)
-    models = [run_experiment(CONFIGS["conv"], {"inverted": shards})[0].model.state_dict() for _ in range(2)]
+    models = [run_experiment(CONFIGS["conv"], shards)[0].model.state_dict() for _ in range(2)]
     assert all(torch.equal(models[0][k], models[1][k]) for k in models[0])
 
 

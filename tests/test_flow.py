@@ -52,7 +52,6 @@ def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_res
     assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 3
     assert {d.dataset.name.partition("-")[0] for d in run.inputs.dataset_inputs} == {"inverted"}
     assert {d.dataset.name.partition("-")[0] for d in runs["sampled"].inputs.dataset_inputs} == {"trajectories"}
-    assert {"test_inverted_accuracy", "test_trajectories_accuracy"} <= set(run.data.metrics)
     assert {"confusion.png", "result.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
     model = mlflow.pyfunc.load_model("models:/relation-mini-sd@champion")
     batch = next(MapDataset(sorted(home.glob("stages/maps/*/*.parquet")), split="test").batches(5))

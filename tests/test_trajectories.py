@@ -107,10 +107,11 @@ def test_the_run_keeps_kinds_of_maps_apart(undisturbed: Path) -> None:
     assert set(frames["maps"].image_id).isdisjoint(frames["trajectories"].image_id)
     assert frames["maps"].psnr.notna().all() and frames["trajectories"].psnr.isna().all()
     summary = numbers(undisturbed)
-    results = {name: entry["result"] for name, entry in summary["classifiers"].items()}
-    assert results["main"]["test"] == results["main"]["test_by_maps"]["inverted"]
-    assert results["sampled"]["test"] == results["sampled"]["test_by_maps"]["trajectories"]
-    assert results["sampled"]["records"]["train"] == len(frames["trajectories"])
+    entries = summary["classifiers"]
+    assert entries["main"]["result"]["test"] == pytest.approx(entries["main"]["by_maps"]["inverted"])
+    assert entries["sampled"]["result"]["test"] == pytest.approx(entries["sampled"]["by_maps"]["trajectories"])
+    assert entries["main"]["by_maps"]["trajectories"]["loss"] != entries["main"]["by_maps"]["inverted"]["loss"]
+    assert entries["sampled"]["result"]["records"]["train"] == len(frames["trajectories"])
     images = {row for path in shards["trajectories"] for split in ("train", "val", "test") for row in MapDataset([path], split=split).frame().image_id}
     assert summary["trajectories"] == {"images": 24, "kept": len(images)} and 0 < len(images) < 24
     page = (undisturbed / "reports" / "tiny" / "report.html").read_text()

@@ -17,9 +17,11 @@ from matplotlib.figure import Figure
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import load_result
+from l2s_core.classifier.training import evaluate
 from l2s_core.config import TRAJECTORIES
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_scenes, load_skipped
+from l2s_core.dataset.reader import MapDataset
 from l2s_core.dataset.trajectories import trajectories_of
 from l2s_core.evaluation.aggregate import summarise
 from l2s_core.evaluation.benchmark import EvalItem
@@ -81,7 +83,9 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
         "official": official_summary(stages),
         "plain": summarise(verdicts[PLAIN]),
         "classifiers": {
-            variant: {"result": load_result(stages.classifier(variant)), "steered": summarise(verdicts[variant])}
+            variant: {
+                "result": load_result(stages.classifier(variant)), "steered": summarise(verdicts[variant]), "by_maps": _test_by_maps(stages, variant, device),
+            }
             for variant in stages.classifiers
         },
         **baseline_summaries(stages, verdicts),
@@ -111,6 +115,16 @@ def _trajectory_summary(stages: Stages) -> dict[str, Any] | None:
         images += len(trajectories_of(scenes, stages.config.trajectories, stages.config.data.stated))
         kept += len(pq.read_table(stages.trajectories / f"{name}.parquet", columns=["image_id"]).column(0).unique())
     return {"images": images, "kept": kept}
+
+
+def _test_by_maps(stages: Stages, variant: str, device: str) -> dict[str, dict[str, float]]:
+    """A classifier's test on every kind of maps the run has; empty where it has one kind alone."""
+    folders, names = stages.map_folders, [name for name, _ in stages.scene_shards()]
+    if len(folders) == 1:
+        return {}
+    model = TrainedClassifier.load(stages.classifier(variant), device=device).model
+    tests = {kind: MapDataset([folder / f"{name}.parquet" for name in names], split="test") for kind, folder in folders.items()}
+    return {kind: evaluate(model, test, device=device).summary() for kind, test in tests.items() if len(test)}
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:
@@ -175,7 +189,7 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
         leakage.append({
             "name": variant, "label": "this run's" if variant == MAIN else variant, "augment": config.augment,
             "prompts": "true and wrong" if config.prompts == "dual" else "true only", "maps": MAPS[config.maps],
-            "sampling": entry["result"].get("test_by_maps", {}).get(TRAJECTORIES, {}).get("accuracy"),
+            "sampling": entry["by_maps"].get(TRAJECTORIES, {}).get("accuracy"),
             "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
         })  # fmt: skip
     return {

@@ -76,7 +76,6 @@ class ClassifierRun:
         for number, row in self._missed:
             log_metrics(self.client, self.run_id, row, number)
         final = {f"test_{k}": v for k, v in result["test"].items()} | {f"val_both_{k}": v for k, v in result["validation"].items()}
-        final |= {f"test_{kind}_accuracy": test["accuracy"] for kind, test in result.get("test_by_maps", {}).items()}
         log_metrics(self.client, self.run_id, {**final, "best_epoch": result["best_epoch"]})
         self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
         self.client.log_dict(self.run_id, dict(result), "result.json")
