@@ -55,7 +55,7 @@ def test_one_setting_puts_both_servers_on_postgresql(server: str, tmp_path: Path
     try:
         done = l2s("train", "mini-sd", *settings, home=tmp_path, L2S_DATABASE=server)
         assert done.returncode == 0, done.stderr
-        assert count(server, "l2s_mlflow", "runs") == 2 and count(server, "l2s_mlflow", "metrics") > 20
+        assert count(server, "l2s_mlflow", "runs") == 3 and count(server, "l2s_mlflow", "metrics") > 20
         assert count(server, "l2s_prefect", "flow_run") == 1 and count(server, "l2s_prefect", "task_run") > 5
         assert not (tmp_path / "mlflow.db").exists() and not list((tmp_path / "prefect").glob("*.db"))
     finally:
