@@ -388,7 +388,7 @@ class RunConfig(Section):
     def _maps_are_there(self) -> RunConfig:
         wanted = {"classifier": self.classifier, **{f"variants.{name}": variant for name, variant in self.variants.items()}}
         for place, classifier in wanted.items():
-            if classifier.maps != "inverted" and not self.trajectories:
+            if classifier.maps != INVERTED and not self.trajectories:
                 raise ValueError(f"{place}.maps is {classifier.maps}, but the run samples none; set trajectories to 1 or more, or {place}.maps to inverted")
         return self
 

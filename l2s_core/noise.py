@@ -20,8 +20,8 @@ from l2s_core.store import read_tensors, write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvertedPrompt:
-    """One scene under one prompt; `true` is the relation in the image, whatever the prompt states."""
+class LabelledPrompt:
+    """One image under one prompt; `true` is the relation in the image, whatever the prompt states."""
 
     image_id: str
     split: str
@@ -37,7 +37,7 @@ class NoiseShard:
     `target` holds the images' latents where the way back is pulled towards them, with `control` saying how.
     """
 
-    rows: list[InvertedPrompt]
+    rows: list[LabelledPrompt]
     noise: Tensor
     psnr: Tensor
     target: Tensor | None = None
@@ -81,7 +81,7 @@ def invert_scenes(backbone: Backbone, scenes: Sequence[Scene], config: Inversion
             targets.append(latents.cpu())
         returned = sample(way_back, start, condition, schedule)
         rows += [
-            InvertedPrompt(image_id=s.image_id, split=s.split, kind=kind, prompt=p, true=s.triplet.relation)
+            LabelledPrompt(image_id=s.image_id, split=s.split, kind=kind, prompt=p, true=s.triplet.relation)
             for (s, kind), p in zip(part, prompts, strict=True)
         ]
         noise.append(start.float().cpu())
@@ -120,10 +120,10 @@ def load_noise(path: Path) -> NoiseShard:
     return NoiseShard(rows=[_row(record) for record in stored["rows"]], control=control, **tensors)
 
 
-def _row(record: dict) -> InvertedPrompt:
+def _row(record: dict) -> LabelledPrompt:
     stored = record["prompt"]
     prompt = Prompt(
         text=stored["text"], triplet=Triplet(**stored["triplet"]),
         subject_span=tuple(stored["subject_span"]), object_span=tuple(stored["object_span"]),
     )  # fmt: skip
-    return InvertedPrompt(**{**record, "prompt": prompt})
+    return LabelledPrompt(**{**record, "prompt": prompt})

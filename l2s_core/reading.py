@@ -1,8 +1,8 @@
-"""Reading an objective off latents: one pass of the denoiser without guidance, the phrases' attention, the loss."""
+"""Reading off latents by one pass of the denoiser without guidance: the phrases' attention, and an objective of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone, Condition
 from l2s_core.dataset.schema import MapSource
 from l2s_core.objectives import Objective
+from l2s_core.sampling import BeforeStep
 from l2s_core.targets import Targets
 
 
@@ -52,3 +53,32 @@ class ObjectiveReader:
         maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), targets.phrases_P2]
         position_P = torch.full_like(targets.wanted_P, self.objective.source.step_for(step))
         return self.objective.loss(maps_P2MGG, position_P, targets.wanted_P) - self.objective.allowance(targets.share_P)
+
+
+@dataclass(kw_only=True)
+class Recorder:
+    """A `before_step` callable that keeps the phrases' maps of every captured step on the CPU, maps_BOMGG, after `first` has moved the latents, if given."""
+
+    backbone: Backbone
+    condition: Condition
+    weights_BOK: Tensor
+    targets: Targets
+    timesteps: tuple[float, ...]
+    source: MapSource
+    first: BeforeStep | None = None
+    dtype: torch.dtype = torch.float16  # a dataset's
+    maps: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layers = select_layers(self.backbone.layers(self.source.softmax), self.source.layers)
+        self.capture = AttentionCapture(layers, grid=self.source.grid, stop_early=True)
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor, step: int) -> Tensor:
+        if self.first is not None:
+            latents = self.first(latents, step)
+        if step in self.source.steps:
+            with self.capture.recording(self.weights_BOK):
+                self.capture.run(lambda: self.backbone.predict(latents, self.timesteps[step], self.condition.unguided()))
+            self.maps[step] = self.capture.maps().to("cpu", self.dtype)
+        return latents

@@ -9,7 +9,7 @@ import torch
 
 from l2s_core.errors import UserError
 from l2s_core.files import atomic_path, make_folder, write_text
-from l2s_core.noise import InvertedPrompt, NoiseShard, load_noise, save_noise
+from l2s_core.noise import LabelledPrompt, NoiseShard, load_noise, save_noise
 from l2s_core.prompts import Triplet, prompt_for
 from l2s_core.store import ensure, read_tensors, write_tensors
 
@@ -67,7 +67,7 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_psnr_filter_drops_an_image_with_all_its_prompts(tmp_path: Path) -> None:
     prompt = prompt_for(Triplet(subject="dog", relation="above", object="cat"))
     rows = [
-        InvertedPrompt(image_id=image, split="train", kind=kind, prompt=prompt, true="above") for image in "ab" for kind in ("pos", "neg")
+        LabelledPrompt(image_id=image, split="train", kind=kind, prompt=prompt, true="above") for image in "ab" for kind in ("pos", "neg")
     ]
     shard = NoiseShard(rows=rows, noise=torch.randn(4, 4, 2, 2), psnr=torch.tensor([30.0, 12.0, 25.0, 26.0]))
     save_noise(tmp_path / "n.safetensors", shard)

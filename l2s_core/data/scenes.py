@@ -62,6 +62,11 @@ def load_scenes(path: Path) -> list[Scene]:
     ]
 
 
+def load_triplets(path: Path) -> list[Triplet]:
+    """Read what is true in a shard's scenes, and none of their images."""
+    return [Triplet(**record["triplet"]) for record in read_description(path)["scenes"]]
+
+
 def load_skipped(path: Path) -> tuple[dict[str, int], list[str]]:
     """Read what a shard of scenes had to skip: counts by reason, and names."""
     stored = read_description(path)

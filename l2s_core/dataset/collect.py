@@ -12,7 +12,7 @@ from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapSource
-from l2s_core.noise import InvertedPrompt, NoiseShard
+from l2s_core.noise import LabelledPrompt, NoiseShard
 from l2s_core.rectified_flow import Control
 from l2s_core.relations import RELATIONS
 
@@ -53,7 +53,7 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
                 with capture.recording(weights_BOK):
                     prediction = capture.run(partial(backbone.predict, latents, timestep, condition))
                 maps.append(capture.maps().half().cpu().numpy())
-                records += [_record(row, step, value) for row, value in zip(rows, qualities, strict=True)]
+                records += [map_record(row, step, value) for row, value in zip(rows, qualities, strict=True)]
                 if isinstance(way_back, Control) and prediction is not None:
                     prediction = way_back.adjust(latents, prediction, timestep)
             else:
@@ -64,7 +64,8 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
     return records, np.concatenate(maps) if maps else np.zeros(shape, np.float16)
 
 
-def _record(row: InvertedPrompt, step: int, psnr: float) -> dict[str, Any]:
+def map_record(row: LabelledPrompt, step: int, psnr: float) -> dict[str, Any]:
+    """Return what the dataset says of the maps of one image, under one prompt at one step."""
     triplet = row.prompt.triplet
     return {
         "image_id": row.image_id, "split": row.split, "prompt": row.prompt.text, "prompt_kind": row.kind,

@@ -8,25 +8,24 @@ no such maps; like its ORM images (Guo et al. 2025, arXiv 2501.13926), these are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
-from l2s_core.backbones.base import Backbone, Condition
+from l2s_core.backbones.base import Backbone
 from l2s_core.data.scenes import Scene, stable_fraction
+from l2s_core.dataset.collect import map_record
 from l2s_core.dataset.schema import MapSource
 from l2s_core.evaluation.benchmark import PREFIX, SEED_RANGE
 from l2s_core.evaluation.detectors import Detection, Judge
 from l2s_core.evaluation.geneval import geneval_name, kept_boxes
 from l2s_core.evaluation.samples import denoise
+from l2s_core.noise import LabelledPrompt
 from l2s_core.prompts import Prompt, prompt_for
+from l2s_core.reading import Recorder
 from l2s_core.relations import ATTRIBUTE, Triplet, relations_between
-from l2s_core.targets import Targets
 
 NO_PSNR = float("nan")  # nothing was inverted, so there is no reconstruction to measure
 
@@ -79,8 +78,10 @@ def sample_maps(
         for row, (trajectory, detections) in enumerate(zip(part, found, strict=True)):
             true = shown_relation(trajectory.prompt, detections, min_score)
             if true in relations:
-                records += [_record(trajectory, true, step) for step in source.steps]
-                maps += [recorder.maps[step][row] for step in source.steps]
+                kind = "pos" if trajectory.prompt.triplet.relation == true else "neg"
+                labelled = LabelledPrompt(image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=true)
+                records += [map_record(labelled, step, NO_PSNR) for step in source.steps]
+                maps += [recorder.maps[step][row].numpy() for step in source.steps]
     shape = (0, 2, source.channels, source.grid, source.grid)
     return records, np.stack(maps) if maps else np.zeros(shape, np.float16)
 
@@ -93,37 +94,3 @@ def shown_relation(prompt: Prompt, detections: Sequence[Detection], min_score: f
         return None
     held = relations_between(*(boxes[name][0] for name in names))
     return next(iter(held)) if len(held) == 1 else None
-
-
-@dataclass(kw_only=True)
-class Recorder:
-    """A `before_step` callable that moves nothing and keeps the phrases' maps of every captured step, (B, O, M, G, G) float16."""
-
-    backbone: Backbone
-    condition: Condition
-    weights_BOK: Tensor
-    targets: Targets
-    timesteps: tuple[float, ...]
-    source: MapSource
-    maps: dict[int, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        layers = select_layers(self.backbone.layers(self.source.softmax), self.source.layers)
-        self.capture = AttentionCapture(layers, grid=self.source.grid, stop_early=True)
-
-    @torch.no_grad()
-    def __call__(self, latents: Tensor, step: int) -> Tensor:
-        if step in self.source.steps:
-            with self.capture.recording(self.weights_BOK):
-                self.capture.run(lambda: self.backbone.predict(latents, self.timesteps[step], self.condition.unguided()))
-            self.maps[step] = self.capture.maps().half().cpu().numpy()
-        return latents
-
-
-def _record(trajectory: Trajectory, true: str, step: int) -> dict[str, Any]:
-    triplet = trajectory.prompt.triplet
-    return {
-        "image_id": trajectory.image_id, "split": trajectory.split, "prompt": trajectory.prompt.text,
-        "prompt_kind": "pos" if triplet.relation == true else "neg", "stated": triplet.relation, "true": true,
-        "subject": triplet.subject, "object": triplet.object, "step": step, "psnr": NO_PSNR,
-    }  # fmt: skip

@@ -20,9 +20,8 @@ from l2s_core.classifier.experiment import load_result
 from l2s_core.classifier.training import evaluate
 from l2s_core.config import TRAJECTORIES
 from l2s_core.data.catalogue import load_catalogue
-from l2s_core.data.scenes import load_scenes, load_skipped
+from l2s_core.data.scenes import load_skipped, load_triplets
 from l2s_core.dataset.reader import MapDataset
-from l2s_core.dataset.trajectories import trajectories_of
 from l2s_core.evaluation.aggregate import summarise
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.clipscore import load_clip
@@ -32,6 +31,7 @@ from l2s_core.evaluation.quality import clip_scores, has_quality, run_quality
 from l2s_core.files import write_json, write_text
 from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
+from l2s_core.relations import ATTRIBUTE
 from l2s_core.report.ablations import load_ablations
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import baseline_summaries, compared_ways, table_rows, way_verdicts
@@ -68,7 +68,7 @@ def report_files(folder: Path) -> list[Path]:
 
 
 def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> dict[str, Any]:
-    own_scenes = stages.config.data.source == "miniworld"
+    own_scenes, tests = stages.config.data.source == "miniworld", _tests_by_maps(stages)
     return {
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
@@ -82,12 +82,7 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
         "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
         "official": official_summary(stages),
         "plain": summarise(verdicts[PLAIN]),
-        "classifiers": {
-            variant: {
-                "result": load_result(stages.classifier(variant)), "steered": summarise(verdicts[variant]), "by_maps": _test_by_maps(stages, variant, device),
-            }
-            for variant in stages.classifiers
-        },
+        "classifiers": {variant: _classifier_summary(stages, variant, verdicts, tests, device) for variant in stages.classifiers},
         **baseline_summaries(stages, verdicts),
     }
 
@@ -111,20 +106,27 @@ def _trajectory_summary(stages: Stages) -> dict[str, Any] | None:
         return None
     images, kept = 0, 0
     for name, _ in stages.scene_shards():
-        scenes = load_scenes(stages.scenes / f"{name}.safetensors")
-        images += len(trajectories_of(scenes, stages.config.trajectories, stages.config.data.stated))
+        triplets = load_triplets(stages.scenes / f"{name}.safetensors")
+        images += stages.config.trajectories * sum(t.relation != ATTRIBUTE for t in triplets)
         kept += len(pq.read_table(stages.trajectories / f"{name}.parquet", columns=["image_id"]).column(0).unique())
     return {"images": images, "kept": kept}
 
 
-def _test_by_maps(stages: Stages, variant: str, device: str) -> dict[str, dict[str, float]]:
-    """A classifier's test on every kind of maps the run has; empty where it has one kind alone."""
+def _tests_by_maps(stages: Stages) -> dict[str, MapDataset]:
+    """The test sets of every kind of maps the run has; none where it has one kind alone, which is what its classifiers were tested on."""
     folders, names = stages.map_folders, [name for name, _ in stages.scene_shards()]
     if len(folders) == 1:
         return {}
-    model = TrainedClassifier.load(stages.classifier(variant), device=device).model
     tests = {kind: MapDataset([folder / f"{name}.parquet" for name in names], split="test") for kind, folder in folders.items()}
-    return {kind: evaluate(model, test, device=device).summary() for kind, test in tests.items() if len(test)}
+    return {kind: test for kind, test in tests.items() if len(test)}
+
+
+def _classifier_summary(stages: Stages, variant: str, verdicts: Verdicts, tests: Mapping[str, MapDataset], device: str) -> dict[str, Any]:
+    """How a classifier was trained, what it does to images, and its test on every kind of maps of `tests`."""
+    folder = stages.classifier(variant)
+    model = TrainedClassifier.load(folder, device=device).model
+    by_maps = {kind: evaluate(model, test, device=device).summary() for kind, test in tests.items()}
+    return {"result": load_result(folder), "steered": summarise(verdicts[variant]), "by_maps": by_maps}
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:

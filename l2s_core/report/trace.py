@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
+from l2s_core.evaluation.samples import denoise
 from l2s_core.objectives import ClassifierObjective
 from l2s_core.prompts import Phrases
-from l2s_core.sampling import initial_noise, sample
+from l2s_core.reading import Recorder
 from l2s_core.steering import Steering
-from l2s_core.targets import Targets
 
 
 def trace_attention(
@@ -26,27 +26,13 @@ def trace_attention(
     The maps are means over all captured channels at the classifier's steps, taken after steering has
     moved the latents of that step.
     """
-    schedule, source = backbone.schedule(steps), classifier.source
-    condition, weights_BOK = backbone.encode_prompts([prompt.text], guidance=guidance), backbone.phrase_weights([prompt])
-    capture = AttentionCapture(select_layers(backbone.layers(source.softmax), source.layers), grid=source.grid, stop_early=True)
-    steer = None
-    if steering is not None:
-        objective = ClassifierObjective.of(classifier, confidence=steering.confidence, min_loss=steering.min_loss)
-        steer = Steering(
-            backbone=backbone, objective=objective, config=steering, condition=condition, weights_BOK=weights_BOK,
-            targets=Targets.of([prompt], backbone.device), timesteps=schedule.timesteps,
-        )  # fmt: skip
-    means: list[np.ndarray] = []
 
-    @torch.no_grad()
-    def watch(latents: Tensor, step: int) -> Tensor:
-        if steer is not None:
-            latents = steer(latents, step)
-        if step in source.steps:
-            with capture.recording(weights_BOK):
-                capture.run(lambda: backbone.predict(latents, schedule.timesteps[step], condition.unguided()))
-            means.append(capture.maps()[0].mean(1).cpu().numpy())
-        return latents
+    def watched(**batch: Any) -> Recorder:
+        steer = None
+        if steering is not None:
+            objective = ClassifierObjective.of(classifier, confidence=steering.confidence, min_loss=steering.min_loss)
+            steer = Steering(objective=objective, config=steering, **batch)
+        return Recorder(source=classifier.source, first=steer, dtype=torch.float32, **batch)
 
-    latents = sample(backbone, initial_noise([seed], backbone.latent_shape, backbone.device), condition, schedule, watch)
-    return np.stack(means), backbone.decode(latents)[0]
+    images, recorder = denoise(backbone, [prompt], [seed], steps=steps, guidance=guidance, before_step=watched)
+    return np.stack([maps[0].mean(1).numpy() for maps in recorder.maps.values()]), images[0].numpy()

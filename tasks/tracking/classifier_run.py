@@ -54,10 +54,10 @@ class ClassifierRun:
         self.run_id = run.info.run_id
         settings = {"classifier": self.stages.classifiers[self.variant], "capture": config.capture, "data": config.data,
                     "inversion": config.inversion, "backbone": config.backbone}  # fmt: skip
-        self.client.log_param(self.run_id, "trajectories", config.trajectories)
         for section, values in settings.items():
             for key, value in values.model_dump(mode="json").items():
                 self.client.log_param(self.run_id, f"{section}.{key}", value)
+        self.client.log_param(self.run_id, "trajectories", config.trajectories)
         self._monitor = watch_machine(self.run_id)
         return self.run_id
 
