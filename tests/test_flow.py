@@ -53,7 +53,7 @@ def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_res
     assert {d.dataset.name.partition("-")[0] for d in run.inputs.dataset_inputs} == {"inverted"}
     assert {d.dataset.name.partition("-")[0] for d in runs["sampled"].inputs.dataset_inputs} == {"trajectories"}
     assert {"confusion.png", "result.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
-    model = mlflow.pyfunc.load_model("models:/relation-mini-sd@champion")
+    model = mlflow.pyfunc.load_model("models:/relation-mini-sd@champion-inverted")
     batch = next(MapDataset(sorted(home.glob("stages/maps/*/*.parquet")), split="test").batches(5))
     probabilities = model.predict({"maps": batch.maps_BOMGG.numpy(), "step": batch.step_B.numpy()})
     assert probabilities.shape == (5, 4) and np.allclose(probabilities.sum(1), 1, atol=1e-5)

@@ -11,6 +11,7 @@ from torch import nn
 from l2s_core.backbones.flux import FluxBackbone, unpack
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.evaluation.judges import load_judge
+from l2s_core.miniworld import denoiser
 from l2s_core.miniworld.captions import web_caption
 from l2s_core.miniworld.distillation import DistillationLoss
 from l2s_core.miniworld.pretrain import load_pretrain_config, pretrain
@@ -127,3 +128,17 @@ def test_captions_of_three_objects_state_two_relations_in_the_share_that_is_aske
         prompt = parse_several(caption)
         assert len(prompt.triplets) == 2 and set(prompt.objects) == {p.name for p in layout.placements}
         assert prompt.triplets[0].object == prompt.triplets[1].subject
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_graph_of_a_gpu_computes_what_the_model_does() -> None:
+    unet = UNetBackbone.from_pretrained("mini-sd").denoiser.float().to("cuda").train().requires_grad_(True)
+    gradients = []
+    inputs = torch.randn(8, 4, 16, 16, device="cuda"), torch.arange(0, 800, 100, device="cuda"), torch.randn(8, 24, 128, device="cuda")
+    plain = denoiser.Prediction(unet)
+    for predict in (plain, denoiser.graphed(denoiser.Prediction(unet), inputs)):
+        unet.zero_grad(set_to_none=True)
+        predict(*inputs).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in unet.parameters()]))
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-6)

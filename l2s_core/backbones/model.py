@@ -47,6 +47,8 @@ class DiffusersModel:
     def __init__(self, parts: Mapping[str, object], *, fingerprint: str, size: int | None = None, placement: Placement = Placement()) -> None:
         self.parts, self.fingerprint, self.placement, self.device = dict(parts), fingerprint, placement, placement.device
         self._resident: str | None = None
+        if self.device == "cuda":  # cuDNN's attention ends FLUX's backward pass in an illegal memory access (torch 2.11, H200)
+            torch.backends.cuda.enable_cudnn_sdp(False)
         for part in self.parts.values():
             if isinstance(part, nn.Module):
                 part.to("cpu" if placement.offload else self.device).eval().requires_grad_(False)

@@ -21,7 +21,7 @@ from l2s_core.miniworld import denoiser, flow, reflow, t5
 from l2s_core.miniworld.distillation import STREAM, DistillationLoss
 from l2s_core.miniworld.rounds import SceneRound
 from l2s_core.miniworld.scenes import SIDE
-from l2s_core.miniworld.trainer import TrainPlan, training_dtype
+from l2s_core.miniworld.trainer import TrainPlan
 from l2s_core.miniworld.workshop import Draw, Workshop, sample_grid
 
 GRID_STEPS, GRID_GUIDANCE = 12, 5.0  # of a flow model's grids; a student needs no guidance
@@ -124,7 +124,7 @@ class RoundTraining:
         captions = reflow.PairCaptions(seed=self.shop.seed, counts=plan.counts, chained=plan.chained)
         pairs = reflow.draw_pairs(
             self._backbone(teacher), captions, how.pairs, self.shop.work / name, steps=how.pair_steps, guidance=how.guidance,
-            dtype=training_dtype(self.shop.device), progress=lambda done: self.shop.observe(name, done, {}),
+            progress=lambda done: self.shop.observe(name, done, {}),
         )  # fmt: skip
         return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=how.batch)
 

@@ -48,8 +48,7 @@ def pair_noise(indices: list[int], shape: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def draw_pairs(
-    backbone: FluxBackbone, captions: PairCaptions, count: int, folder: Path, *, steps: int, guidance: float, dtype: torch.dtype,
-    progress: Callable[[int], None],
+    backbone: FluxBackbone, captions: PairCaptions, count: int, folder: Path, *, steps: int, guidance: float, progress: Callable[[int], None],
 ) -> Tensor:  # fmt: skip
     """Return the latents (N, C, h, w), float16, that the noise of each pair becomes; kept in `folder` shard by shard."""
     schedule, shards, how = backbone.schedule(steps), [], {"steps": steps, "guidance": guidance}
@@ -62,9 +61,7 @@ def draw_pairs(
             for part in torch.tensor(indices).split(64):
                 condition = backbone.encode_prompts([captions(i) for i in part.tolist()], guidance=guidance)
                 noise = pair_noise(part.tolist(), backbone.latent_shape).to(backbone.device)
-                with torch.autocast(backbone.device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                    drawn = sample(backbone, noise, condition, schedule)
-                parts.append(drawn.half().cpu())
+                parts.append(sample(backbone, noise, condition, schedule).half().cpu())
             latents = torch.cat(parts)
             write_tensors(path, {"latents": latents}, how)
         shards.append(latents)

@@ -47,11 +47,6 @@ class TrainPlan(Section):
         return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def training_dtype(device: str) -> torch.dtype:
-    """Return bfloat16 for accelerators, float32 for CPUs: there autocast gains nothing with bfloat16 units, and loses much without."""
-    return torch.float32 if device == "cpu" else torch.bfloat16
-
-
 def fit(
     model: nn.Module,
     loss_function: LossFunction,
@@ -59,7 +54,6 @@ def fit(
     *,
     checkpoint: Path,
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
     log: LogFunction | None = None,
     on_checkpoint: Callable[[int], None] | None = None,
     seed: int = 0,
@@ -83,8 +77,7 @@ def fit(
         torch.manual_seed(seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = loss_function(model, step)
+        loss = loss_function(model, step)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(trainable.values(), plan.clip)
         if torch.isfinite(norm):

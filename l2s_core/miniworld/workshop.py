@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from l2s_core.backbones.base import Backbone
 from l2s_core.data.scenes import stable_fraction
 from l2s_core.miniworld.sprites import OBJECTS
-from l2s_core.miniworld.trainer import TrainPlan, training_dtype, fit
+from l2s_core.miniworld.trainer import TrainPlan, fit
 from l2s_core.prompts import with_article
 from l2s_core.report.grids import save_png, tile
 from l2s_core.sampling import initial_noise, sample
@@ -42,8 +42,8 @@ class Workshop:
                 save_png(tile(draw(model)), self.work / "grids" / f"{name}-{step:06d}.png")
 
         fit(
-            model, loss, plan, checkpoint=self.work / f"{name}.safetensors", device=self.device, dtype=training_dtype(self.device),
-            seed=self.seed, log=lambda step, values: self.observe(name, step, values), on_checkpoint=on_checkpoint,
+            model, loss, plan, checkpoint=self.work / f"{name}.safetensors", device=self.device, seed=self.seed,
+            log=lambda step, values: self.observe(name, step, values), on_checkpoint=on_checkpoint,
         )  # fmt: skip
 
 

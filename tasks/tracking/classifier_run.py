@@ -22,7 +22,7 @@ from l2s_core.stages import Stages
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
-ALIAS = "champion"
+ALIAS = "champion-{maps}"  # of a registered model: validation on one kind of maps says nothing about another
 MODEL_CODE = Path(__file__).with_name("registered_model.py")
 
 
@@ -106,7 +106,7 @@ class ClassifierRun:
             self.client.log_artifact(run.info.run_id, str(path), "report")
 
     def _register(self, result: Mapping[str, Any]) -> None:
-        """Add a version to the backbone's registered model; the best on validation is the champion.
+        """Add a version to the backbone's registered model; the best on validation is the champion of its kind of maps.
 
         Validation covers true and wrong prompts, so a classifier that reads the relation word cannot win.
         """
@@ -127,12 +127,13 @@ class ClassifierRun:
         )  # fmt: skip
         version = info.registered_model_version
         self.client.set_model_version_tag(name, version, "val_accuracy", f"{accuracy:.4f}")
-        if accuracy > self._champion_accuracy(name):
-            self.client.set_registered_model_alias(name, ALIAS, version)
+        alias = ALIAS.format(maps=self.stages.classifiers[self.variant].maps)
+        if accuracy > self._accuracy_of(name, alias):
+            self.client.set_registered_model_alias(name, alias, version)
 
-    def _champion_accuracy(self, name: str) -> float:
+    def _accuracy_of(self, name: str, alias: str) -> float:
         try:
-            champion = self.client.get_model_version_by_alias(name, ALIAS)
+            champion = self.client.get_model_version_by_alias(name, alias)
         except MlflowException:
             return -1.0
         return float(champion.tags.get("val_accuracy", -1.0))
