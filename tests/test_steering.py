@@ -145,19 +145,12 @@ def test_targets_of_a_subset_and_their_turns() -> None:
 
 @pytest.mark.parametrize("several", ["joint", "cycle"])
 def test_several_relations_are_lowered_together(backbone, classifier, several: str) -> None:
-    config = FAST.model_copy(update={"several": several, "step_size": 0.02, "updates": 4})
+    config = FAST.model_copy(update={"several": several, "step_size": 0.02, "updates": 4, "confidence": 0.9})
     steer, z = steering(backbone, classifier, config, [THREE, DIAGONAL]), initial_noise([0, 1], backbone.latent_shape)
     moved = steer(z, 1)
     with torch.no_grad():
         before, after = (steer.targets.total(loss_of(steer, at), 2) for at in (z, moved))
-    assert (after < before).all()
-    needed = [4, 4]  # updates until all of an image's relations are satisfied
-    for updates in (3, 2, 1):
-        brief = steering(backbone, classifier, config.model_copy(update={"updates": updates}), [THREE, DIAGONAL])
-        with torch.no_grad():
-            is_open = brief.targets.touched(~brief.objective.satisfied(loss_of(brief, brief(z, 1))), 2)
-        needed = [n if still else updates for n, still in zip(needed, is_open.tolist())]
-    assert steer.cost.gradients.tolist() == [min(4, n + 1) for n in needed]  # the evaluation that finds it satisfied counts
+    assert (after < before).all() and steer.cost.gradients.tolist() == [4, 3]  # the diagonal is satisfied after two
 
 
 def test_prompts_without_relations_come_out_untouched(backbone, classifier) -> None:
