@@ -152,7 +152,7 @@ def test_a_table_marks_what_chance_does_not_explain(tmp_path: Path) -> None:
     reference, worse, same, failed, near = tabled(tmp_path, ablation, 30, 10, 30, None, 28)["rows"]
     assert reference["difference"] is None and reference["text"] == "step_size=0.1" and reference["correct"]["hits"] == 30
     assert worse["difference"]["rate"] == -0.5 and worse["difference"]["marked"] and worse["difference"]["high"] < 0
-    assert worse["difference"]["p"] == pytest.approx(3 * 2 / 2**20) and worse["difference"]["only_reference"] == 20  # Holm: three points
+    assert worse["difference"]["p"] == pytest.approx(3 * 2 / 2**10) and worse["difference"]["only_reference"] == 20  # ten prompts; Holm: three points
     assert same["difference"]["p"] == 1 and not near["difference"]["marked"] and near["difference"]["rate"] == pytest.approx(-0.05)
     assert failed["state"] == "failed" and failed["reason"] == "broken" and failed["difference"] is None
     assert worse["accuracy"] == {"true": 0.8, "wrong": None}

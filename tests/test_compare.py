@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from flows.cli import main
 from l2s_core import runs
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.evaluation.significance import PairedDifference, bootstrap_interval, compare_all, compare_two, holm, match, mcnemar
+from l2s_core.evaluation.significance import PairedDifference, bootstrap_interval, compare_all, compare_two, holm, match, sign_flip_p
 from l2s_core.files import read_json, write_json
 from l2s_core.report.significance_page import p_text, page_name
 from l2s_core.stages import MAIN, PLAIN, Stages
@@ -65,8 +66,16 @@ def command(home: Path, *arguments: str) -> tuple[int, str]:
     ("only_first", "only_second", "p"),
     [(0, 0, 1.0), (0, 1, 1.0), (3, 3, 1.0), (0, 5, 2 / 32), (5, 0, 2 / 32), (1, 5, 2 * (1 + 6) / 64), (2, 8, 2 * (1 + 10 + 45) / 1024)],
 )
-def test_mcnemar_by_hand(only_first: int, only_second: int, p: float) -> None:
-    assert mcnemar(only_first, only_second) == pytest.approx(p, rel=1e-12)
+def test_with_one_image_a_prompt_the_test_is_mcnemars(only_first: int, only_second: int, p: float) -> None:
+    assert sign_flip_p([-1] * only_first + [1] * only_second + [0, 0]) == pytest.approx(p, rel=1e-12)
+
+
+def test_images_of_one_prompt_count_together() -> None:
+    """1 against 4 discordant prompts of 4 images each: as independent images p would be 0.012."""
+    assert sign_flip_p([-4, 4, 4, 4, 4]) == pytest.approx(2 * (1 + 5) / 32)
+    sums = [3, -1, 2, 4, -2, 1]
+    totals = [abs(sum(s * v for s, v in zip(signs, sums, strict=True))) for signs in product((-1, 1), repeat=len(sums))]
+    assert sign_flip_p(sums) == pytest.approx(sum(total >= 7 for total in totals) / 64)
 
 
 def test_holm_by_hand() -> None:
@@ -122,7 +131,8 @@ def test_a_difference_by_hand() -> None:
     correct = pair.outcomes["correct"]
     assert (correct.count, correct.prompts, correct.only_first, correct.only_second) == (12, 6, 2, 5)
     assert (correct.first, correct.second, correct.difference) == pytest.approx((5 / 12, 8 / 12, 3 / 12))
-    assert correct.p == pytest.approx(2 * (1 + 7 + 21) / 128) and correct.low < 3 / 12 < correct.high
+    assert correct.p == pytest.approx(10 / 16)  # sums by prompt -2, 0, 1, 2, 2, 0: a total of 3 or more either way
+    assert correct.low < 3 / 12 < correct.high
     assert (pair.gradients, pair.seconds) == (10.0, 0.25)
     assert [(d.prompt, d.seed, d.right, d.reason) for d in pair.discordant["correct"][:3]] == [
         ("prompt 0", 0, "first", "wrong 0"), ("prompt 0", 1, "first", "wrong 1"), ("prompt 2", 5, "second", "wrong 5"),
@@ -153,7 +163,7 @@ def test_holm_corrects_over_all_pairs_of_runs() -> None:
     truth = {"a": lambda n: False, "b": lambda n: n < 6, "c": lambda n: n < 8}
     pairs = compare_all({label: [row(n, right(n)) for n in range(12)] for label, right in truth.items()})
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
-    assert [pair.holm["correct"] for pair in pairs] == pytest.approx([2 * 2 / 64, 3 * 2 / 256, 2 / 4])
+    assert [pair.holm["correct"] for pair in pairs] == pytest.approx([2 * 2 / 8, 3 * 2 / 16, 1])  # 3, 4 and 1 prompts
     assert [pair.holm["both"] for pair in pairs] == [1.0, 1.0, 1.0]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.stats import binomtest
 
 from l2s_core.errors import UserError
 
@@ -23,13 +23,19 @@ Label = TypeVar("Label", bound=Hashable)
 Pair = tuple[Row, Row]  # the same prompt and seed in the first and in the second run
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the exact two-sided p of McNemar's test (McNemar 1947) from the two counts of discordant pairs; 1 for none.
+def sign_flip_p(sums: Sequence[int]) -> float:
+    """Return the exact two-sided p of the sign-flip test (Fisher 1935; Pitman 1937) from each prompt's sum of differences; 1 for none.
 
-    Where runs do not differ, a discordant pair is as likely either way: a binomial test with probability 1/2.
+    Where runs do not differ, a prompt's sum is as likely with the other sign: p is the share of all sign patterns whose total is
+    at least as far from 0 as the one seen. With one image a prompt this is McNemar's exact test; with several, images of
+    a prompt count together, not as independent ones.
     """
-    count = only_first + only_second
-    return float(binomtest(only_first, count, 0.5).pvalue) if count else 1.0
+    sizes = [abs(value) for value in sums if value]
+    share = np.ones(1)  # of the patterns of the prompts so far, by their total: from minus to plus its largest, in steps of 1
+    for size in sizes:
+        share = (np.pad(share, (2 * size, 0)) + np.pad(share, (0, 2 * size))) / 2
+    middle, seen = len(share) // 2, abs(sum(sums))
+    return min(1.0, float(2 * share[middle + seen :].sum())) if seen else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -66,8 +72,8 @@ def bootstrap_interval(
 class PairedDifference:
     """Rates of an outcome in two runs on the same `count` images of `prompts` prompts.
 
-    `difference` is second minus first, `low` to `high` its 95 % bootstrap interval by prompt; `only_first` and
-    `only_second` count the images where one run alone succeeds.
+    `difference` is second minus first, `low` to `high` its 95 % bootstrap interval by prompt, `p` that of the sign-flip test
+    by prompt; `only_first` and `only_second` count the images where one run alone succeeds.
     """
 
     count: int
@@ -79,21 +85,20 @@ class PairedDifference:
     difference: float
     low: float
     high: float
-
-    @property
-    def p(self) -> float:
-        """McNemar's exact p."""
-        return mcnemar(self.only_first, self.only_second)
+    p: float
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], outcome: str) -> PairedDifference:
         first, second = (np.array([bool(pair[side][outcome]) for pair in pairs]) for side in (0, 1))
-        prompts = [a["prompt"] for a, _ in pairs]
-        low, high = bootstrap_interval(second.astype(float) - first, prompts)
+        prompts, signs = [a["prompt"] for a, _ in pairs], second.astype(int) - first
+        low, high = bootstrap_interval(signs, prompts)
+        sums = Counter()
+        for prompt, sign in zip(prompts, signs.tolist(), strict=True):
+            sums[prompt] += sign
         return cls(
             count=len(pairs), prompts=len(set(prompts)), first=float(first.mean()), second=float(second.mean()),
             only_first=int((first & ~second).sum()), only_second=int((second & ~first).sum()),
-            difference=float(second.mean() - first.mean()), low=low, high=high,
+            difference=float(second.mean() - first.mean()), low=low, high=high, p=sign_flip_p([*sums.values()]),
         )  # fmt: skip
 
 

@@ -27,8 +27,8 @@ SHARED_SECTIONS = ("backbone", "data", "inversion", "capture", "trajectories", "
 def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: Path) -> dict[str, Any]:
     """Return an ablation's table as plain values from the rows of its points, the reference's first, and from their verdicts in `home`.
 
-    `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p` is McNemar's
-    exact one with Holm's correction for the points of this table, `marked` whether it lies below 0.05. None where there is none.
+    `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p` is the sign-flip
+    test's by prompt with Holm's correction for the points of this table, `marked` whether it lies below 0.05. None where there is none.
     """
     verdicts = [read_json(home / row["verdicts"] / "verdicts.json") if row["state"] == "finished" else None for row in rows]
     tree = ablation.run.model_dump(mode="json")

@@ -32,7 +32,7 @@ def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, A
     """Compare every other way with the run's own steering, paired on prompt and noise: JSON-able, by way.
 
     `difference` is the way's rate of correct images minus that of the steering, `low` to `high` its bootstrap interval by
-    prompt; `p` is McNemar's and `holm` corrects it for all these comparisons. `differs` says that `holm` is below 0.05.
+    prompt; `p` is the sign-flip test's by prompt and `holm` corrects it for all these comparisons. `differs` says that `holm` is below 0.05.
     """
     others = {way: rows for way, rows in verdicts.items() if way != MAIN}
     return {
