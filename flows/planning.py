@@ -10,6 +10,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.clipscore import clip_folder
 from l2s_core.evaluation.judges import require_names
+from l2s_core.evaluation.scoring import class_of
 from l2s_core.objectives import ClassifierObjective
 from l2s_core.stages import Stages
 from l2s_core.targets import Targets
@@ -28,6 +29,6 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
     # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not
     # know are errors now, not after an hour.
     check_phrases(run.backbone, [item.prompt for item in stages.items if item.prompt.triplets])
-    require_names(run.benchmark.judge, dict.fromkeys(name for item in stages.items for name in item.objects))
+    require_names(run.benchmark.judge, dict.fromkeys(class_of(item, name) for item in stages.items for name in item.objects))
     open_store(stages.home)
     return stages

@@ -203,7 +203,7 @@ class SteeringConfig(Section):
     normalize: Literal["none", "rms"]
     confidence: float | None = Field(default=None, gt=0, lt=1)
     min_loss: float = Field(default=0.0, ge=0)
-    several: Literal["joint", "cycle"] = Field(default="joint", description="relations of one prompt: all in one loss, or one an update in rotation")
+    several: Literal["joint", "cycle"] = Field(default="joint", description="relations of one prompt: all in one loss, or those of one pair of objects an update, in rotation")
 
 
 class PlainBaseline(Section):

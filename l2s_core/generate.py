@@ -33,7 +33,7 @@ def compare(
         columns[way] = list(images.numpy())
         verdicts[way] = [
             {
-                "prompt": prompt.text, "objects": depicted(prompt), "detections": [asdict(d) for d in detections],
+                "prompt": prompt.text, "objects": depicted(prompt), "detections": [asdict(d) for d in detections if d.score > config.benchmark.min_score],
                 **asdict(judge_relations(prompt, detections, config.benchmark.min_score)),
             }
             for detections in found

@@ -63,7 +63,7 @@ def read_prompt(text: str, attributes: Collection[str] = ()) -> ParsedPrompt:
 
     Words of `attributes`, in small letters, are cut off the front of phrases: each is a clause of the relation "is".
     """
-    parts = _parts(text, [_Token(match[0].lower(), *match.span()) for match in _TOKEN.finditer(text)])
+    parts = _parts(text, _tokens(text))
     parts, described = _described(text, parts, attributes)
     related = any(isinstance(part, _Relation) for part in parts)
     if not related and not described:
@@ -75,20 +75,28 @@ def read_prompt(text: str, attributes: Collection[str] = ()) -> ParsedPrompt:
 # ---- words
 
 _TOKEN = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
-_ARTICLES = frozenset("a an the one another some this".split())
+_ARTICLES = frozenset("a an the one another some this these those each every".split())
 _FRAMES = frozenset(
     "photo photograph image picture snapshot shot close-up closeup view scene painting drawing illustration render rendering "
     "sketch".split()
 )
 _FRAME_LINKS = frozenset("of showing depicting".split())
-_JOINS = {"and": "and", "&": "and", "but": "and", "with": "with", "while": "with", ",": ","} | dict.fromkeys(".;!?…", ".")
+_JOINS = {"and": "and", "but": "and", "with": "with", "while": "with", ",": ","} | dict.fromkeys(".;!?…", ".")
 _RELATIVE = frozenset("that which who".split())
-_FINITE = frozenset("is are was were sits stands lies rests hangs floats flies hovers appears".split())
+_IS = ("'s", "’s")  # short for "is" right before a relation: "the dog's left of the cat"
+_FINITE = frozenset(
+    "is are was were sits stands lies rests hangs floats flies hovers appears hides jumps leaps climbs perches crouches sleeps "
+    "swims runs walks".split()
+).union(_IS)
 _PARTICIPLES = frozenset(
     "sitting seated standing lying resting located positioned placed situated hanging mounted perched parked floating flying "
-    "hovering swimming running walking jumping sleeping seen shown visible".split()
+    "hovering swimming running walking jumping leaping climbing crouching hiding barking grazing looking sleeping waiting seen "
+    "shown visible".split()
 )
-_ADVERBS = frozenset("directly immediately just slightly far further right straight exactly both diagonally".split())
+_ADVERBS = frozenset(
+    "directly immediately just slightly somewhat partly partially mostly almost nearly well high far further right straight exactly "
+    "clearly now currently always both diagonally".split()
+)
 _LEADS = _RELATIVE | _FINITE | _PARTICIPLES | _ADVERBS
 _NO_NAME = _RELATIVE | _FINITE | frozenset("directly immediately slightly diagonally".split())
 _SIDES = frozenset("left right upper lower".split())
@@ -113,7 +121,7 @@ _REFUSED: tuple[tuple[_Refusal, str], ...] = (
     ),
     (
         _Refusal("a pronoun names no object", "name the object again"),
-        "it, its, itself, he, she, him, her, his, they, them, their, each other, one another, you, your, my, our",
+        "it, its, itself, he, she, him, her, his, they, them, their, whose, each other, one another, you, your, my, our",
     ),
     (
         _Refusal("a prompt cannot say what does not hold", "state the relation that holds"),
@@ -173,6 +181,17 @@ class _Join(NamedTuple):
 _Part = _Phrase | _Relation | _Join
 
 
+def _tokens(text: str) -> list[_Token]:
+    """The words of a text; a contracted "is" is one of its own where a relation follows it."""
+    tokens = [_Token("and" if match[0] == "&" else match[0].lower(), *match.span()) for match in _TOKEN.finditer(text)]
+    for at in range(len(tokens) - 1, -1, -1):
+        word, start, end = tokens[at]
+        behind = next((i for i in range(at + 1, len(tokens)) if tokens[i].word not in _LEADS), len(tokens))
+        if word.endswith(_IS) and isinstance(_match(tokens, behind)[0], tuple):
+            tokens[at : at + 1] = [_Token(word[:-2], start, end - 2), _Token(word[-2:], end - 2, end)]
+    return tokens
+
+
 def _parts(text: str, tokens: list[_Token]) -> list[_Part]:
     """Cut the text at joins and at the longest wording of a relation; what is left between them are phrases."""
     parts: list[_Part] = []
@@ -198,7 +217,7 @@ def _parts(text: str, tokens: list[_Token]) -> list[_Part]:
 
 def _frame_end(tokens: list[_Token]) -> int:
     """The index behind a leading "[article] [words] photo of", or 0; "a black and white photo of" is one."""
-    for at in range(min(len(tokens) - 1, 6)):
+    for at in range(len(tokens) - 1):
         word = tokens[at].word
         if word in _FRAMES and tokens[at + 1].word in _FRAME_LINKS and (at == 0 or tokens[at - 1].word not in _JOINS):
             return at + 2
@@ -240,10 +259,12 @@ def _part_end(tokens: list[_Token], at: int) -> int:
 
 
 def _lead_start(tokens: list[_Token], begin: int, at: int) -> int:
-    """The index of the first of the verbs and adverbs that stand right before `at`."""
+    """The index of the first of the verbs and adverbs that stand right before `at`; an adverb right behind an article is a name."""
+    end = at
     while at > begin and tokens[at - 1].word in _LEADS:
         at -= 1
-    return at
+    named = at == begin + 1 and at < end and tokens[begin].word in _ARTICLES and tokens[at].word in _ADVERBS - _NO_NAME
+    return at + named
 
 
 def _relation(text: str, names: tuple[str, ...], lead: list[_Token], wording: list[_Token]) -> _Relation:

@@ -84,8 +84,11 @@ class ClassifierObjective(Objective):
         return cross_entropy(self.classifier.model(maps_BOMGG, position_B), wanted_B, reduction="none")
 
     def allowance(self, share_P: Tensor) -> Tensor:
-        """-log share, which no classifier can avoid, and as much again: a split need not be even, half a share is enough."""
-        return -2 * share_P.log()
+        """-log share, which no classifier can avoid, and as much again: a split need not be even, half a share is enough.
+
+        Without `confidence` there is none: the paper's rule makes all of its updates for a diagonal.
+        """
+        return super().allowance(share_P) if self.confidence is None else -2 * share_P.log()
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
         satisfied = super().satisfied(loss_B)

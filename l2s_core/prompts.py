@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from l2s_core.errors import UserError
-from l2s_core.grammar import Span, read_prompt
+from l2s_core.grammar import Clause, Span, read_prompt
 from l2s_core.relations import ATTRIBUTE, WORDINGS, Triplet, label_index
 
 
@@ -126,12 +126,16 @@ def parse_prompt(text: str) -> Prompt:
 
 
 def parse_several(text: str, attributes: Collection[str] = ()) -> SeveralPrompt:
-    """Read a prompt with one relation or more; an object that is named again keeps its first place.
+    """Read a prompt with one relation or more; an object that is named again keeps its first place. Names are in small letters.
 
     With `attributes`, "a white dog" states that "white" is "dog", if "white" is among them; else it names one object.
-    Raises UserError as the grammar does, and for an attribute's word that stands in two places: one phrase cannot be two.
+    Raises UserError as the grammar does, for an object that is related to itself, and for an attribute's word that stands in
+    two places: one phrase cannot be two.
     """
-    clauses, spans = read_prompt(text, attributes).clauses, {}
+    clauses, spans = [_in_small_letters(clause) for clause in read_prompt(text, attributes).clauses], {}
+    for triplet in (clause.triplet for clause in clauses):
+        if triplet.subject == triplet.object:
+            raise UserError(f"the prompt {text!r} relates {triplet.subject!r} to itself; allowed: objects of different names")
     for word in (c.triplet.subject for c in clauses if c.triplet.relation == ATTRIBUTE):
         places = {c.subject_span for c in clauses if c.triplet.subject == word} | {c.object_span for c in clauses if c.triplet.object == word}
         if len(places) > 1:
@@ -141,3 +145,8 @@ def parse_several(text: str, attributes: Collection[str] = ()) -> SeveralPrompt:
             spans[name] = min(span, spans.get(name, span))
     spans = dict(sorted(spans.items(), key=lambda item: item[1]))
     return SeveralPrompt(text=text, triplets=tuple(c.triplet for c in clauses), objects=tuple(spans), spans=tuple(spans.values()))
+
+
+def _in_small_letters(clause: Clause) -> Clause:
+    named = clause.triplet
+    return replace(clause, triplet=replace(named, subject=named.subject.lower(), object=named.object.lower()))

@@ -31,7 +31,8 @@ ALSO_READ: dict[str, tuple[str, ...]] = {
     "above": ("over", "on top of", "on the top of", "at the top of", "atop"),
     "below": ("under", "beneath", "underneath", "on the bottom of", "at the bottom of"),
 }
-_CORNERS = {"upper": "above", "top": "above", "lower": "below", "bottom": "below"}
+_CORNERS = {"upper": "above", "top": "above", "above": "above", "lower": "below", "bottom": "below", "below": "below"}
+_HYPHEN_ALONE = ("above", "below")  # "above-left of"
 POSITION_THRESHOLD = 0.1  # share of the summed box sizes by which each offset is shrunk (GenEval)
 MIN_OFFSET = 1e-3  # pixels; where both shrunk offsets are smaller there is no relation (GenEval)
 DIRECTION_THRESHOLD = 0.5  # a relation holds where the unit offset passes this value (GenEval)
@@ -79,7 +80,7 @@ def _joined(first: str, second: str, names: tuple[str, str]) -> dict[str, tuple[
 def _at_corner(wording: str, side: str, corner: str) -> dict[str, tuple[str, str]]:
     """Return "to the upper left of" for "to the left of"; not "top left of", which cannot be told from "a tank top left of"."""
     word = side.removesuffix(" of")
-    blanks = "-" if wording.startswith(word) and corner in ("top", "bottom") else " -"
+    blanks = "-" if corner in _HYPHEN_ALONE or wording.startswith(word) and corner in ("top", "bottom") else " -"
     return {wording.replace(word, f"{corner}{blank}{word}", 1): (_CORNERS[corner], side) for blank in blanks}
 
 

@@ -42,12 +42,16 @@ class Targets:
         return Targets(image_P=place_P, phrases_P2=self.phrases_P2[row_P], wanted_P=self.wanted_P[row_P], share_P=self.share_P[row_P])
 
     def turn(self, number: int, open_P: Tensor) -> Tensor:
-        """A mask over P: of every image's open relations the one whose turn it is in round `number`, in rotation."""
-        row = open_P.nonzero()[:, 0]
-        image = self.image_P[row]
+        """A mask over P: the relations of one pair of phrases an image, of those with an open one, in rotation by `number`.
+
+        The two relations of a diagonal have their turn together, as in the paper.
+        """
+        pairs, pair_P = torch.cat([self.image_P.unsqueeze(1), self.phrases_P2], dim=1).unique(dim=0, return_inverse=True)
+        waiting = pair_P[open_P].unique()
+        image = pairs[waiting, 0]
         total_B = torch.bincount(image)
-        place = torch.arange(len(row), device=row.device) - (total_B.cumsum(0) - total_B)[image]
-        return torch.zeros_like(open_P).index_fill(0, row[place == number % total_B[image]], True)
+        place = torch.arange(len(waiting), device=waiting.device) - (total_B.cumsum(0) - total_B)[image]
+        return torch.isin(pair_P, waiting[place == number % total_B[image]])
 
     def total(self, values_P: Tensor, count: int) -> Tensor:
         """Sum a value a relation into one an image, (count,)."""

@@ -242,7 +242,7 @@ def test_candidates_have_noise_of_their_own() -> None:
 
 
 def test_as_many_images_as_take_the_time_of_steering() -> None:
-    assert [equal_time_n(0.28, seconds) for seconds in (0.69, 0.71, 1.03)] == [2, 3, 4]
+    assert [equal_time_n(0.28, seconds) for seconds in (0.56, 0.57, 1.03)] == [2, 3, 4]
     assert equal_time_n(1.0, 0.4) == 1 and equal_time_n(0.5, 2.0) == 4
     for seconds in (0.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="must be positive"):

@@ -17,7 +17,8 @@ from l2s_core.evaluation.benchmark import EvalItem, pair_items, suite_triplets
 from l2s_core.evaluation.detectors import Detection
 from l2s_core.evaluation.geneval import Clause, GenevalRecord
 from l2s_core.evaluation.protocols import benchmark_items
-from l2s_core.evaluation.scoring import judge_item
+from l2s_core.evaluation.scoring import Verdict, finds, judge_item
+from l2s_core.evaluation.selection import judge_score
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 from l2s_core.miniworld.sprites import OBJECTS
 from l2s_core.prompts import SeveralPrompt, parse_several
@@ -192,3 +193,24 @@ def test_prompts_may_be_counted_by_kind_of_pair() -> None:
     assert len(only) == 6 and {i.pair_split for i in only} == {"unseen"}
     with pytest.raises(UserError, match="give one number"):
         load_run_config("mini-sd", {"benchmark": "several", "benchmark.prompts": {"seen": 3}})
+
+
+def test_a_row_has_the_finds_of_its_verdict_by_the_prompts_names() -> None:
+    """A weak find is no extra object and no box of the picture; one class has other names in GenEval and T2I-CompBench."""
+    found = [Detection(name=name, box=(0, 0, 9, 9), score=score) for name, score in (("mouse", 0.9), ("person", 0.6), ("mouse", 0.06))]
+    record = GenevalRecord(tag="two_object", prompt="", include=(Clause(name="computer mouse"), Clause(name="person")))
+    nothing = {"text": "", "triplets": (), "spans": ()}
+    items = {
+        kind: EvalItem(item_id=kind, pair_split="x", prompt=SeveralPrompt(objects=objects, **nothing), seed=0, record=asked, label=kind)
+        for kind, objects, asked in (
+            ("geneval", ("computer mouse", "person"), record),
+            ("spatial", ("girl", "mouse"), compbench.parse_prompt("a girl next to a mouse")),
+            ("several", ("Mouse", "girl"), None),
+        )
+    }  # fmt: skip
+    named = {kind: [(d.name, d.score) for d in finds(item, found, 0.3)] for kind, item in items.items()}
+    assert named == {
+        "geneval": [("computer mouse", 0.9), ("person", 0.6)], "spatial": [("mouse", 0.9), ("girl", 0.6)], "several": [("Mouse", 0.9), ("person", 0.6)],
+    }  # fmt: skip
+    verdict = Verdict(correct=True, both=True, reason="correct")
+    assert {kind: judge_score(item, verdict, found)[2] for kind, item in items.items()} == {"geneval": 0.6, "spatial": 0.6, "several": 0.0}

@@ -83,6 +83,21 @@ ONE_RELATION = [
     ("an above ground pool under an under-eye mask", "above ground pool", BELOW, "under-eye mask"),
     ("a tank top to the left of a no parking sign", "tank top", LEFT, "no parking sign"),
     ("a child's toy above a jack-in-the-box", "child's toy", ABOVE, "jack-in-the-box"),
+    # contractions, verbs, adverbs and determiners that are no part of a name
+    ("the dog's left of the cat", "dog", LEFT, "cat"),
+    ("a dog that’s directly above a cat", "dog", ABOVE, "cat"),
+    ("a child's left of a dog's toy", "child", LEFT, "dog's toy"),
+    ("a cat hides under a bed", "cat", BELOW, "bed"),
+    ("a cat jumps over a dog", "cat", ABOVE, "dog"),
+    ("a dog climbing on top of a car", "dog", ABOVE, "car"),
+    ("a dog barking under a tree", "dog", BELOW, "tree"),
+    ("a bird well above a tree", "bird", ABOVE, "tree"),
+    ("a lamp almost directly over a table", "lamp", ABOVE, "table"),
+    ("a well left of a house", "well", LEFT, "house"),
+    ("a high above a low", "high", ABOVE, "low"),
+    ("these dogs left of those cats", "dogs", LEFT, "cats"),
+    ("every dog above each cat", "dog", ABOVE, "cat"),
+    ("a very detailed high resolution professional studio photo of a dog left of a cat", "dog", LEFT, "cat"),
 ]
 
 
@@ -136,6 +151,8 @@ SEVERAL_RELATIONS = [
     ("a dog at the bottom right of a cat", [("dog", BELOW, "cat"), ("dog", RIGHT, "cat")]),
     ("a dog on the lower left side of a cat", [("dog", BELOW, "cat"), ("dog", LEFT, "cat")]),
     ("a dog diagonally above and left of a cat", [("dog", ABOVE, "cat"), ("dog", LEFT, "cat")]),
+    ("a dog above-left of a cat", [("dog", ABOVE, "cat"), ("dog", LEFT, "cat")]),
+    ("a dog to the below-right of a cat", [("dog", BELOW, "cat"), ("dog", RIGHT, "cat")]),
     ("a dog above and left of a cat and below a bird", [("dog", ABOVE, "cat"), ("dog", LEFT, "cat"), ("dog", BELOW, "bird")]),
 ]  # fmt: skip
 
@@ -247,6 +264,14 @@ def test_an_attribute_stands_for_one_object() -> None:
             parse_several(text, WORDS)
 
 
+def test_objects_of_a_prompt_are_the_same_in_any_letters_and_differ() -> None:
+    prompt = parse_several("A Dog Left Of A Cat. The DOG is above a bird")
+    assert prompt.objects == ("dog", "cat", "bird") and [t.subject for t in prompt.triplets] == ["dog", "dog"]
+    assert [prompt.text[slice(*span)] for span in prompt.spans] == ["Dog", "Cat", "bird"]
+    with pytest.raises(UserError, match="relates 'dog' to itself; allowed: objects of different names"):
+        parse_several("a dog left of a Dog")
+
+
 REFUSED = [
     # no relation of the closed set
     ("a dog next to a cat", "next to a cat", "none of the relations"),
@@ -270,6 +295,7 @@ REFUSED = [
     ("a dog and a cat left of a bird", "dog and a cat", "'dog' stands in no relation of its own"),
     ("a table with a cup above a book", "table with a cup", "'table' stands in no relation of its own"),
     ("a dog and left of a cat", "left of", "cut off from 'dog'"),
+    ("a dog whose tail is left of a cat", "whose tail is", "a pronoun names no object"),
     # two readings
     ("a dog left of a cat is above a bird", "above", "about 'dog' or 'cat'"),
     ("a dog left of a cat, above a bird", "above", "about 'dog' or 'cat'"),

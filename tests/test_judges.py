@@ -322,6 +322,7 @@ def mask_of(*rows: str) -> np.ndarray:
         (mask_of("#...#", ".....", "#...#"), (0, 0, 1, 1)),  # equal ones: the first
         (mask_of("#######.####", "#######.#..#", "........#..#", "........####"), (8, 0, 12, 4)),  # a hole counts: 16 against 14
         (mask_of("####", "####", "####"), (0, 0, 4, 3)),
+        (mask_of("########", "........", "##......", "##......"), (0, 2, 2, 4)),  # a line encloses nothing
     ],
 )
 def test_the_box_of_the_largest_blob(mask, box) -> None:
@@ -454,8 +455,8 @@ def test_objects_that_a_closed_set_lacks_are_named_at_once(tmp_path: Path) -> No
     """By the labels that a detector's settings state, under COCO's, GenEval's and T2I-CompBench's names; no weights are read."""
     labels = {str(i): "motorbike" if name == "motorcycle" else name for i, name in enumerate(COCO_CLASSES)}
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Mask2FormerForUniversalSegmentation"], "id2label": labels}))
-    require_names(str(tmp_path), [*COCO_CLASSES, *GENEVAL_CLASSES, "girl"])
-    for model, name, near in ((str(tmp_path), "dgo", "dog"), ("mini-seg", "ca", "cat"), ("mini-seg", "background", None)):
+    require_names(str(tmp_path), [*COCO_CLASSES, *GENEVAL_CLASSES, "Dog"])
+    for model, name, near in ((str(tmp_path), "dgo", "dog"), (str(tmp_path), "girl", None), ("mini-seg", "ca", "cat"), ("mini-seg", "background", None)):
         with pytest.raises(UserError, match=f"'{name}'" + (f"; did you mean '{near}'" if near else "")):
             require_names(model, [name])
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Owlv2ForObjectDetection"]}))

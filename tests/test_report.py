@@ -162,11 +162,11 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
 
 
 def test_a_way_differs_from_steering_only_after_correction() -> None:
-    """Six images won and none lost: p is 2 / 64, which holds alone and not among two comparisons."""
-    steered, other = rows(*[CORRECT] * 6, *[WRONG] * 6), rows(*[WRONG] * 12)
+    """Six prompts won, two images each, and none lost: p is 2 / 64, which holds alone and not among two comparisons."""
+    steered, other = rows(*[CORRECT] * 12, *[WRONG] * 12), rows(*[WRONG] * 24)
     alone = against_main({MAIN: steered, PLAIN: other})[PLAIN]
     assert alone["differs"] and alone["p"] == alone["holm"] == pytest.approx(2 / 64)
-    assert (alone["difference"], alone["only_main"], alone["only_this"]) == (-0.5, 6, 0) and alone["high"] < 0
+    assert (alone["difference"], alone["only_main"], alone["only_this"]) == (-0.5, 12, 0) and alone["high"] < 0
     both = against_main({PLAIN: other, MAIN: steered, "x": other[::-1]})
     assert both["x"]["holm"] == pytest.approx(4 / 64) and not both["x"]["differs"] and list(both) == [PLAIN, "x"]
     assert against_main({MAIN: steered}) == {}

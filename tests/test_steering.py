@@ -139,8 +139,17 @@ def test_targets_of_a_subset_and_their_turns() -> None:
     assert some.image_P.tolist() == [0, 0, 1, 1] and some.phrases_P2.tolist() == [[0, 1], [1, 2], [0, 1], [0, 1]]
     assert some.total(torch.tensor([1.0, 2.0, 4.0, 8.0]), 2).tolist() == [3.0, 12.0]
     everything, one_left = torch.ones(4, dtype=torch.bool), torch.tensor([False, True, True, True])
-    assert [some.turn(k, everything).nonzero()[:, 0].tolist() for k in range(3)] == [[0, 2], [1, 3], [0, 2]]
-    assert [some.turn(k, one_left).nonzero()[:, 0].tolist() for k in range(2)] == [[1, 2], [1, 3]]
+    assert [some.turn(k, everything).nonzero()[:, 0].tolist() for k in range(3)] == [[0, 2, 3], [1, 2, 3], [0, 2, 3]]  # a diagonal is one pair
+    assert [some.turn(k, one_left).nonzero()[:, 0].tolist() for k in range(2)] == [[1, 2, 3], [1, 2, 3]]
+    assert some.turn(0, torch.tensor([False, True, False, False])).tolist() == [False, True, False, False]
+
+
+def test_the_papers_rule_never_leaves_a_diagonal_early(backbone, classifier) -> None:
+    """It has no confidence, and its least loss cannot be reached by a pair that has to show two relations."""
+    config = FAST.model_copy(update={"confidence": None, "min_loss": 0.5, "step_size": 0.02, "updates": 4, "several": "cycle"})
+    steer, z = steering(backbone, classifier, config, [DIAGONAL]), initial_noise([1], backbone.latent_shape)
+    steer(z, 1)
+    assert steer.cost.gradients.tolist() == [4] and (loss_of(steer, z) > 0.5).any()
 
 
 @pytest.mark.parametrize("several", ["joint", "cycle"])

@@ -69,14 +69,22 @@ def mask_detection(probability_HW: np.ndarray, name: str, size: tuple[int, int])
 def largest_blob(mask_HW: np.ndarray) -> np.ndarray | None:
     """Return the pixels of a mask's largest blob, or None for an empty mask.
 
-    Pixels that touch at a side or a corner are one blob; its size is that of the area its outline encloses, holes
-    and all, in pixels. Of equal ones the first counts, row by row from the top.
+    Pixels that touch at a side or a corner are one blob; its size is the area of the polygon through the centres of its
+    outermost pixels, holes and all, as OpenCV's contourArea has it: a line has none. Of equal ones the first counts, row by row
+    from the top.
     """
     blobs_HW, count = ndimage.label(mask_HW, structure=EIGHT_NEIGHBOURS)
     if not count:
         return None
-    areas = [ndimage.binary_fill_holes(blobs_HW[window] == i).sum() for i, window in enumerate(ndimage.find_objects(blobs_HW), start=1)]
+    areas = [_outlined_area(ndimage.binary_fill_holes(blobs_HW[window] == i)) for i, window in enumerate(ndimage.find_objects(blobs_HW), start=1)]
     return blobs_HW == int(np.argmax(areas)) + 1
+
+
+def _outlined_area(filled_HW: np.ndarray) -> float:
+    """The area between pixel centres, in squares of four of them: all four enclose a square, three half of it."""
+    ones_HW = filled_HW.astype(np.uint8)
+    corners = ones_HW[:-1, :-1] + ones_HW[:-1, 1:] + ones_HW[1:, :-1] + ones_HW[1:, 1:]
+    return float((corners == 4).sum() + (corners == 3).sum() / 2)
 
 
 def box_of(blob_HW: np.ndarray) -> Box:

@@ -112,12 +112,17 @@ def all_found(record: GenevalRecord, counts: Mapping[str, int]) -> bool:
 
 
 def geneval_name(name: str) -> str:
-    """Return GenEval's name of a class that may carry COCO's."""
-    return GENEVAL_NAMES.get(name, name)
+    """Return GenEval's name of a class, in small letters; it may carry COCO's."""
+    return GENEVAL_NAMES.get(name.lower(), name.lower())
+
+
+def least_score(record: GenevalRecord) -> float:
+    """Return the confidence above which a find takes part in the record's task."""
+    return COUNTING_SCORE if record.tag == "counting" else MIN_SCORE
 
 
 def _boxes(record: GenevalRecord, detections: Sequence[Detection]) -> dict[str, list[Box]]:
-    return kept_boxes(detections, COUNTING_SCORE if record.tag == "counting" else MIN_SCORE)
+    return kept_boxes(detections, least_score(record))
 
 
 def _include_verdicts(

@@ -10,18 +10,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from l2s_core.evaluation.boxes import Box, box_of
 from l2s_core.evaluation.detectors import Detection, Judge
 
 SIDE = 800  # pixels the image is resized to, as the model was trained
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
 MIN_SCORE = 0.05  # weaker instances are not even listed
+MAX_INSTANCES = 100  # in an image, the most confident ones, as the detector's own evaluation counts
 BATCH = 4
 # Names under which a model lists classes that COCO's detection task names otherwise.
 ALIASES = {"motorbike": "motorcycle", "aeroplane": "airplane", "sofa": "couch", "pottedplant": "potted plant", "diningtable": "dining table", "tvmonitor": "tv"}
 
 
 class InstanceJudge(Judge):
-    """Boxes from Mask2Former (Cheng et al. 2022): score = class probability x mean mask probability (section 3.3 of MaskFormer)."""
+    """Boxes from Mask2Former (Cheng et al. 2022): score = class probability x mean mask probability (section 3.3 of MaskFormer).
+
+    A query that two classes are probable for is an instance of each.
+    """
+
+    criteria = (MIN_SCORE, MAX_INSTANCES, SIDE)
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         from transformers import Mask2FormerForUniversalSegmentation
@@ -45,17 +52,18 @@ class InstanceJudge(Judge):
         return found
 
     def _instances(self, classes_QC: Tensor, masks_QHW: Tensor, size: tuple[int, int]) -> list[Detection]:
-        score_Q, class_Q = classes_QC.max(-1)
-        keep = score_Q > MIN_SCORE
-        if not keep.any():
-            return []
-        probability_QHW = interpolate(masks_QHW[keep].unsqueeze(0), size=size, mode="bilinear")[0].sigmoid()
-        found = []
-        for score, index, probability in zip(score_Q[keep].tolist(), class_Q[keep].tolist(), probability_QHW, strict=True):
-            inside = probability > 0.5
-            if not inside.any():
-                continue
-            rows, columns = (inside.any(axis).nonzero()[:, 0] for axis in (1, 0))
-            box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-            found.append(Detection(name=self.labels[index], box=box, score=score * float(probability[inside].mean())))
+        score_N, place_N = classes_QC.flatten().topk(min(MAX_INSTANCES, classes_QC.numel()))
+        listed = [(score, *divmod(place, classes_QC.shape[1])) for score, place in zip(score_N.tolist(), place_N.tolist(), strict=True) if score > MIN_SCORE]
+        masks = {query: _mask(masks_QHW[query], size) for query in {query for _, query, _ in listed}}
+        found = [
+            Detection(name=self.labels[index], box=mask[0], score=score * mask[1])
+            for score, query, index in listed if (mask := masks[query]) is not None
+        ]  # fmt: skip
         return sorted(found, key=lambda d: -d.score)
+
+
+def _mask(mask_HW: Tensor, size: tuple[int, int]) -> tuple[Box, float] | None:
+    """The box of a query's mask and its mean probability inside, None for an empty one."""
+    probability_HW = interpolate(mask_HW[None, None], size=size, mode="bilinear")[0, 0].sigmoid().cpu().numpy()
+    inside_HW = probability_HW > 0.5
+    return (box_of(inside_HW), float(probability_HW[inside_HW].mean())) if inside_HW.any() else None

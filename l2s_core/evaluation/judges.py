@@ -9,7 +9,6 @@ from l2s_core.backbones.folder import find_folder, fingerprint_of
 from l2s_core.backbones.hub import vocabulary_digests
 from l2s_core.errors import UserError, first_line, unknown_name
 from l2s_core.evaluation.clipseg import ClipSegJudge
-from l2s_core.evaluation.compbench import detector_class
 from l2s_core.evaluation.detectors import Judge, SegmentationJudge
 from l2s_core.evaluation.geneval import geneval_name
 from l2s_core.evaluation.grounding_dino import GroundingDinoJudge
@@ -51,14 +50,14 @@ def judge_fingerprint(model: str) -> str:
 
 
 def require_names(model: str, names: Iterable[str]) -> None:
-    """Raise UserError for an object that a judge of a closed set of classes cannot find, by what its settings state."""
+    """Raise UserError for a class that a judge of a closed set cannot find, by what its settings state."""
     folder = judge_folder(model)
     if judge_kind(folder).open_vocabulary:
         return
     stated = read_json(folder / "config.json").get("id2label", {}).values()
     known = sorted({geneval_name(ALIASES.get(label, label)) for label in stated} - {"background"})
     for name in names:
-        if geneval_name(detector_class(name)) not in known:
+        if geneval_name(name) not in known:
             raise unknown_name(f"object of the judge {model}", name, known)
 
 

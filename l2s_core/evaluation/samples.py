@@ -18,7 +18,7 @@ from l2s_core.config import SteeringConfig
 from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.colors import ColorReader, seen_colors
 from l2s_core.evaluation.detectors import Detection, Judge
-from l2s_core.evaluation.scoring import Verdict, judge_item
+from l2s_core.evaluation.scoring import Verdict, finds, judge_item
 from l2s_core.objectives import ClassifierObjective, Objective
 from l2s_core.prompts import Phrases
 from l2s_core.sampling import BeforeStep, initial_noise, sample
@@ -124,7 +124,7 @@ def judge_images(
 def judge_samples(
     judge: Judge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float, reader: ColorReader | None = None
 ) -> list[dict[str, Any]]:
-    """Return one JSON-able row per item: what was asked, the verdict with its reason, boxes, cost, seconds and peak memory.
+    """Return one JSON-able row per item: what was asked, the verdict with its reason and its boxes, cost, seconds and peak memory.
 
     `reader` tells the colours of objects; raises UserError for a prompt that asks for one without it.
     """
@@ -136,7 +136,7 @@ def judge_samples(
         for i, (item, (verdict, detections)) in enumerate(zip(asked, judged, strict=True)):
             rows.append({
                 "item_id": item.item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
-                "relation": item.asks_for, "objects": list(item.objects), **asdict(verdict), "detections": [asdict(d) for d in detections],
+                "relation": item.asks_for, "objects": list(item.objects), **asdict(verdict), "detections": [asdict(d) for d in finds(item, detections, min_score)],
                 "gradients": int(shard.gradients[i]), "checks": int(shard.checks[i]), "skipped": int(shard.skipped[i]),
                 "seconds": shard.seconds / len(shard.item_ids), "peak_bytes": shard.peak_bytes,
             })  # fmt: skip

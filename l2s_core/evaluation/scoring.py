@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from l2s_core.evaluation import compbench, geneval
 from l2s_core.evaluation.benchmark import EvalItem
@@ -40,6 +40,25 @@ def judge_item(
         soft = compbench.score_image(item.record, detections, size)
         return Verdict(correct=soft.both and soft.position == 1, both=soft.both, reason=soft.reason, score=soft.score)
     return judge_relations(item.prompt, detections, min_score)
+
+
+def class_of(item: EvalItem, name: str) -> str:
+    """Return the class that the item's protocol takes an object's or a find's name for."""
+    return (compbench.detector_class if isinstance(item.record, compbench.SpatialPrompt) else geneval.geneval_name)(name)
+
+
+def least_score(item: EvalItem, min_score: float) -> float:
+    """Return the confidence above which a find takes part in the item's verdict; `min_score` as in `judge_item`."""
+    if isinstance(item.record, geneval.GenevalRecord):
+        return geneval.least_score(item.record)
+    return compbench.MIN_SCORE if isinstance(item.record, compbench.SpatialPrompt) else min_score
+
+
+def finds(item: EvalItem, detections: Sequence[Detection], min_score: float) -> list[Detection]:
+    """Return the finds that take part in the item's verdict, those of an object that was asked for by the prompt's name of it."""
+    asked = {class_of(item, name): name for name in item.objects}
+    least = least_score(item, min_score)
+    return [replace(d, name=asked.get(class_of(item, d.name), d.name)) for d in detections if d.score > least]
 
 
 def judge_relations(prompt: Phrases, detections: Sequence[Detection], min_score: float) -> Verdict:

@@ -19,7 +19,7 @@ from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.colors import ColorReader
 from l2s_core.evaluation.detectors import Detection, Judge
 from l2s_core.evaluation.samples import SampleShard, denoise, judge_images
-from l2s_core.evaluation.scoring import Verdict
+from l2s_core.evaluation.scoring import Verdict, class_of
 from l2s_core.objectives import ClassifierObjective, Objective
 from l2s_core.reading import ObjectiveReader
 from l2s_core.sampling import BeforeStep
@@ -32,13 +32,13 @@ Score = tuple[float, ...]
 
 
 def equal_time_n(plain_seconds: float, steered_seconds: float) -> int:
-    """Return how many plain images take the time of one steered image: to the nearest, and at least one.
+    """Return how many plain images take the time of one steered image: the next whole number.
 
-    What choosing among them costs is not counted, in the baseline's favour. Raises ValueError for times that are none.
+    What choosing among them costs is not counted; both are in the baseline's favour. Raises ValueError for times that are none.
     """
     if not (0 < plain_seconds < math.inf and 0 < steered_seconds < math.inf):
         raise ValueError(f"seconds an image must be positive numbers; got {plain_seconds} plain and {steered_seconds} steered")
-    return max(1, math.floor(steered_seconds / plain_seconds + 0.5))
+    return math.ceil(steered_seconds / plain_seconds)
 
 
 def candidate_seeds(seed: int, n: int, taken: Collection[int]) -> list[int]:
@@ -114,7 +114,7 @@ class JudgeChooser(Chooser):
 
 def judge_score(item: EvalItem, verdict: Verdict, detections: Sequence[Detection]) -> Score:
     """Return (the protocol's score, all objects found, the lowest of their best confidences)."""
-    best = [max((d.score for d in detections if d.name == name), default=0.0) for name in item.objects]
+    best = [max((d.score for d in detections if class_of(item, d.name) == class_of(item, name)), default=0.0) for name in item.objects]
     return float(verdict.correct if verdict.score is None else verdict.score), float(verdict.both), min(best)
 
 

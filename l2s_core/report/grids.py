@@ -18,9 +18,9 @@ MARGIN, LINE = 6, 13
 
 
 def draw_boxes(image: np.ndarray, verdict: Mapping[str, Any], side: int) -> Image.Image:
-    """Enlarge an image to `side` pixels and outline every detection: in the colour of its place among the objects asked for, others grey."""
+    """Enlarge an image to a height of `side` pixels and outline every detection: in the colour of its place among the objects asked for, others grey."""
     scale = side / image.shape[0]
-    picture = Image.fromarray(image).resize((side, round(image.shape[1] * scale)), Image.Resampling.LANCZOS)
+    picture = Image.fromarray(image).resize((round(image.shape[1] * scale), side), Image.Resampling.LANCZOS)
     draw, colours = ImageDraw.Draw(picture), dict(zip(verdict["objects"], COLOURS, strict=False))
     for detection in verdict["detections"]:
         draw.rectangle([round(v * scale) for v in detection["box"]], outline=colours.get(detection["name"], OTHER), width=2)
