@@ -16,6 +16,7 @@ from flows.session import running  # noqa: E402
 from flows.stages import sample_and_judge  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.backbones.folder import shipped_classifier  # noqa: E402
+from l2s_core.report.comparison import report_files  # noqa: E402
 from tasks.report import log_benchmark, write_comparison  # noqa: E402
 
 
@@ -26,7 +27,7 @@ def benchmark(
     """Plain against steered by one classifier (a folder; by default the shipped one); returns the summary and its files."""
     with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (stages, conclude):
         sample_and_judge(stages, rebuild=False)
-        summary, files = write_comparison(stages)
+        summary, files = write_comparison(stages), report_files(stages.report)
         log_benchmark(stages, summary)
         publish(summary, files)
         conclude(summary)

@@ -11,7 +11,7 @@ from flows.progress import follow
 from flows.publish import publish
 from flows.shards import run_over_shards
 from l2s_core.config import INVERTED, TRAJECTORIES
-from l2s_core.report.build import report_files
+from l2s_core.report.comparison import report_files
 from l2s_core.stages import Stages
 from tasks.benchmark import judge_variant, sample_shards
 from tasks.capture import capture_shards

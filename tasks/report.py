@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from l2s_core.backbones.load import pick_device
 from l2s_core.report.build import build_report
 from l2s_core.report.comparison import build_comparison
 from l2s_core.stages import MAIN, Stages
@@ -21,10 +22,11 @@ def write_report(stages: Stages) -> dict[str, Any]:
         return build_report(stages, backbone_for(stages.config), judge_for(stages))
 
 
-@stage_task(name="write comparison")
-def write_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
-    """Write summary.json and grid.png of a benchmark alone; return the summary and the files."""
-    return build_comparison(stages)
+@stage_task(name="write comparison", tags=[GPU])
+def write_comparison(stages: Stages) -> dict[str, Any]:
+    """Write report.html, summary.json and grid.png of a benchmark alone; return the summary."""
+    with accelerator():
+        return build_comparison(stages, judge_for(stages), pick_device(stages.config.device))
 
 
 @stage_task(name="log benchmark")

@@ -94,6 +94,9 @@ def test_several_relations_and_soft_scores_are_summarised() -> None:
     }  # fmt: skip
     summary = summarise([{**base, "pairs": [True, False], "score": 0.25}, {**base, "pairs": [True, True], "score": 0.75}])
     assert (summary["pairs"]["hits"], summary["pairs"]["count"]) == (3, 4) and summary["peak_bytes"] is None
+    related = [{**base, "relations": ["above", side], "pairs": pairs, "score": None} for side, pairs in (("below", [True, False]), ("above", [True, True]))]
+    by_relation = summarise(related)["by_relation"]
+    assert {name: (rate["hits"], rate["count"]) for name, rate in by_relation.items()} == {"above": (3, 3), "below": (0, 1)}
     assert summary["score"]["mean"] == 0.5 and summary["score"]["high"] - 0.5 == pytest.approx(1.96 * (0.125**0.5) / 2**0.5, rel=1e-3)
 
 

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from l2s_core.config import load_run_config
+from l2s_core.evaluation.detectors import Judge
 from l2s_core.evaluation.pictures import way_images
 from l2s_core.evaluation.published import GENEVAL_POSITION, published_beside
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.files import read_json, write_json
 from l2s_core.report.breakdown import PARTS, breakdown
-from l2s_core.report.comparison import build_comparison, table_rows
+from l2s_core.report.comparison import build_comparison, report_files, table_rows
 from l2s_core.report.failures import COLOR, CORRECT, MISSING, NOWHERE, OTHER, SURPLUS, WRONG, choose_failures, failures_summary, reason_kind
 from l2s_core.report.figures import attention_figure
 from l2s_core.report.gallery import failure_pictures
@@ -248,8 +249,11 @@ def test_images_are_found_in_any_order(stages: Stages) -> None:
 
 
 def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
-    summary, files = build_comparison(stages)
-    assert [path.name for path in files] == ["summary.json", "grid.png"] and read_json(files[0]) == json.loads(json.dumps(summary))
+    summary, page = build_comparison(stages, Judge()), (stages.report / "report.html").read_text()
+    assert all(path.is_file() for path in report_files(stages.report)) and read_json(stages.report / "summary.json") == json.loads(json.dumps(summary))
+    parts = ("Leaderboard", "By relation", "Published (not measured here)", "Accuracy against cost", "Pictures", "What went wrong", "Settings")
+    assert all(f"{part}</h2>" in page for part in parts) and "Image quality" not in page and "l2s benchmark mini-sd" in page
+    assert page.count("<img") == 2 + len(summary["failures"]["shown"])
     assert [entry["name"] for entry in summary["leaderboard"]] == ["centroid", MAIN, PLAIN]
     assert set(summary["failures"]["kinds"]) == {PLAIN, MAIN, "centroid"} and len(summary["published"]["figures"]) == 2
 
@@ -257,7 +261,7 @@ def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
 @pytest.mark.parametrize("quality", [None, {MAIN: {"kid_change": {"mean": 0.0123, "error": 0.004}}}])
 @pytest.mark.parametrize("notes", [{}, {"centroid": "a handcrafted loss"}])
 def test_pages_with_and_without_baselines_and_quality(stages: Stages, quality: dict | None, notes: dict) -> None:
-    summary, _ = build_comparison(stages)
+    summary = build_comparison(stages, Judge())
     table, shown = table_rows(summary), summary["failures"]["shown"]
     summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
     for entry in summary["leaderboard"]:

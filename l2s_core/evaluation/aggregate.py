@@ -53,7 +53,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "correct": asdict(Rate.of([r["correct"] for r in rows])),
         "both": asdict(Rate.of([r["both"] for r in rows])),
         "extra": asdict(Rate.of([len(r["detections"]) > len(r["objects"]) for r in rows])),
-        "by_relation": _by(rows, "relation"),
+        "by_relation": _by_relation(rows),
         "by_pair_split": _by(rows, "pair_split"),
         "gradients": sum(r["gradients"] for r in rows) / count,
         "checks": sum(r["checks"] for r in rows) / count,
@@ -69,6 +69,14 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
     mean = sum(values) / len(values)
     half = Z95 * sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1) / len(values))
     return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _by_relation(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict]:
+    """By what images are asked for; where prompts have several relations, by each of them alone."""
+    if not any(len(r.get("relations", ())) > 1 for r in rows):
+        return _by(rows, "relation")
+    judged = [{"relation": relation, "correct": held} for r in rows for relation, held in zip(r["relations"], r["pairs"], strict=True)]
+    return _by(judged, "relation")
 
 
 def _by(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict]:

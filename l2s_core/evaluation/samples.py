@@ -21,6 +21,7 @@ from l2s_core.evaluation.detectors import Detection, Judge
 from l2s_core.evaluation.scoring import Verdict, finds, judge_item
 from l2s_core.objectives import ClassifierObjective, Objective
 from l2s_core.prompts import Phrases
+from l2s_core.relations import ATTRIBUTE
 from l2s_core.sampling import BeforeStep, initial_noise, sample
 from l2s_core.steering import Steering, SteeringCost
 from l2s_core.store import read_tensors, write_tensors
@@ -136,7 +137,7 @@ def judge_samples(
         for i, (item, (verdict, detections)) in enumerate(zip(asked, judged, strict=True)):
             rows.append({
                 "item_id": item.item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
-                "relation": item.asks_for, "objects": list(item.objects), **asdict(verdict), "detections": [asdict(d) for d in finds(item, detections, min_score)],
+                "relation": item.asks_for, "relations": [t.relation for t in item.prompt.triplets if t.relation != ATTRIBUTE], "objects": list(item.objects), **asdict(verdict), "detections": [asdict(d) for d in finds(item, detections, min_score)],
                 "gradients": int(shard.gradients[i]), "checks": int(shard.checks[i]), "skipped": int(shard.skipped[i]),
                 "seconds": shard.seconds / len(shard.item_ids), "peak_bytes": shard.peak_bytes,
             })  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a run's finished stages to summary.json, report.html and the picture grid."""
+"""From a run's finished stages to its report."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import torch
-import yaml
 from matplotlib.figure import Figure
 
 from l2s_core.backbones.base import Backbone
@@ -24,26 +22,18 @@ from l2s_core.data.scenes import load_skipped, load_triplets
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.evaluation.aggregate import summarise
 from l2s_core.evaluation.benchmark import EvalItem
-from l2s_core.evaluation.clipscore import load_clip
 from l2s_core.evaluation.detectors import Judge
-from l2s_core.evaluation.official import official_summary
-from l2s_core.evaluation.quality import clip_scores, has_quality, run_quality
-from l2s_core.files import write_json, write_text
 from l2s_core.miniworld.judge_accuracy import measure_judge
 from l2s_core.noise import load_noise
 from l2s_core.relations import ATTRIBUTE
 from l2s_core.report.ablations import load_ablations
-from l2s_core.report.breakdown import PARTS, breakdown
-from l2s_core.report.comparison import baseline_summaries, compared_ways, table_rows, way_verdicts
-from l2s_core.report.failures import CORRECT
+from l2s_core.report.comparison import baseline_summaries, compared_ways, scores, way_pictures, way_values, way_verdicts, write_files
 from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
-from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid
-from l2s_core.report.grids import save_png
+from l2s_core.report.gallery import Verdicts
 from l2s_core.report.page import render_page
-from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.trace import trace_attention
-from l2s_core.report.wording import BASELINE_NOTES, JUDGED, MAPS, PAIR_NAMES, PHOTOGRAPH_SCOPE, SMALL_WORLD_SCOPE
+from l2s_core.report.wording import MAPS, PHOTOGRAPH_SCOPE, SMALL_WORLD_SCOPE
 from l2s_core.stages import MAIN, PLAIN, Stages
 
 PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
@@ -55,16 +45,8 @@ def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, 
     summary = _summary(stages, verdicts, judge, backbone.device)
     summary |= compared_ways(stages, summary, verdicts)
     pictures = _pictures(stages, backbone, summary, verdicts)
-    folder = stages.report
-    write_text(folder / "report.html", render_page(_page_values(stages, summary), pictures, p=p_text))
-    save_png(pictures["grid"], folder / "grid.png")
-    write_json(folder / "summary.json", summary)
+    write_files(stages.report, render_page(_page_values(stages, summary), pictures, p=p_text), summary, pictures["grid"])
     return summary
-
-
-def report_files(folder: Path) -> list[Path]:
-    """The files of a report, in the order a reader wants them."""
-    return [folder / name for name in ("report.html", "summary.json", "grid.png")]
 
 
 def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> dict[str, Any]:
@@ -78,9 +60,7 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
         "inversion": _inversion_summary(stages),
         "trajectories": _trajectory_summary(stages),
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
-        "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
-        "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
-        "official": official_summary(stages),
+        **scores(stages, judge, device),
         "plain": summarise(verdicts[PLAIN]),
         "classifiers": {variant: _classifier_summary(stages, variant, verdicts, tests, device) for variant in stages.classifiers},
         **baseline_summaries(stages, verdicts),
@@ -142,11 +122,8 @@ def _data_summary(stages: Stages) -> dict[str, Any]:
 
 def _pictures(stages: Stages, backbone: Backbone, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
     result = load_result(stages.classifier(MAIN))
-    judged = [name for name, baseline in stages.config.baselines.items() if baseline.kind == JUDGED]
     return {
-        "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=judged),
-        "grid": first_items_grid(stages, verdicts),
-        "failures": failure_pictures(stages, verdicts, [shown["item_id"] for shown in summary["failures"]["shown"]]),
+        **way_pictures(stages, summary, verdicts),
         "attention": _attention(stages, backbone),
         "confusion": confusion_figure(result["confusion"]),
         "curves": curves_figure(result["history"], result["best_epoch"]),
@@ -169,20 +146,6 @@ def _attention(stages: Stages, backbone: Backbone) -> Figure | None:
     return attention_figure(images, maps, ("plain", "steered"), classifier.source.steps, item.prompt.objects)
 
 
-def _baseline_notes(stages: Stages) -> dict[str, str]:
-    """What each baseline is, by name."""
-    return {name: BASELINE_NOTES[baseline.kind] for name, baseline in stages.config.baselines.items()}
-
-
-def _tables(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says of the ways of sampling beyond the summary."""
-    rows = table_rows(summary)
-    return {
-        "baseline_notes": _baseline_notes(stages), "ways": {row["name"]: row["label"] for row in rows}, "steered": summary["classifiers"][MAIN]["steered"],
-        "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()}, "right": CORRECT,
-    }  # fmt: skip
-
-
 def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
     main = summary["classifiers"][MAIN]["result"]
     leakage = []
@@ -195,10 +158,9 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
             "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
         })  # fmt: skip
     return {
-        **summary, **_tables(stages, summary), "config": stages.config, "ablations": load_ablations(stages.home, stages.config),
-        "leakage": leakage, "pair_names": PAIR_NAMES,
+        **way_values(stages, summary), "ablations": load_ablations(stages.home, stages.config),
+        "leakage": leakage,
         "command": f"l2s reproduce {stages.config.name}", "traced": _traced(stages),
         "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
         "records": main["records"], "train_seconds": main["seconds"], "scope": SMALL_WORLD_SCOPE if stages.config.data.source == "miniworld" else PHOTOGRAPH_SCOPE,
-        "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Plain beside steered and the baselines: what a benchmark's summary says of them."""
+"""Plain beside steered and the baselines: what a report says of them, and the report of a benchmark alone."""
 
 from __future__ import annotations
 
@@ -7,32 +7,59 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
+from PIL import Image
+
 from l2s_core.classifier.experiment import load_result
 from l2s_core.evaluation.aggregate import summarise
+from l2s_core.evaluation.clipscore import load_clip
+from l2s_core.evaluation.detectors import Judge
+from l2s_core.evaluation.official import official_summary
 from l2s_core.evaluation.published import published_beside
-from l2s_core.files import read_json, write_json
-from l2s_core.report.failures import failures_summary
-from l2s_core.report.gallery import Verdicts, first_items_grid
+from l2s_core.evaluation.quality import clip_scores, has_quality, run_quality
+from l2s_core.files import read_json, write_json, write_text
+from l2s_core.report.breakdown import PARTS, breakdown
+from l2s_core.report.failures import CORRECT, failures_summary
+from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid
 from l2s_core.report.grids import save_png
 from l2s_core.report.leaderboard import leaderboard
+from l2s_core.report.page import render_page
+from l2s_core.report.pareto import pareto_figure
+from l2s_core.report.significance_page import p_text
+from l2s_core.report.wording import BASELINE_NOTES, JUDGED, PAIR_NAMES
 from l2s_core.stages import MAIN, PLAIN, Stages
 
+PAGE = "comparison_page.html"
 
-def build_comparison(stages: Stages) -> tuple[dict[str, Any], list[Path]]:
-    """Write summary.json and grid.png of a benchmark without a dataset; return the summary and the files."""
+
+def build_comparison(stages: Stages, judge: Judge, device: str = "cpu") -> dict[str, Any]:
+    """Write the report of a benchmark without a dataset into `stages.report`; return what summary.json holds."""
     verdicts = way_verdicts(stages)
     summary = {
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
+        **scores(stages, judge, device),
         "plain": summarise(verdicts[PLAIN]),
         "classifiers": {variant: {"steered": summarise(verdicts[variant])} for variant in stages.classifiers},
         **baseline_summaries(stages, verdicts),
     }
     summary |= compared_ways(stages, summary, verdicts)
-    folder = stages.report
-    save_png(first_items_grid(stages, verdicts), folder / "grid.png")
+    pictures = way_pictures(stages, summary, verdicts)
+    values = way_values(stages, summary) | {"command": f"l2s benchmark {stages.config.name}"}
+    write_files(stages.report, render_page(values, pictures, PAGE, p=p_text), summary, pictures["grid"])
+    return summary
+
+
+def write_files(folder: Path, page: str, summary: Mapping[str, Any], grid: Image.Image) -> None:
+    """Write a report's files (see `report_files`)."""
+    write_text(folder / "report.html", page)
+    save_png(grid, folder / "grid.png")
     write_json(folder / "summary.json", summary)
-    return summary, [folder / "summary.json", folder / "grid.png"]
+
+
+def report_files(folder: Path) -> list[Path]:
+    """The files of a report, in the order a reader wants them."""
+    return [folder / name for name in ("report.html", "summary.json", "grid.png")]
 
 
 def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
@@ -43,6 +70,15 @@ def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
     entry = {"result": load_result(stages.classifier(MAIN)), "steered": summarise(verdicts[MAIN])}
     baselines = baseline_summaries(stages, verdicts)
     return {"name": stages.config.name, "plain": summarise(verdicts[PLAIN]), "classifiers": {MAIN: entry}, **baselines}, picture
+
+
+def scores(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
+    """Return what is known of the images beside the judge's verdicts: KID, CLIPScore, and GenEval's own; None or empty where it is not."""
+    return {
+        "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
+        "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
+        "official": official_summary(stages),
+    }
 
 
 def way_verdicts(stages: Stages) -> dict[str, list[dict[str, Any]]]:
@@ -78,3 +114,24 @@ def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, entry in summary.get("baselines", {}).items():
         rows.append({"name": name, "label": f"{name} (of {entry['candidates']})" if "candidates" in entry else name, **entry})
     return [{**row, "time_ratio": row["seconds"] / rows[0]["seconds"]} for row in rows]
+
+
+def way_pictures(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
+    """Return the pictures of all ways of sampling: accuracy against cost, the first prompts, and the failures that are shown."""
+    judged = [name for name, baseline in stages.config.baselines.items() if baseline.kind == JUDGED]
+    return {
+        "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=judged),
+        "grid": first_items_grid(stages, verdicts),
+        "failures": failure_pictures(stages, verdicts, [shown["item_id"] for shown in summary["failures"]["shown"]]),
+    }
+
+
+def way_values(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a page says of the ways of sampling: the summary and what its tables need beside."""
+    rows = table_rows(summary)
+    return {
+        **summary, "config": stages.config, "ways": {row["name"]: row["label"] for row in rows}, "steered": summary["classifiers"][MAIN]["steered"],
+        "baseline_notes": {name: BASELINE_NOTES[baseline.kind] for name, baseline in stages.config.baselines.items()},
+        "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()}, "right": CORRECT, "pair_names": PAIR_NAMES,
+        "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
+    }  # fmt: skip
