@@ -47,6 +47,9 @@ def test_every_image_lies_where_the_scorer_looks_and_results_come_back(stages, t
     rates = import_results(stages, "plain", tmp_path / "results.jsonl")
     assert {tag: (rate["hits"], rate["count"]) for tag, rate in rates.items()} == {"single_object": (2, 6), "two_object": (2, 6), "all": (4, 12)}
     assert official_summary(stages) == {"plain": rates}
+    (folder / "00002" / "samples" / "0002.png").write_bytes(path.read_bytes())  # of an export with more seeds
+    with pytest.raises(UserError, match=r"0002.png belongs to no sample of this export, .*; move it away"):
+        export_images(stages, "plain", folder)
 
 
 def test_what_cannot_be_exchanged_is_said(stages, tmp_path) -> None:

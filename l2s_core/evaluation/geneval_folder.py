@@ -31,16 +31,6 @@ def sample_path(root: Path, key: Key) -> Path:
     return prompt_folder(root, key[0]) / "samples" / f"{key[1]:04d}.png"
 
 
-def missing_samples(root: Path, records: Sequence[GenevalRecord], samples: int) -> list[Key]:
-    """Return the samples that are not in the folder yet, in order: what an interrupted export still needs.
-
-    Raises UserError when a folder holds another prompt.
-    """
-    for prompt, record in enumerate(records):
-        _has_metadata(root, prompt, record)
-    return [key for key in _keys(records, samples) if not sample_path(root, key).exists()]
-
-
 def export_folder(root: Path, records: Sequence[GenevalRecord], images: Mapping[Key, np.ndarray]) -> int:
     """Write every prompt's metadata and the given uint8 images (H, W, 3) as PNG; return the number of images written.
 

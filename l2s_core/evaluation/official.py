@@ -12,7 +12,7 @@ import numpy as np
 from l2s_core.errors import UserError, unknown_name
 from l2s_core.evaluation.aggregate import Rate
 from l2s_core.evaluation.geneval import GenevalRecord
-from l2s_core.evaluation.geneval_folder import export_folder, read_results
+from l2s_core.evaluation.geneval_folder import check_folder, export_folder, read_results
 from l2s_core.evaluation.pictures import has_images, way_images
 from l2s_core.evaluation.protocols import geneval_records
 from l2s_core.files import read_json, write_json
@@ -24,11 +24,14 @@ NAME = "official.json"  # beside a way's own verdicts
 def export_images(stages: Stages, way: str, folder: Path) -> int:
     """Write the images of a way of sampling in GenEval's layout; return how many were new.
 
-    Raises UserError for a run of another protocol, an unknown way, and images that are not there yet.
+    Raises UserError for a run of another protocol, an unknown way, images that are not there yet, and a folder that holds
+    images of another export besides: the scorer would count them.
     """
     records, images = _records(stages, way), _images(stages, way)
     seeds = stages.config.benchmark.seeds
-    return export_folder(folder, records, {divmod(place, seeds): image for place, image in enumerate(images)})
+    written = export_folder(folder, records, {divmod(place, seeds): image for place, image in enumerate(images)})
+    check_folder(folder, records, seeds)
+    return written
 
 
 def import_results(stages: Stages, way: str, path: Path) -> dict[str, Any]:
