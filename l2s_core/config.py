@@ -362,6 +362,9 @@ class RunConfig(Section):
             raise ValueError(f"benchmark.relations asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it")
         if self.capture.steps[-1] >= steps:
             raise ValueError(f"capture.steps reaches {self.capture.steps[-1]}, but backbone.steps is {steps} (0 to {steps - 1})")
+        start, stop = self.inversion.start, steps if self.inversion.stop is None else self.inversion.stop
+        if not start < stop <= steps:
+            raise ValueError(f"inversion.start is {start} and inversion.stop {stop}; allowed: start below stop, and stop at most backbone.steps, {steps}")
         if self.inversion.method == "rectified-flow" and self.backbone.family not in FLOW_FAMILIES:
             raise ValueError(f"inversion.method rectified-flow needs a flow model ({', '.join(FLOW_FAMILIES)}), not family {self.backbone.family}")
         return self
