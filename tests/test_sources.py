@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -214,8 +216,27 @@ def test_own_images_bad_lines_and_bad_files_are_counted_and_named(tmp_path: Path
     monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30)
     scenes, skips = load_entries(config, catalogue.entries, 16)
     assert len(scenes) == 9 and all(s.image.shape == (16, 16, 3) and s.image.dtype == np.uint8 for s in scenes)
-    assert skips.counts == {"not an image, or a damaged one": 2, "image too large to decode safely (400x300)": 1}
+    assert skips.counts == {"not an image, or a damaged one": 2, "image too large to decode safely (more than 1200 pixels)": 1}
     assert {name.split(":")[0] for name in skips.named} == {"0.png", "1.png", "2.png"}
+
+
+@pytest.mark.parametrize("size", [12_000, 20_000])  # above the project's limit, and above Pillow's, which opens no such file
+def test_a_small_file_of_many_pixels_is_too_large(tmp_path: Path, size: int) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 1, 0, 0, 0, 0))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b""))
+    with pytest.raises(UserError, match="^image too large to decode safely"):
+        images.read_image(tmp_path / "bomb.png", 16)
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "grey.pgm"])
+def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path, name: str) -> None:
+    """They were all white but for the darkest 255 of 65536."""
+    values = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values if name != "grey.pgm" else values.astype(np.int32)).save(tmp_path / name)
+    assert np.array_equal(images.read_image(tmp_path / name, 16), np.repeat(values[..., None] // 256, 3, axis=2))
 
 
 def test_mistakes_in_data_are_one_clear_line(tmp_path: Path) -> None:

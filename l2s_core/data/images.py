@@ -23,11 +23,20 @@ def read_image(path: Path, side: int) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise UserError(f"image too large to decode safely ({image.width}x{image.height})")
+                    raise Image.DecompressionBombError
                 image.load()
-                return square(ImageOps.exif_transpose(image).convert("RGB"), side)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                return square(_eight_bits(ImageOps.exif_transpose(image)).convert("RGB"), side)
+    except Image.DecompressionBombError:  # Pillow's own, from a higher limit, comes before the size is known
+        raise UserError(f"image too large to decode safely (more than {MAX_PIXELS} pixels)") from None
+    except (OSError, SyntaxError, ValueError):
         raise UserError("not an image, or a damaged one") from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return grey of 16 bits (modes "I;16" and "I") by its upper 8, where `convert` would take all above 255 as white."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def square(image: Image.Image, side: int) -> np.ndarray:
