@@ -239,6 +239,51 @@ def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path, name: str) -> None:
     assert np.array_equal(images.read_image(tmp_path / name, 16), np.repeat(values[..., None] // 256, 3, axis=2))
 
 
+def test_a_malformed_entry_of_gqa_is_counted_and_leaves_the_rest(gqa_folder: Path) -> None:
+    """Each ended the whole source with a traceback."""
+    file = gqa_folder / "train_sceneGraphs.json"
+    graphs, cat, above = json.loads(file.read_text()), {"name": "cat"}, [{"name": "above", "object": "2"}]
+    bad = {
+        "words": {"name": "dog", "relations": ["above"]}, "number": {"name": "dog", "relations": 5}, "listed": {"name": ["dog"], "relations": above},
+        "colour": {"name": "dog", "attributes": 5}, "nothing": None,
+    }  # fmt: skip
+    for name, entry in bad.items():
+        graphs[name] = {"objects": {"1": entry, "2": cat}}
+        draw(gqa_folder / "images" / f"{name}.jpg")
+    graphs["x" * 300] = graphs["good00"]
+    file.write_text(json.dumps(graphs))
+    catalogue = build_catalogue(settings("gqa", gqa_folder, attributes=["white"]))
+    assert len(catalogue.entries) == 20 and not {Path(entry.image).stem for entry in catalogue.entries} & bad.keys()
+    assert catalogue.skipped == {
+        "malformed relations": 2, "malformed attributes": 1, "object without a name": 2, "image file missing": 2,
+        "relation to an object that is not there": 1, "no objects in its scene graph": 1,
+    }  # fmt: skip
+    assert {"words/1: malformed relations", "listed/1: object without a name"} <= set(catalogue.named)
+
+
+def test_a_malformed_entry_of_orm_is_counted_and_leaves_the_rest(tmp_path: Path) -> None:
+    rows, text = good_orm_rows(tmp_path), "a photo of a dog above a cat"
+    rows += [{**orm_row(0, text, "yes"), "image": image} for image in (None, ["img/0.png"], 5)]
+    rows += [orm_row(0, text, answer) for answer in (None, ["yes"], 5)] + [{**orm_row(0, text, "yes"), "image": "x" * 300}]
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    catalogue = build_catalogue(settings("orm", tmp_path, train=1))
+    assert len(catalogue.entries) == 12
+    assert catalogue.skipped == {"not a question and an answer about an image": 6, "image file missing": 1}
+
+
+def test_a_malformed_line_is_counted_and_leaves_the_rest(tmp_path: Path) -> None:
+    lines = []
+    for i in range(12):
+        draw(tmp_path / f"{i}.png")
+        lines.append({"image": f"{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"})
+    bad = [{**lines[0], key: value} for key in ("image", "subject", "object") for value in (None, ["dog"], 5)]
+    bad += [{**lines[0], "subject": "half a \ud83d"}, {**lines[0], "image": "x" * 300}]
+    (tmp_path / "scenes.jsonl").write_text("\n".join([*map(json.dumps, [*lines, *bad]), "[" * 100_000]))
+    catalogue = build_catalogue(settings("jsonl", tmp_path, train=1))
+    assert {(e.triplet.subject, e.triplet.object) for e in catalogue.entries} == {("mug", "plate")}
+    assert catalogue.skipped == {"not an object with image, subject, relation, object": 11, "image file missing": 1}
+
+
 def test_mistakes_in_data_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a folder"):
         build_catalogue_of(settings("gqa", tmp_path / "none"))

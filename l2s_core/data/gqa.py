@@ -14,6 +14,7 @@ from typing import Any
 import ijson
 
 from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.listing import is_file
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet
@@ -45,22 +46,42 @@ def _of_image(folder: Path, image_id: str, graph: Any, skips: Skips, twins: Twin
         skips.add(image_id, "no objects in its scene graph")
         return
     image = f"{IMAGES}/{image_id}.jpg"
-    if not (folder / image).is_file():
+    if not is_file(folder / image):
         skips.add(image_id, "image file missing")
         return
-    names = {key: value.get("name") for key, value in objects.items() if isinstance(value, dict)}
-    counts = Counter(name for name in names.values() if isinstance(name, str) and name)
+    names = dict(_names(objects, image_id, skips))
+    counts = Counter(names.values())
     once = {name for name, count in counts.items() if count == 1 and not any(other != name and twins(name, other) for other in counts)}
     for key, subject in names.items():
-        for word in objects[key].get("attributes") or ():
+        place = f"{image_id}/{key}"
+        for word in _listed(objects[key], "attributes", str, place, skips):
             if word in attributes and subject in once and word != subject:
                 yield Candidate(image=image, triplet=Triplet(subject=word, relation=ATTRIBUTE, object=subject))
-        for relation in objects[key].get("relations") or ():
+        for relation in _listed(objects[key], "relations", dict, place, skips):
             label = relation_named(str(relation.get("name")))
             if label is None or subject not in once:
                 continue
             target = names.get(str(relation.get("object")))
             if target is None:
-                skips.add(f"{image_id}/{key}", "relation to an object that is not there")
+                skips.add(place, "relation to an object that is not there")
             elif target in once:
                 yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=target))
+
+
+def _names(objects: dict[str, Any], image_id: str, skips: Skips) -> Iterator[tuple[str, str]]:
+    """Yield the id and name of every object that has one; the others are counted."""
+    for key, value in objects.items():
+        name = value.get("name") if isinstance(value, dict) else None
+        if isinstance(name, str) and name:
+            yield key, name
+        else:
+            skips.add(f"{image_id}/{key}", "object without a name")
+
+
+def _listed(thing: dict[str, Any], key: str, kind: type, place: str, skips: Skips) -> list:
+    """Return the entries of a list of an object's that are of their kind; a list with others, or none, is counted."""
+    listed = thing.get(key) or []
+    entries = [entry for entry in listed if isinstance(entry, kind)] if isinstance(listed, list) else []
+    if entries != listed:
+        skips.add(place, f"malformed {key}")
+    return entries

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.listing import is_file
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet
 from l2s_core.relations import ATTRIBUTE, relation_named
@@ -32,21 +33,30 @@ def candidates(folder: Path, skips: Skips, attributes: Collection[str] = ()) -> 
         for number, line in enumerate(handle, start=1):
             if not line.strip():
                 continue
-            name = f"{FILE}:{number}"
-            try:
-                row = json.loads(line)
-                image, subject, relation, object_ = (str(row[key]) for key in KEYS)
-            except (ValueError, KeyError, TypeError):
+            name, values = f"{FILE}:{number}", _values(line)
+            if values is None:
                 skips.add(name, f"not an object with {', '.join(KEYS)}")
                 continue
+            image, subject, relation, object_ = values
             label = ATTRIBUTE if attributes and relation == ATTRIBUTE else relation_named(relation)
             if label is None:
                 skips.add(name, "not one of the four relations")
             elif label == ATTRIBUTE and subject not in attributes:
                 skips.add(name, "not one of the attributes")
-            elif not (folder / image).is_file():
+            elif not is_file(folder / image):
                 skips.add(name, "image file missing")
             elif not subject or not object_ or subject == object_:
                 skips.add(name, "subject and object must be two names")
             else:
                 yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=object_))
+
+
+def _values(line: str) -> list[str] | None:
+    """Return the values of KEYS in a line; None where one is missing or no text."""
+    try:
+        row = json.loads(line)
+        values = [row[key] for key in KEYS]
+        "".join(values).encode()  # fails for what is no text, or half a character
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return values

@@ -14,6 +14,7 @@ from typing import Any
 import ijson
 
 from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.listing import is_file
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet, parse_prompt, parse_several
@@ -43,18 +44,18 @@ def candidates(folder: Path, skips: Skips, attributes: Collection[str] = ()) -> 
 def _of_row(folder: Path, name: str, row: Any, skips: Skips, attributes: Collection[str]) -> list[Candidate]:
     try:
         image, (question, answer) = row["image"], [turn["value"] for turn in row["conversations"][:2]]
-        prompt = _PROMPT.search(question).group(1)
+        prompt, said, file = _PROMPT.search(question).group(1), answer.strip().lower().rstrip("."), folder / image
     except (KeyError, TypeError, ValueError, AttributeError):
         skips.add(name, "not a question and an answer about an image")
         return []
-    if answer.strip().lower().rstrip(".") != "yes":
+    if said != "yes":
         skips.add(name, "answered no")
         return []
     triplets = _triplets_of(prompt, attributes)
     if not triplets:
         skips.add(name, "no relation in its prompt")
         return []
-    if not (folder / image).is_file():
+    if not is_file(file):
         skips.add(name, "image file missing")
         return []
     return [Candidate(image=image, triplet=triplet) for triplet in triplets]
