@@ -30,7 +30,7 @@ class Stages:
     """The addresses of a run under `home`.
 
     `backbone` and `judge` are the models' fingerprints, `colors` that of the model that tells colours, where a benchmark asks
-    for some, `data` those of the annotation files, `side` that of the images in pixels. With `given`, a folder, the run uses that
+    for some, `data` those of the annotation files and the images, `side` that of the images in pixels. With `given`, a folder, the run uses that
     classifier and trains none. An `epoch` makes every address new: nothing that was made under another one is reused.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from l2s_core.config import DataConfig
-from l2s_core.data import images
+from l2s_core.config import DataConfig, load_run_config
+from l2s_core.data import images, listing
 from l2s_core.data.scenes import SPLITS
 from l2s_core.data.sources import build_catalogue, data_fingerprint, load_entries
 from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
+from l2s_core.stages import Stages
 
 WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
 
@@ -188,7 +190,7 @@ def test_sources_are_read_beside_each_other_each_with_its_own_counts(gqa_folder:
     assert parts != sorted(parts)  # mixed, not one source after the other
     scenes, skips = load_entries(both, catalogue.entries, 16)
     assert len(scenes) == 27 and skips.named == ["img/0.png: not an image, or a damaged one"]
-    assert len(data_fingerprint(both)) == 2
+    assert len(data_fingerprint(both)) == 4  # annotations and images of each
     with pytest.raises(ValueError, match="miniworld stands alone"):
         settings("gqa", gqa_folder, beside=[DataConfig(source="miniworld", train=1, val=1, test=1)])
     with pytest.raises(ValueError, match="no beside of its own"):
@@ -295,6 +297,49 @@ def test_mistakes_in_data_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "a_sceneGraphs.json").write_text('{"1": {"objects": ')
     with pytest.raises(UserError, match="is not whole JSON"):
         build_catalogue_of(settings("gqa", tmp_path))
+
+
+def test_added_and_replaced_images_give_new_addresses_and_a_copy_none(gqa_folder: Path, tmp_path_factory) -> None:
+    """A catalogue stayed as short as it was when half of the images were there, and other pictures had the scenes of the first."""
+    orm_folder, own = gqa_folder / "orm", gqa_folder / "own"
+    (orm_folder / "train.json").parent.mkdir()
+    (orm_folder / "train.json").write_text(json.dumps(good_orm_rows(orm_folder)))
+    lines = [{"image": f"../orm/img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(12)]
+    own.mkdir()
+    (own / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    def addresses(folder: Path = gqa_folder) -> list[tuple[str, str]]:
+        found = []
+        for source, below in (("gqa", "."), ("orm", "orm"), ("jsonl", "own")):
+            data = {"source": source, "path": str(folder / below), "train": 2, "val": 1, "test": 1}
+            stages = Stages.of(load_run_config("mini-sd", {"data": data}), folder / "home")
+            found.append((stages.catalogue.parent.name, stages.scenes.name))
+        return found
+
+    def changed(before: list, after: list) -> list[bool]:
+        return [all(a != b for a, b in zip(old, new, strict=True)) for old, new in zip(before, after, strict=True)]
+
+    first = addresses()
+    copied = shutil.copytree(gqa_folder, tmp_path_factory.mktemp("copy") / "data", copy_function=shutil.copyfile)
+    (gqa_folder / "images" / "notes.txt").write_text("no image")
+    draw(orm_folder / "unnamed.png")
+    assert addresses(copied) == first == addresses()
+    draw(gqa_folder / "images" / "noimage.jpg")
+    added = addresses()
+    assert changed(first, added) == [True, False, False]
+    picture = orm_folder / "img" / "3.png"
+    picture.write_bytes(bytes(reversed(picture.read_bytes())))  # of the same size
+    assert changed(added, addresses()) == [False, True, True]
+
+
+def test_many_images_are_told_apart_by_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"one")
+    small = listing.listing_digest(tmp_path, ["a.png", "gone.png"])
+    monkeypatch.setattr(listing, "SMALL", 2)
+    monkeypatch.setattr(listing, "file_digest", None)
+    large = listing.listing_digest(tmp_path, ["a.png", "gone.png"])
+    (tmp_path / "a.png").write_bytes(b"three")
+    assert len({small, large, listing.listing_digest(tmp_path, ["a.png"])}) == 3
 
 
 def build_catalogue_of(config: DataConfig):

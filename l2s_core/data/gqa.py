@@ -6,6 +6,7 @@ Files: `*sceneGraphs.json`, {image id: {"objects": {object id: {"name", "x", "y"
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import ijson
 
 from l2s_core.data.catalogue import Candidate, Skips
-from l2s_core.data.listing import is_file
+from l2s_core.data.listing import file_size
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet
@@ -33,6 +34,14 @@ def annotation_files(folder: Path) -> list[Path]:
     return files
 
 
+def image_names(folder: Path) -> list[str]:
+    """Return the images that are there, whether or not a scene graph tells of them."""
+    try:
+        return [f"{IMAGES}/{entry.name}" for entry in os.scandir(folder / IMAGES) if entry.name.endswith(".jpg")]
+    except OSError:  # no such folder: each image is counted as missing
+        return []
+
+
 def candidates(folder: Path, skips: Skips, twins: Twins, attributes: Collection[str] = ()) -> Iterator[Candidate]:
     """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
     for file in annotation_files(folder):
@@ -46,7 +55,7 @@ def _of_image(folder: Path, image_id: str, graph: Any, skips: Skips, twins: Twin
         skips.add(image_id, "no objects in its scene graph")
         return
     image = f"{IMAGES}/{image_id}.jpg"
-    if not is_file(folder / image):
+    if file_size(folder / image) is None:
         skips.add(image_id, "image file missing")
         return
     names = dict(_names(objects, image_id, skips))

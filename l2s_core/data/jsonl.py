@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from l2s_core.data.catalogue import Candidate, Skips
-from l2s_core.data.listing import is_file
+from l2s_core.data.listing import file_size
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet
 from l2s_core.relations import ATTRIBUTE, relation_named
@@ -26,29 +26,38 @@ def annotation_files(folder: Path) -> list[Path]:
     return [folder / FILE]
 
 
+def image_names(folder: Path) -> Iterator[str]:
+    """Yield the images that the file names, whether or not they are there."""
+    yield from (values[0] for _, values in _lines(folder) if values is not None)
+
+
 def candidates(folder: Path, skips: Skips, attributes: Collection[str] = ()) -> Iterator[Candidate]:
     """Yield the scenes of the file, line by line; a line that cannot be used is counted in `skips`."""
+    for name, values in _lines(folder):
+        if values is None:
+            skips.add(name, f"not an object with {', '.join(KEYS)}")
+            continue
+        image, subject, relation, object_ = values
+        label = ATTRIBUTE if attributes and relation == ATTRIBUTE else relation_named(relation)
+        if label is None:
+            skips.add(name, "not one of the four relations")
+        elif label == ATTRIBUTE and subject not in attributes:
+            skips.add(name, "not one of the attributes")
+        elif file_size(folder / image) is None:
+            skips.add(name, "image file missing")
+        elif not subject or not object_ or subject == object_:
+            skips.add(name, "subject and object must be two names")
+        else:
+            yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=object_))
+
+
+def _lines(folder: Path) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield the name of every line that is not empty, and its values of KEYS, if it has them."""
     (file,) = annotation_files(folder)
     with open(file, encoding="utf-8", errors="replace") as handle:
         for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
-            name, values = f"{FILE}:{number}", _values(line)
-            if values is None:
-                skips.add(name, f"not an object with {', '.join(KEYS)}")
-                continue
-            image, subject, relation, object_ = values
-            label = ATTRIBUTE if attributes and relation == ATTRIBUTE else relation_named(relation)
-            if label is None:
-                skips.add(name, "not one of the four relations")
-            elif label == ATTRIBUTE and subject not in attributes:
-                skips.add(name, "not one of the attributes")
-            elif not is_file(folder / image):
-                skips.add(name, "image file missing")
-            elif not subject or not object_ or subject == object_:
-                skips.add(name, "subject and object must be two names")
-            else:
-                yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=object_))
+            if line.strip():
+                yield f"{FILE}:{number}", _values(line)
 
 
 def _values(line: str) -> list[str] | None:

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
+from l2s_core.files import digest, file_digest
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; no for a name that no file can have."""
+SMALL = 64 * 2**20  # bytes of a source's images up to which their contents count, too
+
+
+def file_size(path: str | Path) -> int | None:
+    """Return the bytes of a file; None where there is none, be it for a name that no file can have."""
     try:
-        return path.is_file()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        return False
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def listing_digest(folder: Path, images: Iterable[str]) -> str:
+    """Return a hex digest of the names and sizes of those of a source's images that are there, and of a small source's contents.
+
+    A copy of the folder has the same, so times do not count. In a source of more than SMALL bytes an image that is replaced by
+    one of just its size goes unnoticed.
+    """
+    sizes = {image: size for image in set(images) if (size := file_size(os.path.join(folder, image))) is not None}
+    contents = {image: _content(folder / image) for image in sizes} if sum(sizes.values()) <= SMALL else {}
+    return digest([sizes, contents])
+
+
+def _content(path: Path) -> str | None:
+    """Return the digest of a file; None for one that cannot be read, which is skipped when its scene is made."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return None

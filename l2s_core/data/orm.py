@@ -14,7 +14,7 @@ from typing import Any
 import ijson
 
 from l2s_core.data.catalogue import Candidate, Skips
-from l2s_core.data.listing import is_file
+from l2s_core.data.listing import file_size
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.prompts import Triplet, parse_prompt, parse_several
@@ -29,6 +29,12 @@ def annotation_files(folder: Path) -> list[Path]:
     if not files:
         raise UserError(f"{folder} holds no .json file of questions and answers; unpack ORM's annotations there, beside its images")
     return files
+
+
+def image_names(folder: Path) -> Iterator[str]:
+    """Yield the images that the annotation files name, whether or not they are there."""
+    for file in annotation_files(folder):
+        yield from (image for image in streamed(file, lambda handle: ijson.items(handle, "item.image")) if isinstance(image, str))
 
 
 def candidates(folder: Path, skips: Skips, attributes: Collection[str] = ()) -> Iterator[Candidate]:
@@ -55,7 +61,7 @@ def _of_row(folder: Path, name: str, row: Any, skips: Skips, attributes: Collect
     if not triplets:
         skips.add(name, "no relation in its prompt")
         return []
-    if not is_file(file):
+    if file_size(file) is None:
         skips.add(name, "image file missing")
         return []
     return [Candidate(image=image, triplet=triplet) for triplet in triplets]

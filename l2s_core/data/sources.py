@@ -11,6 +11,7 @@ from l2s_core.config import DataConfig
 from l2s_core.data import gqa, jsonl, miniworld, orm
 from l2s_core.data.catalogue import Catalogue, Entry, Skips, choose, merge
 from l2s_core.data.images import read_image, square
+from l2s_core.data.listing import listing_digest
 from l2s_core.data.scenes import Scene
 from l2s_core.data.twins import twins_of
 from l2s_core.errors import UserError
@@ -32,8 +33,11 @@ def data_files(config: DataConfig) -> list[Path]:
 
 
 def data_fingerprint(config: DataConfig) -> list[str]:
-    """Return the digests of the annotation files."""
-    return [file_digest(path) for path in data_files(config)]
+    """Return the digests of the annotation files, and of the listing of every source's images; none for rendered scenes."""
+    if config.source == "miniworld":
+        return []
+    annotations = [file_digest(path) for path in data_files(config)]
+    return annotations + [listing_digest(part.path, READERS[part.source].image_names(part.path)) for part in config.parts]
 
 
 def build_catalogue(config: DataConfig) -> Catalogue:
