@@ -53,7 +53,7 @@ class BackboneConfig(Section):
     family: FamilyName
     size: int | None = Field(default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own")
     steps: int = Field(ge=2, le=1000)
-    guidance: float = Field(ge=0, le=30, description="1 is none")
+    guidance: float = Field(ge=0, le=30, description="1 or less is none, unless the model has it as an input")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     architecture: str | None = Field(default=None, description="name in configs/architectures, for rehearsals and estimates without the weights")
     variant: str | None = Field(default=None, description="suffix of the weight files, as in fp16")

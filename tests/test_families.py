@@ -102,6 +102,24 @@ def test_sampling_matches_diffusers_own_pipeline(folders, name: str) -> None:
 
 
 @torch.no_grad()
+def test_guidance_of_one_or_less_is_none_and_a_models_input_is_what_was_set(folders) -> None:
+    """FLUX.1-schnell drew the empty prompt at diffusers' guidance for none, 0, and FLUX.1-dev at 1 took 0 for it."""
+    drawn = {}
+    for name in ("flux-schnell", "sd14", "flux-dev"):
+        backbone = load(folders, name)
+        z, timestep = initial_noise([0, 1], backbone.latent_shape), backbone.schedule(4).timesteps[1]
+        for guidance in (None, 0.0, 0.5, 1.0, 2.0):
+            drawn[name, guidance] = backbone.predict(z, timestep, backbone.encode_prompts(TEXTS, guidance=guidance))
+        drawn[name, "stripped"] = backbone.predict(z, timestep, backbone.encode_prompts(TEXTS, guidance=3.5).unguided())
+    for name in ("flux-schnell", "sd14"):
+        assert all(torch.equal(drawn[name, None], drawn[name, same]) for same in (0.0, 0.5, 1.0, "stripped"))
+        assert not torch.allclose(drawn[name, None], drawn[name, 2.0])
+    of_dev = [drawn["flux-dev", guidance] for guidance in (0.0, 0.5, 1.0, 2.0)]
+    assert torch.equal(drawn["flux-dev", None], of_dev[0]) and torch.equal(drawn["flux-dev", "stripped"], of_dev[0])
+    assert all(not torch.equal(a, b) for a, b in zip(of_dev, of_dev[1:]))
+
+
+@torch.no_grad()
 def test_offloading_and_slicing_change_no_value(folders) -> None:
     results = []
     for settings in ({}, {"offload": True, "vae_slicing": True}):

@@ -14,7 +14,7 @@ from l2s_core.attention.capture import AttentionLayer
 from l2s_core.prompts import Phrases
 from l2s_core.sampling import Schedule
 
-UNGUIDED = 1.0  # the guidance at which a prediction is the model's own for the prompt
+UNGUIDED = 1.0  # classifier-free guidance up to which a prediction is the model's own for the prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class TextEncoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Encoded prompts, and for classifier-free guidance the empty prompt's encoding beside them."""
+    """Encoded prompts, the guidance, None for none at all, and where that is classifier-free the empty prompt's encoding."""
 
     text: TextEncoding
     negative: TextEncoding | None = None
-    guidance: float = UNGUIDED
+    guidance: float | None = None
 
     def unguided(self) -> Condition:
         """The same prompts without guidance: what capture and steering run on."""
@@ -68,8 +68,8 @@ class Backbone(Protocol):
     device: str
     latent_shape: tuple[int, ...]
 
-    def encode_prompts(self, texts: list[str], *, guidance: float = UNGUIDED) -> Condition:
-        """Encode prompts for `predict`."""
+    def encode_prompts(self, texts: list[str], *, guidance: float | None = None) -> Condition:
+        """Encode prompts for `predict`, with a guidance or, as inversion, capture and steering have it, without."""
 
     def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
         """weights_BOK of the prompts' object phrases over this model's text tokens."""

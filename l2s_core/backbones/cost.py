@@ -60,7 +60,7 @@ def count_cost(config: RunConfig) -> ModelCost:
         saved, gradient = _SavedBytes(), FlopCounterMode(display=False)
         with gradient, saved:
             _gradient(model, layers, latents, condition, config)
-    flops, guided = forward.get_total_flops(), model.classifier_free and backbone.guidance != UNGUIDED
+    flops, guided = forward.get_total_flops(), model.classifier_free and backbone.guidance > UNGUIDED
     return ModelCost(
         weights=weight_bytes(model), forward_flops=flops, guided_flops=2 * flops if guided else flops, gradient_flops=gradient.get_total_flops(),
         forward_bytes=LIVE_LARGEST * largest.bytes, saved_bytes=saved.bytes, channels=sum(layer.heads for layer in layers), latents=latents.numel(),

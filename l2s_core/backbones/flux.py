@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.attention.capture import AttentionLayer
-from l2s_core.backbones.base import UNGUIDED, Condition, TextEncoding, guided
+from l2s_core.backbones.base import Condition, TextEncoding, guided
 from l2s_core.backbones.flow import euler_schedule
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
@@ -61,12 +61,12 @@ class FluxBackbone(DiffusersModel):
         """The velocity noise - x0; `timestep` is the flow's sigma in [0, 1]."""
         return guided(lambda z, text: self._velocity(z, timestep, text, condition.guidance), latents, condition)
 
-    def _velocity(self, latents: Tensor, sigma: float, text: TextEncoding, guidance: float) -> Tensor:
+    def _velocity(self, latents: Tensor, sigma: float, text: TextEncoding, guidance: float | None) -> Tensor:
         transformer = self.use("transformer")
         tokens = pack(latents).to(transformer.dtype)
         embedded = None
         if transformer.config.guidance_embeds:
-            embedded = tokens.new_full((len(tokens),), 0.0 if guidance == UNGUIDED else guidance)  # METHOD inverts at guidance 0
+            embedded = tokens.new_full((len(tokens),), guidance or 0.0)  # METHOD inverts at guidance 0
         output = transformer(
             hidden_states=tokens, encoder_hidden_states=text.context_BKD, pooled_projections=text.pooled_BD,
             timestep=tokens.new_full((len(tokens),), sigma), guidance=embedded, img_ids=self._ids[self._words :].to(tokens),

@@ -95,8 +95,9 @@ class DiffusersModel:
         return part
 
     @torch.no_grad()
-    def encode_prompts(self, texts: list[str], *, guidance: float = UNGUIDED) -> Condition:
-        negative = self._encode([""] * len(texts)) if guidance != UNGUIDED and self.classifier_free else None
+    def encode_prompts(self, texts: list[str], *, guidance: float | None = None) -> Condition:
+        twice = self.classifier_free and guidance is not None and guidance > UNGUIDED
+        negative = self._encode([""] * len(texts)) if twice else None
         return Condition(text=self._encode(texts), negative=negative, guidance=guidance)
 
     @torch.no_grad()
