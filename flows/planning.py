@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from l2s_core.backbones.load import check_phrases, pick_device
+from l2s_core.backbones.load import phrase_check, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.clipscore import clip_folder
@@ -28,7 +28,7 @@ def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: 
         clip_folder(run.benchmark.clip)
     # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not
     # know are errors now, not after an hour.
-    check_phrases(run.backbone, [item.prompt for item in stages.items if item.prompt.triplets])
+    phrase_check(run.backbone)([item.prompt for item in stages.items if item.prompt.triplets])
     require_names(run.benchmark.judge, dict.fromkeys(class_of(item, name) for item in stages.items for name in item.objects))
     open_store(stages.home)
     return stages

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from l2s_core.backbones.folder import fingerprint_of
-from l2s_core.backbones.load import image_side, model_fingerprint
+from l2s_core.backbones.load import image_side, model_fingerprint, window_fingerprint
 from l2s_core.config import INVERTED, MAIN, PLAIN, TRAJECTORIES, ClassifierBaseline, HandcraftedBaseline, PaperBaseline, PlainBaseline, RunConfig, SteeringConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.data.sources import data_fingerprint
@@ -30,8 +30,9 @@ class Stages:
     """The addresses of a run under `home`.
 
     `backbone` and `judge` are the models' fingerprints, `colors` that of the model that tells colours, where a benchmark asks
-    for some, `data` those of the annotation files and the images, `side` that of the images in pixels. With `given`, a folder, the run uses that
-    classifier and trains none. An `epoch` makes every address new: nothing that was made under another one is reused.
+    for some, `side` that of the images in pixels. `data` are those of what scenes are read from: the annotation files, the images
+    and the tokenizers that phrases must fit. With `given`, a folder, the run uses that classifier and trains none. An `epoch`
+    makes every address new: nothing that was made under another one is reused.
     """
 
     config: RunConfig
@@ -47,9 +48,10 @@ class Stages:
     @classmethod
     def of(cls, config: RunConfig, home: Path, *, given: Path | None = None, epoch: str = "") -> Stages:
         """The addresses of a run with the models and data that are there; raises UserError for one that is missing."""
+        window = [] if config.data.source == "miniworld" else [window_fingerprint(config.backbone)]
         return cls(
             config=config, home=Path(home), backbone=model_fingerprint(config.backbone), judge=judge_fingerprint(config.benchmark.judge),
-            side=image_side(config.backbone), data=tuple(data_fingerprint(config.data)), given=given, epoch=epoch,
+            side=image_side(config.backbone), data=(*data_fingerprint(config.data), *window), given=given, epoch=epoch,
             colors=clip_fingerprint(config.benchmark.clip) if config.benchmark.asks_for_colors else None,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from l2s_core.data.scenes import load_scenes, save_scenes
 from l2s_core.data.sources import build_catalogue, load_entries
 from l2s_core.stages import Stages
 from l2s_core.store import ensure
+from l2s_core.window import window_test
 from tasks.shards import over_shards
 from tasks.stage_task import stage_task
 
@@ -16,8 +17,12 @@ from tasks.stage_task import stage_task
 @stage_task(name="choose scenes")
 def choose_scenes(stages: Stages, rebuild: bool = False) -> Path:
     """Write the catalogue of the run's scenes unless it is there; return its path."""
-    path = stages.catalogue
-    ensure(path, load_catalogue, lambda: save_catalogue(path, build_catalogue(stages.config.data)), rebuild=rebuild)
+    path, config = stages.catalogue, stages.config
+
+    def build() -> None:
+        save_catalogue(path, build_catalogue(config.data, window_test(config.backbone)))
+
+    ensure(path, load_catalogue, build, rebuild=rebuild)
     return path
 
 

@@ -6,19 +6,25 @@ import json
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from l2s_core.backbones.load import phrase_check
 from l2s_core.config import DataConfig, load_run_config
 from l2s_core.data import images, listing
-from l2s_core.data.scenes import SPLITS
+from l2s_core.data.catalogue import load_catalogue
+from l2s_core.data.scenes import PROMPT_KINDS, SPLITS, scene_prompt
 from l2s_core.data.sources import build_catalogue, data_fingerprint, load_entries
 from l2s_core.errors import UserError
+from l2s_core.prompts import prompt_for
 from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
 from l2s_core.stages import Stages
+from l2s_core.window import window_test
+from tasks.scenes import choose_scenes
 
 WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
 
@@ -340,6 +346,37 @@ def test_many_images_are_told_apart_by_size_alone(tmp_path: Path, monkeypatch: p
     large = listing.listing_digest(tmp_path, ["a.png", "gone.png"])
     (tmp_path / "a.png").write_bytes(b"three")
     assert len({small, large, listing.listing_digest(tmp_path, ["a.png"])}) == 3
+
+
+@pytest.mark.parametrize("name", ["mini-sd", "mini-flux"])
+def test_a_phrase_too_long_for_the_text_window_is_counted_before_anything_is_inverted(tmp_path: Path, name: str) -> None:
+    """It ended the run when its maps were read, after the inversion."""
+    lines, long = [], "very " * 60 + "old mug"
+    for i in range(24):
+        draw(tmp_path / f"{i}.png")
+        subject, object_ = (long, "plate") if i == 0 else ("plate", long) if i == 1 else ("mug", "plate")
+        lines.append({"image": f"{i}.png", "subject": subject, "relation": RELATIONS[i % 4], "object": object_})
+    lines.append({"image": "0.png", "subject": "cup", "relation": RELATIONS[0], "object": "plate"})
+    (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run = load_run_config(name, {"data": {"source": "jsonl", "path": str(tmp_path), "train": 4, "val": 1, "test": 1}})
+    stages = Stages.of(run, tmp_path / "home")
+    choose_scenes.fn(stages)
+    catalogue = load_catalogue(stages.catalogue)
+    cut_off = "a phrase is cut off by the backbone's text window"
+    assert catalogue.skipped[cut_off] >= 1 and f"1.png: {cut_off}" in catalogue.named
+    assert {e.image for e in catalogue.entries} == {f"{i}.png" for i in range(24) if i != 1} and sum(catalogue.short.values()) == 1
+    assert [e.triplet.subject for e in catalogue.entries if e.image == "0.png"] == ["cup"]  # the other scene of its image
+    phrase_check(run.backbone)([scene_prompt(e.image_id, e.triplet, kind) for e in catalogue.entries for kind in PROMPT_KINDS])
+
+
+def test_a_triplet_fits_under_each_of_its_prompts_or_not_at_all() -> None:
+    backbone = load_run_config("mini-sd").backbone
+    fits, check = window_test(backbone), phrase_check(backbone)
+    longer = (Triplet(subject="dog", relation="above", object="very " * words + "old cat") for words in range(100))
+    first = next(triplet for triplet in longer if not fits(triplet))
+    check([prompt_for(first)])  # alone it fits; "to the left of" is longer than "above"
+    with pytest.raises(UserError, match="cut off by the text window"):
+        check([prompt_for(replace(first, relation="left of"), prefix="a photo of ")])
 
 
 def build_catalogue_of(config: DataConfig):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from l2s_core.backbones.folder import fingerprint_of, load_component, resolve_fo
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
+from l2s_core.files import digest
 from l2s_core.prompts import Phrases
 from l2s_core.tokens import phrase_weights
 
@@ -49,12 +50,22 @@ def image_side(config: BackboneConfig) -> int:
     return side
 
 
-def check_phrases(config: BackboneConfig, prompts: Sequence[Phrases]) -> None:
-    """Raise UserError for a prompt with a phrase that the model's text window cuts off; loads its tokenizers alone."""
+def window_fingerprint(config: BackboneConfig) -> str:
+    """Return a digest of the files of the tokenizers that phrases are looked up in, without loading them."""
+    folder = model_folder(config)
+    return digest([fingerprint_of(folder / name) for name in family_named(config.family).PHRASES])
+
+
+def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
+    """Return a check that raises UserError for a prompt with a phrase that the model's text window cuts off; loads its tokenizers alone."""
     family, folder = family_named(config.family), model_folder(config)
-    for name in family.PHRASES if prompts else ():
-        tokenizer = load_component(family.COMPONENTS[name], folder / name)
-        phrase_weights(tokenizer, prompts, tokenizer.model_max_length)
+    tokenizers = [load_component(family.COMPONENTS[name], folder / name) for name in family.PHRASES]
+
+    def check(prompts: Sequence[Phrases]) -> None:
+        for tokenizer in tokenizers if prompts else ():
+            phrase_weights(tokenizer, prompts, tokenizer.model_max_length)
+
+    return check
 
 
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from l2s_core.files import read_json, write_json
 from l2s_core.prompts import Triplet
 
 NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
+Fits = Callable[[Triplet], bool]
+"""triplet -> whether the backbone's text window holds both of its phrases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,13 @@ class Catalogue:
     short: dict[str, int] = field(default_factory=dict)
 
 
-def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) -> Catalogue:
+def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fits: Fits) -> Catalogue:
     """Return `train`, `val` and `test` scenes per relation, "is" included, split by image, one relation an image first.
 
     Images come in the order of a hash of their name and the seed, so a subset is the same on every machine,
     whatever order the source lists them in. An image goes to the split and relation that lack most; only
-    when every image has been asked once do images give a second relation, inside their split.
+    when every image has been asked once do images give a second relation, inside their split. A triplet that does not fit
+    gives way to the next and is counted in `skips`.
     """
     by_image: dict[str, set[Triplet]] = defaultdict(set)
     for candidate in candidates:
@@ -81,7 +84,10 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips) ->
             if not first_round and image not in split_of:
                 continue
             triplets = sorted((t for t in by_image[image] if t.relation not in given[image]), key=lambda t: _rank(config, image, t))
-            pick = _neediest(triplets, missing, wanted, split_of.get(image))
+            while (pick := _neediest(triplets, missing, wanted, split_of.get(image))) is not None and not fits(pick[1]):
+                skips.add(image, "a phrase is cut off by the backbone's text window")
+                triplets.remove(pick[1])
+                by_image[image].remove(pick[1])
             if pick is None:
                 continue
             split, triplet = pick

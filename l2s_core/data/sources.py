@@ -9,7 +9,7 @@ from PIL import Image
 
 from l2s_core.config import DataConfig
 from l2s_core.data import gqa, jsonl, miniworld, orm
-from l2s_core.data.catalogue import Catalogue, Entry, Skips, choose, merge
+from l2s_core.data.catalogue import Catalogue, Entry, Fits, Skips, choose, merge
 from l2s_core.data.images import read_image, square
 from l2s_core.data.listing import listing_digest
 from l2s_core.data.scenes import Scene
@@ -40,19 +40,19 @@ def data_fingerprint(config: DataConfig) -> list[str]:
     return annotations + [listing_digest(part.path, READERS[part.source].image_names(part.path)) for part in config.parts]
 
 
-def build_catalogue(config: DataConfig) -> Catalogue:
-    """Return the scenes a run uses; raises UserError when a source has not a single one for a relation."""
+def build_catalogue(config: DataConfig, fits: Fits = lambda _triplet: True) -> Catalogue:
+    """Return the scenes a run uses, of those read the ones that fit; raises UserError when a source has not a single one for a relation."""
     if config.source == "miniworld":
         return Catalogue(entries=[Entry(image_id=i, split=i.partition("-")[0]) for i in miniworld.scene_ids(config)])
     if config.beside:
-        return merge([_read_catalogue(part) for part in config.parts])
-    return _read_catalogue(config)
+        return merge([_read_catalogue(part, fits) for part in config.parts])
+    return _read_catalogue(config, fits)
 
 
-def _read_catalogue(part: DataConfig) -> Catalogue:
+def _read_catalogue(part: DataConfig, fits: Fits) -> Catalogue:
     skips, reader = Skips(), READERS[part.source]
     extra = (twins_of(part.twins),) if part.source == "gqa" else ()
-    return choose(part, reader.candidates(part.path, skips, *extra, attributes=part.attributes), skips)
+    return choose(part, reader.candidates(part.path, skips, *extra, attributes=part.attributes), skips, fits)
 
 
 def load_entries(config: DataConfig, entries: Sequence[Entry], side: int) -> tuple[list[Scene], Skips]:
