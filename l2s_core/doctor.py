@@ -20,7 +20,7 @@ from l2s_core.backbones.load import family_named, image_side, model_folder, pick
 from l2s_core.config import RunConfig
 from l2s_core.data.sources import data_files
 from l2s_core.data.twins import twins_of
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, first_line
 from l2s_core.estimate import disk_bytes, images_of, memory_bytes, prices_of, work_of
 from l2s_core.evaluation.clipscore import clip_folder
 from l2s_core.evaluation.judges import judge_folder, judge_kind
@@ -62,6 +62,8 @@ def _tried(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, ok=True, detail=look())
     except UserError as error:
         return Check(name=name, ok=False, detail=str(error))
+    except Exception as error:  # of a library, or of this one: the other checks are still worth having
+        return Check(name=name, ok=False, detail=f"{type(error).__name__}: {first_line(error)}")
 
 
 def _packages() -> str:

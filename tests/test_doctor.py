@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from flows.cli import main
 from l2s_core.backbones.architecture import load_architecture, random_parts
 from l2s_core.backbones.cost import count_cost
 from l2s_core.config import load_run_config
+from l2s_core.doctor import examine
 from l2s_core.estimate import disk_bytes, work_of
 from l2s_core.rehearsal import rehearse
 
@@ -69,6 +71,26 @@ def test_the_doctor_names_everything_that_is_missing(tmp_path: Path, monkeypatch
         assert part in done.output, part
     assert "cannot run here: device, model weights, judge, data" in done.output
     assert "Traceback" not in done.output
+
+
+def test_the_doctor_says_that_wordnet_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is an extra; without it every command that read GQA, and the doctor, ended in a traceback."""
+    monkeypatch.setitem(sys.modules, "wn", None)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "train_sceneGraphs.json").write_text("{}")
+    data = {"source": "gqa", "path": str(tmp_path), "twins": "oewn:2024", "train": 1, "val": 1, "test": 1}
+    (found,) = [check for check in examine(load_run_config("mini-sd", {"data": data}), tmp_path) if check.name == "data"]
+    assert found.ok is False and "pip install -e '.[wordnet]'" in found.detail
+
+
+def test_a_check_that_breaks_is_one_line_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_model: str) -> Path:
+        raise OverflowError("int too big to convert\nand more")
+
+    monkeypatch.setattr("l2s_core.doctor.judge_folder", broken)
+    checks = {check.name: check for check in examine(load_run_config("mini-sd"), tmp_path)}
+    assert checks["judge"].ok is False and checks["judge"].detail == "OverflowError: int too big to convert"
+    assert checks["data"].ok
 
 
 def test_two_configurations_are_one_too_many(tmp_path: Path) -> None:

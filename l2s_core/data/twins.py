@@ -11,8 +11,13 @@ class WordNetTwins:
     """Whether of two nouns one is a kind of the other, in any of their senses, by the `wn` library's lexicon."""
 
     def __init__(self, lexicon: str) -> None:
-        import wn
-
+        try:
+            import wn
+        except ImportError:
+            raise UserError(
+                f"data.twins is {lexicon!r}, and WordNet is read with a package that is not installed; get it with "
+                "\"pip install -e '.[wordnet]'\", or set data.twins to none"
+            ) from None
         try:
             self._wordnet = wn.Wordnet(lexicon)
         except wn.Error:
