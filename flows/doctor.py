@@ -17,7 +17,7 @@ MARKS = {True: "ok", False: "FAIL", None: ""}
 def doctor(config: str, overrides: dict[str, Any] | None, home: Path) -> bool:
     """Print every check of a run; return whether all are well."""
     run = load_run_config(config, overrides)
-    checks = examine(run, home, last_rehearsal(home, run.name))
+    checks = examine(run, home, last_rehearsal(home, run))
     for check in checks:
         click.echo(f"{MARKS[check.ok]:4}  {check.name:22}  {check.detail}")
     failed = [check.name for check in checks if check.ok is False]

@@ -10,6 +10,7 @@ import click
 from flows.planning import plan
 from flows.summary import print_table
 from l2s_core.ablations import Ablation
+from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.files import read_json
 from l2s_core.stages import Stages
@@ -55,7 +56,7 @@ def _planned(config: str, points: Sequence[Point], home: Path) -> list[Stages]:
 
 
 def _print_left(planned: Sequence[Stages], config: str, home: Path) -> None:
-    rows = stages_left(planned, last_rehearsal(home, Path(config).stem))
+    rows = stages_left(planned, last_rehearsal(home, load_run_config(config)))
     click.echo()
     known = [row for row in rows if row.hours is not None]
     print_table(

@@ -27,6 +27,7 @@ from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import map_source
 from l2s_core.errors import UserError
 from l2s_core.estimate import prices_of, work_of
+from l2s_core.files import digest
 from l2s_core.memory import PeakMemory
 from l2s_core.noise import invert_scenes
 from l2s_core.objectives import ClassifierObjective
@@ -47,6 +48,11 @@ class Measured:
     peak_bytes: int
 
 
+def priced_settings(config: RunConfig) -> str:
+    """Return a digest of what a rehearsal's figures are of: the model and what is captured of it; they are a step's, so not the steps."""
+    return digest([part.model_dump(mode="json", exclude={"steps"}) for part in (config.backbone, config.capture)])
+
+
 def rehearse(config: RunConfig, *, scale: Scale = "full", images: int = 2, device: str = "cpu") -> dict[str, Any]:
     """Run every stage's operations on `images` images at once and return what they took, and what the run would take.
 
@@ -62,7 +68,7 @@ def rehearse(config: RunConfig, *, scale: Scale = "full", images: int = 2, devic
     prices = prices_of(measured)
     hours = {stage: work.total(**prices) / 3600 for stage, work in work_of(config).items()}
     return {
-        "name": config.name, "scale": scale, "device": device_name(device), "dtype": config.backbone.dtype, "images": images,
+        "name": config.name, "settings": priced_settings(config), "scale": scale, "device": device_name(device), "dtype": config.backbone.dtype, "images": images,
         "weights": sum(weight_bytes(backbone).values()), "random": config.backbone.architecture is not None,
         "measured": measured, "hours": hours if scale == "full" else {},
         "sizes": {

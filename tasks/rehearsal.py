@@ -8,7 +8,7 @@ from typing import Any
 from l2s_core.backbones.load import pick_device
 from l2s_core.config import RunConfig
 from l2s_core.files import read_json, write_json
-from l2s_core.rehearsal import rehearse
+from l2s_core.rehearsal import priced_settings, rehearse
 from tasks.stage_task import GPU, accelerator, stage_task
 
 
@@ -17,11 +17,11 @@ def rehearsal_file(home: Path, name: str, scale: str = "full") -> Path:
     return Path(home) / "rehearsals" / f"{name}-{scale}.json"
 
 
-def last_rehearsal(home: Path, name: str) -> dict[str, Any] | None:
-    """Return the full-size rehearsal of a run, or None when there was none (or one of before sizes were kept)."""
-    path = rehearsal_file(home, name)
+def last_rehearsal(home: Path, config: RunConfig) -> dict[str, Any] | None:
+    """Return the full-size rehearsal of a run, or None when there was none, or the last one of its name was of other settings."""
+    path = rehearsal_file(home, config.name)
     stored = read_json(path) if path.is_file() else {}
-    return stored if "sizes" in stored else None
+    return stored if stored.get("settings") == priced_settings(config) else None
 
 
 @stage_task(name="rehearse", tags=[GPU])

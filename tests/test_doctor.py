@@ -16,7 +16,9 @@ from l2s_core.backbones.cost import count_cost
 from l2s_core.config import load_run_config
 from l2s_core.doctor import examine
 from l2s_core.estimate import disk_bytes, work_of
-from l2s_core.rehearsal import rehearse
+from l2s_core.files import write_json
+from l2s_core.rehearsal import priced_settings, rehearse
+from tasks.rehearsal import last_rehearsal, rehearsal_file
 
 REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
 CHANNELS = {"sd14": 128, "sd21": 195, "flux-schnell": 1368, "flux-dev": 1368}  # METHOD: layers x heads
@@ -60,7 +62,19 @@ def test_rehearsing_and_examining_the_small_world(tmp_path: Path) -> None:
     assert done.exit_code == 0 and "steering gradient" in done.output and "the whole run" in done.output
     assert set(json.loads((tmp_path / "rehearsals" / "mini-sd-full.json").read_text())["hours"]) == set(work_of(load_run_config("mini-sd")))
     seen = CliRunner().invoke(main, ["doctor", "mini-sd", "--home", str(tmp_path)])
-    assert seen.exit_code == 0 and "mini-sd can run here" in seen.output
+    assert seen.exit_code == 0 and "mini-sd can run here" in seen.output and "as rehearsed on" in seen.output
+    steps = CliRunner().invoke(main, ["doctor", "mini-sd", "--set", "backbone.steps=40", "--home", str(tmp_path)])
+    assert "as rehearsed on" in steps.output  # the figures are a step's
+
+
+@pytest.mark.parametrize("other", [{"backbone": "mini-flux"}, {"backbone.dtype": "bfloat16"}, {"capture.layers": ["mid_block*"]}])
+def test_a_rehearsal_of_other_settings_is_not_quoted(tmp_path: Path, other: dict) -> None:
+    """The file bears the run's name alone, and after 'l2s rehearse sd21 --set backbone=sdxl' the doctor gave sd21 the hours of SDXL."""
+    plain, changed = load_run_config("mini-sd"), load_run_config("mini-sd", other)
+    write_json(rehearsal_file(tmp_path, "mini-sd"), {"settings": priced_settings(changed)})
+    assert last_rehearsal(tmp_path, changed) is not None and last_rehearsal(tmp_path, plain) is None
+    write_json(rehearsal_file(tmp_path, "mini-sd"), {"sizes": {}})  # of before the settings were kept
+    assert last_rehearsal(tmp_path, changed) is None
 
 
 def test_the_doctor_names_everything_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
