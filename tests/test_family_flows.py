@@ -116,23 +116,63 @@ def test_a_gated_model_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> No
         load(Path("black-forest-labs/FLUX.1-dev"))
 
 
-def test_a_model_in_the_hub_cache_is_found_and_known_by_its_content(flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_hub_cache(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy a model to a cache of the hub as some/model; return its snapshot folder."""
     from huggingface_hub import constants
 
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    repo = cache / "models--some--model"
+    snapshot = shutil.copytree(folder, repo / "snapshots" / "abc")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    return snapshot
+
+
+def test_an_interrupted_download_is_taken_up_again(flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every component had its folder, and the one without weights yet counted as complete."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    snapshot = in_the_hub_cache(flux_folder, tmp_path, monkeypatch)
+    weights = snapshot / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    with pytest.raises(UserError, match="cannot load .*transformer"):  # offline
+        load(Path("some/model"))
+
+    def fetch(_model: str, **_options) -> str:
+        shutil.copy(flux_folder / "transformer" / weights.name, weights)
+        return str(snapshot)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert load(Path("some/model")).latent_shape == (4, 16, 16)
+
+
+def test_a_connection_that_breaks_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import httpx
+
+    def broken(*_arguments, **_options):
+        raise httpx.ReadTimeout("The read operation timed out")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(UserError, match="cannot fetch some/model from the hub: The read operation timed out; check the connection"):
+        load(Path("some/model"))
+
+
+def test_a_model_in_the_hub_cache_is_found_and_known_by_its_content(flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from l2s_core.backbones.folder import fingerprint_of, resolve_folder
     from l2s_core.backbones.flux import FluxBackbone
     from l2s_core.files import file_digest
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    repo = tmp_path / "models--some--flux"
-    snapshot = shutil.copytree(flux_folder, repo / "snapshots" / "abc")
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text("abc")
+    snapshot = in_the_hub_cache(flux_folder, tmp_path, monkeypatch)
     weights = snapshot / "transformer" / "diffusion_pytorch_model.safetensors"
-    blob = repo / "blobs" / file_digest(weights, 64)
+    blob = snapshot.parents[1] / "blobs" / file_digest(weights, 64)
     blob.parent.mkdir()
     shutil.move(weights, blob)
     weights.symlink_to(blob)
-    found = resolve_folder("some/flux", FluxBackbone.COMPONENTS)
+    found = resolve_folder("some/model", FluxBackbone.COMPONENTS)
     assert found == snapshot
     assert fingerprint_of(found, FluxBackbone.COMPONENTS) == fingerprint_of(flux_folder, FluxBackbone.COMPONENTS)

@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub: the local cache first, the network only where the user allows it."""
+"""Models from the Hugging Face hub: the local cache, and the network only where the user allows it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def hub_folder(model: str, components: Collection[str] = (), *, index: str = "model_index.json") -> Path | None:
     """Return the snapshot folder of a hub id, or None for what is no hub id or is not to be had.
 
+    With HF_HUB_OFFLINE=0 the snapshot is completed first: nothing in the cache says that a download was interrupted.
+
     Raises UserError for a model whose licence must be accepted first, and for a download that failed.
     """
     if not HUB_ID.fullmatch(model):
         return None
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
 
-    found = try_to_load_from_cache(model, index)
-    complete = isinstance(found, str) and all((Path(found).parent / name).is_dir() for name in components)
-    if complete or constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
+        found = try_to_load_from_cache(model, index)
         return Path(found).parent if isinstance(found, str) else None
     folders = [f"{name}/" for name in components] or [""]
     wanted = [index, *(f"{folder}*{end}" for folder in folders for end in (".json", ".safetensors", ".txt", ".model"))]
@@ -37,7 +38,7 @@ def hub_folder(model: str, components: Collection[str] = (), *, index: str = "mo
         ) from None
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no model {model!r}, or it is private; check the id, or log in with 'hf auth login'") from None
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:  # of the hub, of the connection on the way, of the disk
         raise UserError(f"cannot fetch {model} from the hub: {first_line(error)}; check the connection, or give a local folder") from None
 
 
