@@ -101,7 +101,7 @@ def _device_here(config: RunConfig) -> str:
 
 def _weights(config: RunConfig) -> str:
     components, folder = family_named(config.backbone.family).COMPONENTS, model_folder(config.backbone)
-    files = [path for path in component_files(folder, components) if path.suffix == ".safetensors"]
+    files = [path for path in component_files(folder, components, config.backbone.variant) if path.suffix == ".safetensors"]
     for path in files:
         try:
             with safe_open(path, "pt") as stored:

@@ -148,6 +148,39 @@ def test_an_interrupted_download_is_taken_up_again(flux_folder: Path, tmp_path: 
     assert load(Path("some/model")).latent_shape == (4, 16, 16)
 
 
+NAMES = (
+    "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "model.fp16.safetensors",
+    "model.fp16-00001-of-00002.safetensors", "model-00001-of-00002.fp16.safetensors", "model.safetensors.index.fp16.json",
+    "model.non_ema.safetensors",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "loaded"), [(None, NAMES[:3]), ("fp16", NAMES[3:7]), ("non_ema", NAMES[7:])])
+def test_weights_of_another_variant_are_neither_fetched_nor_known(
+    variant, loaded, flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-precision copies beside the loaded weights were fetched with them, and made it another model."""
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import filter_repo_objects
+
+    from l2s_core.backbones.folder import fingerprint_of
+    from l2s_core.backbones.hub import hub_folder
+
+    folder, part = shutil.copytree(flux_folder, tmp_path / "m"), ["transformer"]
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    for name in NAMES:
+        before = fingerprint_of(folder, part, variant)
+        (folder / "transformer" / name).write_text(name)
+        assert (fingerprint_of(folder, part, variant) != before) == (name in loaded), name
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    wanted: dict = {}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda _model, **patterns: wanted.update(patterns) or str(folder))
+    hub_folder("some/model", part, variant=variant)
+    there = [f"transformer/{name}" for name in NAMES if name.endswith(".safetensors")]
+    assert list(filter_repo_objects(there, **wanted)) == [f"transformer/{name}" for name in loaded if name.endswith(".safetensors")]
+
+
 def test_a_connection_that_breaks_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     from huggingface_hub import constants

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from l2s_core.backbones.hub import content_digest, hub_folder
+from l2s_core.backbones.variants import is_loaded
 from l2s_core.errors import UserError, first_line
 from l2s_core.files import digest, read_json, write_json
 
@@ -31,28 +32,28 @@ class Component:
         return getattr(import_module(self.library), self.name)
 
 
-def resolve_folder(model: str, components: Collection[str]) -> Path:
+def resolve_folder(model: str, components: Collection[str], variant: str | None = None) -> Path:
     """Return the local folder of a model: a shipped name, a path, or a hub id (from the local cache, or fetched).
 
-    Fetching needs HF_HUB_OFFLINE=0 in the environment. Raises UserError saying where it looked when there
+    Fetching needs HF_HUB_OFFLINE=0 in the environment, and is of the weights of `variant` alone. Raises UserError saying where it looked when there
     is none, or which component is missing.
     """
     names = sorted(p.parent.name for p in SHIPPED.glob(f"*/{INDEX}"))
     allowed = f"a shipped model ({', '.join(names) or 'none'}), a folder with {INDEX}"
-    folder = find_folder("model", model, INDEX, components, allowed)
+    folder = find_folder("model", model, INDEX, components, allowed, variant)
     missing = [name for name in components if not (folder / name).is_dir()]
     if missing:
         raise UserError(f"{folder} is not a complete model of this family: it has no {missing[0]}/; download it again or change backbone.family")
     return folder
 
 
-def find_folder(what: str, model: str, index: str, components: Collection[str], allowed: str) -> Path:
+def find_folder(what: str, model: str, index: str, components: Collection[str], allowed: str, variant: str | None = None) -> Path:
     """Return the folder of a shipped name, a path or a hub id that holds the file `index`.
 
     Raises UserError saying where it looked; `allowed` says what else it could have been.
     """
     looked = [SHIPPED / model, Path(model)]
-    folder = next((path for path in looked if (path / index).is_file()), None) or hub_folder(model, components, index=index)
+    folder = next((path for path in looked if (path / index).is_file()), None) or hub_folder(model, components, index=index, variant=variant)
     if folder is None:
         raise UserError(
             f"no {what} {model!r}: looked in {', '.join(map(str, looked))} and the local hub cache; allowed: {allowed}, "
@@ -110,14 +111,15 @@ def _require_class(component: Component, file: Path) -> None:
         raise UserError(f"{file.parent} holds a {name}, expected {component.name}; choose the backbone.family that fits the model")
 
 
-def component_files(folder: Path, components: Iterable[str]) -> list[Path]:
-    """Return the weight and settings files of a model's components, and its index."""
+def component_files(folder: Path, components: Iterable[str], variant: str | None = None) -> list[Path]:
+    """Return the weight and settings files of a model's components that are loaded with a variant, and its index."""
     files = [folder / INDEX] if (folder / INDEX).is_file() else []
     for name in components:
-        files += sorted(p for p in (folder / name).rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file())
+        found = (p for p in (folder / name).rglob("*") if p.suffix in (".safetensors", ".json") and is_loaded(p.name, variant))
+        files += sorted(p for p in found if p.is_file())
     return files
 
 
-def fingerprint_of(folder: Path, components: Iterable[str] = (".",)) -> str:
-    """Return a digest of every weight and settings file of a model's components."""
-    return digest({str(p.relative_to(folder)): content_digest(p) for p in component_files(folder, components)})
+def fingerprint_of(folder: Path, components: Iterable[str] = (".",), variant: str | None = None) -> str:
+    """Return a digest of every weight and settings file of a model's components that is loaded with a variant."""
+    return digest({str(p.relative_to(folder)): content_digest(p) for p in component_files(folder, components, variant)})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from l2s_core.backbones.variants import weight_patterns
 from l2s_core.errors import UserError, first_line
 from l2s_core.files import file_digest
 
@@ -13,10 +14,11 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def hub_folder(model: str, components: Collection[str] = (), *, index: str = "model_index.json") -> Path | None:
+def hub_folder(model: str, components: Collection[str] = (), *, index: str = "model_index.json", variant: str | None = None) -> Path | None:
     """Return the snapshot folder of a hub id, or None for what is no hub id or is not to be had.
 
-    With HF_HUB_OFFLINE=0 the snapshot is completed first: nothing in the cache says that a download was interrupted.
+    With HF_HUB_OFFLINE=0 the snapshot is completed first, with the weights of `variant` alone: nothing in the cache says that
+    a download was interrupted.
 
     Raises UserError for a model whose licence must be accepted first, and for a download that failed.
     """
@@ -29,9 +31,10 @@ def hub_folder(model: str, components: Collection[str] = (), *, index: str = "mo
         found = try_to_load_from_cache(model, index)
         return Path(found).parent if isinstance(found, str) else None
     folders = [f"{name}/" for name in components] or [""]
-    wanted = [index, *(f"{folder}*{end}" for folder in folders for end in (".json", ".safetensors", ".txt", ".model"))]
+    weights, others = weight_patterns(variant)
+    wanted = [index, *(f"{folder}{name}" for folder in folders for name in ("*.json", "*.txt", "*.model", *weights))]
     try:
-        return Path(snapshot_download(model, allow_patterns=wanted))
+        return Path(snapshot_download(model, allow_patterns=wanted, ignore_patterns=others))
     except GatedRepoError:
         raise UserError(
             f"{model} is gated: accept its licence at https://huggingface.co/{model}, log in with 'hf auth login', and run again"

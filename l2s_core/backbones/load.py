@@ -34,12 +34,12 @@ def pick_device(wanted: str) -> str:
 
 def model_folder(config: BackboneConfig) -> Path:
     """Return the model's folder; raises UserError when it is missing or incomplete."""
-    return resolve_folder(config.model, family_named(config.family).COMPONENTS)
+    return resolve_folder(config.model, family_named(config.family).COMPONENTS, config.variant)
 
 
 def model_fingerprint(config: BackboneConfig) -> str:
     """Return the fingerprint of the model's files without loading them."""
-    return fingerprint_of(model_folder(config), family_named(config.family).COMPONENTS)
+    return fingerprint_of(model_folder(config), family_named(config.family).COMPONENTS, config.variant)
 
 
 def image_side(config: BackboneConfig) -> int:

@@ -65,12 +65,12 @@ class DiffusersModel:
 
         `size` is the side of the images in pixels; left out, it is the one the denoiser was trained for.
         """
-        folder = resolve_folder(model, cls.COMPONENTS)
+        folder = resolve_folder(model, cls.COMPONENTS, placement.variant)
         parts = {
             name: load_component(component, folder / name, dtype=placement.dtype, variant=placement.variant)
             for name, component in cls.COMPONENTS.items()
         }
-        return cls(parts, fingerprint=fingerprint_of(folder, cls.COMPONENTS), size=size, placement=placement)
+        return cls(parts, fingerprint=fingerprint_of(folder, cls.COMPONENTS, placement.variant), size=size, placement=placement)
 
     @classmethod
     def natural_side(cls, folder: Path) -> int | None:
