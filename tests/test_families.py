@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,30 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 def load(folders: dict[str, Path], name: str, **settings):
     family = load_architecture(name).family
     return load_backbone(BackboneConfig(model=str(folders[name]), family=family, size=64, steps=4, guidance=1.0, **settings), "cpu")
+
+
+SHARED = {"sd14": "unet", "sdxl": "sdxl", "flux-schnell": "flux", "sd35-medium": "sd3"}  # one model a family
+
+
+@pytest.mark.parametrize("family", SHARED.values())
+@pytest.mark.parametrize("name", SHARED)
+def test_a_model_is_loaded_as_its_own_family_alone(folders, name: str, family: str) -> None:
+    settings = BackboneConfig(model=str(folders[name]), family=family, size=64, steps=4, guidance=1.0)
+    if SHARED[name] == family:
+        assert load_backbone(settings, "cpu").latent_shape[0] == 4
+        return
+    with pytest.raises(UserError, match="backbone.family"):
+        load_backbone(settings, "cpu")
+
+
+def test_the_unet_of_another_family_is_refused(folders, tmp_path: Path) -> None:
+    """SDXL's folder has all components of Stable Diffusion 1.x, of the same classes; it ended in TypeError at the first prediction."""
+    with pytest.raises(UserError, match="/unet has addition_embed_type 'text_time', expected None; choose the backbone.family"):
+        load_backbone(BackboneConfig(model=str(folders["sdxl"]), family="unet", size=64, steps=4, guidance=1.0), "cpu")
+    mixed = shutil.copytree(folders["sdxl"], tmp_path / "m")
+    shutil.copytree(folders["sd14"] / "unet", mixed / "unet", dirs_exist_ok=True)
+    with pytest.raises(UserError, match="/unet has addition_embed_type None, expected 'text_time'"):
+        load_backbone(BackboneConfig(model=str(mixed), family="sdxl", size=64, steps=4, guidance=1.0), "cpu")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

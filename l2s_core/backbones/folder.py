@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from l2s_core.backbones.complete import missing_from_shards, require_vocabulary, require_weights
 from l2s_core.backbones.hub import content_digest, hub_folder
 from l2s_core.backbones.variants import is_loaded
 from l2s_core.errors import UserError, first_line
@@ -21,15 +22,29 @@ INDEX = "model_index.json"
 
 @dataclass(frozen=True)
 class Component:
-    """A component's class: the library and name it is loaded with, and others whose files that class reads."""
+    """A component's class: the library and name it is loaded with, and others whose files that class reads.
+
+    `stating` has settings that tell the family's from others of the class.
+    """
 
     library: str
     name: str
     others: tuple[str, ...] = field(default=(), kw_only=True)
+    stating: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
     @property
     def kind(self) -> type:
         return getattr(import_module(self.library), self.name)
+
+    @property
+    def settings(self) -> str:
+        """The name of its file of settings."""
+        return "tokenizer_config.json" if self.reads_text else getattr(self.kind, "config_name", "config.json")
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it is a tokenizer."""
+        return hasattr(self.kind, "vocab_files_names")
 
 
 def resolve_folder(model: str, components: Collection[str], variant: str | None = None) -> Path:
@@ -86,29 +101,38 @@ def shipped_classifier(name: str) -> Path:
 
 
 def load_component(component: Component, folder: Path, *, dtype: torch.dtype = torch.float32, variant: str | None = None):
-    """Load one component with its own class; a file of another class or a broken one is a UserError."""
+    """Load one component with its own class; a file of another class, a broken one and one that is missing are a UserError."""
     kind = component.kind
-    for file in ("config.json", "scheduler_config.json"):
-        if (folder / file).is_file():
-            _require_class(component, folder / file)
-    options: dict[str, object] = {}
-    if issubclass(kind, torch.nn.Module):
-        options = {"use_safetensors": True, "variant": variant}
-        options["dtype" if component.library == "transformers" else "torch_dtype"] = dtype
+    _require_class(component, folder / component.settings)
+    if component.reads_text:
+        require_vocabulary(folder)
+    options = {"use_safetensors": True, "variant": variant, "output_loading_info": True}
+    options["dtype" if component.library == "transformers" else "torch_dtype"] = dtype
+    indexes = [path for path in folder.glob("*.index*.json") if is_loaded(path.name, variant)]
     try:
-        return kind.from_pretrained(folder, **options)
+        if not issubclass(kind, torch.nn.Module):
+            return kind.from_pretrained(folder)
+        part, info = kind.from_pretrained(folder, **options)
+        missing = set(info["missing_keys"]).union(*map(missing_from_shards, indexes))
     except Exception as error:  # the libraries raise many kinds for one cause: a file they cannot read
         raise UserError(f"cannot load {folder}: {first_line(error)}; the file is missing or damaged, fetch it again") from None
+    require_weights(folder, component.name, missing)
+    return part
 
 
 def _require_class(component: Component, file: Path) -> None:
     try:
         stated = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file}: {error}; the file is damaged, fetch it again") from None
+        raise UserError(f"cannot read {file}: {error}; the file is missing or damaged, fetch it again") from None
     name = stated.get("_class_name") or (stated.get("architectures") or [component.name])[0]
     if name not in (component.name, *component.others):
         raise UserError(f"{file.parent} holds a {name}, expected {component.name}; choose the backbone.family that fits the model")
+    for setting, value in component.stating.items():
+        if stated.get(setting) != value:
+            raise UserError(
+                f"{file.parent} has {setting} {stated.get(setting)!r}, expected {value!r}; choose the backbone.family that fits the model"
+            )
 
 
 def component_files(folder: Path, components: Iterable[str], variant: str | None = None) -> list[Path]:

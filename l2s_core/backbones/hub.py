@@ -49,8 +49,3 @@ def content_digest(path: Path) -> str:
     """Return the digest of a file's bytes; large files of the hub's cache are named by it, and need no reading."""
     name = path.resolve().name
     return name[:16] if path.is_symlink() and _SHA256.fullmatch(name) else file_digest(path)
-
-
-def vocabulary_digests(folder: Path) -> dict[str, str]:
-    """Return the digest of each text file of a model's folder: what its tokenizer splits words by."""
-    return {path.name: content_digest(path) for path in sorted(folder.glob("*.txt"))}

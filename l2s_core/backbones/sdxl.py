@@ -16,6 +16,7 @@ class SDXLBackbone(UNetBackbone):
 
     COMPONENTS = {
         **UNetBackbone.COMPONENTS,
+        "unet": Component("diffusers", "UNet2DConditionModel", stating={"addition_embed_type": "text_time"}),
         "text_encoder_2": Component("transformers", "CLIPTextModelWithProjection"),
         "tokenizer_2": Component("transformers", "CLIPTokenizer"),
     }

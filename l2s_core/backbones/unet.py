@@ -20,7 +20,7 @@ class UNetBackbone(DiffusersModel):
     """Adapter over diffusers' UNet2DConditionModel: Stable Diffusion 1.x and 2.x."""
 
     COMPONENTS = {
-        "unet": Component("diffusers", "UNet2DConditionModel"),
+        "unet": Component("diffusers", "UNet2DConditionModel", stating={"addition_embed_type": None}),
         "vae": Component("diffusers", "AutoencoderKL"),
         "text_encoder": Component("transformers", "CLIPTextModel"),
         "tokenizer": Component("transformers", "CLIPTokenizer"),

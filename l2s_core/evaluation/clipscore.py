@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+from l2s_core.backbones.complete import vocabulary_digests
 from l2s_core.backbones.folder import find_folder, fingerprint_of
-from l2s_core.backbones.hub import vocabulary_digests
 from l2s_core.errors import UserError, first_line
 from l2s_core.files import digest, read_json
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from l2s_core.backbones.complete import vocabulary_digests
 from l2s_core.backbones.folder import find_folder, fingerprint_of
-from l2s_core.backbones.hub import vocabulary_digests
 from l2s_core.errors import UserError, first_line, unknown_name
 from l2s_core.evaluation.clipseg import ClipSegJudge
 from l2s_core.evaluation.detectors import Judge, SegmentationJudge

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from l2s_core.backbones.complete import require_vocabulary, require_weights
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import Detection, Judge
 from l2s_core.evaluation.pixels import read_pixel_settings
 
 BATCH = 4
-VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))  # the files of one are enough
 
 
 class NamedJudge(Judge):
@@ -30,13 +30,10 @@ class NamedJudge(Judge):
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         import transformers
 
-        if not any(all((folder / name).is_file() for name in files) for files in VOCABULARIES):
-            raise UserError(f"{folder} has no vocabulary; needed: {', or '.join(' and '.join(files) for files in VOCABULARIES)}; fetch it again")
+        require_vocabulary(folder)
         local = {"local_files_only": True}
         model, info = getattr(transformers, self.kind).from_pretrained(folder, use_safetensors=True, output_loading_info=True, **local)
-        if info["missing_keys"]:
-            raise UserError(f"{folder} lacks {len(info['missing_keys'])} weights of a {self.kind}, "
-                            f"as {min(info['missing_keys'])}; fetch it again")  # fmt: skip
+        require_weights(folder, self.kind, info["missing_keys"])
         self.model = model.float().to(device).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **local)
         self.pixels = read_pixel_settings(folder)

@@ -1,0 +1,42 @@
+"""Whether a folder has all of a model: what the libraries make up where it is missing, weights at random and empty vocabularies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from safetensors import safe_open
+
+from l2s_core.backbones.hub import content_digest
+from l2s_core.errors import UserError
+from l2s_core.files import read_json
+
+VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"), ("spiece.model",))  # the files of one are enough
+
+
+def require_vocabulary(folder: Path) -> None:
+    """Raise UserError for the folder of a tokenizer without its vocabulary."""
+    if not any(all((folder / name).is_file() for name in files) for files in VOCABULARIES):
+        raise UserError(f"{folder} has no vocabulary; needed: {', or '.join(' and '.join(files) for files in VOCABULARIES)}; fetch it again")
+
+
+def vocabulary_digests(folder: Path) -> dict[str, str]:
+    """Return the digest of each file of a folder's vocabulary that is no JSON: those are digested as settings."""
+    names = sorted(name for files in VOCABULARIES for name in files if not name.endswith(".json"))
+    return {name: content_digest(folder / name) for name in names if (folder / name).is_file()}
+
+
+def require_weights(folder: Path, kind: str, missing: Collection[str]) -> None:
+    """Raise UserError where weights of a model of class `kind` are missing from its folder."""
+    if missing:
+        raise UserError(f"{folder} lacks {len(missing)} weights of a {kind}, as {min(missing)}; fetch it again")
+
+
+def missing_from_shards(index: Path) -> set[str]:
+    """Return the weights that an index names and its files do not hold: diffusers takes the index's word for them."""
+    named: dict[str, str] = read_json(index)["weight_map"]
+    held: set[str] = set()
+    for name in set(named.values()):
+        with safe_open(index.parent / name, "pt") as stored:
+            held.update(stored.keys())
+    return set(named) - held
