@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from packaging.requirements import Requirement
-from safetensors import SafetensorError, safe_open
 
 from l2s_core.backbones.cost import ModelCost, count_cost
-from l2s_core.backbones.folder import component_files
+from l2s_core.backbones.folder import check_component, component_files
 from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device
 from l2s_core.config import RunConfig
 from l2s_core.data.sources import data_files
@@ -100,17 +99,11 @@ def _device_here(config: RunConfig) -> str:
 
 
 def _weights(config: RunConfig) -> str:
-    components, folder = family_named(config.backbone.family).COMPONENTS, model_folder(config.backbone)
-    files = [path for path in component_files(folder, components, config.backbone.variant) if path.suffix == ".safetensors"]
-    for path in files:
-        try:
-            with safe_open(path, "pt") as stored:
-                stored.keys()
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from None
-    if not files:
-        raise UserError(f"{folder} holds no safetensors files; fetch the model in that form")
-    return f"{folder}, {sum(p.stat().st_size for p in files) / GB:.1f} GB, {image_side(config.backbone)} px"
+    components, folder, variant = family_named(config.backbone.family).COMPONENTS, model_folder(config.backbone), config.backbone.variant
+    for name, component in components.items():
+        check_component(component, folder / name, variant=variant)
+    size = sum(path.stat().st_size for path in component_files(folder, components, variant))
+    return f"{folder}, {size / GB:.1f} GB, {image_side(config.backbone)} px"
 
 
 def _judge(config: RunConfig) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
 from flows.cli import main
-from l2s_core.backbones.architecture import load_architecture, random_parts
+from l2s_core.backbones import folder
+from l2s_core.backbones.architecture import load_architecture, random_parts, save_random_model
 from l2s_core.backbones.cost import count_cost
+from l2s_core.backbones.folder import SHIPPED
 from l2s_core.config import load_run_config
-from l2s_core.doctor import examine
+from l2s_core.doctor import Check, examine
 from l2s_core.estimate import disk_bytes, work_of
 from l2s_core.files import write_json
 from l2s_core.rehearsal import priced_settings, rehearse
@@ -85,6 +90,61 @@ def test_the_doctor_names_everything_that_is_missing(tmp_path: Path, monkeypatch
         assert part in done.output, part
     assert "cannot run here: device, model weights, judge, data" in done.output
     assert "Traceback" not in done.output
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def drop_a_weight(file: Path) -> None:
+    weights = load_file(file)
+    weights.pop(min(weights))
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "message"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", Path.unlink, "cannot load .*/unet: no plain safetensors file"),
+        ("unet/diffusion_pytorch_model.safetensors", cut, "cannot load .*/unet: "),
+        ("text_encoder/model.safetensors", cut, "cannot load .*/text_encoder: "),
+        ("vae/diffusion_pytorch_model.safetensors", drop_a_weight, "/vae lacks 1 weights of a AutoencoderKL, as decoder.conv_in.bias"),
+        ("text_encoder/model.safetensors", drop_a_weight, "/text_encoder lacks 1 weights of a CLIPTextModel, as "),
+        ("scheduler/scheduler_config.json", Path.unlink, "cannot read .*/scheduler/scheduler_config.json"),
+        ("tokenizer/tokenizer.json", Path.unlink, "/tokenizer has no vocabulary"),
+    ],
+)
+def test_the_doctor_finds_what_would_not_load(file: str, harm, message: str, tmp_path: Path) -> None:
+    """One readable safetensors file of any component was enough for it."""
+    model = shutil.copytree(SHIPPED / "mini-sd", tmp_path / "model")
+    assert weights_of(model).ok
+    harm(model / file)
+    found = weights_of(model)
+    assert found.ok is False and re.search(message, found.detail), found.detail
+
+
+def weights_of(model: Path, **settings: object) -> Check:
+    config = load_run_config("mini-sd", {"backbone.model": str(model), **{f"backbone.{key}": value for key, value in settings.items()}})
+    (found,) = [check for check in examine(config, model) if check.name == "model weights"]
+    return found
+
+
+def test_the_doctor_knows_a_model_of_another_family(tmp_path: Path) -> None:
+    for name, family, message in (
+        ("sdxl", "unet", "addition_embed_type 'text_time', expected None"),
+        ("sd35-medium", "flux", "holds a SD3Transformer2DModel, expected FluxTransformer2DModel"),
+    ):
+        found = weights_of(save_random_model(load_architecture(name), tmp_path / name), family=family, size=64)
+        assert found.ok is False and message in found.detail, found.detail
+
+
+def test_the_doctor_reads_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every module of a model is on the device that holds nothing."""
+    load, parts = folder._load, []
+    monkeypatch.setattr(folder, "_load", lambda *settings, **options: parts.append(load(*settings, **options)))
+    assert weights_of(SHIPPED / "mini-sd").ok
+    weights = [weight for part in parts if isinstance(part, torch.nn.Module) for weight in part.parameters()]
+    assert len(weights) > 300 and {weight.device.type for weight in weights} == {"meta"}
 
 
 def test_the_doctor_says_that_wordnet_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from l2s_core.backbones.architecture import load_architecture, save_random_model
+from l2s_core.backbones.flux import FluxBackbone
+from l2s_core.backbones.folder import check_component
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
@@ -125,13 +127,18 @@ def test_shards_without_what_their_index_names_are_not_loaded(part: str, name: s
     folder = shutil.copytree(flux_folder, tmp_path / "m")
     shard_weights(folder / part, name)
     assert load(folder).latent_shape == (4, 16, 16)
+    check_component(FluxBackbone.COMPONENTS[part], folder / part)
     shard = folder / part / f"{name}-00002-of-00002.safetensors"
     first = drop_weights(shard)
     with pytest.raises(UserError, match=f"/{part} lacks 2 weights of a .*, as {first}"):
         load(folder)
+    with pytest.raises(UserError, match=f"/{part} lacks 2 weights of a .*, as {first}"):
+        check_component(FluxBackbone.COMPONENTS[part], folder / part)
     shard.unlink()
     with pytest.raises(UserError, match=f"cannot load .*/{part}: .*00002-of-00002"):
         load(folder)
+    with pytest.raises(UserError, match=f"cannot load .*/{part}: .*00002-of-00002"):
+        check_component(FluxBackbone.COMPONENTS[part], folder / part)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +285,6 @@ def test_a_connection_that_breaks_is_a_message(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_model_in_the_hub_cache_is_found_and_known_by_its_content(flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from l2s_core.backbones.folder import fingerprint_of, resolve_folder
-    from l2s_core.backbones.flux import FluxBackbone
     from l2s_core.files import file_digest
 
     snapshot = in_the_hub_cache(flux_folder, tmp_path, monkeypatch)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
 from l2s_core.backbones.hub import content_digest
+from l2s_core.backbones.variants import is_loaded
 from l2s_core.errors import UserError
 from l2s_core.files import read_json
 
@@ -30,6 +32,16 @@ def require_weights(folder: Path, kind: str, missing: Collection[str]) -> None:
     """Raise UserError where weights of a model of class `kind` are missing from its folder."""
     if missing:
         raise UserError(f"{folder} lacks {len(missing)} weights of a {kind}, as {min(missing)}; fetch it again")
+
+
+def stored_dtype(folder: Path, variant: str | None = None) -> torch.dtype:
+    """Return the type of the first weights of a component; raises FileNotFoundError when it has none in safetensors."""
+    files = sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name, variant))
+    if not files:
+        raise FileNotFoundError(f"no {variant or 'plain'} safetensors file")
+    with safe_open(files[0], "pt") as stored:
+        types = (stored.get_tensor(name).dtype for name in stored.keys())  # mapped into memory, and not read
+        return next(kind for kind in types if kind.is_floating_point)
 
 
 def missing_from_shards(index: Path) -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from l2s_core.backbones.complete import missing_from_shards, require_vocabulary, require_weights
+from l2s_core.backbones.complete import missing_from_shards, require_vocabulary, require_weights, stored_dtype
 from l2s_core.backbones.hub import content_digest, hub_folder
 from l2s_core.backbones.variants import is_loaded
 from l2s_core.errors import UserError, first_line
@@ -100,18 +100,28 @@ def shipped_classifier(name: str) -> Path:
     return folder
 
 
+def check_component(component: Component, folder: Path, *, variant: str | None = None) -> None:
+    """Raise UserError for a component that does not load; of its weights the names, shapes and lengths are read, and no values."""
+    _load(component, folder, variant, device_map={"": "meta"})
+
+
 def load_component(component: Component, folder: Path, *, dtype: torch.dtype = torch.float32, variant: str | None = None):
     """Load one component with its own class; a file of another class, a broken one and one that is missing are a UserError."""
+    return _load(component, folder, variant, dtype=dtype)
+
+
+def _load(component: Component, folder: Path, variant: str | None, *, dtype: torch.dtype | None = None, **options: object):
+    """Load a component; weights keep the type they are stored in where no other is asked for."""
     kind = component.kind
     _require_class(component, folder / component.settings)
     if component.reads_text:
         require_vocabulary(folder)
-    options = {"use_safetensors": True, "variant": variant, "output_loading_info": True}
-    options["dtype" if component.library == "transformers" else "torch_dtype"] = dtype
+    options |= {"use_safetensors": True, "variant": variant, "output_loading_info": True}
     indexes = [path for path in folder.glob("*.index*.json") if is_loaded(path.name, variant)]
     try:
         if not issubclass(kind, torch.nn.Module):
             return kind.from_pretrained(folder)
+        options["dtype" if component.library == "transformers" else "torch_dtype"] = dtype or stored_dtype(folder, variant)
         part, info = kind.from_pretrained(folder, **options)
         missing = set(info["missing_keys"]).union(*map(missing_from_shards, indexes))
     except Exception as error:  # the libraries raise many kinds for one cause: a file they cannot read
