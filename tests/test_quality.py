@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter
 
 from l2s_core.backbones.folder import SHIPPED
@@ -279,8 +280,16 @@ def test_clipscore_says_what_is_wrong(clip_folder) -> None:
         scorer.scores(images.astype(np.float32), ["a dog", "a cat"])
     with pytest.raises(UserError, match="no CLIP model"):
         load_clip(str(clip_folder / "nothing"))
+    weights = load_file(clip_folder / "model.safetensors")
+    weights.pop("visual_projection.weight")
+    save_file(weights, clip_folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="lacks 1 weights of a CLIPModel, as visual_projection.weight"):  # filled in at random
+        load_clip(str(clip_folder))
     (clip_folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="missing or damaged"):
+        load_clip(str(clip_folder))
+    (clip_folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="has no vocabulary"):
         load_clip(str(clip_folder))
     write_json(clip_folder / "config.json", read_json(clip_folder / "config.json") | {"architectures": ["CLIPTextModel"]})
     with pytest.raises(UserError, match="holds a CLIPTextModel, expected CLIPModel"):
