@@ -28,7 +28,7 @@ def benchmark(
     with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (stages, conclude):
         sample_and_judge(stages, rebuild=False)
         summary, files = write_comparison(stages), report_files(stages.report)
+        conclude(summary, stages.report)
         log_benchmark(stages, summary)
         publish(summary, files)
-        conclude(summary)
     return summary, files

@@ -26,9 +26,7 @@ def reproduce(
     writes damaged outputs anew.
     """
     with running("reproduce", config, overrides, home) as (stages, conclude):
-        summary = whole_chain(stages, rebuild)
-        conclude(summary)
-    return summary
+        return whole_chain(stages, rebuild, conclude)
 
 
 @flow(name="train", task_runner=RUNNER)

@@ -33,9 +33,8 @@ def scheduled(config: str = "mini-sd", overrides: dict[str, Any] | None = None, 
     it was. Returns the summary.
     """
     with running("scheduled", config, overrides, home, epoch=str(flow_run.id) if fresh else "") as (stages, conclude):
-        summary = whole_chain(stages, rebuild=False)
+        summary = whole_chain(stages, False, conclude)
         _hold_against_last(stages, summary)
-        conclude(summary)
     return summary
 
 

@@ -17,7 +17,7 @@ from l2s_core.files import make_folder
 from l2s_core.stages import Stages
 
 LOGGERS = ("prefect", "l2s")
-Conclude = Callable[[Mapping[str, Any]], None]
+Conclude = Callable[..., None]
 log = logging.getLogger("l2s")
 
 
@@ -25,7 +25,10 @@ log = logging.getLogger("l2s")
 def running(
     flow: str, config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, epoch: str = ""
 ) -> Iterator[tuple[Stages, Conclude]]:
-    """Hold the folder of runs, plan the run, keep its record and log; yields the stages and a function for the final summary."""
+    """Hold the folder of runs, plan the run, keep its record and log; yields the stages and a function for the final summary.
+
+    That function takes the folder of the report as well, where the run has written one.
+    """
     with locked(home) as sign:
         stages = plan(config, overrides, home, classifier, epoch)
         limit_gpu_tasks()
@@ -41,13 +44,19 @@ def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterato
     with _logged(path):
         log.info("%s begins: %s", record.run_id, stages.config.model_dump_json())
 
+        def conclude(summary: Mapping[str, Any], report: Path | None = None) -> None:
+            nonlocal record
+            headline.update(_headline(summary))
+            if report is not None:
+                record = runs.reported(stages.home, record, report)
+
         def stopped(by: str) -> None:
             log.warning("stopped by %s", by)
             runs.end(stages.home, record, runs.STOPPED)
 
         try:
             with last_words(lambda: stopped("a signal, in the middle of a task")):
-                yield lambda summary: headline.update(_headline(summary))
+                yield conclude
         except Exception:
             log.exception("failed")
             runs.end(stages.home, record, runs.FAILED)

@@ -9,6 +9,7 @@ from prefect import unmapped
 
 from flows.progress import follow
 from flows.publish import publish
+from flows.session import Conclude
 from flows.shards import run_over_shards
 from l2s_core.config import INVERTED, TRAJECTORIES
 from l2s_core.report.comparison import report_files
@@ -60,11 +61,12 @@ def sample_and_judge(stages: Stages, rebuild: bool) -> None:
         judge_variant(stages, variant, paths, rebuild)
 
 
-def whole_chain(stages: Stages, rebuild: bool) -> dict[str, Any]:
+def whole_chain(stages: Stages, rebuild: bool, conclude: Conclude) -> dict[str, Any]:
     """Every stage, the report, its figures on the classifiers' runs and as artifacts; return the summary."""
     train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
     sample_and_judge(stages, rebuild)
     summary, files = write_report(stages), report_files(stages.report)
+    conclude(summary, stages.report)
     log_benchmark(stages, summary, files)
     publish(summary, files)
     return summary

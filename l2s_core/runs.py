@@ -19,11 +19,12 @@ from l2s_core.stages import MAIN, PLAIN, Stages
 
 RECORDS, STAGES, LOGS = "runs", "stages", "logs"
 RUNNING, FINISHED, FAILED, STOPPED, KILLED = "running", "finished", "failed", "stopped", "killed"
+REPORTING = ("reproduce", "scheduled", "benchmark")  # the flows that write a report
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One run: its settings, its state, the outputs it stands on and its report (relative to the folder of runs).
+    """One run: its settings, its state, the outputs it stands on and the report it wrote (relative to the folder of runs).
 
     `verdicts` are the folders of verdicts by way of sampling, among the outputs; records from before there was this
     have none (see `verdicts_of`). `stale` are outputs that an earlier run of the same settings stood on, and this one
@@ -39,7 +40,7 @@ class RunRecord:
     started: str
     outputs: tuple[str, ...]
     config: dict[str, Any]
-    report: str
+    wrote: str | None = None
     verdicts: dict[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     ended: str | None = None
@@ -76,18 +77,25 @@ def verdicts_of(record: RunRecord) -> dict[str, str]:
 
 
 def begin(stages: Stages, flow: str) -> RunRecord:
-    """Write and return the record of a run that begins now in this process; it keeps the figures of the last time."""
-    run_id = run_id_of(stages)
-    last = next((record for record in list_runs(stages.home) if record.run_id == run_id), None)
+    """Write and return the record of a run that begins now in this process; it keeps the figures and the report of the last time."""
+    run_id, records = run_id_of(stages), list_runs(stages.home)
+    last = next((record for record in records if record.run_id == run_id), None)
     outputs = tuple(str(path.relative_to(stages.home)) for path in outputs_of(stages))
     before = {*last.outputs, *last.stale} if last else set()
     record = RunRecord(
         run_id=run_id, headline=last and last.headline, name=stages.config.name, flow=flow, state=RUNNING, started=_now(),
         outputs=outputs, stale=tuple(sorted(before - set(outputs))), config=stages.config.model_dump(mode="json"),
         verdicts={way: str(stages.verdicts(way).relative_to(stages.home)) for way in stages.ways},
-        report=str(stages.report.relative_to(stages.home)),
+        wrote=last.wrote if last and _has_report(last, records) else None,
     )  # fmt: skip
     _write(stages.home, record)
+    return record
+
+
+def reported(home: Path, record: RunRecord, folder: Path) -> RunRecord:
+    """Write and return the record of a run that has written its report into `folder`."""
+    record = replace(record, wrote=str(folder.relative_to(home)))
+    _write(home, record)
     return record
 
 
@@ -108,7 +116,7 @@ def list_runs(home: Path) -> list[RunRecord]:
     for path in sorted((home / RECORDS).glob("*.json")):
         stored = read_json(path)
         try:
-            record = RunRecord(**{**stored, "outputs": tuple(stored["outputs"]), "stale": tuple(stored["stale"])})
+            record = RunRecord(**{**_renewed(stored), "outputs": tuple(stored["outputs"]), "stale": tuple(stored["stale"])})
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} is no record of a run ({error}); delete it") from None
         records.append(replace(record, state=KILLED) if record.state == RUNNING and running != record.run_id else record)
@@ -142,8 +150,7 @@ def unreferenced(home: Path, records: Iterable[RunRecord]) -> list[Path]:
 
 def files_of(home: Path, record: RunRecord, records: Sequence[RunRecord]) -> list[Path]:
     """Return what belongs to a run alone: its record, its logs and, unless a later one of `records` (newest first) wrote it anew, its report."""
-    newest = next((r for r in records if r.report == record.report), record)
-    own = [RECORDS + f"/{record.run_id}.json", *([record.report] if newest.run_id == record.run_id else [])]
+    own = [RECORDS + f"/{record.run_id}.json", *([record.wrote] if _has_report(record, records) else [])]
     logs = (home / LOGS).glob(f"{record.run_id}-*.log")
     return [path for path in (*(home / name for name in own), *sorted(logs)) if path.exists()]
 
@@ -152,6 +159,18 @@ def remove(paths: Iterable[Path]) -> None:
     """Delete files and folders."""
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _has_report(record: RunRecord, records: Sequence[RunRecord]) -> bool:
+    """Whether the report that a run wrote is still its own: none of `records` (newest first) that is later wrote it anew."""
+    return record.wrote is not None and next((r for r in records if r.wrote == record.wrote), record).run_id == record.run_id
+
+
+def _renewed(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a record holds; an older one names the folder of its report whether it wrote that or not."""
+    fields = {**stored}
+    report = fields.pop("report", None)
+    return {"wrote": report, **fields} if fields["state"] == FINISHED and fields["flow"] in REPORTING else fields
 
 
 def _write(home: Path, record: RunRecord) -> None:

@@ -32,6 +32,17 @@ def fill(home: Path, record: runs.RunRecord, size: int = 1000) -> None:
         (home / output / "x.safetensors").write_bytes(b"0" * size)
 
 
+def owners(home: Path) -> list[str]:
+    """The runs that take the report with them."""
+    records = runs.list_runs(home)
+    return [record.run_id for record in records if home / "reports" / "mini-sd" in runs.files_of(home, record, records)]
+
+
+def set_start(home: Path, record: runs.RunRecord, started: str) -> None:
+    path = home / "runs" / f"{record.run_id}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "started": started}))
+
+
 def test_the_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
     code = "import sys, time; from pathlib import Path; from l2s_core.lock import exclusive\n" \
@@ -92,6 +103,40 @@ def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) ->
     assert [record.run_id for record in runs.list_runs(tmp_path)] == [first.run_id]
     bad = CliRunner().invoke(main, ["clean", "mini-ds", "--home", str(tmp_path)])
     assert bad.exit_code == 2 and "no run 'mini-ds'; did you mean 'mini-sd'" in bad.output
+
+
+def test_a_report_belongs_to_the_last_run_that_wrote_it(tmp_path: Path) -> None:
+    """A run that trains only, or that failed, names no report: forgetting it leaves those of others."""
+    stages, other = stages_of(tmp_path), stages_of(tmp_path, classifier__epochs=3)
+    report = stages.report / "summary.json"
+    report.parent.mkdir(parents=True)
+    report.write_text("{}")
+    first = runs.end(tmp_path, runs.reported(tmp_path, runs.begin(stages, "reproduce"), stages.report), runs.FINISHED)
+    for flow, state in (("train", runs.FINISHED), ("sweep", runs.FINISHED), ("reproduce", runs.FAILED), ("reproduce", runs.KILLED)):
+        runs.end(tmp_path, runs.begin(other, flow), state)
+        set_start(tmp_path, first, "2020-01-01T00:00:00+00:00")
+        assert owners(tmp_path) == [first.run_id], (flow, state)
+        assert CliRunner().invoke(main, ["clean", runs.run_id_of(other), "--yes", "--home", str(tmp_path)]).exit_code == 0
+        assert report.exists()
+    first = runs.end(tmp_path, runs.begin(stages, "train"), runs.FINISHED)
+    assert owners(tmp_path) == [first.run_id]  # what it wrote the last time
+    set_start(tmp_path, first, "2020-01-01T00:00:00+00:00")
+    second = runs.end(tmp_path, runs.reported(tmp_path, runs.begin(other, "reproduce"), other.report), runs.FAILED)
+    assert owners(tmp_path) == [second.run_id]
+    set_start(tmp_path, second, "2020-01-02T00:00:00+00:00")
+    runs.end(tmp_path, runs.begin(stages, "train"), runs.FINISHED)
+    assert owners(tmp_path) == [second.run_id]  # written anew since
+
+
+@pytest.mark.parametrize(
+    ("flow", "state", "wrote"), [("reproduce", "finished", True), ("benchmark", "finished", True), ("train", "finished", False), ("reproduce", "failed", False)]
+)
+def test_an_older_record_names_a_report_that_it_may_not_have_written(tmp_path: Path, flow: str, state: str, wrote: bool) -> None:
+    path = tmp_path / "runs" / f"{runs.end(tmp_path, runs.begin(stages_of(tmp_path), flow), state).run_id}.json"
+    stored = json.loads(path.read_text())
+    del stored["wrote"]
+    path.write_text(json.dumps({**stored, "report": "reports/mini-sd"}))
+    assert runs.list_runs(tmp_path)[0].wrote == ("reports/mini-sd" if wrote else None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
