@@ -54,11 +54,13 @@ def run_id_of(stages: Stages) -> str:
 
 
 def outputs_of(stages: Stages) -> list[Path]:
-    """Return every folder that a run of `stages` may write outputs into."""
+    """Return every folder that a run of `stages` may write outputs into, and that of its given classifier when a run of this home trained it."""
     folders = []
     if stages.given is None:
         folders += [stages.catalogue.parent, stages.scenes, *([stages.noise] if stages.config.inverts else []), *stages.map_folders.values()]
         folders += [stages.classifier(variant) for variant in stages.classifiers]
+    elif stages.given.resolve().is_relative_to(trained := (stages.home / STAGES).resolve()):
+        folders.append(stages.home / STAGES / Path(*stages.given.resolve().relative_to(trained).parts[:2]))
     for way in stages.ways:
         folders += [stages.samples(way), stages.verdicts(way)]
     return folders

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) ->
     assert [record.run_id for record in runs.list_runs(tmp_path)] == [first.run_id]
     bad = CliRunner().invoke(main, ["clean", "mini-ds", "--home", str(tmp_path)])
     assert bad.exit_code == 2 and "no run 'mini-ds'; did you mean 'mini-sd'" in bad.output
+
+
+def test_a_classifier_that_a_benchmark_uses_outlives_the_run_that_trained_it(tmp_path: Path) -> None:
+    trained = runs.begin(stages_of(tmp_path), "train")
+    fill(tmp_path, trained)
+    classifier = stages_of(tmp_path).classifier("main")
+    given = replace(stages_of(tmp_path), given=classifier / ".." / classifier.name)
+    measured = runs.begin(given, "benchmark")
+    fill(tmp_path, measured)
+    assert CliRunner().invoke(main, ["clean", trained.run_id, "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert (classifier / "x.safetensors").exists()
 
 
 def test_a_report_belongs_to_the_last_run_that_wrote_it(tmp_path: Path) -> None:
