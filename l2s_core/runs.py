@@ -19,7 +19,8 @@ from l2s_core.stages import MAIN, PLAIN, Stages
 
 RECORDS, STAGES, LOGS = "runs", "stages", "logs"
 RUNNING, FINISHED, FAILED, STOPPED, KILLED = "running", "finished", "failed", "stopped", "killed"
-REPORTING = ("reproduce", "scheduled", "benchmark")  # the flows that write a report
+SCHEDULED = "scheduled"
+REPORTING = ("reproduce", SCHEDULED, "benchmark")  # the flows that write a report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,8 @@ class RunRecord:
     """One run: its settings, its state, the outputs it stands on and the report it wrote (relative to the folder of runs).
 
     `verdicts` are the folders of verdicts by way of sampling, among the outputs; records from before there was this
-    have none (see `verdicts_of`). `stale` are outputs that an earlier run of the same settings stood on, and this one
-    does not.
+    have none (see `verdicts_of`). `stale` are outputs that an earlier run with the same id stood on, and this one does
+    not; `good` those of the last one that finished, until this one has.
 
     Times are ISO 8601, UTC.
     """
@@ -43,6 +44,7 @@ class RunRecord:
     wrote: str | None = None
     verdicts: dict[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
+    good: tuple[str, ...] = ()
     ended: str | None = None
     headline: dict[str, float] | None = None
 
@@ -79,14 +81,18 @@ def verdicts_of(record: RunRecord) -> dict[str, str]:
 
 
 def begin(stages: Stages, flow: str) -> RunRecord:
-    """Write and return the record of a run that begins now in this process; it keeps the figures and the report of the last time."""
-    run_id, records = run_id_of(stages), list_runs(stages.home)
+    """Write and return the record of a run that begins now in this process; it keeps the figures and the report of the last time.
+
+    A scheduled run has a record of its own: it makes its outputs anew, and those of the user's own run stay.
+    """
+    run_id = f"{SCHEDULED}-{run_id_of(stages)}" if flow == SCHEDULED else run_id_of(stages)
+    records = list_runs(stages.home)
     last = next((record for record in records if record.run_id == run_id), None)
     outputs = tuple(str(path.relative_to(stages.home)) for path in outputs_of(stages))
     before = {*last.outputs, *last.stale} if last else set()
     record = RunRecord(
         run_id=run_id, headline=last and last.headline, name=stages.config.name, flow=flow, state=RUNNING, started=_now(),
-        outputs=outputs, stale=tuple(sorted(before - set(outputs))), config=stages.config.model_dump(mode="json"),
+        outputs=outputs, stale=tuple(sorted(before - set(outputs))), good=_last_good(last), config=stages.config.model_dump(mode="json"),
         verdicts={way: str(stages.verdicts(way).relative_to(stages.home)) for way in stages.ways},
         wrote=last.wrote if last and _has_report(last, records) else None,
     )  # fmt: skip
@@ -104,10 +110,10 @@ def reported(home: Path, record: RunRecord, folder: Path) -> RunRecord:
 def end(home: Path, record: RunRecord, state: str, headline: Mapping[str, float] | None = None) -> RunRecord:
     """Write and return how a run ended; when it finished, its stale outputs go, those that no other run stands on."""
     record = replace(record, state=state, ended=_now(), headline=dict(headline) if headline else record.headline)
-    if state == FINISHED and record.stale:
-        loose = set(unreferenced(home, [*(r for r in list_runs(home) if r.run_id != record.run_id), record]))
-        remove(home / output for output in record.stale if home / output in loose)
-        record = replace(record, stale=())
+    if state == FINISHED:
+        stale, record = record.stale, replace(record, stale=(), good=())
+        loose = set(unreferenced(home, [*(r for r in list_runs(home) if r.run_id != record.run_id), record])) if stale else set()
+        remove(home / output for output in stale if home / output in loose)
     _write(home, record)
     return record
 
@@ -118,7 +124,8 @@ def list_runs(home: Path) -> list[RunRecord]:
     for path in sorted((home / RECORDS).glob("*.json")):
         stored = read_json(path)
         try:
-            record = RunRecord(**{**_renewed(stored), "outputs": tuple(stored["outputs"]), "stale": tuple(stored["stale"])})
+            fields = _renewed(stored)
+            record = RunRecord(**{**fields, **{name: tuple(fields[name]) for name in ("outputs", "stale", "good")}})
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} is no record of a run ({error}); delete it") from None
         records.append(replace(record, state=KILLED) if record.state == RUNNING and running != record.run_id else record)
@@ -143,8 +150,8 @@ def folder_bytes(folder: Path) -> int:
 
 
 def unreferenced(home: Path, records: Iterable[RunRecord]) -> list[Path]:
-    """Return the stage outputs that no record names, and half-written files that a killed process left behind."""
-    named = {home / output for record in records for output in record.outputs}
+    """Return the stage outputs that no record stands on, nor its last good run did, and half-written files that a killed process left behind."""
+    named = {home / output for record in records for output in (*record.outputs, *record.good)}
     folders = [path for path in sorted((home / STAGES).glob("*/*")) if path.is_dir()]
     halves = [path for folder in folders if folder in named for path in sorted(folder.rglob(".*.tmp*")) if path.is_file()]
     return [folder for folder in folders if folder not in named] + halves
@@ -169,10 +176,17 @@ def _has_report(record: RunRecord, records: Sequence[RunRecord]) -> bool:
 
 
 def _renewed(stored: dict[str, Any]) -> dict[str, Any]:
-    """What a record holds; an older one names the folder of its report whether it wrote that or not."""
-    fields = {**stored}
+    """What a record holds; an older one names the folder of its report whether it wrote that or not, and no good outputs apart from the stale ones."""
+    fields = {"good": stored["stale"], **stored}
     report = fields.pop("report", None)
     return {"wrote": report, **fields} if fields["state"] == FINISHED and fields["flow"] in REPORTING else fields
+
+
+def _last_good(last: RunRecord | None) -> tuple[str, ...]:
+    """The outputs of the last run that finished, given the record of the last one."""
+    if last is None:
+        return ()
+    return last.outputs if last.state == FINISHED else last.good
 
 
 def _write(home: Path, record: RunRecord) -> None:

@@ -117,6 +117,40 @@ def test_a_classifier_that_a_benchmark_uses_outlives_the_run_that_trained_it(tmp
     assert (classifier / "x.safetensors").exists()
 
 
+def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) -> None:
+    """A good night deletes the outputs of nights before it alone, and after a bad one `clean` takes none of the last good one's."""
+
+    def night(epoch: str, state: str) -> runs.RunRecord:
+        record = runs.begin(replace(stages_of(tmp_path), epoch=epoch), "scheduled")
+        fill(tmp_path, record)
+        return runs.end(tmp_path, record, state)
+
+    def there(record: runs.RunRecord) -> set[bool]:
+        return {(tmp_path / output).exists() for output in record.outputs}
+
+    own = runs.begin(stages_of(tmp_path), "reproduce")
+    fill(tmp_path, own)
+    runs.end(tmp_path, own, runs.FINISHED)
+    first = night("1", runs.FINISHED)
+    assert first.run_id != own.run_id and {record.run_id for record in runs.list_runs(tmp_path)} == {own.run_id, first.run_id}
+    failed, killed = night("2", runs.FAILED), night("3", runs.KILLED)
+    assert CliRunner().invoke(main, ["clean", "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert there(own) == there(first) == there(killed) == {True} and there(failed) == {False}
+    last = night("4", runs.FINISHED)
+    assert there(own) == there(last) == {True} and there(first) == there(killed) == {False}
+    assert runs.list_runs(tmp_path)[0].stale == () and not runs.unreferenced(tmp_path, runs.list_runs(tmp_path))
+
+
+def test_what_an_older_record_calls_stale_is_kept_until_a_good_run(tmp_path: Path) -> None:
+    record = runs.end(tmp_path, runs.begin(stages_of(tmp_path), "scheduled"), runs.FAILED)
+    path = tmp_path / "runs" / f"{record.run_id}.json"
+    stored = json.loads(path.read_text())
+    del stored["good"]
+    path.write_text(json.dumps({**stored, "stale": ["stages/maps/0123456789abcdef"]}))
+    (tmp_path / "stages" / "maps" / "0123456789abcdef").mkdir(parents=True)
+    assert not runs.unreferenced(tmp_path, runs.list_runs(tmp_path))
+
+
 def test_a_report_belongs_to_the_last_run_that_wrote_it(tmp_path: Path) -> None:
     """A run that trains only, or that failed, names no report: forgetting it leaves those of others."""
     stages, other = stages_of(tmp_path), stages_of(tmp_path, classifier__epochs=3)
