@@ -25,20 +25,21 @@ from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
 @flow(name="ablate", task_runner=RUNNER)
 def ablate(
-    config: str = "mini-sd", names: Sequence[str] = (), overrides: dict[str, Any] | None = None, home: Path = HOME
+    config: str = "mini-sd", names: Sequence[str] = (), overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Run the named ablations of a configuration, or all of configs/ablations; returns their tables and the files.
 
     A point that fails is recorded and does not stop the rest. What was stopped goes on: finished stages are reused.
+    `rebuild` writes damaged outputs anew.
     """
-    done = [run_ablation(ablation, Path(home)) for ablation in plan_ablations(config, names, overrides)]
+    done = [run_ablation(ablation, Path(home), rebuild) for ablation in plan_ablations(config, names, overrides)]
     return [table for table, _ in done], list(dict.fromkeys(path for _, files in done for path in files))
 
 
-def run_ablation(ablation: Ablation, home: Path) -> tuple[dict[str, Any], list[Path]]:
+def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[dict[str, Any], list[Path]]:
     """Run the points of one ablation; return its table and the files it is in."""
     sweep, tracking = ablation.sweep, SweepRun(home, ablation.sweep)
-    rows = run_points(sweep, ablation.points, home, tracking)
+    rows = run_points(sweep, ablation.points, home, tracking, rebuild)
     table = ablation_table(ablation, rows, home)
     files = write_ablation(home, ablation, plan(sweep.config, ablation.points[0].overrides, home).verdicts(MAIN).name, table)
     best_first = rank(rows, sweep.metric)

@@ -22,11 +22,14 @@ from tasks.report import log_benchmark, write_comparison  # noqa: E402
 
 @flow(name="benchmark", task_runner=RUNNER)
 def benchmark(
-    config: str = "mini-sd", classifier: Path | None = None, overrides: dict[str, Any] | None = None, home: Path = HOME
+    config: str = "mini-sd", classifier: Path | None = None, overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Plain against steered by one classifier (a folder; by default the shipped one); returns the summary and its files."""
+    """Plain against steered by one classifier (a folder; by default the shipped one); returns the summary and its files.
+
+    `rebuild` writes damaged outputs anew.
+    """
     with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (stages, conclude):
-        sample_and_judge(stages, rebuild=False)
+        sample_and_judge(stages, rebuild)
         summary, files = write_comparison(stages), report_files(stages.report)
         conclude(summary, stages.report)
         log_benchmark(stages, summary)

@@ -26,14 +26,16 @@ class Regression(Exception):
 
 
 @flow(name="scheduled-reproduction", task_runner=RUNNER)
-def scheduled(config: str = "mini-sd", overrides: dict[str, Any] | None = None, fresh: bool = True, home: Path = HOME) -> dict[str, Any]:
+def scheduled(
+    config: str = "mini-sd", overrides: dict[str, Any] | None = None, fresh: bool = True, home: Path = HOME, rebuild: bool = False
+) -> dict[str, Any]:
     """Reproduce, and fail when the figures lie outside `tolerance` of the last good run of the same settings.
 
     `fresh` computes everything anew instead of reusing finished stages; a retry of the same flow run goes on where
-    it was. Returns the summary.
+    it was. `rebuild` writes damaged outputs anew. Returns the summary.
     """
     with running("scheduled", config, overrides, home, epoch=str(flow_run.id) if fresh else "") as (stages, conclude):
-        summary = whole_chain(stages, False, conclude)
+        summary = whole_chain(stages, rebuild, conclude)
         _hold_against_last(stages, summary)
     return summary
 

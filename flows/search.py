@@ -21,7 +21,7 @@ class PointFailed(Exception):
     """A trial whose point failed; the search goes on."""
 
 
-def search(settings: SweepConfig, home: Path) -> tuple[SweepRun, list[dict[str, Any]]]:
+def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[dict[str, Any]]]:
     """Run what is left of the budget; return the study's run and a row a trial, those of earlier calls included."""
     plan = settings.search
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -46,7 +46,7 @@ def search(settings: SweepConfig, home: Path) -> tuple[SweepRun, list[dict[str, 
             if trial.should_prune():
                 raise Pruned
 
-        row = attempt(settings, chosen, home, tracking, run_id=tracking.describe(trial._trial_id, chosen), before_images=judge)
+        row = attempt(settings, chosen, home, tracking, tracking.describe(trial._trial_id, chosen), rebuild, before_images=judge)
         trial.set_user_attr(ROW, row)
         if row["state"] == "pruned":
             raise optuna.TrialPruned

@@ -31,18 +31,18 @@ class Pruned(Exception):
 
 
 @flow(name="sweep", task_runner=RUNNER)
-def sweep(config: str, home: Path = HOME) -> tuple[list[dict[str, Any]], list[Path]]:
+def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[dict[str, Any]], list[Path]]:
     """Run the points of configs/sweeps/<config>.yaml, or of a file; returns a row a point and the ranking's files.
 
     A point that fails is recorded and does not stop the rest. A sweep that was stopped goes on: what its points
-    have made is reused.
+    have made is reused. `rebuild` writes damaged outputs anew.
     """
     settings, home = load_sweep(config), Path(home)
     if settings.search is None:
         tracking = SweepRun(home, settings)
-        rows = run_points(settings, points_of(settings), home, tracking)
+        rows = run_points(settings, points_of(settings), home, tracking, rebuild)
     else:
-        tracking, rows = _search(settings, home)
+        tracking, rows = _search(settings, home, rebuild)
     files = write_ranking(home / "sweeps" / settings.name, rows, settings.metric)
     best_first = rank(rows, settings.metric)
     tracking.finish(files, best_first[0] if best_first else None)
@@ -50,13 +50,13 @@ def sweep(config: str, home: Path = HOME) -> tuple[list[dict[str, Any]], list[Pa
     return rows, files
 
 
-def run_points(settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun) -> list[dict[str, Any]]:
+def run_points(settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun, rebuild: bool) -> list[dict[str, Any]]:
     """Run points one after the other, whatever becomes of those before; return a row a point."""
-    return [attempt(settings, point, home, tracking, tracking.start(point)) for point in points]
+    return [attempt(settings, point, home, tracking, tracking.start(point), rebuild) for point in points]
 
 
 def attempt(
-    settings: SweepConfig, point: Point, home: Path, tracking: SweepRun, run_id: str,
+    settings: SweepConfig, point: Point, home: Path, tracking: SweepRun, run_id: str, rebuild: bool,
     before_images: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run one point under its MLflow run and return its row; `before_images` gets the classifier's result and may raise Pruned."""
@@ -64,9 +64,9 @@ def attempt(
     row = {"label": point.label, "varied": point.varied, "point": point.point_id}
     try:
         with running("sweep", settings.config, point.overrides, home) as (stages, conclude):
-            folders = train_classifiers(stages, build_dataset(stages, False), False)
+            folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
             before_images(load_result(folders[0]))
-            sample_and_judge(stages, False)
+            sample_and_judge(stages, rebuild)
             summary, picture = point_summary(stages)
             conclude(summary)
     except Pruned:
@@ -85,12 +85,12 @@ def attempt(
     return {**row, "state": "finished", "metrics": metrics, "verdicts": str(stages.verdicts(MAIN).relative_to(stages.home))}
 
 
-def _search(settings: SweepConfig, home: Path) -> tuple[SweepRun, list[dict[str, Any]]]:
+def _search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[dict[str, Any]]]:
     try:
         from flows.search import search
     except ImportError:
         raise UserError("a search needs Optuna; pip install 'learn-to-steer[search]'") from None
-    return search(settings, home)
+    return search(settings, home, rebuild)
 
 
 def _publish(settings: SweepConfig, best_first: list[Mapping[str, Any]]) -> None:

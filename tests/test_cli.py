@@ -87,3 +87,8 @@ def test_an_unreachable_tracking_server(tmp_path: Path) -> None:
 def test_generate_makes_a_picture(tmp_path: Path) -> None:
     code, output = run("generate", "a dog to the left of a cat", "--seeds", "2", "--out", tmp_path / "x.png")
     assert code == 0 and "steered:" in output and (tmp_path / "x.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["reproduce", "train", "benchmark", "sweep", "ablate"])
+def test_what_a_damaged_output_asks_for_is_an_option(name: str) -> None:
+    assert "--rebuild" in run(name, "--help")[1]

@@ -108,6 +108,10 @@ def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path
     assert "greater than or equal to 4" in next(c for c in children if c.info.status == "FAILED").data.tags["l2s.error"]
     assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"sweep.json", "ranking.csv", "points.json", "cost.png"}
     assert parent.data.metrics["best_correct"] == max(c.data.metrics["correct"] for c in good)
+    damaged = next(stages.glob("noise/*/*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    assert f"{damaged.name} is truncated" in invoke("sweep", config, "--home", str(home)) and damaged.stat().st_size == 5000
+    assert "2 of 3 points" in invoke("sweep", config, "--rebuild", "--home", str(home)) and damaged.stat().st_size > 5000
 
 
 def test_a_search_spends_its_budget_once_and_goes_on(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flows.options import Where, home_option, overrides_of, quick_option, runner_options, set_option, start
+from flows.options import Where, home_option, overrides_of, quick_option, rebuild_option, runner_options, set_option, start
 
 
 @click.command()
@@ -15,9 +15,12 @@ from flows.options import Where, home_option, overrides_of, quick_option, runner
 @click.option("--dry-run", is_flag=True, help="List the points, what they share, and what time and disk they need.")
 @quick_option
 @set_option
+@rebuild_option
 @home_option
 @runner_options
-def ablate(config: str, names: tuple[str, ...], dry_run: bool, quick: bool, settings: tuple[str, ...], home: Path, where: Where) -> None:
+def ablate(
+    config: str, names: tuple[str, ...], dry_run: bool, quick: bool, settings: tuple[str, ...], rebuild: bool, home: Path, where: Where
+) -> None:
     """Change one setting of CONFIG at a time and hold each point against CONFIG as it is, on the development suite.
 
     NAME is an ablation in configs/ablations or a YAML file; without one, all of them run. What was interrupted goes on.
@@ -39,4 +42,4 @@ def ablate(config: str, names: tuple[str, ...], dry_run: bool, quick: bool, sett
 
     plan(config, ablations[0].points[0].overrides, home)  # mistakes of every point show at once, before Prefect starts
     with on(flow, load_runner(*where)) as run:
-        print_ablation_tables(*run(config, names, overrides, home))
+        print_ablation_tables(*run(config, names, overrides, home, rebuild))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from flows.environment import HOME
-from flows.options import Where, dataset_options, home_option, overrides_of, quick_option, runner_options, set_option, start, with_config
+from flows.options import Where, dataset_options, home_option, overrides_of, quick_option, rebuild_option, runner_options, set_option, start, with_config
 
 
 @click.command()
@@ -51,8 +51,9 @@ def _run(flow, home: Path, config: str, settings: tuple[str, ...], quick: bool, 
 @click.option("--classifier", type=click.Path(path_type=Path), help="A classifier's folder. [default: the shipped one]")
 @set_option
 @quick_option
+@rebuild_option
 @home_option
-def benchmark(config: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path) -> None:
+def benchmark(config: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path) -> None:
     """Benchmark an existing classifier: plain against steered, without building a dataset."""
     start(home)
     from flows.benchmark import benchmark as flow
@@ -61,7 +62,7 @@ def benchmark(config: str, classifier: Path | None, settings: tuple[str, ...], q
 
     overrides = overrides_of(settings, quick, config)
     plan(config, overrides, home, classifier)
-    print_benchmark(*flow(config, classifier, overrides, home))
+    print_benchmark(*flow(config, classifier, overrides, home, rebuild))
 
 
 @click.command()
