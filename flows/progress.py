@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,11 @@ def follow(
     return results
 
 
+def artifact_key(label: str) -> str:
+    """Return a label as a key of Prefect's artifacts: lower-case letters, digits and dashes alone."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower())
+
+
 def _written(folder: Path | None) -> dict[str, int]:
     """When each file of a folder was written, by its name without suffix."""
     if folder is None or not folder.is_dir():
@@ -48,7 +54,7 @@ def _written(folder: Path | None) -> dict[str, int]:
 @contextmanager
 def _shown(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Yield a function that shows how many of `total` are done; what was shown once is not taken back."""
-    artifact = create_progress_artifact(progress=0.0, key=label.lower().replace(" ", "-").replace("/", "-"), description=label)
+    artifact = create_progress_artifact(progress=0.0, key=artifact_key(label), description=label)
     updated = time.monotonic()
     with tqdm(total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1) as bar:
 

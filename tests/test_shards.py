@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.context import FlowRunContext
 from prefect.states import State
@@ -168,6 +169,12 @@ def test_a_group_on_dask_ends_when_its_flow_is_gone(tmp_path: Path) -> None:
         while worker.state.tasks and time.monotonic() < deadline:
             time.sleep(0.05)
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAMES[0], "go-on"]
+
+
+@pytest.mark.parametrize("label", ["sample images all_steps", "sample images v1.5", "train classifiers", "Wait/ for Ü"])
+def test_any_name_of_a_variant_makes_a_key_that_prefect_takes(label: str) -> None:
+    """A name with an underscore or a dot ended the run after its dataset and its training."""
+    assert ArtifactCreate(key=progress.artifact_key(label), data=0.0).key
 
 
 def test_progress_counts_a_shard_of_a_group_when_its_file_is_there(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
