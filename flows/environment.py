@@ -12,6 +12,7 @@ import os
 import socket
 from pathlib import Path
 
+from flows.processes import is_server
 from tasks.database import database_url
 
 PREPARED = "L2S_PREPARED"  # holds the process that has done it
@@ -50,10 +51,11 @@ def prepare(home: Path = HOME) -> None:
 
 
 def _own_servers(home: Path) -> dict[str, str]:
-    """Return the addresses of the servers that `l2s up` started for this folder, those that listen."""
+    """Return the addresses of the servers that `l2s up` started for this folder, those that still run and listen."""
     try:
         entries = json.loads((home / SERVERS).read_text(encoding="utf-8"))
-        return {entry["variable"]: entry["address"] for entry in entries if _listens(entry["host"], entry["port"])}
+        running = [entry for entry in entries if is_server(entry["pid"], entry["name"]) and _listens(entry["host"], entry["port"])]
+        return {entry["variable"]: entry["address"] for entry in running}
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # none, or damaged: `l2s up` says so
 

@@ -1,10 +1,26 @@
-"""Ending processes, kindly first."""
+"""Finding processes again, and ending them, kindly first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import psutil
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process and it has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def is_server(pid: int, name: str) -> bool:
+    """Whether a process lives and is a server of this kind, and not another one that was given its number."""
+    try:
+        return lives(pid) and any(name in part for part in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
 
 
 def end_processes(processes: Sequence[psutil.Process], patience: float) -> None:

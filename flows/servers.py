@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from flows.environment import SERVERS
-from flows.processes import end_processes
+from flows.processes import end_processes, is_server, lives
 from l2s_core.errors import UserError
 from l2s_core.files import make_folder, read_json, write_json
 from l2s_core.lock import exclusive
@@ -51,7 +51,7 @@ class Server:
 
     def healthy(self, timeout: float = 2.0) -> bool:
         """Whether it answers and is the process that was started."""
-        if not _is_ours(self.pid, self.name):
+        if not is_server(self.pid, self.name):
             return False
         try:
             with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=timeout) as answer:
@@ -83,7 +83,7 @@ def start_servers(home: Path, host: str, ports: dict[str, int], say: Callable[[s
 def stop_servers(home: Path, say: Callable[[str], None]) -> None:
     """End the servers of this folder and what they started."""
     for server in _recorded(home):
-        if not _is_ours(server.pid, server.name):
+        if not is_server(server.pid, server.name):
             say(f"{server.name} was not running")
             continue
         root = psutil.Process(server.pid)
@@ -140,7 +140,7 @@ def _wait(server: Server) -> None:
     while time.monotonic() < deadline:
         if server.healthy():
             return
-        if not _lives(server.pid):  # its command line may still be empty: it was started a moment ago
+        if not lives(server.pid):  # its command line may still be empty: it was started a moment ago
             break
         time.sleep(0.5)
     tail = " | ".join(Path(server.log).read_text(errors="replace").splitlines()[-3:])
@@ -154,18 +154,3 @@ def _recorded(home: Path) -> list[Server]:
         return [Server(**{field.name: entry[field.name] for field in fields(Server)}) for entry in read_json(home / SERVERS)]
     except (TypeError, KeyError) as error:
         raise UserError(f"{home / SERVERS} is no list of servers ({error}); delete it and stop them by hand") from None
-
-
-def _is_ours(pid: int, name: str) -> bool:
-    """Whether a process lives and is a server of this kind, and not another one that was given its number."""
-    try:
-        return _lives(pid) and any(name in part for part in psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return False
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from small_run import ROOT, environment
 
+from flows.environment import _own_servers
 from tasks.database import SETTING, database_url
 from l2s_core.errors import UserError
 
@@ -62,6 +63,18 @@ def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> 
     assert done.returncode == 0 and done.stdout.count("stopped") == 2
     assert not any(psutil.pid_exists(entry["pid"]) and psutil.Process(entry["pid"]).status() != "zombie" for entry in entries)
     assert not (tmp_path / "servers.json").exists()
+
+
+def test_a_server_is_used_only_while_its_own_process_runs(tmp_path: Path) -> None:
+    """Another folder's server, on the port that this one's had, is not taken for it."""
+    entry = {"name": "mlflow", "host": "127.0.0.1", "variable": "MLFLOW_TRACKING_URI", "address": "http://there"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for words, used in (("mlflow server", True), ("something else", False)):
+            process = subprocess.Popen([sys.executable, "-c", "input()", words], stdin=subprocess.PIPE)
+            (tmp_path / "servers.json").write_text(json.dumps([{**entry, "pid": process.pid, "port": listener.getsockname()[1]}]))
+            assert _own_servers(tmp_path) == ({"MLFLOW_TRACKING_URI": "http://there"} if used else {})
+            process.kill()
+            assert process.wait() and _own_servers(tmp_path) == {}
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
