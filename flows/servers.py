@@ -23,7 +23,7 @@ from l2s_core.files import make_folder, read_json, write_json
 from l2s_core.lock import exclusive
 
 LOCAL = "127.0.0.1"
-START_SECONDS, STOP_SECONDS = 180, 20
+START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 180, 20, 20
 PORTS = {"mlflow": 5000, "prefect": 4200}
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
 VARIABLES = {"mlflow": "MLFLOW_TRACKING_URI", "prefect": "PREFECT_API_URL"}  # what tells its clients where it is
@@ -49,28 +49,24 @@ class Server:
         address = self.url + ("/api" if self.name == "prefect" else "")
         return {**asdict(self), "variable": VARIABLES[self.name], "address": address}
 
-    def healthy(self, timeout: float = 2.0) -> bool:
+    def healthy(self) -> bool:
         """Whether it answers and is the process that was started."""
         if not is_server(self.pid, self.name):
             return False
         try:
-            with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=timeout) as answer:
+            with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=ANSWER_SECONDS) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False
 
 
-def running_servers(home: Path) -> list[Server]:
-    """Return the servers of this folder that answer."""
-    return [server for server in _recorded(home) if server.healthy()]
-
-
 def start_servers(home: Path, host: str, ports: dict[str, int], say: Callable[[str], None]) -> list[Server]:
     """Start the servers that do not run yet, and return all of them; raises UserError when one does not come up."""
     with exclusive(home, lambda: say("another start is under way; waiting for it"), name=".servers.lock"):
-        servers = {server.name: server for server in running_servers(home)}
+        servers = {server.name: server for server in _recorded(home) if is_server(server.pid, server.name)}
         for name in PORTS:
             if name in servers:
+                _wait(servers[name])  # a busy one answers late
                 say(f"{name} runs already: {servers[name].url}")
                 continue
             servers[name] = _start(home, name, host, ports[name])
@@ -143,8 +139,9 @@ def _wait(server: Server) -> None:
         if not lives(server.pid):  # its command line may still be empty: it was started a moment ago
             break
         time.sleep(0.5)
+    way_out = "; 'l2s down' ends it" if lives(server.pid) else ""
     tail = " | ".join(Path(server.log).read_text(errors="replace").splitlines()[-3:])
-    raise UserError(f"the {server.name} server did not come up on {server.url} ({tail[-300:] or 'it said nothing'}); its log is {server.log}")
+    raise UserError(f"the {server.name} server did not come up on {server.url} ({tail[-300:] or 'it said nothing'}); its log is {server.log}{way_out}")
 
 
 def _recorded(home: Path) -> list[Server]:

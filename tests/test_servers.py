@@ -14,6 +14,7 @@ import psutil
 import pytest
 from small_run import ROOT, environment
 
+from flows import servers
 from flows.environment import _own_servers
 from tasks.database import SETTING, database_url
 from l2s_core.errors import UserError
@@ -75,6 +76,31 @@ def test_a_server_is_used_only_while_its_own_process_runs(tmp_path: Path) -> Non
             assert _own_servers(tmp_path) == ({"MLFLOW_TRACKING_URI": "http://there"} if used else {})
             process.kill()
             assert process.wait() and _own_servers(tmp_path) == {}
+
+
+SLOW = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Slow(BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(3)
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Slow).serve_forever()
+"""
+
+
+def test_a_busy_server_is_waited_for_and_none_is_started_beside_it(tmp_path: Path) -> None:
+    port, said = free_port(), []
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(port), "mlflow prefect"], stderr=subprocess.DEVNULL)
+    try:
+        busy = [servers.Server(name=name, pid=process.pid, host=servers.LOCAL, port=port, log="none") for name in servers.PORTS]
+        (tmp_path / "servers.json").write_text(json.dumps([server.entry() for server in busy]))
+        assert servers.start_servers(tmp_path, servers.LOCAL, servers.PORTS, said.append) == busy
+    finally:
+        process.kill()
+        process.wait()
+    assert [line.partition(":")[0] for line in said] == ["mlflow runs already", "prefect runs already"]
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
