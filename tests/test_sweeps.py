@@ -114,6 +114,27 @@ def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path
     assert "2 of 3 points" in invoke("sweep", config, "--rebuild", "--home", str(home)) and damaged.stat().st_size > 5000
 
 
+def test_several_sweeps_run_one_after_the_other_whatever_becomes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [write(tmp_path / f"{name}.yaml", points=[{}]) for name in ("ends", "breaks", "goes-on")]
+    lost = write(tmp_path / "lost.yaml", points=[{}], set={"backbone.model": "nowhere"})
+    ran = []
+
+    def flow(config: str, home: Path, rebuild: bool) -> tuple[list, list]:
+        ran.append(config)
+        if Path(config).stem == "breaks":
+            raise RuntimeError("no space left")
+        return [], [home / Path(config).stem]
+
+    monkeypatch.setattr("flows.sweep.sweep", flow)
+    done = CliRunner().invoke(main, ["sweep", configs[0], lost, *configs[1:], "--home", str(tmp_path / "home")])
+    assert done.exit_code == 2 and ran == configs
+    assert "no model 'nowhere'" in done.output and "breaks.yaml failed: no space left" in done.output
+    assert "error: 2 of 4 sweeps failed: " in done.output and str(tmp_path / "home" / "goes-on") in done.output
+    ran.clear()
+    assert CliRunner().invoke(main, ["sweep", configs[0], configs[2], "--home", str(tmp_path / "home")]).exit_code == 0 and len(ran) == 2
+    assert CliRunner().invoke(main, ["sweep", "--home", str(tmp_path / "home")]).exit_code == 2
+
+
 def test_a_search_spends_its_budget_once_and_goes_on(tmp_path: Path) -> None:
     space = {"steering.step_size": {"low": 0.05, "high": 0.2, "log": True}, "steering.updates": {"low": 1, "high": 3}}
     home, path = tmp_path / "home", tmp_path / "s.yaml"
