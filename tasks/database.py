@@ -18,12 +18,17 @@ DRIVERS = {"mlflow": "postgresql+psycopg2", "prefect": "postgresql+asyncpg"}
 def database_url(name: str) -> str | None:
     """Return the SQLAlchemy address of MLflow's or Prefect's database on the server that is set, or None without one.
 
-    Raises UserError for a setting that is no PostgreSQL server.
+    Raises UserError for a setting that is no PostgreSQL server, or that has options: the drivers name them differently.
     """
     setting = os.environ.get(SETTING)
     if not setting:
         return None
     parts = urlsplit(setting)
+    if parts.query or parts.fragment:  # not shown: it may be the end of a password
+        raise UserError(
+            f"{SETTING} has something after '?' or '#'; options are not read there, but from libpq's variables, e.g. PGSSLMODE=require "
+            "(in a password write %3F and %23)"
+        )
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or parts.path.strip("/"):
         raise UserError(f"{SETTING} is {_masked(setting)!r}; expected postgresql://user:password@host:port, without a database name")
     return urlunsplit((DRIVERS[name], parts.netloc, _database(name), "", ""))

@@ -119,6 +119,15 @@ def test_a_database_setting_that_is_no_server(monkeypatch: pytest.MonkeyPatch, v
         database_url("mlflow")
 
 
+@pytest.mark.parametrize("value", ["postgresql://me@db.example:5433?sslmode=require", "postgresql://me:my?secret@db.example", "postgresql://me:my#secret@db"])
+def test_options_of_a_database_setting_are_an_error_and_not_lost(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(SETTING, value)
+    for name in ("mlflow", "prefect"):
+        with pytest.raises(UserError, match="PGSSLMODE=require") as caught:
+            database_url(name)
+        assert "secret" not in str(caught.value)
+
+
 def test_database_addresses_hide_no_part_and_messages_hide_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTING, "postgresql://me:secret@db.example:5433")
     assert database_url("prefect") == "postgresql+asyncpg://me:secret@db.example:5433/l2s_prefect"
