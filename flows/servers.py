@@ -22,10 +22,11 @@ from l2s_core.errors import UserError
 from l2s_core.files import make_folder, read_json, write_json
 from l2s_core.lock import exclusive
 
-LOCAL = "127.0.0.1"
+LOCAL, EVERY = "127.0.0.1", "0.0.0.0"
 START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 180, 20, 20
 PORTS = {"mlflow": 5000, "prefect": 4200}
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
+PRIVATE = ("10.*", "192.168.*", *(f"172.{part}.*" for part in range(16, 32)))  # which MLflow answers to if it is told nothing
 VARIABLES = {"mlflow": "MLFLOW_TRACKING_URI", "prefect": "PREFECT_API_URL"}  # what tells its clients where it is
 
 
@@ -42,7 +43,7 @@ class Server:
     @property
     def url(self) -> str:
         """Its address for clients on this machine."""
-        return f"http://{LOCAL if self.host == '0.0.0.0' else self.host}:{self.port}"
+        return f"http://{LOCAL if self.host == EVERY else self.host}:{self.port}"
 
     def entry(self) -> dict[str, Any]:
         """Return what the file of servers holds of it, with what its clients need."""
@@ -110,7 +111,7 @@ def _start(home: Path, name: str, host: str, port: int) -> Server:
     log = make_folder(home / "logs") / f"{name}-server.log"
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            _command(home, name, host, port), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=_environment(host)
+            _command(home, name, host, port), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=_environment(host, port)
         )
     return Server(name=name, pid=process.pid, host=host, port=port, log=str(log))
 
@@ -125,10 +126,29 @@ def _command(home: Path, name: str, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", own_store_uri(home), "--workers", "1", *where]
 
 
-def _environment(host: str) -> dict[str, str]:
-    """This process's environment; a server speaks to its own database, not to another server."""
+def _environment(host: str, port: int) -> dict[str, str]:
+    """This process's environment, whose settings win; a server speaks to its own database, not to another server.
+
+    MLflow answers to no host name and to no public address unless it is told them. So one that other machines are to reach is
+    told those of this machine, and that its own pages come from there.
+    """
     inherited = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")}
-    return inherited | {"PREFECT_UI_API_URL": "/api"} if host == "0.0.0.0" else inherited
+    if host == LOCAL:
+        return inherited
+    names = [f"{name}:{port}" for name in _names(host)]
+    origins = [f"http://{name}" for name in names]
+    reachable = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*names, "localhost:*", "127.0.0.1:*", *PRIVATE]),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+    }
+    return reachable | inherited | ({"PREFECT_UI_API_URL": "/api"} if host == EVERY else {})
+
+
+def _names(host: str) -> list[str]:
+    """Return what other machines may call a server that listens on `host`: that address, or every one of this machine, and its host names."""
+    own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses if address.family == socket.AF_INET}
+    names = {*(own if host == EVERY else {host}), socket.gethostname(), socket.getfqdn()}
+    return sorted(names | {name.lower() for name in names})
 
 
 def _wait(server: Server) -> None:

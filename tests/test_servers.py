@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from small_run import ROOT, environment
 
 from flows import servers
 from flows.environment import _own_servers
+from flows.processes import end_processes
 from tasks.database import SETTING, database_url
 from l2s_core.errors import UserError
 
@@ -110,6 +112,38 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         done = l2s("up", "--mlflow-port", port, home=tmp_path)
     assert done.returncode == 2 and f"mlflow cannot listen on 127.0.0.1:{port}" in done.stderr and "--mlflow-port" in done.stderr
+
+
+def test_mlflow_answers_other_machines_to_its_own_names_only(tmp_path: Path) -> None:
+    """By the machine's host name it refused all but its health check."""
+    port, name = free_port(), socket.gethostname()
+
+    def status(host: str, origin: str | None = None) -> int:
+        url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"
+        headers = {"Host": host, "Content-Type": "application/json"} | ({"Origin": origin} if origin else {})
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, b'{"max_results": 1}', headers)) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    server = servers._start(tmp_path, "mlflow", "0.0.0.0", port)
+    try:
+        servers._wait(server)
+        assert status(f"{name}:{port}") == status(f"127.0.0.1:{port}") == status(f"{name}:{port}", f"http://{name}:{port}") == 200
+        assert status(f"evil.example:{port}") == status(f"{name}:{port}", "http://evil.example") == 403
+    finally:
+        root = psutil.Process(server.pid)
+        end_processes([*root.children(recursive=True), root], patience=20)
+
+
+def test_a_server_for_this_machine_alone_is_told_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_SERVER_ALLOWED_HOSTS", raising=False)
+    assert not [name for name in servers._environment(servers.LOCAL, 5000) if name.startswith("MLFLOW_SERVER_")]
+    named = servers._environment("203.0.113.7", 5000)
+    assert "203.0.113.7:5000" in named["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",") and "*" not in named["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "mine.example")
+    assert servers._environment("203.0.113.7", 5000)["MLFLOW_SERVER_ALLOWED_HOSTS"] == "mine.example"
 
 
 @pytest.mark.parametrize("value", ["sqlite:///x.db", "postgresql://localhost/db", "nonsense"])
