@@ -67,7 +67,14 @@ def prompt_stop() -> Iterator[None]:
 
 def _leave(number: int) -> None:
     """End this process and those it started, after the last words of blocks that did not get to theirs."""
-    for say in list(_last_words):
-        say()
+    speaker = threading.Thread(target=_speak, daemon=True)
+    speaker.start()
+    speaker.join(GRACE_SECONDS)  # a server that hangs holds nobody up
     end_processes(psutil.Process().children(recursive=True), patience=1)
     os._exit(128 + number)
+
+
+def _speak() -> None:
+    """Say the last words, those of inner blocks first."""
+    for say in reversed(list(_last_words)):
+        say()

@@ -6,58 +6,80 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from flows.sweep import Pruned, attempt
+from flows.session import Pruned
+from flows.sweep import attempt, stoppable
+from l2s_core.lock import exclusive
 from l2s_core.sweeps import Range, SweepConfig, point
+from tasks.tracking.store import answering
 from tasks.tracking.sweep_run import SweepRun, study_storage
 
 ROW = "row"  # attribute of a trial: its row of the ranking
+STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}  # of a trial that ended, by its row's
 STARTUP_TRIALS = 4  # before these have finished nothing is pruned
 
 
-class PointFailed(Exception):
-    """A trial whose point failed; the search goes on."""
-
-
+@answering()
 def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[dict[str, Any]]]:
-    """Run what is left of the budget; return the study's run and a row a trial, those of earlier calls included."""
-    plan = settings.search
+    """Run what is left of the budget; return the study's run and a row a trial, those of earlier calls included.
+
+    A trial that was stopped is drawn again, and is the same point: its draw depends on the seed, on its place in the search
+    and on the trials that ended before it. Another search of this name in the folder waits. Raises UserError when the
+    store stops answering.
+    """
+    busy = f"another search {settings.name} is using {home}; waiting for it to end"
+    with exclusive(home, lambda: click.echo(busy, err=True), name=f".search-{settings.name}.lock"):
+        study = _study(settings, home)
+        tracking = SweepRun(home, settings, run_id=study._study_id)
+        with stoppable(tracking, tracking.run_id):
+            for trial in study.get_trials():
+                if not _ended(trial):
+                    tracking.drop(trial._trial_id)
+            for place in range(len(study.get_trials()), settings.search.trials):
+                study.sampler = optuna.samplers.TPESampler(seed=_seed(settings.search.seed, place))
+                _run_trial(study, settings, home, tracking, rebuild)
+        ended = sorted(study.get_trials(), key=lambda trial: trial.number)
+    return tracking, [trial.user_attrs[ROW] for trial in ended]
+
+
+def _study(settings: SweepConfig, home: Path) -> optuna.Study:
+    """Return the study of these settings, the one that is there or a new one."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = study_storage(home)
-    study = optuna.create_study(
-        storage=storage, study_name=f"sweep {settings.name} {settings.digest()[:8]}", direction="maximize", load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS) if plan.prune else optuna.pruners.NopPruner(),
-    )  # fmt: skip
-    for abandoned in study.get_trials(states=(TrialState.RUNNING,)):  # of a search that was killed
-        storage.set_trial_state_values(abandoned._trial_id, TrialState.FAIL)
-    done = [trial for trial in study.get_trials() if ROW in trial.user_attrs]
-    study.sampler = optuna.samplers.TPESampler(seed=plan.seed + len(done))  # the same points whenever it is interrupted
-    tracking = SweepRun(home, settings, run_id=study._study_id)
+    storage, name = study_storage(home), f"sweep {settings.name} {settings.digest()[:8]}"
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS) if settings.search.prune else optuna.pruners.NopPruner()
+    if storage.get_study_id_by_name_if_exists(name) is not None:  # it would be created twice: MLflow allows one name for two runs
+        return optuna.load_study(storage=storage, study_name=name, pruner=pruner)
+    return optuna.create_study(storage=storage, study_name=name, direction="maximize", pruner=pruner)
 
-    def objective(trial: optuna.Trial) -> float:
-        chosen = point(settings, {key: _suggest(trial, key, values) for key, values in plan.space.items()})
 
-        def judge(result: Mapping[str, Any]) -> None:
-            if not plan.prune:
-                return  # a figure that is the same for every point would be the first that MLflow's comparison shows
-            trial.report(result["validation"]["accuracy"], step=0)
-            if trial.should_prune():
-                raise Pruned
+def _ended(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial came to its end; MLflow has one state for what was pruned and what was stopped."""
+    return ROW in trial.user_attrs and STATES[trial.user_attrs[ROW]["state"]] == trial.state
 
-        row = attempt(settings, chosen, home, tracking, tracking.describe(trial._trial_id, chosen), rebuild, before_images=judge)
-        trial.set_user_attr(ROW, row)
-        if row["state"] == "pruned":
-            raise optuna.TrialPruned
-        if row["state"] == "failed":
-            raise PointFailed(row["reason"])
-        return row["metrics"][settings.metric]
 
-    left = plan.trials - len(done)
-    if left > 0:
-        study.optimize(objective, n_trials=left, catch=(PointFailed,))
-    return tracking, [trial.user_attrs[ROW] for trial in study.get_trials() if ROW in trial.user_attrs]
+def _seed(seed: int, place: int) -> int:
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
+
+
+def _run_trial(study: optuna.Study, settings: SweepConfig, home: Path, tracking: SweepRun, rebuild: bool) -> None:
+    """Draw a point, run it, and tell the study what became of it."""
+    trial = study.ask()
+    chosen = point(settings, {key: _suggest(trial, key, values) for key, values in settings.search.space.items()})
+
+    def judge(result: Mapping[str, Any]) -> None:
+        if not settings.search.prune:
+            return  # a figure that is the same for every point would be the first that MLflow's comparison shows
+        trial.report(result["validation"]["accuracy"], step=0)
+        if trial.should_prune():
+            raise Pruned
+
+    row = attempt(settings, chosen, home, tracking, tracking.describe(trial._trial_id, chosen), rebuild, before_images=judge)
+    trial.set_user_attr(ROW, row)
+    study.tell(trial, row["metrics"][settings.metric] if row["state"] == "finished" else None, state=STATES[row["state"]])
 
 
 def _suggest(trial: optuna.Trial, key: str, values: tuple[Any, ...] | Range) -> Any:

@@ -21,6 +21,10 @@ Conclude = Callable[..., None]
 log = logging.getLogger("l2s")
 
 
+class Pruned(Exception):
+    """Raised in a run to end it: it is not worth its images."""
+
+
 @contextmanager
 def running(
     flow: str, config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, epoch: str = ""
@@ -57,6 +61,10 @@ def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterato
         try:
             with last_words(lambda: stopped("a signal, in the middle of a task")):
                 yield conclude
+        except Pruned:
+            log.info("pruned")
+            runs.end(stages.home, record, runs.PRUNED)
+            raise
         except Exception:
             log.exception("failed")
             runs.end(stages.home, record, runs.FAILED)

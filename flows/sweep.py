@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import click  # noqa: E402
 from prefect import flow  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 
-from flows.session import running  # noqa: E402
+from flows.interrupt import last_words  # noqa: E402
+from flows.session import Pruned, running  # noqa: E402
 from flows.stages import build_dataset, sample_and_judge, train_classifiers  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.classifier.experiment import load_result  # noqa: E402
@@ -24,10 +26,6 @@ from l2s_core.report.ranking import point_metrics, write_ranking  # noqa: E402
 from l2s_core.stages import MAIN  # noqa: E402
 from l2s_core.sweeps import Point, SweepConfig, load_sweep, points_of, rank  # noqa: E402
 from tasks.tracking.sweep_run import SweepRun  # noqa: E402
-
-
-class Pruned(Exception):
-    """A point that is not worth its images."""
 
 
 @flow(name="sweep", task_runner=RUNNER)
@@ -52,7 +50,21 @@ def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[d
 
 def run_points(settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun, rebuild: bool) -> list[dict[str, Any]]:
     """Run points one after the other, whatever becomes of those before; return a row a point."""
-    return [attempt(settings, point, home, tracking, tracking.start(point), rebuild) for point in points]
+    with stoppable(tracking, tracking.run_id):
+        return [attempt(settings, point, home, tracking, tracking.start(point), rebuild) for point in points]
+
+
+@contextmanager
+def stoppable(tracking: SweepRun, run_id: str) -> Iterator[None]:
+    """Have a run of MLflow end as KILLED when the block is stopped, even where the process ends without unwinding it."""
+    with last_words(lambda: tracking.stop(run_id)):
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, or Prefect's own signal that a run is to end
+            tracking.stop(run_id)
+            raise
 
 
 def attempt(
@@ -63,7 +75,7 @@ def attempt(
     click.echo(f"\npoint {point.point_id}: {point.label}", err=True)
     row = {"label": point.label, "varied": point.varied, "point": point.point_id}
     try:
-        with running("sweep", settings.config, point.overrides, home) as (stages, conclude):
+        with stoppable(tracking, run_id), running("sweep", settings.config, point.overrides, home) as (stages, conclude):
             folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
             before_images(load_result(folders[0]))
             sample_and_judge(stages, rebuild)
@@ -77,9 +89,6 @@ def attempt(
         click.echo(f"point {point.point_id} failed: {reason}", err=True)
         tracking.fail(run_id, reason)
         return {**row, "state": "failed", "reason": reason}
-    except BaseException:
-        tracking.fail(run_id, "stopped", state="KILLED")
-        raise
     metrics = point_metrics(summary)
     tracking.succeed(run_id, metrics, picture)
     return {**row, "state": "finished", "metrics": metrics, "verdicts": str(stages.verdicts(MAIN).relative_to(stages.home))}

@@ -18,7 +18,7 @@ from l2s_core.lock import holder
 from l2s_core.stages import MAIN, PLAIN, Stages
 
 RECORDS, STAGES, LOGS = "runs", "stages", "logs"
-RUNNING, FINISHED, FAILED, STOPPED, KILLED = "running", "finished", "failed", "stopped", "killed"
+RUNNING, FINISHED, PRUNED, FAILED, STOPPED, KILLED = "running", "finished", "pruned", "failed", "stopped", "killed"
 SCHEDULED = "scheduled"
 REPORTING = ("reproduce", SCHEDULED, "benchmark")  # the flows that write a report
 

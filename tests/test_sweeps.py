@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -12,7 +15,10 @@ import yaml
 from click.testing import CliRunner
 from small_run import SETTINGS, shards
 
+from flows import search as searching
 from flows.cli import main
+from flows.session import Pruned
+from l2s_core import runs
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.report.ranking import cost_figure
@@ -145,3 +151,92 @@ def test_a_search_spends_its_budget_once_and_goes_on(tmp_path: Path) -> None:
     assert all(0.05 <= row["varied"]["steering.step_size"] <= 0.2 and row["varied"]["steering.updates"] in (1, 2, 3) for row in rows)
     invoke("sweep", config, "--home", str(home))
     assert json.loads((home / "sweeps" / "tiny-sweep" / "points.json").read_text()) == rows
+
+
+def search_runs(home: Path) -> tuple[list[Any], list[Any]]:
+    """The runs of sweeps in MLflow that are parents, and those below one."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("learn-to-steer").experiment_id], "tags.`l2s.sweep` != ''")
+    return tuple([run for run in found if ("mlflow.parentRunId" in run.data.tags) == below] for below in (False, True))
+
+
+def pretended(stop_at: int | None = None) -> Callable[..., dict[str, Any]]:
+    """A point that costs nothing: figures that its settings alone decide; the one that is stopped is the `stop_at`th."""
+    calls = 0
+
+    def attempt(settings, point, home, tracking, run_id, rebuild, before_images) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise KeyboardInterrupt
+        row, size = {"label": point.label, "varied": point.varied}, point.varied["steering.step_size"]
+        try:
+            before_images({"validation": {"accuracy": size}})
+        except Pruned:
+            return {**row, "state": "pruned"}
+        if point.varied["steering.updates"] == 5:
+            return {**row, "state": "failed", "reason": "five"}
+        return {**row, "state": "finished", "metrics": {"correct": size + 0.01 * point.varied["steering.updates"], "seconds": 1.0}}
+
+    return attempt
+
+
+def test_a_search_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It once began a new study at every call, and drew other points after a stop; 14 trials, as the last ones are no longer drawn blindly."""
+    space = {"steering.step_size": {"low": 0.05, "high": 0.9, "log": True}, "steering.updates": {"low": 1, "high": 6}}
+    settings = load_sweep(write(tmp_path / "s.yaml", search={"trials": 14, "space": space}))
+    monkeypatch.setattr(searching, "attempt", pretended())
+    _, undisturbed = searching.search(settings, tmp_path / "undisturbed", rebuild=False)
+    assert len(undisturbed) == 14 and {row["state"] for row in undisturbed} == {"finished", "pruned", "failed"}
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # the store of the first home
+    for stop_at in (4, 9):  # counted in each call
+        monkeypatch.setattr(searching, "attempt", pretended(stop_at))
+        with pytest.raises(KeyboardInterrupt):
+            searching.search(settings, tmp_path / "stopped", rebuild=False)
+        (parent,), _ = search_runs(tmp_path / "stopped")
+        assert parent.info.status == "KILLED"
+    monkeypatch.setattr(searching, "attempt", pretended())
+    tracking, rows = searching.search(settings, tmp_path / "stopped", rebuild=False)
+    assert rows == undisturbed
+    (parent,), trials = search_runs(tmp_path / "stopped")
+    assert parent.info.run_id == tracking.run_id and parent.info.status == "RUNNING" and "l2s.error" not in parent.data.tags
+    states = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    assert sorted(trial.info.status for trial in trials) == sorted(states[row["state"]] for row in rows)
+    monkeypatch.setattr(searching, "attempt", None)  # nothing is left to run
+    assert searching.search(settings, tmp_path / "stopped", rebuild=False)[1] == rows
+
+
+def test_a_second_search_of_a_name_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    settings = load_sweep(write(tmp_path / "s.yaml", search={"trials": 2, "space": {"steering.step_size": [0.1, 0.2], "steering.updates": [1]}}))
+    attempt, both = pretended(), []
+
+    def meanwhile(*arguments, **named) -> dict[str, Any]:
+        monkeypatch.setattr(searching, "attempt", attempt)
+        both.append(threading.Thread(target=searching.search, args=(settings, tmp_path)))
+        both[0].start()
+        both[0].join(3)
+        assert both[0].is_alive() and "another search tiny-sweep is using" in capsys.readouterr().err
+        return attempt(*arguments, **named)
+
+    monkeypatch.setattr(searching, "attempt", meanwhile)
+    searching.search(settings, tmp_path, rebuild=False)
+    both[0].join(60)
+    parents, trials = search_runs(tmp_path)
+    assert len(parents) == 1 and [trial.info.status for trial in trials] == ["FINISHED", "FINISHED"]
+
+
+def test_a_point_below_the_median_is_pruned_and_that_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter((0.5, 0.4, 0.6))
+    monkeypatch.setattr("flows.sweep.load_result", lambda _: {"validation": {"accuracy": next(accuracies)}})
+    monkeypatch.setattr(searching, "STARTUP_TRIALS", 1)
+    home, space = tmp_path / "home", {"steering.step_size": {"low": 0.05, "high": 0.2}}
+    output = invoke("sweep", write(tmp_path / "s.yaml", search={"trials": 3, "space": space}), "--home", str(home))
+    rows = json.loads((home / "sweeps" / "tiny-sweep" / "points.json").read_text())
+    assert [row["state"] for row in rows] == ["finished", "pruned", "finished"] and f"{rows[1]['label']}: pruned" in output
+    assert sorted(record.state for record in runs.list_runs(home)) == ["finished", "finished", "pruned"]
+    logs = [path.read_text() for path in (home / "logs").glob("*.log")]
+    assert len(logs) == 3 and sum("pruned" in log for log in logs) == 1 and not any("Traceback" in log for log in logs)
+    (parent,), trials = search_runs(home)
+    errors = sorted((trial.info.status, trial.data.tags.get("l2s.error")) for trial in trials)
+    assert parent.info.status == "FINISHED" and errors == [("FINISHED", None), ("FINISHED", None), ("KILLED", "pruned")]
+    assert len(list((home / "stages" / "samples").glob("*"))) == 3  # plain, and two of the three points

@@ -3,62 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
 from l2s_core.sweeps import Point, SweepConfig
-from tasks.tracking.store import experiment_id, find_run, log_metrics, open_store
+from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
-SWEEP, IDENTITY, POINT = "l2s.sweep", "l2s.sweep.id", "l2s.point"
+SWEEP, IDENTITY, POINT, ERROR = "l2s.sweep", "l2s.sweep.id", "l2s.point", "l2s.error"
 
 
 class SweepRun:
     """The parent run of a sweep, found again by the sweep's settings, with a child a point.
 
-    A search hands in the run of its study, and runs of its trials to `describe`; its study closes those.
+    A search hands in the run of its study, and runs of its trials to `describe`; its study closes those. Raises UserError
+    when the store stops answering.
     """
 
+    @answering()
     def __init__(self, home: Path, sweep: SweepConfig, run_id: str | None = None) -> None:
         self.client, self.sweep = open_store(home), sweep
         self.closes_points = run_id is None
         self.run_id = run_id or self._parent()
-        self.client.update_run(self.run_id, status="RUNNING")
+        self._reopen(self.client.get_run(self.run_id))
         self._tag(self.run_id, {SWEEP: sweep.name, POINT: "parent"})
         self.client.log_dict(self.run_id, sweep.model_dump(mode="json"), "sweep.json")
 
     def _parent(self) -> str:
         identity = self.sweep.digest()
-        found = self._search(f"tags.`{IDENTITY}` = '{identity}'")
-        return found or self._create(f"sweep {self.sweep.name}", {IDENTITY: identity})
+        found = find_run(self.client, f"tags.`{IDENTITY}` = '{identity}'")
+        return found.info.run_id if found else self._create(f"sweep {self.sweep.name}", {IDENTITY: identity})
 
+    @answering()
     def start(self, point: Point) -> str:
         """Begin, or begin again, the run of a point; return its id."""
-        found = self._search(f"tags.`{PARENT}` = '{self.run_id}' and tags.`{POINT}` = '{point.point_id}'")
+        found = find_run(self.client, f"tags.`{PARENT}` = '{self.run_id}' and tags.`{POINT}` = '{point.point_id}'")
         if found:
-            self.client.update_run(found, status="RUNNING")
-            return found
+            return self._reopen(found)
         run_id = self._create(point.label, {PARENT: self.run_id})
         for key, value in point.varied.items():
             self.client.log_param(run_id, key, value)
         return self.describe(run_id, point)
 
+    @answering()
     def describe(self, run_id: str, point: Point) -> str:
         """Name and tag the run of a point; return its id."""
         self._tag(run_id, {SWEEP: self.sweep.name, POINT: point.point_id, "mlflow.runName": f"{self.sweep.name}: {point.label}"})
         return run_id
 
+    @answering()
     def succeed(self, run_id: str, metrics: Mapping[str, float], picture: Path) -> None:
         """Put a point's figures and pictures onto its run and close it."""
         log_metrics(self.client, run_id, metrics)
         self.client.log_artifact(run_id, str(picture))
         self._close(run_id, "FINISHED")
 
+    @answering()
     def fail(self, run_id: str, reason: str, state: str = "FAILED") -> None:
         """Close a point's run with what went wrong."""
-        self.client.set_tag(run_id, "l2s.error", reason[:5000])
+        self.client.set_tag(run_id, ERROR, reason[:5000])
         self._close(run_id, state)
 
+    def stop(self, run_id: str) -> None:
+        """Close the run of a point, or the sweep's own, that is stopped in the middle; a store that is away is not waited for."""
+        with suppress(MlflowException):
+            self.client.set_tag(run_id, ERROR, "stopped")
+            self.client.set_terminated(run_id, "KILLED")
+
+    @answering()
+    def drop(self, run_id: str) -> None:
+        """Delete the run of a trial that did not come to its end."""
+        self.client.delete_run(run_id)
+
+    @answering()
     def finish(self, files: list[Path], best: Mapping[str, Any] | None) -> None:
         """Keep the ranking and the plot on the parent, with the best point's figures, and close it."""
         for path in files:
@@ -72,16 +93,19 @@ class SweepRun:
         if self.closes_points:
             self.client.set_terminated(run_id, state)
 
+    def _reopen(self, run: Run) -> str:
+        """Take a run up again, without what it ended with; return its id."""
+        if ERROR in run.data.tags:
+            self.client.delete_tag(run.info.run_id, ERROR)
+        self.client.update_run(run.info.run_id, status="RUNNING")
+        return run.info.run_id
+
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         return self.client.create_run(experiment_id(self.client), run_name=name, tags=dict(tags)).info.run_id
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             self.client.set_tag(run_id, key, value)
-
-    def _search(self, query: str) -> str | None:
-        found = find_run(self.client, query)
-        return found.info.run_id if found else None
 
 
 def study_storage(home: Path):
