@@ -27,10 +27,14 @@ def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], r
         nonlocal started
         run.start()
         started = True
-        with accelerator():
-            device = pick_device(stages.config.device)
-            trained = run_experiment(stages.classifiers[variant], [path for paths in own.values() for path in paths], device=device, on_epoch=run.epoch)
-        save_experiment(folder, *trained)
+        try:
+            with accelerator():
+                device = pick_device(stages.config.device)
+                trained = run_experiment(stages.classifiers[variant], [path for paths in own.values() for path in paths], device=device, on_epoch=run.epoch)
+            save_experiment(folder, *trained)
+        except BaseException:
+            run.fail()
+            raise
 
     ensure(folder / RESULT, lambda path: load_result(path.parent), build, rebuild=rebuild)
     if started or run.finished() is None:

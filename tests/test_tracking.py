@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 from small_run import ROOT, SETTINGS, environment
+from test_runs import stages_of
 
+from l2s_core.config import INVERTED, MAIN
 from l2s_core.errors import UserError
 from l2s_core.sweeps import SweepConfig, points_of
+from tasks import training
 from tasks.tracking.sweep_run import SweepRun
 
 SWEEP = SweepConfig(name="x", grid={"steering.updates": (1, 2)})
@@ -68,6 +72,17 @@ def test_a_store_that_goes_away_is_one_clear_line_whatever_a_sweep_asks_of_it(tm
         with pytest.raises(UserError, match=r"stopped answering \(connection refused\); start it again, and the same command goes on"):
             ask()
     tracking.stop("1")  # the process ends; nobody is there to read an error
+
+
+def test_a_training_that_fails_closes_its_run_and_stops_watching_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(training, "run_experiment", broken)
+    with pytest.raises(RuntimeError, match="no memory"):
+        training.train_variant.fn(stages_of(tmp_path), MAIN, {INVERTED: []})
+    assert [run.info.status for run in runs_of(tmp_path).values()] == ["FAILED"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
 
 
 @pytest.mark.parametrize("kind", ["grid", "search"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ class ClassifierRun:
             log_metrics(self.client, self.run_id, row, number)
         except MlflowException:
             self._missed.append((number, row))
+
+    def fail(self) -> None:
+        """Close the run of a training that failed; one that the store is away for is closed by the next `start`."""
+        self._monitor.finish()
+        with suppress(MlflowException):
+            self.client.set_terminated(self.run_id, "FAILED")
 
     @answering()
     def finish(self, result: Mapping[str, Any], records: Mapping[str, pd.DataFrame]) -> None:
