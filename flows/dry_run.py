@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,19 +15,27 @@ from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.files import read_json
 from l2s_core.stages import Stages
-from l2s_core.sweep_plan import hours_as_measured, stages_left
-from l2s_core.sweeps import Point, SweepConfig, points_of, settings_text
+from l2s_core.sweep_plan import StageLeft, hours_as_measured, search_left, stages_left
+from l2s_core.sweeps import Point, SweepConfig, corners_of, points_of, settings_text
 from tasks.rehearsal import last_rehearsal
 
 
 def print_points(settings: SweepConfig, home: Path) -> None:
-    """Print the points of a sweep, the stages they share, and the time and disk of what is left."""
-    points = points_of(settings)
+    """Print the points of a sweep, the stages they share, and the time and disk of what is left; of a search an upper bound."""
     if settings.search is not None:
-        click.echo(f"{settings.name}: a search of {settings.search.trials} points by {settings.metric}; each is planned when its turn comes")
+        _print_search(settings, settings.search.trials, home)
         return
+    points = points_of(settings)
     click.echo(f"{settings.name}: {len(points)} points of {settings.config}, ranked by {settings.metric}\n")
-    _print_left(_planned(settings.config, points, home), settings.config, home)
+    planned = _planned(settings.config, points, home)
+    _print_left(planned, stages_left(planned, _rehearsal(settings.config, home)), settings.config, home)
+
+
+def _print_search(settings: SweepConfig, trials: int, home: Path) -> None:
+    click.echo(f"{settings.name}: a search of {trials} points of {settings.config} by {settings.metric}, between these\n")
+    corners = _planned(settings.config, corners_of(settings), home)
+    if corners:
+        _print_left(corners, search_left(corners, trials, _rehearsal(settings.config, home)), settings.config, home)
 
 
 def print_ablations(ablations: Sequence[Ablation], home: Path) -> None:
@@ -39,7 +48,8 @@ def print_ablations(ablations: Sequence[Ablation], home: Path) -> None:
             click.echo(f"left out  {label}: {reason}")
         click.echo()
     click.echo(f"{len(planned)} points of {len(ablations)} ablations")
-    _print_left(planned, ablations[0].sweep.config, home)
+    config = ablations[0].sweep.config
+    _print_left(planned, stages_left(planned, _rehearsal(config, home)), config, home)
 
 
 def _planned(config: str, points: Sequence[Point], home: Path) -> list[Stages]:
@@ -55,22 +65,28 @@ def _planned(config: str, points: Sequence[Point], home: Path) -> list[Stages]:
     return planned
 
 
-def _print_left(planned: Sequence[Stages], config: str, home: Path) -> None:
-    rows = stages_left(planned, last_rehearsal(home, load_run_config(config)))
+def _rehearsal(config: str, home: Path) -> Mapping[str, Any] | None:
+    return last_rehearsal(home, load_run_config(config))
+
+
+def _print_left(planned: Sequence[Stages], rows: Sequence[StageLeft], config: str, home: Path) -> None:
     click.echo()
-    known = [row for row in rows if row.hours is not None]
     print_table(
-        ("stage", "points", "different", "there", "hours at most", "MB"),
+        ("stage", "wanted", "different", "there", "hours at most", "MB"),
         [
-            (r.stage, str(r.wanted), str(r.distinct), str(r.there), *(("?", "?") if r.hours is None else (f"{r.hours:.2f}", f"{r.bytes / 1e6:.0f}")))
+            (
+                r.stage, str(r.wanted), str(r.distinct), str(r.there), "?" if r.hours is None else f"{r.hours:.2f}",
+                "?" if r.bytes is None else f"{r.bytes / 1e6:.0f}",
+            )
             for r in rows
         ],
-    )
-    if known:
-        click.echo(f"\nat most {sum(r.hours for r in known):.2f} h without the training, {sum(r.bytes for r in known) / 1e6:.0f} MB")
+    )  # fmt: skip
+    disk, hours = f"{sum(r.bytes or 0 for r in rows) / 1e6:.0f} MB", [r.hours for r in rows if r.hours is not None]
+    if hours:
+        click.echo(f"\nat most {sum(hours):.2f} h without the training, {disk}")
     else:
-        click.echo(f"\n'l2s rehearse {config}' measures what an evaluation costs here; then this says hours and MB")
+        click.echo(f"\nat most {disk}; 'l2s rehearse {config}' measures what an evaluation costs here, then this says hours")
     report = home / "reports" / Path(config).stem / "summary.json"
     if report.is_file() and planned:
-        hours = hours_as_measured(rows, len(planned[0].items), read_json(report))
-        click.echo(f"training and images at the speed of the last report of {Path(config).stem}: about {hours:.2f} h")
+        measured = hours_as_measured(rows, len(planned[0].items), read_json(report))
+        click.echo(f"training and images at the speed of the last report of {Path(config).stem}: about {measured:.2f} h")

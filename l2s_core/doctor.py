@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from packaging.requirements import Requirement
 
-from l2s_core.backbones.cost import ModelCost, count_cost
+from l2s_core.backbones.cost import ModelCost, count_cost, sizes_of
 from l2s_core.backbones.folder import check_component, component_files
 from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device
 from l2s_core.config import RunConfig
@@ -49,11 +49,14 @@ def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None =
         checks.append(_tried("CLIP model", lambda: str(clip_folder(config.benchmark.clip))))
     if config.backbone.architecture is not None:
         cost = count_cost(config)
-        sizes = {"channels": cost.channels, "latents": cost.latents, "side": cost.image_side}
-        return [*checks, *_memory(config, cost), _disk(config, sizes, home), _time(config, rehearsal, cost)]
+        return [*checks, *_memory(config, cost), _disk(config, home), _time(config, rehearsal, cost)]
+    try:
+        checks.append(_disk(config, home))
+    except UserError:
+        pass  # no model, or a broken one: said above
     if rehearsal is None:
-        return [*checks, Check(name="estimates", ok=None, detail="backbone.architecture is not set; 'l2s rehearse' measures this model itself")]
-    return [*checks, _disk(config, rehearsal["sizes"], home), _time(config, rehearsal)]
+        return [*checks, Check(name="time", ok=None, detail="backbone.architecture is not set; 'l2s rehearse' measures this model itself")]
+    return [*checks, _time(config, rehearsal)]
 
 
 def _tried(name: str, look: Callable[[], str]) -> Check:
@@ -133,8 +136,8 @@ def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
     ]  # fmt: skip
 
 
-def _disk(config: RunConfig, sizes: Mapping[str, int], home: Path) -> Check:
-    need = disk_bytes(config, **sizes)
+def _disk(config: RunConfig, home: Path) -> Check:
+    need = disk_bytes(config, **sizes_of(config))
     folder = next(path for path in (home, *home.resolve().parents) if path.exists())
     free, total = shutil.disk_usage(folder).free, sum(need.values())
     parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in need.items())

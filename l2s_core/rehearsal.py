@@ -6,7 +6,6 @@ names no architecture, the weights it would really use.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -71,10 +70,6 @@ def rehearse(config: RunConfig, *, scale: Scale = "full", images: int = 2, devic
         "name": config.name, "settings": priced_settings(config), "scale": scale, "device": device_name(device), "dtype": config.backbone.dtype, "images": images,
         "weights": sum(weight_bytes(backbone).values()), "random": config.backbone.architecture is not None,
         "measured": measured, "hours": hours if scale == "full" else {},
-        "sizes": {
-            "channels": sum(layer.heads for layer in select_layers(backbone.layers(config.capture.softmax), config.capture.layers)),
-            "latents": math.prod(backbone.latent_shape), "side": backbone.image_side,
-        },
     }  # fmt: skip
 
 

@@ -101,6 +101,12 @@ def points_of(sweep: SweepConfig) -> list[Point]:
     return [point(sweep, dict(zip(sweep.grid, values, strict=True))) for values in product(*sweep.grid.values())]
 
 
+def corners_of(sweep: SweepConfig) -> list[Point]:
+    """Return two points of a search: the low ends of its ranges with its first choices, and the high ends with its last."""
+    ends = {key: (values.low, values.high) if isinstance(values, Range) else (values[0], values[-1]) for key, values in sweep.search.space.items()}
+    return [point(sweep, {key: pair[end] for key, pair in ends.items()}) for end in (0, 1)]
+
+
 def point(sweep: SweepConfig, varied: Mapping[str, Any], name: str = "") -> Point:
     """Return the point with these values."""
     return Point(varied=dict(varied), overrides={**sweep.set, **varied, "name": sweep.name}, name=name)

@@ -88,6 +88,33 @@ def test_rank_and_front() -> None:
     assert list(zip(*line.get_data(), strict=True)) == [(1.0, 0.8), (4.0, 0.9)]
 
 
+def left(config: str, home: Path) -> tuple[str, dict[str, list[int]]]:
+    """What a dry run prints, and for each stage how many are wanted, how many different ones, how many are there, and MB."""
+    output = invoke("sweep", config, "--dry-run", "--home", str(home))
+    rows = (line.split() for line in output.partition("stage ")[2].splitlines())
+    return output, {" ".join(row[:-5]): [int(cell) for cell in row[-5:] if cell.isdigit()] for row in rows if len(row) in (6, 7) and row[-2] == "?"}
+
+
+def test_the_dry_run_counts_every_way_of_sampling_and_needs_no_rehearsal_for_disk(tmp_path: Path) -> None:
+    """Variants and baselines were once left out, though a sweep makes their classifiers and images."""
+    grid = {"steering.updates": [1, 2]}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"name": "a", "set": {"benchmark": "dev"}, "grid": grid}))
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({"name": "b", "set": {"benchmark": "dev", "variants": {}}, "grid": grid}))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"name": "c", "config": "baselines", "set": {"benchmark": "dev"}, "grid": grid}))
+    (_, variants), (_, none), (output, baselines) = (left(str(tmp_path / f"{name}.yaml"), tmp_path) for name in "abc")
+    assert variants["train"] == [6, 3, 0] and variants["sample steered"][:3] == [6, 6, 0]
+    assert none["train"] == [2, 1, 0] and none["sample steered"][:3] == [2, 2, 0]
+    assert "sample baselines" not in variants and baselines["sample baselines"][:2] == [10, 6]  # five, one of which takes its schedule from steering
+    assert variants["sample steered"][3] == pytest.approx(3 * none["sample steered"][3], abs=2) and none["capture"][3] == 154
+    assert "at most 179 MB; 'l2s rehearse baselines' measures" in output
+
+
+def test_the_dry_run_of_a_search_is_a_bound_for_all_its_points(tmp_path: Path) -> None:
+    output, rows = left("steering", tmp_path)
+    assert "a search of 12 points of mini-sd" in output and "updates=2, until_step=4" in output and "updates=15, until_step=10" in output
+    assert rows["capture"][:3] == rows["train"] == [12, 1, 0] and rows["sample steered"][:3] == [12, 12, 0]
+
+
 def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path) -> None:
     config, home = write(tmp_path / "s.yaml", grid={"classifier.width": [8, 16, -3]}), tmp_path / "home"
     dry = invoke("sweep", config, "--dry-run", "--home", str(home))
@@ -212,7 +239,7 @@ def test_a_second_search_of_a_name_waits(tmp_path: Path, monkeypatch: pytest.Mon
 
     def meanwhile(*arguments, **named) -> dict[str, Any]:
         monkeypatch.setattr(searching, "attempt", attempt)
-        both.append(threading.Thread(target=searching.search, args=(settings, tmp_path)))
+        both.append(threading.Thread(target=searching.search, args=(settings, tmp_path, False)))
         both[0].start()
         both[0].join(3)
         assert both[0].is_alive() and "another search tiny-sweep is using" in capsys.readouterr().err

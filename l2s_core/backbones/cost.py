@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
 
 import torch
 from torch import nn
@@ -19,8 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.architecture import load_architecture, random_backbone
 from l2s_core.backbones.base import UNGUIDED
+from l2s_core.backbones.folder import empty_component
+from l2s_core.backbones.load import family_named, model_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
-from l2s_core.config import RunConfig, load_run_config
+from l2s_core.config import BackboneConfig, RunConfig, load_run_config
 from l2s_core.prompts import Triplet, prompt_for
 
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
@@ -66,6 +70,27 @@ def count_cost(config: RunConfig) -> ModelCost:
         forward_bytes=LIVE_LARGEST * largest.bytes, saved_bytes=saved.bytes, channels=sum(layer.heads for layer in layers), latents=latents.numel(),
         image_side=model.image_side,
     )  # fmt: skip
+
+
+def sizes_of(config: RunConfig) -> dict[str, int]:
+    """Return what a run's files depend on: channels of its maps, numbers of one image's latents, pixels of a side.
+
+    Of its architecture, or of the settings in its model's folder: no weights are read. Raises UserError where it has neither.
+    """
+    with torch.device("meta"):
+        model = _shapes(config.backbone)
+        layers = select_layers(model.layers(config.capture.softmax), config.capture.layers)
+    return {"channels": sum(layer.heads for layer in layers), "latents": prod(model.latent_shape), "side": model.image_side}
+
+
+@lru_cache
+def _shapes(backbone: BackboneConfig) -> DiffusersModel:
+    placement = Placement(device="meta")
+    if backbone.architecture is not None:
+        return random_backbone(load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement)
+    family, folder = family_named(backbone.family), model_folder(backbone)
+    parts = {name: empty_component(component, folder / name) for name, component in family.COMPONENTS.items()}
+    return family(parts, fingerprint="", size=backbone.size, placement=placement)
 
 
 def weight_bytes(model: DiffusersModel) -> dict[str, int]:

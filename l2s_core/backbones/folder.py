@@ -130,6 +130,20 @@ def _load(component: Component, folder: Path, variant: str | None, *, dtype: tor
     return part
 
 
+def empty_component(component: Component, folder: Path):
+    """Return one component as its settings say, a module on the device "meta": with shapes and no weights; raises UserError."""
+    if not issubclass(component.kind, torch.nn.Module):
+        return load_component(component, folder)
+    _require_class(component, folder / component.settings)
+    try:
+        with torch.device("meta"):
+            if component.library == "transformers":
+                return component.kind(component.kind.config_class.from_pretrained(folder))
+            return component.kind.from_config(component.kind.load_config(folder))
+    except Exception as error:  # settings that are none of this class
+        raise UserError(f"cannot read {folder / component.settings}: {first_line(error)}; the file is damaged, fetch it again") from None
+
+
 def _require_class(component: Component, file: Path) -> None:
     try:
         stated = json.loads(file.read_text(encoding="utf-8"))
