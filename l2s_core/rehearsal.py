@@ -67,9 +67,9 @@ def rehearse(config: RunConfig, *, scale: Scale = "full", images: int = 2, devic
     prices = prices_of(measured)
     hours = {stage: work.total(**prices) / 3600 for stage, work in work_of(config).items()}
     return {
-        "name": config.name, "settings": priced_settings(config), "scale": scale, "device": device_name(device), "dtype": config.backbone.dtype, "images": images,
-        "weights": sum(weight_bytes(backbone).values()), "random": config.backbone.architecture is not None,
-        "measured": measured, "hours": hours if scale == "full" else {},
+        "name": config.name, "settings": priced_settings(config), "scale": scale, "device": device_name(device),
+        "dtype": config.backbone.dtype, "images": images, "weights": sum(weight_bytes(backbone).values()),
+        "random": config.backbone.architecture is not None, "measured": measured, "hours": hours if scale == "full" else {},
     }  # fmt: skip
 
 

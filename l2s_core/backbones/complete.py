@@ -45,7 +45,7 @@ def stored_dtype(folder: Path, variant: str | None = None) -> torch.dtype:
 
 
 def missing_from_shards(index: Path) -> set[str]:
-    """Return the weights that an index names and its files do not hold: diffusers takes the index's word for them."""
+    """Return the weights that an index names and its files do not hold: diffusers, unlike transformers, takes its word for them."""
     named: dict[str, str] = read_json(index)["weight_map"]
     held: set[str] = set()
     for name in set(named.values()):

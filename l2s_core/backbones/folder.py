@@ -50,8 +50,8 @@ class Component:
 def resolve_folder(model: str, components: Collection[str], variant: str | None = None) -> Path:
     """Return the local folder of a model: a shipped name, a path, or a hub id (from the local cache, or fetched).
 
-    Fetching needs HF_HUB_OFFLINE=0 in the environment, and is of the weights of `variant` alone. Raises UserError saying where it looked when there
-    is none, or which component is missing.
+    Fetching needs HF_HUB_OFFLINE=0 in the environment, and is of the weights of `variant` alone. Raises UserError saying where it
+    looked when there is none, or which component is missing.
     """
     names = sorted(p.parent.name for p in SHIPPED.glob(f"*/{INDEX}"))
     allowed = f"a shipped model ({', '.join(names) or 'none'}), a folder with {INDEX}"
@@ -117,7 +117,7 @@ def _load(component: Component, folder: Path, variant: str | None, *, dtype: tor
     if component.reads_text:
         require_vocabulary(folder)
     options |= {"use_safetensors": True, "variant": variant, "output_loading_info": True}
-    indexes = [path for path in folder.glob("*.index*.json") if is_loaded(path.name, variant)]
+    indexes = [path for path in folder.glob("*.safetensors.*.json") if component.library == "diffusers" and is_loaded(path.name, variant)]
     try:
         if not issubclass(kind, torch.nn.Module):
             return kind.from_pretrained(folder)
