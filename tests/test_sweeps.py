@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
 from small_run import SETTINGS, shards
 
 from flows import search as searching
@@ -248,6 +249,26 @@ def test_a_second_search_of_a_name_waits(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(searching, "attempt", meanwhile)
     searching.search(settings, tmp_path, rebuild=False)
     both[0].join(60)
+    parents, trials = search_runs(tmp_path)
+    assert len(parents) == 1 and [trial.info.status for trial in trials] == ["FINISHED", "FINISHED"]
+
+
+def test_a_store_that_goes_away_in_a_search_is_one_clear_line_and_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_sweep(write(tmp_path / "s.yaml", search={"trials": 2, "space": {"steering.step_size": [0.1, 0.2], "steering.updates": [1]}}))
+
+    def away(*_: Any) -> None:
+        raise MlflowException("connection refused")
+
+    def lonely(*arguments, **named) -> dict[str, Any]:
+        row = pretended()(*arguments, **named)
+        gone.setattr(mlflow.MlflowClient, "get_run", away)
+        return row
+
+    with monkeypatch.context() as gone, pytest.raises(UserError, match="stopped answering.*the same command goes on"):
+        gone.setattr(searching, "attempt", lonely)
+        searching.search(settings, tmp_path)
+    monkeypatch.setattr(searching, "attempt", pretended())
+    assert len(searching.search(settings, tmp_path)[1]) == 2
     parents, trials = search_runs(tmp_path)
     assert len(parents) == 1 and [trial.info.status for trial in trials] == ["FINISHED", "FINISHED"]
 
