@@ -30,7 +30,7 @@ def benchmark(
     """
     with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (stages, conclude):
         sample_and_judge(stages, rebuild)
-        summary, files = write_comparison(stages), report_files(stages.report)
+        summary, files = write_comparison.submit(stages).result(), report_files(stages.report)
         conclude(summary, stages.report)
         log_benchmark(stages, summary)
         publish(summary, files)

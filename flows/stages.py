@@ -58,14 +58,14 @@ def sample_and_judge(stages: Stages, rebuild: bool) -> None:
         where = {"label": f"sample images {variant}", "folder": stages.samples(variant)}
         fixed = {"stages": stages, "variant": variant, "rebuild": rebuild}
         paths = run_over_shards(sample_shards, given, sizes=sizes, unit="images", **where, **fixed)
-        judge_variant(stages, variant, paths, rebuild)
+        judge_variant.submit(stages, variant, paths, rebuild).result()
 
 
 def whole_chain(stages: Stages, rebuild: bool, conclude: Conclude) -> dict[str, Any]:
     """Every stage, the report, its figures on the classifiers' runs and as artifacts; return the summary."""
     train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
     sample_and_judge(stages, rebuild)
-    summary, files = write_report(stages), report_files(stages.report)
+    summary, files = write_report.submit(stages).result(), report_files(stages.report)
     conclude(summary, stages.report)
     log_benchmark(stages, summary, files)
     publish(summary, files)
