@@ -87,3 +87,28 @@ def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto") == "cpu"
     with pytest.raises(UserError, match="device: cuda, but .* set device to cpu or auto"):
         pick_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "steps", "guidance", "captured", "scenes", "steering", "layers_heads_lr"),
+    [
+        ("sd14", 512, 50, 7.5, (5, 10, 15, 20, 25, 49), (800, 200, 100), (7.5, 25), (2, 2, 1e-4)),
+        ("sd21", 512, 50, 7.5, (5, 10, 15, 20, 25, 49), (800, 200, 100), (5.0, 25), (2, 2, 1e-4)),
+        ("flux-schnell", 256, 4, 1.0, (1, 3), (2000, 400, 200), (5.0, 1), (4, 4, 5e-5)),
+        ("flux-dev", 512, 50, 3.5, (5, 10, 15, 20, 25, 49), (2000, 400, 200), (5.0, 25), (4, 4, 5e-5)),
+    ],
+)
+def test_the_papers_figures(name, size, steps, guidance, captured, scenes, steering, layers_heads_lr) -> None:
+    """As Learn-to-Steer (arXiv 2509.02295) publishes them; a guidance of 1 is none."""
+    run = load_run_config(name)
+    backbone, data, classifier, rule = run.backbone, run.data, run.classifier, run.steering
+    assert (backbone.size, backbone.steps, backbone.guidance, tuple(run.capture.steps)) == (size, steps, guidance, captured)
+    assert (data.train, data.val, data.test) == scenes and run.capture.grid == 16
+    assert (rule.step_size, rule.until_step, rule.updates, rule.normalize, rule.several, rule.confidence) == (*steering, 15, "none", "cycle", None)
+    assert (classifier.kind, classifier.width, classifier.dropout, classifier.batch) == ("transformer", 256, 0.3, 64)
+    assert (classifier.layers, classifier.heads, classifier.lr) == layers_heads_lr and classifier.prompts == "dual"
+    inversion = run.inversion
+    if backbone.family == "flux":
+        assert (inversion.method, inversion.gamma, inversion.eta) == ("rectified-flow", 1.0, 1.0)
+    else:
+        assert (inversion.method, inversion.iterations) == ("fixed-point", 5)
