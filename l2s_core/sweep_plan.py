@@ -108,18 +108,19 @@ def _cost(outputs: Sequence[tuple[Stages, str]], stage: str, rehearsal: Mapping[
     """Hours and bytes of outputs, a run's and what each is for."""
     if stage == "train":
         return None, None
-    size = sum(_bytes(_alone(stages, way), stage) for stages, way in outputs)
+    configs = [_alone(stages.config, way) if stage.startswith("sample") else stages.config for stages, way in outputs]
+    size = sum(_bytes(config, stage) for config in configs)
     if rehearsal is None:
         return None, size
     prices = prices_of(rehearsal["measured"])
-    works = [work_of(_alone(stages, way)).get(stage) for stages, way in outputs]
+    works = [work_of(config).get(stage) for config in configs]
     return sum(work.total(**prices) for work in works if work is not None) / 3600, size
 
 
-def _alone(stages: Stages, way: str) -> RunConfig:
+def _alone(config: RunConfig, way: str) -> RunConfig:
     """The run with one classifier, and with no baseline but `way`."""
-    baselines = {name: baseline for name, baseline in stages.config.baselines.items() if name == way}
-    return stages.config.model_copy(update={"variants": {}, "baselines": baselines})
+    baselines = {name: baseline for name, baseline in config.baselines.items() if name == way}
+    return config.model_copy(update={"variants": {}, "baselines": baselines})
 
 
 def _bytes(config: RunConfig, stage: str) -> int:
