@@ -47,10 +47,13 @@ def count(address: str, database: str, table: str) -> int:
     return found
 
 
+def free_ports() -> list[str]:
+    return [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
+
+
 def test_one_setting_puts_both_servers_on_postgresql(server: str, tmp_path: Path) -> None:
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    ports = [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
-    up = l2s("up", *ports, home=tmp_path, L2S_DATABASE=server)
+    up = l2s("up", *free_ports(), home=tmp_path, L2S_DATABASE=server)
     assert up.returncode == 0, up.stderr
     try:
         done = l2s("train", "mini-sd", *settings, home=tmp_path, L2S_DATABASE=server)
@@ -63,6 +66,6 @@ def test_one_setting_puts_both_servers_on_postgresql(server: str, tmp_path: Path
 
 
 def test_a_database_server_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    done = l2s("up", home=tmp_path, L2S_DATABASE=f"postgresql://me:secret@127.0.0.1:{free_port()}")
+    done = l2s("up", *free_ports(), home=tmp_path, L2S_DATABASE=f"postgresql://me:secret@127.0.0.1:{free_port()}")
     assert done.returncode == 2 and "cannot reach the PostgreSQL server of L2S_DATABASE" in done.stderr
     assert "secret" not in done.stderr and "Traceback" not in done.stderr

@@ -266,9 +266,9 @@ def test_a_store_that_goes_away_in_a_search_is_one_clear_line_and_it_goes_on(tmp
 
     with monkeypatch.context() as gone, pytest.raises(UserError, match="stopped answering.*the same command goes on"):
         gone.setattr(searching, "attempt", lonely)
-        searching.search(settings, tmp_path)
+        searching.search(settings, tmp_path, rebuild=False)
     monkeypatch.setattr(searching, "attempt", pretended())
-    assert len(searching.search(settings, tmp_path)[1]) == 2
+    assert len(searching.search(settings, tmp_path, rebuild=False)[1]) == 2
     parents, trials = search_runs(tmp_path)
     assert len(parents) == 1 and [trial.info.status for trial in trials] == ["FINISHED", "FINISHED"]
 
