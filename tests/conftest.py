@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from random import Random
 
 THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))  # of each process of the tests
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # and of each one that it starts; before torch is imported
@@ -69,17 +70,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the small run was killed with SIGKILL in every stage, as soon as a file of it was there, and run to its end."""
+    """A home in which the small run was killed with SIGKILL in every stage, some time after its first file, and run to its end."""
+    stages = ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier", "samples", "verdicts")
+    after = Random(0)
 
     def make(home: Path) -> None:
-        for stage in ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier", "samples", "verdicts"):
+        for sign in (*(f"stages/{stage}/*/[!.]*" for stage in stages), "reports/*"):
             process, deadline = start(home), time.monotonic() + 200
-            while not list(home.glob(f"stages/{stage}/*/[!.]*")):
-                assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {stage}"
+            while not list(home.glob(sign)):
+                assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {sign}"
                 time.sleep(0.02)
+            if "reports" not in sign:
+                time.sleep(after.uniform(0, 0.5))
+                assert not (home / "reports").exists()
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        assert not (home / "reports").exists()
         survivors = shards(home)
         done = reproduce(home)
         assert done.returncode == 0, done.stderr
