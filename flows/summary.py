@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from l2s_core.classifier.experiment import load_result
-from l2s_core.report.comparison import report_files
-from l2s_core.report.comparison import table_rows
+from l2s_core.report.comparison import report_files, table_rows
 from l2s_core.sweeps import SweepConfig, rank
 from tasks.rehearsal import rehearsal_file
 

@@ -49,9 +49,10 @@ def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None =
         checks.append(_tried("CLIP model", lambda: str(clip_folder(config.benchmark.clip))))
     if config.backbone.architecture is not None:
         cost = count_cost(config)
-        return [*checks, *_memory(config, cost), _disk(config, home), _time(config, rehearsal, cost)]
+        sizes = {"channels": cost.channels, "latents": cost.latents, "side": cost.image_side}
+        return [*checks, *_memory(config, cost), _disk(config, sizes, home), _time(config, rehearsal, cost)]
     try:
-        checks.append(_disk(config, home))
+        checks.append(_disk(config, sizes_of(config), home))
     except UserError:
         pass  # no model, or a broken one: said above
     if rehearsal is None:
@@ -136,8 +137,8 @@ def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
     ]  # fmt: skip
 
 
-def _disk(config: RunConfig, home: Path) -> Check:
-    need = disk_bytes(config, **sizes_of(config))
+def _disk(config: RunConfig, sizes: Mapping[str, int], home: Path) -> Check:
+    need = disk_bytes(config, **sizes)
     folder = next(path for path in (home, *home.resolve().parents) if path.exists())
     free, total = shutil.disk_usage(folder).free, sum(need.values())
     parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in need.items())

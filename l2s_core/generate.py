@@ -10,10 +10,11 @@ from PIL import Image
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import RunConfig
+from l2s_core.evaluation.benchmark import EvalItem
 from l2s_core.evaluation.detectors import Judge
-from l2s_core.evaluation.samples import make_images
-from l2s_core.evaluation.scoring import judge_relations
-from l2s_core.prompts import Phrases, depicted
+from l2s_core.evaluation.samples import judge_images, make_images
+from l2s_core.evaluation.scoring import finds
+from l2s_core.prompts import Phrases
 from l2s_core.report.grids import comparison_grid
 
 
@@ -24,18 +25,15 @@ def compare(
 
     Right means the objects and their places; attributes are steered, and not judged.
     """
-    columns, verdicts = {}, {}
+    columns, verdicts, least = {}, {}, config.benchmark.min_score
+    items = [EvalItem(item_id=str(seed), pair_split="", prompt=prompt, seed=seed) for seed in seeds]
     for way, how in (("plain", {}), ("steered", {"classifier": classifier, "steering": config.steering})):
         images, _ = make_images(
             backbone, [prompt] * len(seeds), seeds, steps=config.backbone.steps, guidance=config.backbone.guidance, **how
         )
-        found = judge.detect(images.numpy(), [depicted(prompt)] * len(seeds))
         columns[way] = list(images.numpy())
         verdicts[way] = [
-            {
-                "prompt": prompt.text, "objects": depicted(prompt), "detections": [asdict(d) for d in detections if d.score > config.benchmark.min_score],
-                **asdict(judge_relations(prompt, detections, config.benchmark.min_score)),
-            }
-            for detections in found
-        ]  # fmt: skip
+            {"prompt": prompt.text, "objects": item.objects, "detections": [asdict(d) for d in finds(item, detections, least)], **asdict(verdict)}
+            for item, (verdict, detections) in zip(items, judge_images(judge, items, images, least), strict=True)
+        ]
     return comparison_grid(columns, verdicts), {way: sum(v["correct"] for v in rows) for way, rows in verdicts.items()}

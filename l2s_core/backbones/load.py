@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -57,12 +58,18 @@ def window_fingerprint(config: BackboneConfig) -> str:
 
 
 def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
-    """Return a check that raises UserError for a prompt with a phrase that the model's text window cuts off; loads its tokenizers alone."""
-    family, folder = family_named(config.family), model_folder(config)
-    tokenizers = [load_component(family.COMPONENTS[name], folder / name) for name in family.PHRASES]
+    """Return a check that raises UserError for a prompt with a phrase that the model's text window cuts off.
+
+    It loads the model's tokenizers alone, when it first has a prompt to check.
+    """
+
+    @cache
+    def tokenizers() -> list:
+        family, folder = family_named(config.family), model_folder(config)
+        return [load_component(family.COMPONENTS[name], folder / name) for name in family.PHRASES]
 
     def check(prompts: Sequence[Phrases]) -> None:
-        for tokenizer in tokenizers if prompts else ():
+        for tokenizer in tokenizers() if prompts else ():
             phrase_weights(tokenizer, prompts, tokenizer.model_max_length)
 
     return check
