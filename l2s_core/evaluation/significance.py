@@ -9,11 +9,13 @@ from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
+from scipy.stats import permutation_test
 
 from l2s_core.errors import UserError
 
 ALPHA = 0.05  # p below which a difference counts as more than chance
 OUTCOMES = ("correct", "both")
+SCORE = "score"  # a soft one in [0, 1], where every image of the runs has it
 PARTS = ("relation", "pair_split")
 RESAMPLES, SEED = 10_000, 0
 FIRST, SECOND = "first", "second"
@@ -36,6 +38,17 @@ def sign_flip_p(sums: Sequence[int]) -> float:
         share = (np.pad(share, (2 * size, 0)) + np.pad(share, (0, 2 * size))) / 2
     middle, seen = len(share) // 2, abs(sum(sums))
     return min(1.0, float(2 * share[middle + seen :].sum())) if seen else 1.0
+
+
+def drawn_sign_flip_p(sums: Sequence[float]) -> float:
+    """Return the p of `sign_flip_p` for sums that are no whole numbers: from all sign patterns, or RESAMPLES - 1 random ones where there are more."""
+    sums_P = np.asarray([value for value in sums if value], dtype=float)
+    if len(sums_P) < 2:
+        return 1.0
+    test = permutation_test(
+        (sums_P,), lambda values, axis: values.sum(axis=axis), permutation_type="samples", vectorized=True, n_resamples=RESAMPLES - 1, rng=SEED
+    )
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -70,10 +83,10 @@ def bootstrap_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """Rates of an outcome in two runs on the same `count` images of `prompts` prompts.
+    """Rates of an outcome, or means of a score, in two runs on the same `count` images of `prompts` prompts.
 
     `difference` is second minus first, `low` to `high` its 95 % bootstrap interval by prompt, `p` that of the sign-flip test
-    by prompt; `only_first` and `only_second` count the images where one run alone succeeds.
+    by prompt; `only_first` and `only_second` count the images where one run alone succeeds, or scores higher.
     """
 
     count: int
@@ -89,16 +102,17 @@ class PairedDifference:
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], outcome: str) -> PairedDifference:
-        first, second = (np.array([bool(pair[side][outcome]) for pair in pairs]) for side in (0, 1))
-        prompts, signs = [a["prompt"] for a, _ in pairs], second.astype(int) - first
-        low, high = bootstrap_interval(signs, prompts)
+        kind, p_of = (float, drawn_sign_flip_p) if outcome == SCORE else (int, sign_flip_p)
+        first, second = (np.array([kind(pair[side][outcome]) for pair in pairs]) for side in (0, 1))
+        prompts, gains = [a["prompt"] for a, _ in pairs], second - first
+        low, high = bootstrap_interval(gains, prompts)
         sums = Counter()
-        for prompt, sign in zip(prompts, signs.tolist(), strict=True):
-            sums[prompt] += sign
+        for prompt, gain in zip(prompts, gains.tolist(), strict=True):
+            sums[prompt] += gain
         return cls(
             count=len(pairs), prompts=len(set(prompts)), first=float(first.mean()), second=float(second.mean()),
-            only_first=int((first & ~second).sum()), only_second=int((second & ~first).sum()),
-            difference=float(second.mean() - first.mean()), low=low, high=high, p=sign_flip_p([*sums.values()]),
+            only_first=int((gains < 0).sum()), only_second=int((gains > 0).sum()),
+            difference=float(second.mean() - first.mean()), low=low, high=high, p=p_of([*sums.values()]),
         )  # fmt: skip
 
 
@@ -116,8 +130,8 @@ class Discordant:
 class PairedRuns:
     """Two runs, `first` and `second`, on the images they share; `left_out` counts those that only one of them has.
 
-    `outcomes` and `discordant` go by OUTCOMES, `parts` by a key of PARTS, its value and the outcome; `holm` is p
-    after Holm's correction. `gradients` and `seconds` are mean differences an image, second minus first.
+    `outcomes` goes by OUTCOMES, and SCORE where there is one, `discordant` by OUTCOMES, `parts` by a key of PARTS, its value and the
+    outcome; `holm` is p after Holm's correction. `gradients` and `seconds` are mean differences an image, second minus first.
     """
 
     first: str
@@ -137,9 +151,11 @@ def compare_all(runs: Mapping[str, Sequence[Row]]) -> list[PairedRuns]:
 
     Raises UserError for two runs that share no image.
     """
-    pairs = [compare_two(a, b, runs[a], runs[b]) for a, b in combinations(runs, 2)]
-    adjusted = {outcome: holm([pair.outcomes[outcome].p for pair in pairs]) for outcome in OUTCOMES}
-    return [replace(pair, holm={outcome: adjusted[outcome][i] for outcome in OUTCOMES}) for i, pair in enumerate(pairs)]
+    scored = all(row[SCORE] is not None for rows in runs.values() for row in rows)
+    outcomes = (*OUTCOMES, SCORE) if scored else OUTCOMES
+    pairs = [compare_two(a, b, runs[a], runs[b], outcomes) for a, b in combinations(runs, 2)]
+    adjusted = {outcome: holm([pair.outcomes[outcome].p for pair in pairs]) for outcome in outcomes}
+    return [replace(pair, holm={outcome: adjusted[outcome][i] for outcome in outcomes}) for i, pair in enumerate(pairs)]
 
 
 def compare_to(reference: Sequence[Row], others: Mapping[Label, Sequence[Row]], outcome: str) -> dict[Label, tuple[PairedDifference, float]]:
@@ -149,18 +165,20 @@ def compare_to(reference: Sequence[Row], others: Mapping[Label, Sequence[Row]], 
     return {label: (difference, p) for (label, difference), p in zip(differences.items(), adjusted, strict=True)}
 
 
-def compare_two(first: str, second: str, first_rows: Sequence[Row], second_rows: Sequence[Row]) -> PairedRuns:
-    """Compare two runs; `holm` is p itself, as for a family of one. Raises UserError when they share no image."""
+def compare_two(
+    first: str, second: str, first_rows: Sequence[Row], second_rows: Sequence[Row], outcomes: Sequence[str] = OUTCOMES
+) -> PairedRuns:
+    """Compare two runs by these outcomes; `holm` is p itself, as for a family of one. Raises UserError when they share no image."""
     pairs = match(first_rows, second_rows)
     if not pairs:
         raise UserError(_nothing_shared(first, second, first_rows, second_rows))
-    outcomes = _outcomes(pairs)
+    whole = _outcomes(pairs, outcomes)
     return PairedRuns(
         first=first, second=second, shared=len(pairs), left_out=(len(first_rows) - len(pairs), len(second_rows) - len(pairs)),
-        outcomes=outcomes, parts={key: _by(pairs, key) for key in PARTS},
+        outcomes=whole, parts={key: _by(pairs, key, outcomes) for key in PARTS},
         gradients=_mean_difference(pairs, "gradients"), seconds=_mean_difference(pairs, "seconds"),
         discordant={outcome: _discordant(pairs, outcome) for outcome in OUTCOMES},
-        holm={outcome: outcomes[outcome].p for outcome in OUTCOMES},
+        holm={outcome: whole[outcome].p for outcome in outcomes},
     )  # fmt: skip
 
 
@@ -183,13 +201,13 @@ def _keyed(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
     return keyed
 
 
-def _outcomes(pairs: Sequence[Pair]) -> dict[str, PairedDifference]:
-    return {outcome: PairedDifference.of(pairs, outcome) for outcome in OUTCOMES}
+def _outcomes(pairs: Sequence[Pair], outcomes: Sequence[str]) -> dict[str, PairedDifference]:
+    return {outcome: PairedDifference.of(pairs, outcome) for outcome in outcomes}
 
 
-def _by(pairs: Sequence[Pair], key: str) -> dict[str, dict[str, PairedDifference]]:
+def _by(pairs: Sequence[Pair], key: str, outcomes: Sequence[str]) -> dict[str, dict[str, PairedDifference]]:
     values = dict.fromkeys(first[key] for first, _ in pairs)
-    return {value: _outcomes([pair for pair in pairs if pair[0][key] == value]) for value in values}
+    return {value: _outcomes([pair for pair in pairs if pair[0][key] == value], outcomes) for value in values}
 
 
 def _mean_difference(pairs: Sequence[Pair], cost: str) -> float:

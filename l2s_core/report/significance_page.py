@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from l2s_core.evaluation.aggregate import summarise
-from l2s_core.evaluation.significance import OUTCOMES, PARTS, RESAMPLES, PairedDifference, PairedRuns
+from l2s_core.evaluation.significance import PARTS, RESAMPLES, PairedDifference, PairedRuns
 from l2s_core.files import digest
 from l2s_core.report.page import render_page
 from l2s_core.report.wording import PAIR_NAMES
 from l2s_core.verdicts import Judged
 
 TEMPLATE = "significance.html"
-TITLES = {"correct": "relation correct", "both": "both objects", "relation": "by relation", "pair_split": "by kind of object pair"}
+TITLES = {"correct": "relation correct", "both": "both objects", "score": "soft score", "relation": "by relation", "pair_split": "by kind of object pair"}
 LONGEST = 120  # characters of a file's name
 ForestRow = tuple[str, Mapping[str, PairedDifference], bool]  # label, an interval an outcome, whether it is a whole or a part
 
@@ -27,7 +27,7 @@ def render_significance(judged: Sequence[Judged], pairs: Sequence[PairedRuns]) -
     values = {
         "title": "One comparison" if len(pairs) == 1 else f"{len(pairs)} comparisons", "command": f"l2s compare {' '.join(labels)}",
         "runs": {one.label: summarise(one.rows) for one in judged}, "judges": {one.label: one.judge for one in judged},
-        "remarks": remarks(judged, pairs), "pairs": pairs, "outcomes": OUTCOMES, "parts": PARTS, "titles": TITLES,
+        "remarks": remarks(judged, pairs), "pairs": pairs, "outcomes": [*pairs[0].outcomes], "parts": PARTS, "titles": TITLES,
         "pair_names": PAIR_NAMES, "resamples": RESAMPLES,
     }  # fmt: skip
     return render_page(values, {"forest": forest_figure(forest_rows(pairs))}, TEMPLATE, interval=signed_interval, p=p_text)
@@ -59,13 +59,14 @@ def forest_rows(pairs: Sequence[PairedRuns]) -> list[ForestRow]:
 
 def forest_figure(rows: Sequence[ForestRow]) -> Figure:
     """Draw differences with their intervals, a panel an outcome; parts are grey, an interval without 0 is drawn solid."""
+    outcomes = [*rows[0][1]]
     figure = Figure(figsize=(10.5, 1.1 + 0.24 * len(rows)), layout="constrained")
-    panels = figure.subplots(1, len(OUTCOMES), sharex=True, sharey=True)
-    for axes, outcome in zip(panels, OUTCOMES, strict=True):
-        for height, (_, outcomes, whole) in enumerate(rows):
-            _draw_interval(axes, height, outcomes[outcome], whole)
+    panels = figure.subplots(1, len(outcomes), sharex=True, sharey=True)
+    for axes, outcome in zip(panels, outcomes, strict=True):
+        for height, (_, differences, whole) in enumerate(rows):
+            _draw_interval(axes, height, differences[outcome], whole)
         axes.axvline(0, color="grey", linewidth=0.8, linestyle="--")
-        axes.set(title=TITLES[outcome], xlabel="difference in rate, second minus first")
+        axes.set(title=TITLES[outcome], xlabel="second minus first")
         axes.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(rows)), [label for label, _, _ in rows])
     for text, (_, _, whole) in zip(panels[0].get_yticklabels(), rows, strict=True):
@@ -89,7 +90,7 @@ def page_name(labels: Sequence[str]) -> str:
 
 
 def signed_interval(difference: PairedDifference) -> str:
-    """Return a difference in rate with its interval."""
+    """Return a difference in rate, or in score, with its interval."""
     return f"{difference.difference:+.2f} ({difference.low:+.2f} to {difference.high:+.2f})"
 
 
