@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,15 @@ from l2s_core.evaluation.quality import RENDERED, has_quality, quality_summary, 
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.evaluation.untouched import untouched
 from l2s_core.files import read_json, write_json
-from l2s_core.miniworld.references import STREAM, reference_scenes
-from l2s_core.prompts import Triplet
-from l2s_core.relations import RELATIONS
+from l2s_core.miniworld.references import STREAM, can_be_shown, reference_scenes
+from l2s_core.prompts import SeveralPrompt, Triplet, prompt_for
+from l2s_core.relations import OPPOSITE, RELATIONS, relations_between
 from l2s_core.stages import Stages
 
 TRIPLETS = [
     Triplet(subject=a, relation=r, object=b) for r in RELATIONS for a, b in (("dog", "cat"), ("car", "orange"), ("zebra", "clock"))
 ]
+PROMPTS = [prompt_for(triplet) for triplet in TRIPLETS]
 
 
 def normal(seed: int, count: int, width: int = 8, shift: float = 0.0) -> np.ndarray:
@@ -61,7 +63,7 @@ def features():
 @pytest.fixture(scope="module")
 def scenes() -> tuple[np.ndarray, np.ndarray]:
     """72 reference scenes and 48 others of the same prompts."""
-    return reference_scenes(TRIPLETS, 72), reference_scenes(TRIPLETS, 48, first=72)
+    return reference_scenes(PROMPTS, 72), reference_scenes(PROMPTS, 48, first=72)
 
 
 def test_mmd_is_its_definition() -> None:
@@ -161,16 +163,48 @@ def test_kid_grows_with_corruption(features, scenes) -> None:
 
 
 def test_reference_scenes_depend_on_their_number_alone() -> None:
-    scenes = reference_scenes(TRIPLETS, 30)
+    scenes = reference_scenes(PROMPTS, 30)
     assert scenes.shape == (30, 64, 64, 3) and scenes.dtype == np.uint8
-    assert np.array_equal(scenes[17:30], reference_scenes(TRIPLETS, 13, first=17))
+    assert np.array_equal(scenes[17:30], reference_scenes(PROMPTS, 13, first=17))
     assert len({scene.tobytes() for scene in scenes}) == 30
     found = load_judge("mini-seg").detect(scenes[:12])
     shown = [{d.name for d in detections} for detections in found]
     assert shown == [{t.subject, t.object} for t in TRIPLETS]
-    for triplets, count in (([], 3), (TRIPLETS, 0)):
+    for prompts, count in (([], 3), (PROMPTS, 0)):
         with pytest.raises(UserError, match="at least one of each"):
-            reference_scenes(triplets, count)
+            reference_scenes(prompts, count)
+
+
+def stating(*stated: tuple[str, str, str], objects: tuple[str, ...] = ("dog", "cat", "car")) -> SeveralPrompt:
+    return SeveralPrompt(text="any", objects=objects, spans=(), triplets=tuple(Triplet(subject=s, relation=r, object=o) for s, r, o in stated))
+
+
+def test_reference_scenes_show_every_relation_of_a_prompt() -> None:
+    """All pairs of relations of three objects in a chain and in a fork, a diagonal and one more, and no relation at all."""
+    prompts = [stating()]
+    for first, second in product(RELATIONS, repeat=2):
+        prompts += [stating(("dog", first, "cat"), ("cat", second, "car")), stating(("dog", first, "cat"), ("dog", second, "car"))]
+        if second not in (first, OPPOSITE[first]):
+            prompts += [stating(("dog", first, "cat"), ("dog", second, "cat"), ("car", first, "cat"))]
+            prompts += [stating(("dog", first, "cat"), ("dog", second, "cat"), objects=("dog", "cat"))]
+    found = load_judge("mini-seg").detect(reference_scenes(prompts, len(prompts)))
+    for prompt, detections in zip(prompts, found, strict=True):
+        boxes = {d.name: d.box for d in detections}
+        assert set(boxes) == set(prompt.objects)
+        for t in prompt.triplets:
+            assert t.relation in relations_between(boxes[t.subject], boxes[t.object]), prompt.triplets
+
+
+def test_what_no_scene_can_show_has_no_reference() -> None:
+    ring = stating(("dog", "right of", "cat"), ("cat", "above", "car"), ("dog", "left of", "car"))
+    against = stating(("dog", "above", "cat"), ("cat", "above", "dog"), objects=("dog", "cat"))
+    strange, many = stating(objects=("dog", "unicorn")), stating(objects=("dog", "cat", "car", "clock"))
+    for prompt in (ring, against, strange, many, stating(objects=())):
+        assert not can_be_shown(prompt)
+        with pytest.raises(UserError, match="no scene can show 'any'; allowed: 1 to 3 sprites"):
+            reference_scenes([prompt], 1)
+    said_twice = stating(("dog", "above", "cat"), ("cat", "below", "dog"), objects=("dog", "cat"))
+    assert can_be_shown(said_twice) and can_be_shown(stating(objects=("dog",)))
 
 
 def test_reference_scenes_have_a_stream_of_their_own() -> None:
@@ -220,7 +254,7 @@ def test_a_run_without_models(tmp_path) -> None:
         with pytest.raises(UserError, match="cannot be held against"):
             run_quality(other, judge)
     assert stages.items == benchmark_items(config)
-    images = reference_scenes([i.prompt.triplet for i in stages.items], len(stages.items), first=5000 * len(stages.items))
+    images = reference_scenes([i.prompt for i in stages.items], len(stages.items), first=5000 * len(stages.items))
     by_id = {item.item_id: torch.from_numpy(image) for item, image in zip(stages.items, images, strict=True)}
     for name, items in stages.item_shards():
         ids, cost = [item.item_id for item in items], {name: torch.zeros(len(items)) for name in ("gradients", "checks", "skipped")}
@@ -256,7 +290,7 @@ def clip_folder(tmp_path) -> Path:
 def test_clipscore_is_a_clamped_cosine_in_any_batch(clip_folder) -> None:
     from transformers import CLIPImageProcessorPil
 
-    scorer, images = load_clip(str(clip_folder)), reference_scenes(TRIPLETS, 6)
+    scorer, images = load_clip(str(clip_folder)), reference_scenes(PROMPTS, 6)
     texts = ["a dog", "a photo of a cat to the left of a dog", "a", "a clock above a car", "a zebra " * 40, "a dog"]
     scores = scorer.scores(images, texts)
     assert scores.shape == (6,) and ((scores >= 0) & (scores <= 100)).all() and (scores > 0).any()

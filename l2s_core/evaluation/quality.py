@@ -25,7 +25,7 @@ from l2s_core.evaluation.judges import load_judge
 from l2s_core.evaluation.kid import MIN_IMAGES, kid, kid_change
 from l2s_core.evaluation.pictures import has_images, way_images
 from l2s_core.evaluation.untouched import untouched
-from l2s_core.miniworld.references import reference_scenes
+from l2s_core.miniworld.references import can_be_shown, reference_scenes
 from l2s_core.miniworld.scenes import SIDE
 from l2s_core.stages import Stages
 
@@ -58,9 +58,9 @@ def quality_summary(images: Mapping[str, np.ndarray], references: np.ndarray, fe
 
 
 def has_quality(stages: Stages, judge: Judge) -> bool:
-    """Whether `run_quality` can say something: a run of the small world with its own judge, one relation a prompt, and images enough."""
+    """Whether `run_quality` can say something: a run of the small world with its own judge, prompts that scenes can show, and images enough."""
     own = stages.config.data.source == "miniworld" and stages.side == SIDE and isinstance(judge, SegmentationJudge)
-    return own and len(stages.items) >= MIN_IMAGES and all(len(item.prompt.triplets) == 1 for item in stages.items)
+    return own and len(stages.items) >= MIN_IMAGES and all(can_be_shown(item.prompt) for item in stages.items)
 
 
 def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
@@ -70,14 +70,14 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
     without such scenes (see `has_quality`), and when the images of no way are there.
     """
     if not has_quality(stages, judge):
-        needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg, prompts of one relation and at least {MIN_IMAGES} images"
+        needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg, prompts that scenes can show and at least {MIN_IMAGES} images"
         raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
     ways = [way for way in stages.ways if has_images(stages, way)]
     if not ways:
         raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
-    triplets = [item.prompt.triplets[0] for item in stages.items]
-    count, features = REFERENCES * len(triplets), partial(segmenter_features, judge)
-    references, fresh = reference_scenes(triplets, count), reference_scenes(triplets, len(triplets), first=count)
+    prompts = [item.prompt for item in stages.items]
+    count, features = REFERENCES * len(prompts), partial(segmenter_features, judge)
+    references, fresh = reference_scenes(prompts, count), reference_scenes(prompts, len(prompts), first=count)
     perfect = quality_summary({RENDERED: fresh}, references, features)
     return perfect | quality_summary({way: np.stack(way_images(stages, way)) for way in ways}, references, features)
 

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from l2s_core.errors import UserError
-from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
-from l2s_core.prompts import Triplet
+from l2s_core.miniworld.scenes import SIZES, Layout, render, sample_layout, scene_rng
+from l2s_core.miniworld.sprites import OBJECTS
+from l2s_core.prompts import Phrases
+from l2s_core.relations import OPPOSITE
 
 STREAM = 91  # of these scenes alone; no training, development or test scene comes from it
 
 
-def reference_scenes(triplets: Sequence[Triplet], count: int, *, first: int = 0, seed: int = 0) -> np.ndarray:
-    """Render uint8 scenes (count, 64, 64, 3) of the triplets in turn, with their two objects and relation and nothing else.
+def can_be_shown(prompt: Phrases) -> bool:
+    """Whether a scene can surely show a prompt: as many sprites as fit, no relation beside its opposite, and not all three pairs of three related."""
+    if not 1 <= len(prompt.objects) <= max(SIZES) or not set(prompt.objects) <= set(OBJECTS):
+        return False
+    stated = {(t.subject, t.relation, t.object) for t in prompt.triplets}
+    pairs = {frozenset((subject, object_)) for subject, _, object_ in stated}
+    both_ways = stated | {(object_, OPPOSITE[relation], subject) for subject, relation, object_ in stated}
+    return len(pairs) < len(prompt.objects) and not any((a, OPPOSITE[relation], b) in both_ways for a, relation, b in both_ways)
 
-    Scene number `first` + i depends on its number, the seed and its triplet alone. Raises UserError without triplets, for
-    fewer than one scene, and for objects that are no sprites.
+
+def reference_scenes(prompts: Sequence[Phrases], count: int, *, first: int = 0, seed: int = 0) -> np.ndarray:
+    """Render uint8 scenes (count, 64, 64, 3) of the prompts in turn, with their objects and relations and nothing else.
+
+    The pair of a single relation has no other relation; where a prompt has several, each holds by GenEval's rule. Scene number
+    `first` + i depends on its number, the seed and its prompt alone. Raises UserError without prompts, for fewer than one scene, and
+    for a prompt that cannot be shown.
     """
-    if not triplets or count < 1:
-        raise UserError(f"{count} reference scenes of {len(triplets)} triplets cannot be drawn; give at least one of each")
-    return np.stack([_scene(triplets[i % len(triplets)], seed, i) for i in range(first, first + count)])
+    if not prompts or count < 1:
+        raise UserError(f"{count} reference scenes of {len(prompts)} prompts cannot be drawn; give at least one of each")
+    return np.stack([_scene(prompts[i % len(prompts)], seed, i) for i in range(first, first + count)])
 
 
-def _scene(triplet: Triplet, seed: int, number: int) -> np.ndarray:
-    rng = scene_rng(seed, number, STREAM)
-    return render(sample_layout(rng, objects=(triplet.subject, triplet.object), relation=triplet.relation))
+def _scene(prompt: Phrases, seed: int, number: int) -> np.ndarray:
+    if not can_be_shown(prompt):
+        raise UserError(f"no scene can show {prompt.text!r}; allowed: 1 to {max(SIZES)} sprites, with relations that can hold at once, and not in a ring")
+    return render(sample_layout(scene_rng(seed, number, STREAM), objects=prompt.objects, accept=partial(_shows, prompt)))
+
+
+def _shows(prompt: Phrases, layout: Layout) -> bool:
+    found = [(t.relation, layout.relations(prompt.objects.index(t.subject), prompt.objects.index(t.object))) for t in prompt.triplets]
+    return found[0][1] == {found[0][0]} if len(found) == 1 else all(stated in held for stated, held in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,11 +61,13 @@ def sample_layout(
     objects: Sequence[str] | None = None,
     relation: str | None = None,
     counts: Sequence[float] = COUNTS,
+    accept: Callable[[Layout], bool] = lambda _: True,
 ) -> Layout:
     """Draw a random layout.
 
     `objects` fixes the objects and their order (otherwise 1-3 distinct ones, with probabilities
-    `counts`). `relation` asks that it be the *only* relation the first object has to the second.
+    `counts`). `relation` asks that it be the *only* relation the first object has to the second, `accept` for
+    anything else. Raises UserError for what cannot be drawn, or is not met in MAX_TRIES layouts.
     """
     if objects is None:
         count = int(rng.choice(len(counts), p=counts)) + 1
@@ -84,9 +86,10 @@ def sample_layout(
         if _overlapping(placements):
             continue
         layout = Layout(placements=placements, corners=tuple(map(tuple, corners.reshape(4, 3).tolist())))
-        if relation is None or layout.relations() == {relation}:
+        if (relation is None or layout.relations() == {relation}) and accept(layout):
             return layout
-    raise UserError(f"no room for {[OBJECTS[i] for i in indices]} with relation {relation!r}")
+    wanted = "what is asked of them" if relation is None else f"relation {relation!r}"
+    raise UserError(f"no room for {[OBJECTS[i] for i in indices]} with {wanted}")
 
 
 def _place(rng: np.random.Generator, obj: int, count: int) -> Placement:
