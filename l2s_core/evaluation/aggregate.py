@@ -65,10 +65,10 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float]) -> dict[str, float]:
-    """Return a mean with the normal 95 % interval."""
+    """Return the mean of scores in [0, 1] with the normal 95 % interval, cut to that range."""
     mean = sum(values) / len(values)
     half = Z95 * sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1) / len(values))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return {"mean": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half)}
 
 
 def _by_relation(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict]:
