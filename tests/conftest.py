@@ -28,6 +28,15 @@ from small_run import reproduce, shards, start  # noqa: E402
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 
 
+LONGEST = ("faults", "dask", "flow", "sweeps", "scheduled", "tracking", "ablations", "servers", "runs", "pretrain")  # files, by the minutes they take
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process is left alone with one of them at the end."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     torch.set_num_threads(THREADS)
