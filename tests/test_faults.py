@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from small_run import ROOT, command, environment, numbers, reproduce, shards, start
-from test_servers import free_port, l2s
+from test_servers import free_ports, l2s
 
 
 EPOCHS = 120  # enough for MLflow to die in the middle of them
@@ -29,7 +29,7 @@ def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_p
 
 def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: Path) -> None:
     """Training goes on without the store; the run then says so, and the same command logs every epoch of it."""
-    ports = [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
+    ports = free_ports()
     many = ("--set", f"classifier.epochs={EPOCHS}", "--set", f"classifier.patience={EPOCHS}", "--set", "variants={}")
     assert l2s("up", *ports, home=tmp_path).returncode == 0
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from small_run import SETTINGS
-from test_servers import free_port, l2s
+from test_servers import free_port, free_ports, l2s
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"))
 
@@ -45,10 +45,6 @@ def count(address: str, database: str, table: str) -> int:
         found = cursor.fetchone()[0]
     connection.close()
     return found
-
-
-def free_ports() -> list[str]:
-    return [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
 
 
 def test_one_setting_puts_both_servers_on_postgresql(server: str, tmp_path: Path) -> None:

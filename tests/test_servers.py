@@ -35,6 +35,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def free_ports() -> list[str]:
+    """The options of 'l2s up' that give both servers a free port."""
+    return [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
+
+
 def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> None:
     ports = {"mlflow": free_port(), "prefect": free_port()}
     options = [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]

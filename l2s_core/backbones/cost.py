@@ -95,8 +95,7 @@ def _shapes(backbone: BackboneConfig) -> DiffusersModel:
 
 def weight_bytes(model: DiffusersModel) -> dict[str, int]:
     """Return the bytes of every component's parameters."""
-    modules = {name: part for name, part in model.parts.items() if isinstance(part, nn.Module)}
-    return {name: sum(p.numel() * p.element_size() for p in part.parameters()) for name, part in modules.items()}
+    return {name: sum(p.numel() * p.element_size() for p in module.parameters()) for name, module in model.modules.items()}
 
 
 def _gradient(model: DiffusersModel, layers, latents: torch.Tensor, condition, config: RunConfig) -> None:
@@ -130,8 +129,7 @@ class _LargestTensor(TorchDispatchMode):
 
     def __init__(self, model: DiffusersModel) -> None:
         super().__init__()
-        modules = [part for part in model.parts.values() if isinstance(part, nn.Module)]
-        self._held = {t.untyped_storage()._cdata for part in modules for t in (*part.parameters(), *part.buffers())}
+        self._held = {t.untyped_storage()._cdata for module in model.modules.values() for t in (*module.parameters(), *module.buffers())}
         self.bytes = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):

@@ -49,15 +49,19 @@ class DiffusersModel:
         self._resident: str | None = None
         if self.device == "cuda":  # cuDNN's attention ends FLUX's backward pass in an illegal memory access (torch 2.11, H200)
             torch.backends.cuda.enable_cudnn_sdp(False)
-        for part in self.parts.values():
-            if isinstance(part, nn.Module):
-                part.to("cpu" if placement.offload else self.device).eval().requires_grad_(False)
+        for module in self.modules.values():
+            module.to("cpu" if placement.offload else self.device).eval().requires_grad_(False)
         self.denoiser, self.vae = self.parts[self.DENOISER], self.parts["vae"]
         if placement.checkpointing:
             self.denoiser.enable_gradient_checkpointing()
         if placement.vae_slicing:
             self.vae.enable_slicing()
         self.latent_shape = self._latent_shape(size)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The components that have weights, by name."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, nn.Module)}
 
     @classmethod
     def from_pretrained(cls, model: str, *, size: int | None = None, placement: Placement = Placement()) -> Self:

@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.stats import permutation_test
 
 from l2s_core.errors import UserError
 
@@ -42,6 +41,8 @@ def sign_flip_p(sums: Sequence[int]) -> float:
 
 def drawn_sign_flip_p(sums: Sequence[float]) -> float:
     """Return the p of `sign_flip_p` for sums that are no whole numbers: from all sign patterns, or RESAMPLES - 1 random ones where there are more."""
+    from scipy.stats import permutation_test  # half a second to import, and soft scores are rare
+
     sums_P = np.asarray([value for value in sums if value], dtype=float)
     if len(sums_P) < 2:
         return 1.0

@@ -45,5 +45,6 @@ def _scene(prompt: Phrases, seed: int, number: int) -> np.ndarray:
 
 
 def _shows(prompt: Phrases, layout: Layout) -> bool:
-    found = [(t.relation, layout.relations(prompt.objects.index(t.subject), prompt.objects.index(t.object))) for t in prompt.triplets]
-    return found[0][1] == {found[0][0]} if len(found) == 1 else all(stated in held for stated, held in found)
+    alone, place = len(prompt.triplets) == 1, prompt.objects.index
+    held = {t: layout.relations(place(t.subject), place(t.object)) for t in prompt.triplets}
+    return all(found == {t.relation} if alone else t.relation in found for t, found in held.items())
