@@ -18,25 +18,33 @@ ARTIFACT_SECONDS = 5.0  # between two updates of the artifact: each asks the ser
 
 
 def follow(
-    futures: Sequence[PrefectFuture], label: str, parts: Sequence[Mapping[str, int]], unit: str, folder: Path | None = None
+    futures: Sequence[PrefectFuture], label: str, parts: Sequence[Mapping[str, int]], unit: str, written: Callable[[], set[str]] = set
 ) -> list[Any]:
     """Wait for futures in order, showing how many of `unit` are done; return their results.
 
     `parts` say for each future what it makes: names, and how many units each is. A part counts when its future is over,
-    or as soon as its file appears in `folder`. The first failure is raised at once with its own exception.
+    or as soon as `written` names it. The first failure is raised at once with its own exception.
     """
     sizes = {name: size for part in parts for name, size in part.items()}
-    before, results, over = _written(folder), [], set()
+    results, over = [], set()
     with _shown(label, sum(sizes.values()), unit) as show:
         for future, part in zip(futures, parts, strict=True):
             while not future.wrapped_future.done():
                 future.wait(timeout=LOOK_SECONDS)
-                fresh = {name for name, stamp in _written(folder).items() if name in sizes and before.get(name) != stamp}
-                show(sum(sizes[name] for name in over | fresh))
+                show(sum(sizes[name] for name in over | (written() & sizes.keys())))
             results.append(future.result())
             over |= part.keys()
             show(sum(sizes[name] for name in over))
     return results
+
+
+def files_from_now(folder: Path) -> Callable[[], set[str]]:
+    """Return a function that names the files of `folder`, without suffix, that were written after this call.
+
+    Called before the work begins: a file of a worker that was quicker counts too.
+    """
+    before = _stamps(folder)
+    return lambda: {name for name, stamp in _stamps(folder).items() if before.get(name) != stamp}
 
 
 def artifact_key(label: str) -> str:
@@ -44,10 +52,8 @@ def artifact_key(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower())
 
 
-def _written(folder: Path | None) -> dict[str, int]:
-    """When each file of a folder was written, by its name without suffix."""
-    if folder is None or not folder.is_dir():
-        return {}
+def _stamps(folder: Path) -> dict[str, int]:
+    """When each file of a folder, which may not be there yet, was written, by its name without suffix."""
     return {path.stem: path.stat().st_mtime_ns for path in folder.glob("[!.]*")}
 
 

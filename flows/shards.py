@@ -10,7 +10,7 @@ from uuid import uuid4
 from prefect import Task, unmapped
 from prefect.context import FlowRunContext
 
-from flows.progress import follow
+from flows.progress import files_from_now, follow
 from flows.runners import workers
 from tasks.shards import abandon
 
@@ -26,11 +26,12 @@ def run_over_shards(
     stands for `sizes` units of progress. What has not begun when a shard fails, or the run is stopped, does not begin.
     """
     groups, token, futures = grouped(list(shards), workers(FlowRunContext.get().task_runner)), uuid4().hex, []
+    written = files_from_now(folder)
     try:
         futures = task.map(
             shards=[{name: shards[name] for name in group} for group in groups], fixed=unmapped(fixed), token=unmapped(token)
         )
-        results = follow(futures, label, [{name: sizes[name] for name in group} for group in groups], unit, folder)
+        results = follow(futures, label, [{name: sizes[name] for name in group} for group in groups], unit, written)
     except BaseException:
         abandon(token)
         for future in futures:

@@ -178,9 +178,10 @@ def test_any_name_of_a_variant_makes_a_key_that_prefect_takes(label: str) -> Non
 
 
 def test_progress_counts_a_shard_of_a_group_when_its_file_is_there(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not one that lay there before; the artifact is asked for far more rarely."""
+    """Not one that lay there before, but one that was there before anybody looked; the artifact is asked for far more rarely."""
     (tmp_path / "00001.json").write_text("old")
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "ARTIFACT_SECONDS", 3600.0)
     monkeypatch.setattr(shards, "GROUPS", 1)
     monkeypatch.setattr(shards, "GROUPS_A_WORKER", 1)
     seen, updates = [], []
@@ -202,5 +203,14 @@ def test_progress_counts_a_shard_of_a_group_when_its_file_is_there(server, tmp_p
                 time.sleep(0.01)
             return super().__call__(shard)
 
+    follow = shards.follow
+
+    def follow_late(*what: Any) -> list[str]:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "00002.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return follow(*what)
+
+    monkeypatch.setattr(shards, "follow", follow_late)
     assert run(Waiting(tmp_path)) == NAMES
     assert {2, 38} < set(seen) and seen[-1] == 40 and updates == [100.0]
