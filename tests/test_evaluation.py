@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.aggregate import wilson_interval
 from l2s_core.evaluation.detectors import Detection
-from l2s_core.evaluation.judges import load_judge
+from l2s_core.evaluation.judges import judge_folder, load_judge
 from l2s_core.evaluation.scoring import judge_relations
 from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
 from l2s_core.prompts import Triplet, prompt_for
@@ -61,9 +66,7 @@ def test_unknown_judge() -> None:
         load_judge("mini-sec")
 
 
-def test_a_detector_of_photographs_gives_boxes_of_its_masks(tmp_path) -> None:
-    """Mask2Former's class with tiny random weights for the plumbing, and masks made here for the boxes."""
-    import torch
+def tiny_mask2former(folder: Path) -> None:
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
     labels = {0: "dog", 1: "motorbike"}
@@ -72,7 +75,28 @@ def test_a_detector_of_photographs_gives_boxes_of_its_masks(tmp_path) -> None:
         hidden_dim=32, feature_size=32, mask_feature_size=32, encoder_feedforward_dim=32, dim_feedforward=32, encoder_layers=1,
         decoder_layers=2, num_attention_heads=2, num_queries=5, id2label=labels, label2id={v: k for k, v in labels.items()},
     )  # fmt: skip
-    Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["Segformer", "Mask2Former"])
+def test_a_judge_of_a_closed_set_without_one_of_its_weights(kind: str, tmp_path: Path) -> None:
+    """Filled in at random it would judge all the same."""
+    folder = tmp_path / kind
+    if kind == "Mask2Former":
+        tiny_mask2former(folder)
+    else:
+        shutil.copytree(judge_folder("mini-seg"), folder)
+    load_judge(str(folder))
+    weights = load_file(folder / "model.safetensors")
+    lost = min(name for name in weights if name.endswith("bias"))
+    save_file({name: weight for name, weight in weights.items() if name != lost}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"lacks 1 weights of a {kind}For.*{lost}; fetch it again"):
+        load_judge(str(folder))
+
+
+def test_a_detector_of_photographs_gives_boxes_of_its_masks(tmp_path) -> None:
+    """Mask2Former's class with tiny random weights for the plumbing, and masks made here for the boxes."""
+    tiny_mask2former(tmp_path)
     judge = load_judge(str(tmp_path))
     assert judge.names == ("dog", "motorcycle")
     assert len(judge.detect(np.zeros((2, 32, 32, 3), np.uint8))) == 2

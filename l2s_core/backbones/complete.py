@@ -34,6 +34,18 @@ def require_weights(folder: Path, kind: str, missing: Collection[str]) -> None:
         raise UserError(f"{folder} lacks {len(missing)} weights of a {kind}, as {min(missing)}; fetch it again")
 
 
+def load_complete(kind: str, folder: Path, device: str = "cpu") -> torch.nn.Module:
+    """Return a model of class `kind` of transformers in float32 that is ready to judge, from safetensors and no network.
+
+    Raises UserError for one whose weights are not all in its folder.
+    """
+    import transformers
+
+    model, info = getattr(transformers, kind).from_pretrained(folder, use_safetensors=True, output_loading_info=True, local_files_only=True)
+    require_weights(folder, kind, info["missing_keys"])
+    return model.float().to(device).eval()
+
+
 def stored_dtype(folder: Path, variant: str | None = None) -> torch.dtype:
     """Return the type of the first weights of a component; raises FileNotFoundError when it has none in safetensors."""
     files = sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name, variant))

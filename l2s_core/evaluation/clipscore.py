@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from l2s_core.backbones.complete import require_vocabulary, require_weights, vocabulary_digests
+from l2s_core.backbones.complete import load_complete, require_vocabulary, vocabulary_digests
 from l2s_core.backbones.folder import find_folder, fingerprint_of
 from l2s_core.errors import UserError, first_line
 from l2s_core.files import digest, read_json
@@ -45,18 +45,16 @@ class ClipScorer:
     """The score 100 · max(cos(image, text), 0) of a CLIPModel, with the tokenizer and image processor of its folder."""
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+        from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
         require_vocabulary(folder)
         how = {"local_files_only": True}
         try:
-            model, info = CLIPModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **how)
+            self.model, self.device = load_complete(MODEL, folder, device), device
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, **how)
             self.processor = CLIPImageProcessorPil.from_pretrained(folder, **how)  # one backend: others resize differently
         except Exception as error:  # the library raises many kinds for one cause: a file it cannot read
             raise UserError(f"cannot load {folder}: {first_line(error)}; a file is missing or damaged, fetch it again") from None
-        require_weights(folder, MODEL, info["missing_keys"])
-        self.model, self.device = model.float().to(device).eval(), device
 
     def scores(self, images: np.ndarray, texts: Sequence[str], *, batch: int = BATCH) -> np.ndarray:
         """Return score_N, from 0 to 100, of uint8 images (N, H, W, 3) with one text each; longer texts are cut at CLIP's window.

@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
+from l2s_core.backbones.complete import load_complete
 from l2s_core.errors import unknown_name
 
 MIN_AREA = 0.013  # smallest blob that counts, as a share of the image; chosen on scenes of seed 77
@@ -54,9 +55,7 @@ class SegmentationJudge(Judge):
     """Boxes from a semantic segmenter of transformers: connected blobs of each class."""
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        from transformers import SegformerForSemanticSegmentation
-
-        self.model = SegformerForSemanticSegmentation.from_pretrained(folder, use_safetensors=True).float().to(device).eval()
+        self.model = load_complete("SegformerForSemanticSegmentation", folder, device)
         self.names = tuple(name for index, name in self.model.config.id2label.items() if index > 0)
         self.device = device
 

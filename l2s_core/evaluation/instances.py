@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from l2s_core.backbones.complete import load_complete
 from l2s_core.evaluation.boxes import Box, box_of
 from l2s_core.evaluation.detectors import Detection, Judge
 
@@ -31,9 +32,7 @@ class InstanceJudge(Judge):
     criteria = (MIN_SCORE, MAX_INSTANCES, SIDE)
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        from transformers import Mask2FormerForUniversalSegmentation
-
-        self.model = Mask2FormerForUniversalSegmentation.from_pretrained(folder, use_safetensors=True).float().to(device).eval()
+        self.model = load_complete("Mask2FormerForUniversalSegmentation", folder, device)
         self.labels = {index: ALIASES.get(name, name) for index, name in self.model.config.id2label.items()}
         self.names = tuple(self.labels.values())
         self.device = device

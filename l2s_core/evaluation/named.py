@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2s_core.backbones.complete import require_vocabulary, require_weights
+from l2s_core.backbones.complete import load_complete, require_vocabulary
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import Detection, Judge
 from l2s_core.evaluation.pixels import read_pixel_settings
@@ -28,14 +28,11 @@ class NamedJudge(Judge):
     kind: str  # the class in transformers
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        import transformers
+        from transformers import AutoTokenizer
 
         require_vocabulary(folder)
-        local = {"local_files_only": True}
-        model, info = getattr(transformers, self.kind).from_pretrained(folder, use_safetensors=True, output_loading_info=True, **local)
-        require_weights(folder, self.kind, info["missing_keys"])
-        self.model = model.float().to(device).eval()
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **local)
+        self.model = load_complete(self.kind, folder, device)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         self.pixels = read_pixel_settings(folder)
         self.device = device
 
