@@ -1,7 +1,7 @@
 """Maps of the backbone's own sampling, labelled with the relation that came out: no image is inverted.
 
 Inverted noise is not white and gives its image away: mini-flux's `dual-bare`, trained on inverted scenes, is right on 0.67 of their
-maps at the first step and on 0.39 of those taken while sampling (`l2s reproduce mini-flux`). Steering reads the latter. The paper has
+maps at the first step and on 0.36 of those taken while sampling (`l2s reproduce mini-flux`). Steering reads the latter. The paper has
 no such maps; like its ORM images (Guo et al. 2025, arXiv 2501.13926), these are generated and a model says what is true in them.
 """
 
