@@ -53,6 +53,8 @@ class ClipScorer:
             self.model, self.device = load_complete(MODEL, folder, device), device
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, **how)
             self.processor = CLIPImageProcessorPil.from_pretrained(folder, **how)  # one backend: others resize differently
+        except UserError:
+            raise
         except Exception as error:  # the library raises many kinds for one cause: a file it cannot read
             raise UserError(f"cannot load {folder}: {first_line(error)}; a file is missing or damaged, fetch it again") from None
 
