@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file, save_file
+from damage import drop_weights
 
 from flows.cli import main
 from l2s_core.backbones import folder
@@ -96,20 +96,14 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def drop_a_weight(file: Path) -> None:
-    weights = load_file(file)
-    weights.pop(min(weights))
-    save_file(weights, file, metadata={"format": "pt"})
-
-
 @pytest.mark.parametrize(
     ("file", "harm", "message"),
     [
         ("unet/diffusion_pytorch_model.safetensors", Path.unlink, "cannot load .*/unet: no plain safetensors file"),
         ("unet/diffusion_pytorch_model.safetensors", cut, "cannot load .*/unet: "),
         ("text_encoder/model.safetensors", cut, "cannot load .*/text_encoder: "),
-        ("vae/diffusion_pytorch_model.safetensors", drop_a_weight, "/vae lacks 1 weights of a AutoencoderKL, as decoder.conv_in.bias"),
-        ("text_encoder/model.safetensors", drop_a_weight, "/text_encoder lacks 1 weights of a CLIPTextModel, as "),
+        ("vae/diffusion_pytorch_model.safetensors", drop_weights, "/vae lacks 1 weights of a AutoencoderKL, as decoder.conv_in.bias"),
+        ("text_encoder/model.safetensors", drop_weights, "/text_encoder lacks 1 weights of a CLIPTextModel, as "),
         ("scheduler/scheduler_config.json", Path.unlink, "cannot read .*/scheduler/scheduler_config.json"),
         ("tokenizer/tokenizer.json", Path.unlink, "/tokenizer has no vocabulary"),
     ],

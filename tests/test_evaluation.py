@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from damage import drop_weights
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.aggregate import wilson_interval
@@ -87,9 +87,7 @@ def test_a_judge_of_a_closed_set_without_one_of_its_weights(kind: str, tmp_path:
     else:
         shutil.copytree(judge_folder("mini-seg"), folder)
     load_judge(str(folder))
-    weights = load_file(folder / "model.safetensors")
-    lost = min(name for name in weights if name.endswith("bias"))
-    save_file({name: weight for name, weight in weights.items() if name != lost}, folder / "model.safetensors", metadata={"format": "pt"})
+    lost = drop_weights(folder / "model.safetensors", ending="bias")
     with pytest.raises(UserError, match=f"lacks 1 weights of a {kind}For.*{lost}; fetch it again"):
         load_judge(str(folder))
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from damage import drop_weights
 from prefect.testing.utilities import prefect_test_harness
 
 from l2s_core.backbones.architecture import load_architecture, save_random_model
@@ -88,23 +89,11 @@ def test_a_missing_or_cut_component_is_named(flux_folder: Path, tmp_path: Path) 
         load(folder)
 
 
-def drop_weights(file: Path, count: int = 2) -> str:
-    """Take the first weights out of a file; return the name of the first."""
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(file)
-    names = sorted(weights)[:count]
-    for name in names:
-        weights.pop(name)
-    save_file(weights, file, metadata={"format": "pt"})
-    return names[0]
-
-
 @pytest.mark.parametrize("name", ["transformer", "vae", "text_encoder", "text_encoder_2"])
 def test_weights_that_are_missing_are_named(name: str, flux_folder: Path, tmp_path: Path) -> None:
     """Those of an encoder were filled in at random, without a word; those of the others ended in NotImplementedError."""
     folder = shutil.copytree(flux_folder, tmp_path / "m")
-    first = drop_weights(next((folder / name).glob("*.safetensors")))
+    first = drop_weights(next((folder / name).glob("*.safetensors")), count=2)
     with pytest.raises(UserError, match=f"/{name} lacks 2 weights of a .*, as .*{first.split('.')[-1]}; fetch it again"):
         load(folder)
 
@@ -130,7 +119,7 @@ def test_shards_without_what_their_index_names_are_not_loaded(part: str, name: s
     (folder / part / f"{name}.bin.index.json").write_text(json.dumps({"weight_map": {"a": "b.bin"}}))  # some models come in pickles too
     check_component(FluxBackbone.COMPONENTS[part], folder / part)
     shard = folder / part / f"{name}-00002-of-00002.safetensors"
-    first = drop_weights(shard)
+    first = drop_weights(shard, count=2)
     with pytest.raises(UserError, match=f"/{part} lacks 2 weights of a .*, as {first}"):
         load(folder)
     with pytest.raises(UserError, match=f"/{part} lacks 2 weights of a .*, as {first}"):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from damage import drop_weights
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation import boxes, named
@@ -204,18 +205,10 @@ def test_the_settings_decide_which_judge_it_is(folders, tmp_path) -> None:
         judge_fingerprint(str(tmp_path))
 
 
-def drop_a_weight(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "model.safetensors")
-    weights.pop("box_head.dense0.weight")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (drop_a_weight, "lacks 1 weights of a Owlv2.*box_head.dense0.weight"),
+        (lambda f: drop_weights(f / "model.safetensors", ending="box_head.dense0.weight"), "lacks 1 weights of a Owlv2.*box_head.dense0.weight"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "must be safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b"no weights"), "cannot load the judge"),
         (lambda f: (f / "tokenizer.json").unlink(), "has no vocabulary; needed: tokenizer.json, or vocab.txt, or vocab.json and merges.txt"),

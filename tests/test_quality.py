@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from damage import drop_weights
 from scipy.ndimage import gaussian_filter
 
 from l2s_core.backbones.folder import SHIPPED
@@ -314,9 +314,7 @@ def test_clipscore_says_what_is_wrong(clip_folder) -> None:
         scorer.scores(images.astype(np.float32), ["a dog", "a cat"])
     with pytest.raises(UserError, match="no CLIP model"):
         load_clip(str(clip_folder / "nothing"))
-    weights = load_file(clip_folder / "model.safetensors")
-    weights.pop("visual_projection.weight")
-    save_file(weights, clip_folder / "model.safetensors", metadata={"format": "pt"})
+    drop_weights(clip_folder / "model.safetensors", ending="visual_projection.weight")
     with pytest.raises(UserError, match=r"^\S+ lacks 1 weights of a CLIPModel, as visual_projection.weight; fetch it again$"):  # filled in at random
         load_clip(str(clip_folder))
     (clip_folder / "model.safetensors").unlink()

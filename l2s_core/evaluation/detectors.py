@@ -32,6 +32,7 @@ class Judge:
     `criteria` says what counts as a find, beyond the model's files: numbers and texts.
     """
 
+    kind: str  # the class of its model in transformers
     names: tuple[str, ...] = ()
     open_vocabulary: bool = False
     criteria: tuple[float | str, ...] = (MIN_AREA,)
@@ -54,8 +55,10 @@ class Judge:
 class SegmentationJudge(Judge):
     """Boxes from a semantic segmenter of transformers: connected blobs of each class."""
 
+    kind = "SegformerForSemanticSegmentation"
+
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        self.model = load_complete("SegformerForSemanticSegmentation", folder, device)
+        self.model = load_complete(self.kind, folder, device)
         self.names = tuple(name for index, name in self.model.config.id2label.items() if index > 0)
         self.device = device
 

@@ -29,10 +29,11 @@ class InstanceJudge(Judge):
     A query that two classes are probable for is an instance of each.
     """
 
+    kind = "Mask2FormerForUniversalSegmentation"
     criteria = (MIN_SCORE, MAX_INSTANCES, SIDE)
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        self.model = load_complete("Mask2FormerForUniversalSegmentation", folder, device)
+        self.model = load_complete(self.kind, folder, device)
         self.labels = {index: ALIASES.get(name, name) for index, name in self.model.config.id2label.items()}
         self.names = tuple(self.labels.values())
         self.device = device

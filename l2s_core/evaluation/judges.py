@@ -17,13 +17,9 @@ from l2s_core.evaluation.judge_cache import CachedJudge
 from l2s_core.evaluation.owlv2 import Owlv2Judge
 from l2s_core.files import digest, read_json
 
-KINDS: dict[str, type[Judge]] = {
-    "SegformerForSemanticSegmentation": SegmentationJudge, "Mask2FormerForUniversalSegmentation": InstanceJudge,
-    "GroundingDinoForObjectDetection": GroundingDinoJudge, "Owlv2ForObjectDetection": Owlv2Judge,
-    "CLIPSegForImageSegmentation": ClipSegJudge,
-}  # fmt: skip
+KINDS: dict[str, type[Judge]] = {judge.kind: judge for judge in (SegmentationJudge, InstanceJudge, GroundingDinoJudge, Owlv2Judge, ClipSegJudge)}
 # The class of a model whose settings state a type of model alone.
-MODEL_TYPES = {"grounding-dino": "GroundingDinoForObjectDetection", "owlv2": "Owlv2ForObjectDetection", "clipseg": "CLIPSegForImageSegmentation"}
+MODEL_TYPES = {"grounding-dino": GroundingDinoJudge.kind, "owlv2": Owlv2Judge.kind, "clipseg": ClipSegJudge.kind}
 
 
 def judge_folder(model: str) -> Path:

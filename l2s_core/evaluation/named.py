@@ -25,7 +25,6 @@ class NamedJudge(Judge):
     """
 
     open_vocabulary = True
-    kind: str  # the class in transformers
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         from transformers import AutoTokenizer
