@@ -16,16 +16,20 @@ from prefect.artifacts import create_table_artifact  # noqa: E402
 from flows.planning import plan  # noqa: E402
 from flows.sweep import run_points  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
-from l2s_core.ablations import Ablation, plan_ablations  # noqa: E402
+from l2s_core.experiments.ablations import Ablation, plan_ablations  # noqa: E402
+from l2s_core.experiments.sweeps import rank  # noqa: E402
 from l2s_core.report.ablations import ablation_table, write_ablation  # noqa: E402
-from l2s_core.stages import MAIN  # noqa: E402
-from l2s_core.sweeps import rank  # noqa: E402
+from l2s_core.storage.stages import MAIN  # noqa: E402
 from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
 
 @flow(name="ablate", task_runner=RUNNER)
 def ablate(
-    config: str = "mini-sd", names: Sequence[str] = (), overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
+    config: str = "mini-sd",
+    names: Sequence[str] = (),
+    overrides: dict[str, Any] | None = None,
+    home: Path = HOME,
+    rebuild: bool = False,
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Run the named ablations of a configuration, or all of configs/ablations; returns their tables and the files.
 
@@ -41,7 +45,9 @@ def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[dict[st
     sweep, tracking = ablation.sweep, SweepRun(home, ablation.sweep)
     rows = run_points(sweep, ablation.points, home, tracking, rebuild)
     table = ablation_table(ablation, rows, home)
-    files = write_ablation(home, ablation, plan(sweep.config, ablation.points[0].overrides, home).verdicts(MAIN).name, table)
+    files = write_ablation(
+        home, ablation, plan(sweep.config, ablation.points[0].overrides, home).verdicts(MAIN).name, table
+    )
     best_first = rank(rows, sweep.metric)
     tracking.finish(files, best_first[0] if best_first else None)
     _publish(ablation, table)
@@ -51,10 +57,16 @@ def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[dict[st
 def _publish(ablation: Ablation, table: Mapping[str, Any]) -> None:
     rows = [
         {
-            "point": row["label"], "settings": row["text"], "correct": round(row["correct"]["rate"], 4), "both": round(row["both"]["rate"], 4),
-            "gradients": round(row["gradients"], 2), "seconds": round(row["seconds"], 3),
-            "difference": round(row["difference"]["rate"], 4) if row["difference"] else None, "p": row["difference"]["p"] if row["difference"] else None,
+            "point": row["label"],
+            "settings": row["text"],
+            "correct": round(row["correct"]["rate"], 4),
+            "both": round(row["both"]["rate"], 4),
+            "gradients": round(row["gradients"], 2),
+            "seconds": round(row["seconds"], 3),
+            "difference": round(row["difference"]["rate"], 4) if row["difference"] else None,
+            "p": row["difference"]["p"] if row["difference"] else None,
         }
-        for row in table["rows"] if row["state"] == "finished"
-    ]  # fmt: skip
+        for row in table["rows"]
+        if row["state"] == "finished"
+    ]
     create_table_artifact(rows, key=f"ablation-{table['name']}", description=f"{ablation.run.name}: {table['title']}")

@@ -22,7 +22,11 @@ from tasks.report import log_benchmark, write_comparison  # noqa: E402
 
 @flow(name="benchmark", task_runner=RUNNER)
 def benchmark(
-    config: str = "mini-sd", classifier: Path | None = None, overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
+    config: str = "mini-sd",
+    classifier: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    home: Path = HOME,
+    rebuild: bool = False,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Plain against steered by one classifier (a folder; by default the shipped one); returns the summary and its files.
 

@@ -41,8 +41,24 @@ def main() -> None:
 
 
 COMMANDS = (
-    reproduce, train, benchmark, generate, sweep, ablate, doctor, rehearse, pretrain, runs, compare, geneval, clean, up, down, ui, serve,
-)  # fmt: skip
+    reproduce,
+    train,
+    benchmark,
+    generate,
+    sweep,
+    ablate,
+    doctor,
+    rehearse,
+    pretrain,
+    runs,
+    compare,
+    geneval,
+    clean,
+    up,
+    down,
+    ui,
+    serve,
+)
 for command in COMMANDS:
     main.add_command(command)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from flows.summary import print_table
-from l2s_core.evaluation.significance import PairedRuns, compare_all
-from l2s_core.files import write_text
+from l2s_core.evaluation.statistics.significance import PairedRuns, compare_all
+from l2s_core.experiments.verdicts import load_judged
 from l2s_core.report.significance_page import TITLES, p_text, page_name, remarks, render_significance, signed_interval
-from l2s_core.verdicts import load_judged
+from l2s_core.storage.files import write_text
 
 FOLDER = "compare"  # in the folder of runs
 COLUMNS = ("images", "first", "second", "difference (95 %)", "only first", "only second", "p", "p, Holm")
@@ -36,7 +36,14 @@ def _print_outcome(pairs: Sequence[PairedRuns], outcome: str) -> None:
     rows = []
     for pair in pairs:
         d = pair.outcomes[outcome]
-        counts = (str(d.count), f"{d.first:.2f}", f"{d.second:.2f}", signed_interval(d), str(d.only_first), str(d.only_second))
+        counts = (
+            str(d.count),
+            f"{d.first:.2f}",
+            f"{d.second:.2f}",
+            signed_interval(d),
+            str(d.only_first),
+            str(d.only_second),
+        )
         rows.append((_title(pair), *counts, p_text(d.p), p_text(pair.holm[outcome])))
     click.echo()
     print_table((TITLES[outcome], *COLUMNS), rows)

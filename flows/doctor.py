@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l2s_core.config import load_run_config
-from l2s_core.doctor import examine
+from l2s_core.planning.doctor import examine
 from tasks.rehearsal import last_rehearsal
 
 MARKS = {True: "ok", False: "FAIL", None: ""}

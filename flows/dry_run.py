@@ -10,13 +10,13 @@ import click
 
 from flows.planning import plan
 from flows.summary import print_table
-from l2s_core.ablations import Ablation
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.files import read_json
-from l2s_core.stages import Stages
-from l2s_core.sweep_plan import StageLeft, hours_as_measured, search_left, stages_left
-from l2s_core.sweeps import Point, SweepConfig, corners_of, points_of, settings_text
+from l2s_core.experiments.ablations import Ablation
+from l2s_core.experiments.sweeps import Point, SweepConfig, corners_of, points_of, settings_text
+from l2s_core.planning.sweep_plan import StageLeft, hours_as_measured, search_left, stages_left
+from l2s_core.storage.files import read_json
+from l2s_core.storage.stages import Stages
 from tasks.rehearsal import last_rehearsal
 
 
@@ -32,7 +32,9 @@ def print_points(settings: SweepConfig, home: Path) -> None:
 
 
 def _print_search(settings: SweepConfig, trials: int, home: Path) -> None:
-    click.echo(f"{settings.name}: a search of {trials} points of {settings.config} by {settings.metric}, between these\n")
+    click.echo(
+        f"{settings.name}: a search of {trials} points of {settings.config} by {settings.metric}, between these\n"
+    )
     corners = _planned(settings.config, corners_of(settings), home)
     if corners:
         _print_left(corners, search_left(corners, trials, _rehearsal(settings.config, home)), settings.config, home)
@@ -75,18 +77,26 @@ def _print_left(planned: Sequence[Stages], rows: Sequence[StageLeft], config: st
         ("stage", "wanted", "different", "there", "hours at most", "MB"),
         [
             (
-                r.stage, str(r.wanted), str(r.distinct), str(r.there), "?" if r.hours is None else f"{r.hours:.2f}",
+                r.stage,
+                str(r.wanted),
+                str(r.distinct),
+                str(r.there),
+                "?" if r.hours is None else f"{r.hours:.2f}",
                 "?" if r.bytes is None else f"{r.bytes / 1e6:.0f}",
             )
             for r in rows
         ],
-    )  # fmt: skip
+    )
     disk, hours = f"{sum(r.bytes or 0 for r in rows) / 1e6:.0f} MB", [r.hours for r in rows if r.hours is not None]
     if hours:
         click.echo(f"\nat most {sum(hours):.2f} h without the training, {disk}")
     else:
-        click.echo(f"\nat most {disk}; 'l2s rehearse {config}' measures what an evaluation costs here, then this says hours")
+        click.echo(
+            f"\nat most {disk}; 'l2s rehearse {config}' measures what an evaluation costs here, then this says hours"
+        )
     report = home / "reports" / Path(config).stem / "summary.json"
     if report.is_file() and planned:
         measured = hours_as_measured(rows, len(planned[0].items), read_json(report))
-        click.echo(f"training and images at the speed of the last report of {Path(config).stem}: about {measured:.2f} h")
+        click.echo(
+            f"training and images at the speed of the last report of {Path(config).stem}: about {measured:.2f} h"
+        )

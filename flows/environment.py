@@ -54,7 +54,11 @@ def _own_servers(home: Path) -> dict[str, str]:
     """Return the addresses of the servers that `l2s up` started for this folder, those that still run and listen."""
     try:
         entries = json.loads((home / SERVERS).read_text(encoding="utf-8"))
-        running = [entry for entry in entries if is_server(entry["pid"], entry["name"]) and _listens(entry["host"], entry["port"])]
+        running = [
+            entry
+            for entry in entries
+            if is_server(entry["pid"], entry["name"]) and _listens(entry["host"], entry["port"])
+        ]
         return {entry["variable"]: entry["address"] for entry in running}
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # none, or damaged: `l2s up` says so

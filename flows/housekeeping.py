@@ -9,8 +9,8 @@ import click
 
 from flows.summary import print_table
 from l2s_core.errors import UserError
-from l2s_core.lock import exclusive
-from l2s_core.runs import files_of, find_runs, folder_bytes, list_runs, remove, unreferenced
+from l2s_core.storage.lock import exclusive
+from l2s_core.storage.runs import files_of, find_runs, folder_bytes, list_runs, remove, unreferenced
 
 MB = 1e6
 
@@ -30,11 +30,13 @@ def print_runs(home: Path) -> None:
         rows.append((record.run_id, record.flow, record.state, record.started, model, f"{size / MB:.0f} MB", figures))
     print_table(("run", "flow", "state", "started (UTC)", "model", "size", "figures"), rows)
     loose = sum(_bytes(path) for path in unreferenced(home, records))
-    click.echo(f"\n{sum(sizes.values()) / MB:.0f} MB in all, outputs that runs share counted once; {loose / MB:.0f} MB belong to no run ('l2s clean')")
+    click.echo(
+        f"\n{sum(sizes.values()) / MB:.0f} MB in all, outputs that runs share counted once; {loose / MB:.0f} MB belong to no run ('l2s clean')"
+    )
 
 
 def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
-    """Say what would go, or delete it: what belongs to the named runs alone, and what no other run stands on."""
+    """Say what would go, or delete it: what belongs to the named runs alone, and what no other run depends on."""
 
     def busy() -> None:
         raise UserError(f"a run is using {home}; wait for it to end, or stop it")

@@ -25,11 +25,18 @@ def with_config(command):
 
 
 home_option = click.option(
-    "--home", type=click.Path(path_type=Path), default=HOME, help="Folder of runs: stages, reports, MLflow, Prefect. [default: mlruns/]"
+    "--home",
+    type=click.Path(path_type=Path),
+    default=HOME,
+    help="Folder of runs: stages, reports, MLflow, Prefect. [default: mlruns/]",
 )
-set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. --set data.train=50.")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. --set data.train=50."
+)
 rebuild_option = click.option("--rebuild", is_flag=True, help="Write damaged stage outputs anew.")
-quick_option = click.option("--quick", is_flag=True, help="The whole chain on little data, in minutes: checks that it works, shows no result.")
+quick_option = click.option(
+    "--quick", is_flag=True, help="The whole chain on little data, in minutes: checks that it works, shows no result."
+)
 
 
 def dataset_options(command):
@@ -51,9 +58,17 @@ def runner_options(command):
         return command(*arguments, where=(runner, scheduler, workers), **rest)
 
     for option in (
-        click.option("--workers", type=click.IntRange(1), help="Dask worker processes on this machine; needs 'l2s up'."),
-        click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that is there, e.g. tcp://10.0.0.5:8786."),
-        click.option("--runner", metavar="NAME", help="Where shards run: a name in configs/runners. [default: threads, this process]"),
+        click.option(
+            "--workers", type=click.IntRange(1), help="Dask worker processes on this machine; needs 'l2s up'."
+        ),
+        click.option(
+            "--scheduler", metavar="ADDRESS", help="A Dask scheduler that is there, e.g. tcp://10.0.0.5:8786."
+        ),
+        click.option(
+            "--runner",
+            metavar="NAME",
+            help="Where shards run: a name in configs/runners. [default: threads, this process]",
+        ),
     ):
         merged = option(merged)
     return merged
@@ -63,7 +78,7 @@ def start(home: Path) -> None:
     """Set the environment, see that the folder of runs can be written, silence the libraries."""
     prepare(home)
     from flows.environment import quiet_libraries
-    from l2s_core.files import make_folder
+    from l2s_core.storage.files import make_folder
 
     make_folder(home)
     quiet_libraries()

@@ -15,10 +15,22 @@ from flows.environment import prepare
 
 SCENES = 200
 SETTINGS = {
-    "name": "overhead", "data.train": 46, "data.val": 2, "data.test": 2, "inversion.iterations": 1, "inversion.min_psnr": 0, "backbone.steps": 4,
-    "capture.steps": [1], "steering.until_step": 2, "steering.updates": 1, "classifier.epochs": 1, "variants": {}, "benchmark": "dev",
-    "benchmark.prompts": 4, "benchmark.seeds": 1,
-}  # fmt: skip
+    "name": "overhead",
+    "data.train": 46,
+    "data.val": 2,
+    "data.test": 2,
+    "inversion.iterations": 1,
+    "inversion.min_psnr": 0,
+    "backbone.steps": 4,
+    "capture.steps": [1],
+    "steering.until_step": 2,
+    "steering.updates": 1,
+    "classifier.epochs": 1,
+    "variants": {},
+    "benchmark": "dev",
+    "benchmark.prompts": 4,
+    "benchmark.seeds": 1,
+}
 
 
 class _Work(logging.Handler):
@@ -57,7 +69,10 @@ def main() -> None:
         print(f"{'shards':>8s}{'stages':>8s}{'seconds':>10s}{'work':>10s}{'overhead':>10s}{'a stage':>10s}")
         for shards in map(int, sys.argv[1:] or (1, 200)):
             stages, seconds, work = measure(shards, home / str(shards))
-            print(f"{shards:8d}{stages:8d}{seconds:10.1f}{work:10.1f}{seconds - work:10.1f}{(seconds - work) / stages:10.3f}", flush=True)
+            print(
+                f"{shards:8d}{stages:8d}{seconds:10.1f}{work:10.1f}{seconds - work:10.1f}{(seconds - work) / stages:10.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

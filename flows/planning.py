@@ -8,27 +8,33 @@ from typing import Any
 from l2s_core.backbones.load import phrase_check, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
-from l2s_core.evaluation.clipscore import clip_folder
-from l2s_core.evaluation.judges import require_names
-from l2s_core.evaluation.scoring import class_of
-from l2s_core.objectives import ClassifierObjective
-from l2s_core.stages import Stages
-from l2s_core.targets import Targets
+from l2s_core.evaluation.detectors.table import require_names
+from l2s_core.evaluation.metrics.clipscore import clip_folder
+from l2s_core.evaluation.protocols.scoring import class_of
+from l2s_core.steering.objectives import ClassifierObjective
+from l2s_core.steering.targets import Targets
+from l2s_core.storage.stages import Stages
 from tasks.tracking.store import open_store
 
 
-def plan(config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, epoch: str = "") -> Stages:
+def plan(
+    config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, cache_salt: str = ""
+) -> Stages:
     """Return the run's addresses; raises UserError for settings, models, prompts or stores that cannot work."""
     run = load_run_config(config, overrides)
     pick_device(run.device)
-    stages = Stages.of(run, home, given=classifier, epoch=epoch)
+    stages = Stages.of(run, home, given=classifier, cache_salt=cache_salt)
     if classifier is not None:
-        ClassifierObjective.of(TrainedClassifier.load(classifier)).require_known(Targets.of([item.prompt for item in stages.items]))
+        ClassifierObjective.of(TrainedClassifier.load(classifier)).require_known(
+            Targets.of([item.prompt for item in stages.items])
+        )
     if run.benchmark.clip is not None:
         clip_folder(run.benchmark.clip)
     # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not
     # know are errors now, not after an hour.
     phrase_check(run.backbone)([item.prompt for item in stages.items if item.prompt.triplets])
-    require_names(run.benchmark.judge, dict.fromkeys(class_of(item, name) for item in stages.items for name in item.objects))
+    require_names(
+        run.benchmark.judge, dict.fromkeys(class_of(item, name) for item in stages.items for name in item.objects)
+    )
     open_store(stages.home)
     return stages

@@ -11,7 +11,7 @@ prepare()
 from prefect import flow  # noqa: E402
 
 from flows.workspace import RUNNER, limit_gpu_tasks, locked  # noqa: E402
-from l2s_core.miniworld.pretrain import load_pretrain_config  # noqa: E402
+from l2s_core.miniworld.training.pretrain import load_pretrain_config  # noqa: E402
 from tasks.pretraining import pretrain_models  # noqa: E402
 
 

@@ -18,7 +18,11 @@ ARTIFACT_SECONDS = 5.0  # between two updates of the artifact: each asks the ser
 
 
 def follow(
-    futures: Sequence[PrefectFuture], label: str, parts: Sequence[Mapping[str, int]], unit: str, written: Callable[[], set[str]] = set
+    futures: Sequence[PrefectFuture],
+    label: str,
+    parts: Sequence[Mapping[str, int]],
+    unit: str,
+    written: Callable[[], set[str]] = set,
 ) -> list[Any]:
     """Wait for futures in order, showing how many of `unit` are done; return their results.
 

@@ -15,10 +15,13 @@ def publish(summary: Mapping[str, Any], files: Sequence[Path]) -> None:
     """Create a table of plain and steered sampling, and a note of where the files lie."""
     rows = [
         {
-            "sampling": row["label"], "correct": round(row["correct"]["rate"], 3), "both": round(row["both"]["rate"], 3),
-            "seconds": round(row["seconds"], 3), "gradients": round(row["gradients"], 1),
+            "sampling": row["label"],
+            "correct": round(row["correct"]["rate"], 3),
+            "both": round(row["both"]["rate"], 3),
+            "seconds": round(row["seconds"], 3),
+            "gradients": round(row["gradients"], 1),
         }
         for row in table_rows(summary)
-    ]  # fmt: skip
+    ]
     create_table_artifact(rows, key="benchmark", description=f"{summary['name']}: plain and steered")
     create_markdown_artifact(f"# {summary['name']}\n\n" + "\n".join(f"- `{path}`" for path in files), key="report")

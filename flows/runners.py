@@ -58,17 +58,24 @@ def on(flow: Flow, config: RunnerConfig) -> Iterator[Callable[..., Any]]:
         yield flow
         return
     if not os.environ.get("PREFECT_API_URL"):
-        raise UserError("Dask workers report to a Prefect server, and there is none; start it with 'l2s up', or set PREFECT_API_URL")
+        raise UserError(
+            "Dask workers report to a Prefect server, and there is none; start it with 'l2s up', or set PREFECT_API_URL"
+        )
     try:
         import dask
         from prefect_dask import DaskTaskRunner
     except ImportError:
         raise UserError("Dask is not installed; pip install 'learn-to-steer[dask]'") from None
-    where = {"address": config.scheduler} if config.scheduler else {
-        "cluster_class": _cluster_class(config.cluster_class), "cluster_kwargs": config.cluster_kwargs
-    }  # fmt: skip
+    where = (
+        {"address": config.scheduler}
+        if config.scheduler
+        else {"cluster_class": _cluster_class(config.cluster_class), "cluster_kwargs": config.cluster_kwargs}
+    )
     threads = max(1, (os.cpu_count() or 1) // int(config.cluster_kwargs.get("n_workers", 1)))
-    settings = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    settings = {
+        f"distributed.nanny.pre-spawn-environ.{name}": threads
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
     with dask.config.set(settings), dask.annotate(resources=config.resources) if config.resources else nullcontext():
         yield flow.with_options(task_runner=DaskTaskRunner(**where))
 
@@ -86,4 +93,6 @@ def _cluster_class(name: str | None) -> type:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError:
-        raise UserError(f"{name} needs the package {module.partition('.')[0].replace('_', '-')}; pip install it") from None
+        raise UserError(
+            f"{name} needs the package {module.partition('.')[0].replace('_', '-')}; pip install it"
+        ) from None

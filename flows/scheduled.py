@@ -17,8 +17,8 @@ from flows.session import running  # noqa: E402
 from flows.stages import whole_chain  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core import runs  # noqa: E402
-from l2s_core.regression import Comparison, compare, figures_of, load_baseline, save_baseline  # noqa: E402
-from l2s_core.stages import Stages  # noqa: E402
+from l2s_core.experiments.regression import Comparison, compare, figures_of, load_baseline, save_baseline  # noqa: E402
+from l2s_core.storage.stages import Stages  # noqa: E402
 
 
 class Regression(Exception):
@@ -27,14 +27,21 @@ class Regression(Exception):
 
 @flow(name="scheduled-reproduction", task_runner=RUNNER)
 def scheduled(
-    config: str = "mini-sd", overrides: dict[str, Any] | None = None, fresh: bool = True, home: Path = HOME, rebuild: bool = False
+    config: str = "mini-sd",
+    overrides: dict[str, Any] | None = None,
+    fresh: bool = True,
+    home: Path = HOME,
+    rebuild: bool = False,
 ) -> dict[str, Any]:
     """Reproduce, and fail when the figures lie outside `tolerance` of the last good run of the same settings.
 
     `fresh` computes everything anew instead of reusing finished stages; a retry of the same flow run goes on where
     it was. `rebuild` writes damaged outputs anew. Returns the summary.
     """
-    with running("scheduled", config, overrides, home, epoch=str(flow_run.id) if fresh else "") as (stages, conclude):
+    with running("scheduled", config, overrides, home, cache_salt=str(flow_run.id) if fresh else "") as (
+        stages,
+        conclude,
+    ):
         summary = whole_chain(stages, rebuild, conclude)
         _hold_against_last(stages, summary)
     return summary
@@ -45,14 +52,24 @@ def _hold_against_last(stages: Stages, summary: dict[str, Any]) -> None:
     last = load_baseline(stages.home, run_id)
     rows = compare(figures, last or figures, stages.config.tolerance)
     table = [
-        {"figure": r.figure, "last good": round(r.last, 4), "now": round(r.now, 4), "allowed": r.allowed, "inside": "yes" if r.ok else "NO"}
+        {
+            "figure": r.figure,
+            "last good": round(r.last, 4),
+            "now": round(r.now, 4),
+            "allowed": r.allowed,
+            "inside": "yes" if r.ok else "NO",
+        }
         for r in rows
     ]
     title = f"{run_id}: against the last good run" if last else f"{run_id}: the first run, nothing to hold it against"
     create_table_artifact(table, key="regression", description=title)
     outside = [row for row in rows if not row.ok]
     if outside:
-        raise Regression(f"{run_id}: " + "; ".join(map(_sentence, outside)) + f". The last good figures stay; delete baselines/{run_id}.json to accept these")
+        raise Regression(
+            f"{run_id}: "
+            + "; ".join(map(_sentence, outside))
+            + f". The last good figures stay; delete baselines/{run_id}.json to accept these"
+        )
     save_baseline(stages.home, run_id, figures)
 
 

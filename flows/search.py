@@ -13,13 +13,17 @@ from optuna.trial import TrialState
 
 from flows.session import Pruned
 from flows.sweep import attempt, stoppable
-from l2s_core.lock import exclusive
-from l2s_core.sweeps import Range, SweepConfig, point
+from l2s_core.experiments.sweeps import Range, SweepConfig, point
+from l2s_core.storage.lock import exclusive
 from tasks.tracking.store import answering
 from tasks.tracking.sweep_run import SweepRun, study_storage
 
 ROW = "row"  # attribute of a trial: its row of the ranking
-STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}  # of a trial that ended, by its row's
+STATES = {
+    "finished": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}  # of a trial that ended, by its row's
 STARTUP_TRIALS = 4  # before these have finished nothing is pruned
 
 
@@ -50,8 +54,14 @@ def _study(settings: SweepConfig, home: Path) -> optuna.Study:
     """Return the study of these settings, the one that is there or a new one."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage, name = study_storage(home), f"sweep {settings.name} {settings.digest()[:8]}"
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS) if settings.search.prune else optuna.pruners.NopPruner()
-    if storage.get_study_id_by_name_if_exists(name) is not None:  # it would be created twice: MLflow allows one name for two runs
+    pruner = (
+        optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
+        if settings.search.prune
+        else optuna.pruners.NopPruner()
+    )
+    if (
+        storage.get_study_id_by_name_if_exists(name) is not None
+    ):  # it would be created twice: MLflow allows one name for two runs
         return optuna.load_study(storage=storage, study_name=name, pruner=pruner)
     return optuna.create_study(storage=storage, study_name=name, direction="maximize", pruner=pruner)
 
@@ -77,9 +87,13 @@ def _run_trial(study: optuna.Study, settings: SweepConfig, home: Path, tracking:
         if trial.should_prune():
             raise Pruned
 
-    row = attempt(settings, chosen, home, tracking, tracking.describe(trial._trial_id, chosen), rebuild, before_images=judge)
+    row = attempt(
+        settings, chosen, home, tracking, tracking.describe(trial._trial_id, chosen), rebuild, before_images=judge
+    )
     trial.set_user_attr(ROW, row)
-    study.tell(trial, row["metrics"][settings.metric] if row["state"] == "finished" else None, state=STATES[row["state"]])
+    study.tell(
+        trial, row["metrics"][settings.metric] if row["state"] == "finished" else None, state=STATES[row["state"]]
+    )
 
 
 def _suggest(trial: optuna.Trial, key: str, values: tuple[Any, ...] | Range) -> Any:

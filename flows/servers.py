@@ -19,14 +19,18 @@ import psutil
 from flows.environment import SERVERS
 from flows.processes import end_processes, is_server, lives
 from l2s_core.errors import UserError
-from l2s_core.files import make_folder, read_json, write_json
-from l2s_core.lock import exclusive
+from l2s_core.storage.files import make_folder, read_json, write_json
+from l2s_core.storage.lock import exclusive
 
 LOCAL, EVERY = "127.0.0.1", "0.0.0.0"
 START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 180, 20, 20
 PORTS = {"mlflow": 5000, "prefect": 4200}
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
-PRIVATE = ("10.*", "192.168.*", *(f"172.{part}.*" for part in range(16, 32)))  # which MLflow answers to if it is told nothing
+PRIVATE = (
+    "10.*",
+    "192.168.*",
+    *(f"172.{part}.*" for part in range(16, 32)),
+)  # which MLflow answers to if it is told nothing
 VARIABLES = {"mlflow": "MLFLOW_TRACKING_URI", "prefect": "PREFECT_API_URL"}  # what tells its clients where it is
 
 
@@ -107,11 +111,18 @@ def _start(home: Path, name: str, host: str, port: int) -> Server:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"{name} cannot listen on {host}:{port} ({error.strerror}); give another --{name}-port") from None
+            raise UserError(
+                f"{name} cannot listen on {host}:{port} ({error.strerror}); give another --{name}-port"
+            ) from None
     log = make_folder(home / "logs") / f"{name}-server.log"
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            _command(home, name, host, port), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=_environment(host, port)
+            _command(home, name, host, port),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=_environment(host, port),
         )
     return Server(name=name, pid=process.pid, host=host, port=port, log=str(log))
 
@@ -123,7 +134,17 @@ def _command(home: Path, name: str, host: str, port: int) -> list[str]:
     from tasks.tracking.store import open_store, own_store_uri
 
     open_store(home)  # creates the database once, before several processes of the server would
-    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", own_store_uri(home), "--workers", "1", *where]
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        own_store_uri(home),
+        "--workers",
+        "1",
+        *where,
+    ]
 
 
 def _environment(host: str, port: int) -> dict[str, str]:
@@ -146,7 +167,12 @@ def _environment(host: str, port: int) -> dict[str, str]:
 
 def _names(host: str) -> list[str]:
     """Return what other machines may call a server that listens on `host`: that address, or every one of this machine, and its host names."""
-    own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses if address.family == socket.AF_INET}
+    own = {
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET
+    }
     names = {*(own if host == EVERY else {host}), socket.gethostname(), socket.getfqdn()}
     return sorted(names | {name.lower() for name in names})
 
@@ -161,13 +187,17 @@ def _wait(server: Server) -> None:
         time.sleep(0.5)
     way_out = "; 'l2s down' ends it" if lives(server.pid) else ""
     tail = " | ".join(Path(server.log).read_text(errors="replace").splitlines()[-3:])
-    raise UserError(f"the {server.name} server did not come up on {server.url} ({tail[-300:] or 'it said nothing'}); its log is {server.log}{way_out}")
+    raise UserError(
+        f"the {server.name} server did not come up on {server.url} ({tail[-300:] or 'it said nothing'}); its log is {server.log}{way_out}"
+    )
 
 
 def _recorded(home: Path) -> list[Server]:
     if not (home / SERVERS).is_file():
         return []
     try:
-        return [Server(**{field.name: entry[field.name] for field in fields(Server)}) for entry in read_json(home / SERVERS)]
+        return [
+            Server(**{field.name: entry[field.name] for field in fields(Server)}) for entry in read_json(home / SERVERS)
+        ]
     except (TypeError, KeyError) as error:
         raise UserError(f"{home / SERVERS} is no list of servers ({error}); delete it and stop them by hand") from None

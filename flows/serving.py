@@ -46,4 +46,6 @@ def deployment_of(entry: dict[str, Any], home: Path, interval: float | None) -> 
         from prefect.schedules import Cron
 
         schedule = {"schedules": [Cron(item["cron"], timezone=item.get("timezone")) for item in schedules]}
-    return flow.to_deployment(name=entry["name"], description=entry.get("description"), parameters=parameters, **schedule)
+    return flow.to_deployment(
+        name=entry["name"], description=entry.get("description"), parameters=parameters, **schedule
+    )

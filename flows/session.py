@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flows.interrupt import last_words
 from flows.planning import plan
 from flows.workspace import limit_gpu_tasks, locked
-from l2s_core import runs
-from l2s_core.files import make_folder
-from l2s_core.stages import Stages
+from l2s_core.storage import runs
+from l2s_core.storage.files import make_folder
+from l2s_core.storage.stages import Stages
 
 LOGGERS = ("prefect", "l2s")
 Conclude = Callable[..., None]
@@ -27,14 +27,19 @@ class Pruned(Exception):
 
 @contextmanager
 def running(
-    flow: str, config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, epoch: str = ""
+    flow: str,
+    config: str,
+    overrides: dict[str, Any] | None,
+    home: Path,
+    classifier: Path | None = None,
+    cache_salt: str = "",
 ) -> Iterator[tuple[Stages, Conclude]]:
     """Hold the folder of runs, plan the run, keep its record and log; yields the stages and a function for the final summary.
 
     That function takes the folder of the report as well, where the run has written one.
     """
     with locked(home) as sign:
-        stages = plan(config, overrides, home, classifier, epoch)
+        stages = plan(config, overrides, home, classifier, cache_salt)
         limit_gpu_tasks()
         with _recorded(stages, flow, sign) as conclude:
             yield stages, conclude
@@ -77,7 +82,7 @@ def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterato
 
 
 def _log_path(home: Path, run_id: str) -> Path:
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     return make_folder(home / runs.LOGS) / f"{run_id}-{stamp}.log"
 
 
@@ -102,5 +107,8 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, float]:
     """The few figures that tell runs apart."""
     figures = {"plain correct": summary["plain"]["correct"]["rate"]}
     for variant, entry in summary["classifiers"].items():
-        figures |= {f"{variant} correct": entry["steered"]["correct"]["rate"], f"{variant} both": entry["steered"]["both"]["rate"]}
+        figures |= {
+            f"{variant} correct": entry["steered"]["correct"]["rate"],
+            f"{variant} both": entry["steered"]["both"]["rate"],
+        }
     return figures

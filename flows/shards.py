@@ -18,7 +18,13 @@ GROUPS, GROUPS_A_WORKER = 16, 8  # up to GROUPS shards, each is a group of its o
 
 
 def run_over_shards(
-    task: Task, shards: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int], label: str, unit: str, folder: Path, **fixed: Any
+    task: Task,
+    shards: Mapping[str, Mapping[str, Any]],
+    sizes: Mapping[str, int],
+    label: str,
+    unit: str,
+    folder: Path,
+    **fixed: Any,
 ) -> list[Any]:
     """Run a task of `tasks.shards` over every shard and return what it says of each, in order.
 
@@ -29,7 +35,9 @@ def run_over_shards(
     written = files_from_now(folder)
     try:
         futures = task.map(
-            shards=[{name: shards[name] for name in group} for group in groups], fixed=unmapped(fixed), token=unmapped(token)
+            shards=[{name: shards[name] for name in group} for group in groups],
+            fixed=unmapped(fixed),
+            token=unmapped(token),
         )
         results = follow(futures, label, [{name: sizes[name] for name in group} for group in groups], unit, written)
     except BaseException:

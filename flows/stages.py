@@ -13,7 +13,7 @@ from flows.session import Conclude
 from flows.shards import run_over_shards
 from l2s_core.config import INVERTED, TRAJECTORIES
 from l2s_core.report.comparison import report_files
-from l2s_core.stages import Stages
+from l2s_core.storage.stages import Stages
 from tasks.benchmark import judge_variant, sample_shards
 from tasks.capture import capture_shards
 from tasks.inversion import invert_shards
@@ -35,7 +35,9 @@ def build_dataset(stages: Stages, rebuild: bool) -> dict[str, list[Path]]:
     if INVERTED in stages.map_folders:
         noise = run_over_shards(invert_shards, pictured, label="invert scenes", folder=stages.noise, **count, **fixed)
         given = {path.stem: {"noise": path} for path in noise}
-        captured = run_over_shards(capture_shards, given, label="capture attention", folder=stages.maps, **count, **fixed)
+        captured = run_over_shards(
+            capture_shards, given, label="capture attention", folder=stages.maps, **count, **fixed
+        )
         shards[INVERTED] = [shard.path for shard in captured]
     if TRAJECTORIES in stages.map_folders:
         where = {"label": "sample trajectories", "folder": stages.trajectories}
@@ -47,7 +49,12 @@ def train_classifiers(stages: Stages, shards: dict[str, list[Path]], rebuild: bo
     """Train the run's classifier and its variants: return their folders."""
     variants = list(stages.classifiers)
     fixed = {"stages": unmapped(stages), "shards": unmapped(shards), "rebuild": unmapped(rebuild)}
-    return follow(train_variant.map(variant=variants, **fixed), "train classifiers", [{variant: 1} for variant in variants], "classifiers")
+    return follow(
+        train_variant.map(variant=variants, **fixed),
+        "train classifiers",
+        [{variant: 1} for variant in variants],
+        "classifiers",
+    )
 
 
 def sample_and_judge(stages: Stages, rebuild: bool) -> None:

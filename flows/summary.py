@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from l2s_core.classifier.experiment import load_result
+from l2s_core.experiments.sweeps import SweepConfig, rank
 from l2s_core.report.comparison import report_files, table_rows
-from l2s_core.sweeps import SweepConfig, rank
 from tasks.rehearsal import rehearsal_file
 
 
@@ -37,24 +37,33 @@ def _print_rates(summary: Mapping[str, Any]) -> None:
     click.echo(f"\n{summary['name']}: {count} images each, 95 % intervals\n")
     rows = [
         (
-            row["label"], _rate(row["correct"]), _rate(row["both"]), f"{row['gradients']:.1f}", f"{row['seconds']:.2f}",
+            row["label"],
+            _rate(row["correct"]),
+            _rate(row["both"]),
+            f"{row['gradients']:.1f}",
+            f"{row['seconds']:.2f}",
             f"{row['time_ratio']:.1f}x",
         )
         for row in table_rows(summary)
-    ]  # fmt: skip
+    ]
     print_table(("", "relation correct", "both objects", "gradients", "s/image", "time"), rows)
 
 
 def print_rehearsal(result: Mapping[str, Any], home: Path) -> None:
     """Print what a rehearsal measured and what it means for the run."""
     kind = "random weights" if result["random"] else "its own weights"
-    click.echo(f"\n{result['name']}, {result['scale']} size, {kind} of {result['weights'] / 1e9:.2f} GB, {result['dtype']}, {result['device']}\n")
+    click.echo(
+        f"\n{result['name']}, {result['scale']} size, {kind} of {result['weights'] / 1e9:.2f} GB, {result['dtype']}, {result['device']}\n"
+    )
     rows = [
-        (row["operation"], row["unit"], f"{row['seconds']:.4f}", f"{row['peak_bytes'] / 2**30:.2f}") for row in result["measured"]
+        (row["operation"], row["unit"], f"{row['seconds']:.4f}", f"{row['peak_bytes'] / 2**30:.2f}")
+        for row in result["measured"]
     ]
     print_table((f"operation, {result['images']} images at once", "a", "seconds", "peak GiB"), rows)
     if result["hours"]:
-        click.echo("\nthe whole run: " + ", ".join(f"{stage} up to {hours:.2f} h" for stage, hours in result["hours"].items()))
+        click.echo(
+            "\nthe whole run: " + ", ".join(f"{stage} up to {hours:.2f} h" for stage, hours in result["hours"].items())
+        )
     click.echo(f"\n{rehearsal_file(home, result['name'], result['scale'])}")
 
 
@@ -63,7 +72,9 @@ def print_ranking(settings: SweepConfig, rows: Sequence[Mapping[str, Any]], file
     ranked = rank(rows, settings.metric)
     click.echo(f"\n{settings.name}: {len(ranked)} of {len(rows)} points, the best by {settings.metric} first\n")
     figures = ("correct", "both", "test_accuracy", "gradients", "seconds")
-    print_table(("point", *figures), [(row["label"], *(f"{row['metrics'][key]:.3f}" for key in figures)) for row in ranked])
+    print_table(
+        ("point", *figures), [(row["label"], *(f"{row['metrics'][key]:.3f}" for key in figures)) for row in ranked]
+    )
     for row in rows:
         if row["state"] != "finished":
             click.echo(f"{row['label']}: {row['state']} {row.get('reason', '')}")
@@ -78,7 +89,14 @@ def print_ablation_tables(tables: Sequence[Mapping[str, Any]], files: Sequence[P
         click.echo(f"\n{table['title']}: {table['question']}\n")
         finished = [row for row in table["rows"] if row["state"] == "finished"]
         rows = [
-            (row["label"], _rate(row["correct"]), _against(row["difference"]), _rate(row["both"]), f"{row['gradients']:.1f}", f"{row['seconds']:.2f}")
+            (
+                row["label"],
+                _rate(row["correct"]),
+                _against(row["difference"]),
+                _rate(row["both"]),
+                f"{row['gradients']:.1f}",
+                f"{row['seconds']:.2f}",
+            )
             for row in finished
         ]
         print_table(("", "relation correct", "difference", "both objects", "gradients", "s/image"), rows)
@@ -96,7 +114,10 @@ def _against(difference: Mapping[str, Any] | None) -> str:
 
 def print_official(rates: Mapping[str, Mapping[str, Any]]) -> None:
     """Print what GenEval's own scorer says, by task."""
-    print_table(("GenEval's scorer", "images", "correct"), [(tag, str(rate["count"]), _rate(rate)) for tag, rate in rates.items()])
+    print_table(
+        ("GenEval's scorer", "images", "correct"),
+        [(tag, str(rate["count"]), _rate(rate)) for tag, rate in rates.items()],
+    )
 
 
 def print_classifiers(folders: Mapping[str, Path]) -> None:
@@ -109,7 +130,13 @@ def print_classifiers(folders: Mapping[str, Path]) -> None:
 
 def _print_tests(tests: Mapping[str, Mapping[str, float]]) -> None:
     rows = [
-        (name, *(f"{test[f'accuracy{part}']:.3f}" if f"accuracy{part}" in test else "-" for part in ("", "_true_prompts", "_wrong_prompts")))
+        (
+            name,
+            *(
+                f"{test[f'accuracy{part}']:.3f}" if f"accuracy{part}" in test else "-"
+                for part in ("", "_true_prompts", "_wrong_prompts")
+            ),
+        )
         for name, test in tests.items()
     ]
     print_table(("classifier", "test accuracy", "true prompts", "wrong prompts"), rows)
@@ -123,4 +150,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
-        click.echo("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))))
+        click.echo(
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )

@@ -21,10 +21,10 @@ from flows.stages import build_dataset, sample_and_judge, train_classifiers  # n
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.classifier.experiment import load_result  # noqa: E402
 from l2s_core.errors import UserError  # noqa: E402
+from l2s_core.experiments.sweeps import Point, SweepConfig, load_sweep, points_of, rank  # noqa: E402
 from l2s_core.report.comparison import point_summary  # noqa: E402
 from l2s_core.report.ranking import point_metrics, write_ranking  # noqa: E402
-from l2s_core.stages import MAIN  # noqa: E402
-from l2s_core.sweeps import Point, SweepConfig, load_sweep, points_of, rank  # noqa: E402
+from l2s_core.storage.stages import MAIN  # noqa: E402
 from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
 
@@ -48,7 +48,9 @@ def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[d
     return rows, files
 
 
-def run_points(settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun, rebuild: bool) -> list[dict[str, Any]]:
+def run_points(
+    settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun, rebuild: bool
+) -> list[dict[str, Any]]:
     """Run points one after the other, whatever becomes of those before; return a row a point."""
     with stoppable(tracking, tracking.run_id):
         return [attempt(settings, point, home, tracking, tracking.start(point), rebuild) for point in points]
@@ -68,14 +70,22 @@ def stoppable(tracking: SweepRun, run_id: str) -> Iterator[None]:
 
 
 def attempt(
-    settings: SweepConfig, point: Point, home: Path, tracking: SweepRun, run_id: str, rebuild: bool,
+    settings: SweepConfig,
+    point: Point,
+    home: Path,
+    tracking: SweepRun,
+    run_id: str,
+    rebuild: bool,
     before_images: Callable[[Mapping[str, Any]], None] = lambda _: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Run one point under its MLflow run and return its row; `before_images` gets the classifier's result and may raise Pruned."""
     click.echo(f"\npoint {point.point_id}: {point.label}", err=True)
     row = {"label": point.label, "varied": point.varied, "point": point.point_id}
     try:
-        with stoppable(tracking, run_id), running("sweep", settings.config, point.overrides, home) as (stages, conclude):
+        with (
+            stoppable(tracking, run_id),
+            running("sweep", settings.config, point.overrides, home) as (stages, conclude),
+        ):
             folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
             before_images(load_result(folders[0]))
             sample_and_judge(stages, rebuild)
@@ -91,7 +101,12 @@ def attempt(
         return {**row, "state": "failed", "reason": reason}
     metrics = point_metrics(summary)
     tracking.succeed(run_id, metrics, picture)
-    return {**row, "state": "finished", "metrics": metrics, "verdicts": str(stages.verdicts(MAIN).relative_to(stages.home))}
+    return {
+        **row,
+        "state": "finished",
+        "metrics": metrics,
+        "verdicts": str(stages.verdicts(MAIN).relative_to(stages.home)),
+    }
 
 
 def _search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[dict[str, Any]]]:
@@ -104,7 +119,11 @@ def _search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun,
 
 def _publish(settings: SweepConfig, best_first: list[Mapping[str, Any]]) -> None:
     table = [
-        {"rank": number, "point": row["label"], **{key: round(float(value), 4) for key, value in row["metrics"].items()}}
+        {
+            "rank": number,
+            "point": row["label"],
+            **{key: round(float(value), 4) for key, value in row["metrics"].items()},
+        }
         for number, row in enumerate(best_first, start=1)
     ]
     create_table_artifact(table, key="ranking", description=f"sweep {settings.name}, by {settings.metric}")

@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.interrupt import prompt_stop
-from l2s_core.lock import exclusive
+from l2s_core.storage.lock import exclusive
 from tasks.stage_task import GPU, shared_server
 
 # One task at a time: a second one would only share the same cores or the same GPU.
@@ -26,7 +26,10 @@ def locked(home: Path) -> Iterator[Callable[[str], None]]:
 
     Yields a function that writes into the lock who holds it.
     """
-    with prompt_stop(), exclusive(home, lambda: click.echo(f"another run is using {home}; waiting for it to end", err=True)) as sign:
+    with (
+        prompt_stop(),
+        exclusive(home, lambda: click.echo(f"another run is using {home}; waiting for it to end", err=True)) as sign,
+    ):
         yield sign
 
 

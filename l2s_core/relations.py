@@ -11,7 +11,10 @@ from l2s_core.errors import unknown_name
 
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
 ATTRIBUTE = "is"  # subject: an attribute's word, object: what has it
-LABELS: tuple[str, ...] = (*RELATIONS, ATTRIBUTE)  # what classifiers tell apart: all of them, or without attributes the first four
+LABELS: tuple[str, ...] = (
+    *RELATIONS,
+    ATTRIBUTE,
+)  # what classifiers tell apart: all of them, or without attributes the first four
 OPPOSITE: dict[str, str] = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 # How each relation is worded in prompts; the first wording is the canonical one.
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -22,9 +25,15 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 }
 # Wordings that are read but never written.
 _SIDE_FORMS = (
-    "on the {} of", "at the {} of", "on the {} side of", "to the {} side of", "on the {}-hand side of", "on the {} hand side of",
-    "{} from", "to the {} from",
-)  # fmt: skip
+    "on the {} of",
+    "at the {} of",
+    "on the {} side of",
+    "to the {} side of",
+    "on the {}-hand side of",
+    "on the {} hand side of",
+    "{} from",
+    "to the {} from",
+)
 ALSO_READ: dict[str, tuple[str, ...]] = {
     "left of": tuple(form.format("left") for form in _SIDE_FORMS),
     "right of": tuple(form.format("right") for form in _SIDE_FORMS),

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from l2s_core.backbones.load import pick_device
-from l2s_core.evaluation.benchmark import EvalItem
+from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.samples import SampleShard, judge_samples, load_samples, sample_items, save_samples
-from l2s_core.files import read_json, write_json
-from l2s_core.memory import PeakMemory
-from l2s_core.stages import PLAIN, Stages
-from l2s_core.store import ensure
+from l2s_core.planning.memory import PeakMemory
+from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.stages import PLAIN, Stages
+from l2s_core.storage.store import ensure
 from tasks.baselines import sample_baseline
 from tasks.models import backbone_for, classifier_for, color_reader_for, judge_for
 from tasks.shards import over_shards
@@ -25,7 +25,11 @@ def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False
 
     def build() -> None:
         with accelerator(), PeakMemory(pick_device(config.device)) as memory:
-            samples = sample_baseline(stages, variant, items) if variant in config.baselines else _sample_variant(stages, variant, items)
+            samples = (
+                sample_baseline(stages, variant, items)
+                if variant in config.baselines
+                else _sample_variant(stages, variant, items)
+            )
         save_samples(path, replace(samples, peak_bytes=memory.peak))
 
     ensure(path, load_samples, build, rebuild=rebuild)
@@ -51,7 +55,9 @@ def judge_variant(stages: Stages, variant: str, shards: list[Path], rebuild: boo
     def build() -> None:
         samples = [load_samples(shard) for shard in shards]
         with accelerator():
-            rows = judge_samples(judge_for(stages), stages.items, samples, config.benchmark.min_score, color_reader_for(config))
+            rows = judge_samples(
+                judge_for(stages), stages.items, samples, config.benchmark.min_score, color_reader_for(config)
+            )
         write_json(path, rows)
 
     ensure(path, read_json, build, rebuild=rebuild)

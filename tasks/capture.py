@@ -8,9 +8,9 @@ from pathlib import Path
 from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.dataset.reader import verify_shard
 from l2s_core.dataset.writer import write_shard
-from l2s_core.noise import load_noise
-from l2s_core.stages import Stages
-from l2s_core.store import ensure
+from l2s_core.diffusion.noise import load_noise
+from l2s_core.storage.stages import Stages
+from l2s_core.storage.store import ensure
 from tasks.models import backbone_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator

@@ -30,7 +30,9 @@ def database_url(name: str) -> str | None:
             "(in a password write %3F and %23)"
         )
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or parts.path.strip("/"):
-        raise UserError(f"{SETTING} is {_masked(setting)!r}; expected postgresql://user:password@host:port, without a database name")
+        raise UserError(
+            f"{SETTING} is {_masked(setting)!r}; expected postgresql://user:password@host:port, without a database name"
+        )
     return urlunsplit((DRIVERS[name], parts.netloc, _database(name), "", ""))
 
 
@@ -47,7 +49,9 @@ def create_databases() -> None:
         connection = psycopg2.connect(address.rpartition("/")[0] + "/postgres", connect_timeout=10)
     except psycopg2.OperationalError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"cannot reach the PostgreSQL server of {SETTING} ({reason}); start it, or unset {SETTING}") from None
+        raise UserError(
+            f"cannot reach the PostgreSQL server of {SETTING} ({reason}); start it, or unset {SETTING}"
+        ) from None
     connection.autocommit = True  # a database cannot be created inside a transaction
     with connection.cursor() as cursor:
         for name in DRIVERS:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from l2s_core.data.scenes import load_scenes
-from l2s_core.noise import invert_scenes, load_noise, save_noise
-from l2s_core.stages import Stages
-from l2s_core.store import ensure
+from l2s_core.diffusion.noise import invert_scenes, load_noise, save_noise
+from l2s_core.storage.stages import Stages
+from l2s_core.storage.store import ensure
 from tasks.models import backbone_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator
@@ -20,7 +20,11 @@ def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
     def build() -> None:
         with accelerator():
             shard = invert_scenes(
-                backbone_for(config), load_scenes(scenes), config.inversion, steps=config.backbone.steps, batch=config.batch
+                backbone_for(config),
+                load_scenes(scenes),
+                config.inversion,
+                steps=config.backbone.steps,
+                batch=config.batch,
             )
         save_noise(path, shard)
 

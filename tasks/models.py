@@ -9,11 +9,11 @@ from pathlib import Path
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
-from l2s_core.evaluation.clipscore import load_clip
-from l2s_core.evaluation.colors import ColorReader
-from l2s_core.evaluation.detectors import Judge, SegmentationJudge
-from l2s_core.evaluation.judges import judge_folder, judge_kind, load_judge
-from l2s_core.stages import Stages
+from l2s_core.evaluation.detectors.judge import Judge, SegmentationJudge
+from l2s_core.evaluation.detectors.table import judge_folder, judge_kind, load_judge
+from l2s_core.evaluation.metrics.clipscore import load_clip
+from l2s_core.evaluation.metrics.colors import ColorReader
+from l2s_core.storage.stages import Stages
 
 _LOCK = threading.Lock()  # two tasks in two threads must not load the same model twice
 

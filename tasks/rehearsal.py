@@ -7,8 +7,8 @@ from typing import Any
 
 from l2s_core.backbones.load import pick_device
 from l2s_core.config import RunConfig
-from l2s_core.files import read_json, write_json
-from l2s_core.rehearsal import priced_settings, rehearse
+from l2s_core.planning.rehearsal import priced_settings, rehearse
+from l2s_core.storage.files import read_json, write_json
 from tasks.stage_task import GPU, accelerator, stage_task
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from l2s_core.backbones.load import pick_device
 from l2s_core.report.build import build_report
 from l2s_core.report.comparison import build_comparison
-from l2s_core.stages import MAIN, Stages
+from l2s_core.storage.stages import MAIN, Stages
 from tasks.models import backbone_for, judge_for
 from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.classifier_run import ClassifierRun

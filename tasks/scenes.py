@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from l2s_core.backbones.window import window_test
 from l2s_core.data.catalogue import Entry, load_catalogue, save_catalogue
 from l2s_core.data.scenes import load_scenes, save_scenes
 from l2s_core.data.sources import build_catalogue, load_entries
-from l2s_core.stages import Stages
-from l2s_core.store import ensure
-from l2s_core.window import window_test
+from l2s_core.storage.stages import Stages
+from l2s_core.storage.store import ensure
 from tasks.shards import over_shards
 from tasks.stage_task import stage_task
 

@@ -27,7 +27,12 @@ def _worth_a_retry(_task, _run, state) -> bool:
 
 # Prefect's own cache is off: a stage checks its files itself and so notices when one is gone or damaged.
 stage_task = partial(
-    task, cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=1, retry_condition_fn=_worth_a_retry
+    task,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=1,
+    retry_condition_fn=_worth_a_retry,
 )
 
 

@@ -10,8 +10,8 @@ from l2s_core.backbones.load import pick_device
 from l2s_core.classifier.experiment import RESULT, load_result, run_experiment, save_experiment
 from l2s_core.data.scenes import SPLITS
 from l2s_core.dataset.reader import MapDataset
-from l2s_core.stages import Stages
-from l2s_core.store import ensure
+from l2s_core.storage.stages import Stages
+from l2s_core.storage.store import ensure
 from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.classifier_run import ClassifierRun
 
@@ -30,7 +30,12 @@ def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], r
         try:
             with accelerator():
                 device = pick_device(stages.config.device)
-                trained = run_experiment(stages.classifiers[variant], [path for paths in own.values() for path in paths], device=device, on_epoch=run.epoch)
+                trained = run_experiment(
+                    stages.classifiers[variant],
+                    [path for paths in own.values() for path in paths],
+                    device=device,
+                    on_epoch=run.epoch,
+                )
             save_experiment(folder, *trained)
         except BaseException:
             run.fail()

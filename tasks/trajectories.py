@@ -9,8 +9,8 @@ from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.reader import verify_shard
 from l2s_core.dataset.trajectories import sample_maps, trajectories_of
 from l2s_core.dataset.writer import write_shard
-from l2s_core.stages import Stages
-from l2s_core.store import ensure
+from l2s_core.storage.stages import Stages
+from l2s_core.storage.store import ensure
 from tasks.models import backbone_for, judge_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator
@@ -27,9 +27,15 @@ def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = Fals
             backbone = backbone_for(config)
             source = map_source(backbone, config.capture, config.backbone.steps, config.data.labels)
             records, maps = sample_maps(
-                backbone, judge_for(stages), trajectories, source, guidance=config.backbone.guidance, min_score=config.benchmark.min_score,
-                relations=relations, batch=config.batch,
-            )  # fmt: skip
+                backbone,
+                judge_for(stages),
+                trajectories,
+                source,
+                guidance=config.backbone.guidance,
+                min_score=config.benchmark.min_score,
+                relations=relations,
+                batch=config.batch,
+            )
         write_shard(path, records, maps, source, stages.trajectories.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)

@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable
 from random import Random
 
-THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))  # of each process of the tests
+THREADS = max(
+    1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+)  # of each process of the tests
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # and of each one that it starts; before torch is imported
-os.environ["L2S_HOME"] = tempfile.mkdtemp(prefix="l2s-tests-")  # not the folder, and the servers, of whoever runs the tests
+os.environ["L2S_HOME"] = tempfile.mkdtemp(
+    prefix="l2s-tests-"
+)  # not the folder, and the servers, of whoever runs the tests
 
 from flows.environment import prepare  # noqa: E402
 
@@ -23,12 +27,22 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
-from small_run import reproduce, shards, start  # noqa: E402
+from helpers.small_run import reproduce, shards, start  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 
-
-LONGEST = ("faults", "dask", "flow", "sweeps", "scheduled", "tracking", "ablations", "servers", "runs", "pretrain")  # files, by the minutes they take
+LONGEST = (
+    "faults",
+    "dask",
+    "flow",
+    "sweeps",
+    "scheduled",
+    "tracking",
+    "ablations",
+    "servers",
+    "runs",
+    "pretrain",
+)  # files, by the minutes they take
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -98,6 +112,8 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = reproduce(home)
         assert done.returncode == 0, done.stderr
         again = shards(home)
-        assert survivors and all(again[path] == stamp for path, stamp in survivors.items() if not path.name.startswith("."))
+        assert survivors and all(
+            again[path] == stamp for path, stamp in survivors.items() if not path.name.startswith(".")
+        )
 
     return made_once(tmp_path_factory, "killed", make)

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from flows.options import Where, home_option, overrides_of, quick_option, rebuild_option, runner_options, set_option, start
+from flows.options import (
+    Where,
+    home_option,
+    overrides_of,
+    quick_option,
+    rebuild_option,
+    runner_options,
+    set_option,
+    start,
+)
 
 
 @click.command()
@@ -19,14 +28,21 @@ from flows.options import Where, home_option, overrides_of, quick_option, rebuil
 @home_option
 @runner_options
 def ablate(
-    config: str, names: tuple[str, ...], dry_run: bool, quick: bool, settings: tuple[str, ...], rebuild: bool, home: Path, where: Where
+    config: str,
+    names: tuple[str, ...],
+    dry_run: bool,
+    quick: bool,
+    settings: tuple[str, ...],
+    rebuild: bool,
+    home: Path,
+    where: Where,
 ) -> None:
     """Change one setting of CONFIG at a time and hold each point against CONFIG as it is, on the development suite.
 
     NAME is an ablation in configs/ablations or a YAML file; without one, all of them run. What was interrupted goes on.
     """
     start(home)
-    from l2s_core.ablations import plan_ablations
+    from l2s_core.experiments.ablations import plan_ablations
 
     overrides = overrides_of(settings, quick, config)
     ablations = plan_ablations(config, names, overrides)

@@ -12,7 +12,11 @@ from flows.options import home_option
 
 @click.command()
 @click.argument("choices", nargs=-1, metavar="RUN[:VARIANT]...")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page. [default: compare/<names>.html in the folder of runs]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The page. [default: compare/<names>.html in the folder of runs]",
+)
 @home_option
 def compare(choices: tuple[str, ...], out: Path | None, home: Path) -> None:
     """Say which differences between runs are more than chance, on the prompts and seeds they share.

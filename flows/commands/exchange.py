@@ -8,8 +8,12 @@ import click
 
 from flows.options import home_option, overrides_of, quick_option, set_option, start
 
-WAY = click.option("--way", default="main", show_default=True, help="Way of sampling: plain, main, a variant or a baseline.")
-CLASSIFIER = click.option("--classifier", type=click.Path(path_type=Path), help="Of a run of 'l2s benchmark': its classifier's folder.")
+WAY = click.option(
+    "--way", default="main", show_default=True, help="Way of sampling: plain, main, a variant or a baseline."
+)
+CLASSIFIER = click.option(
+    "--classifier", type=click.Path(path_type=Path), help="Of a run of 'l2s benchmark': its classifier's folder."
+)
 
 
 def _run_options(command):

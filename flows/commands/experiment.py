@@ -8,7 +8,18 @@ from typing import Any
 import click
 
 from flows.environment import HOME
-from flows.options import Where, dataset_options, home_option, overrides_of, quick_option, rebuild_option, runner_options, set_option, start, with_config
+from flows.options import (
+    Where,
+    dataset_options,
+    home_option,
+    overrides_of,
+    quick_option,
+    rebuild_option,
+    runner_options,
+    set_option,
+    start,
+    with_config,
+)
 
 
 @click.command()
@@ -53,7 +64,9 @@ def _run(flow, home: Path, config: str, settings: tuple[str, ...], quick: bool, 
 @quick_option
 @rebuild_option
 @home_option
-def benchmark(config: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path) -> None:
+def benchmark(
+    config: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path
+) -> None:
     """Benchmark an existing classifier: plain against steered, without building a dataset."""
     start(home)
     from flows.benchmark import benchmark as flow
@@ -73,7 +86,9 @@ def benchmark(config: str, classifier: Path | None, settings: tuple[str, ...], q
 @click.option("--classifier", type=click.Path(path_type=Path), help="A classifier's folder. [default: the shipped one]")
 @set_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("steered.png"), show_default=True)
-def generate(prompt: str, seeds: int, first_seed: int, config: str, classifier: Path | None, settings: tuple[str, ...], out: Path) -> None:
+def generate(
+    prompt: str, seeds: int, first_seed: int, config: str, classifier: Path | None, settings: tuple[str, ...], out: Path
+) -> None:
     """Make images of PROMPT, plain and steered from the same noise, side by side in one PNG."""
     start(HOME)
     from flows.generate import generate as make

@@ -25,7 +25,7 @@ def runs(home: Path) -> None:
 @click.option("--yes", is_flag=True, help="Delete; without it, only say what would go.")
 @home_option
 def clean(names: tuple[str, ...], yes: bool, home: Path) -> None:
-    """Delete outputs that no run stands on; with RUN, an id or a name from `l2s runs`, forget those runs first."""
+    """Delete outputs that no run depends on; with RUN, an id or a name from `l2s runs`, forget those runs first."""
     prepare(home)
     from flows.housekeeping import clean_home
 

@@ -27,7 +27,13 @@ def doctor(config: str, settings: tuple[str, ...], home: Path) -> None:
 
 @click.command()
 @with_config
-@click.option("--scale", type=click.Choice(["full", "tiny"]), default="full", show_default=True, help="The real size, or a tiny model of the same shape.")
+@click.option(
+    "--scale",
+    type=click.Choice(["full", "tiny"]),
+    default="full",
+    show_default=True,
+    help="The real size, or a tiny model of the same shape.",
+)
 @click.option("--images", type=click.IntRange(1), default=2, show_default=True, help="How many images at once.")
 @set_option
 @home_option
@@ -45,7 +51,9 @@ def rehearse(config: str, scale: str, images: int, settings: tuple[str, ...], ho
 
 @click.command()
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--model", "config", default="mini-sd", show_default=True, help="mini-sd (and mini-seg), mini-flux, or a YAML file.")
+@click.option(
+    "--model", "config", default="mini-sd", show_default=True, help="mini-sd (and mini-seg), mini-flux, or a YAML file."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @home_option
 def pretrain(work: Path, config: str, device: str, home: Path) -> None:

@@ -12,7 +12,12 @@ HOST_WARNING = "warning: {host} can be reached from other machines, and neither 
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Another address than this machine's own is open to anyone who reaches it.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Another address than this machine's own is open to anyone who reaches it.",
+)
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--prefect-port", type=click.IntRange(1, 65535), default=4200, show_default=True)
 @home_option
@@ -37,7 +42,9 @@ def down(home: Path) -> None:
 
 
 @click.command()
-@click.option("--browser/--no-browser", default=True, show_default=True, help="Open the pages, or only print their addresses.")
+@click.option(
+    "--browser/--no-browser", default=True, show_default=True, help="Open the pages, or only print their addresses."
+)
 @home_option
 def ui(browser: bool, home: Path) -> None:
     """Show where the UIs of MLflow and Prefect are; starts the servers that do not run."""
@@ -53,7 +60,12 @@ def ui(browser: bool, home: Path) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[DEPLOYMENT]...")
-@click.option("--every", type=click.FloatRange(min=1), metavar="SECONDS", help="Run at this interval instead of the written schedule.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Run at this interval instead of the written schedule.",
+)
 @home_option
 def serve(names: tuple[str, ...], every: float | None, home: Path) -> None:
     """Run the scheduled deployments of configs/deployments/prefect.yaml, or those named, on this machine; needs `l2s up`."""

@@ -23,7 +23,7 @@ def sweep(configs: tuple[str, ...], dry_run: bool, rebuild: bool, home: Path, wh
     Several sweeps run one after the other. One that fails does not stop the rest; the exit code says so.
     """
     start(home)
-    from l2s_core.sweeps import load_sweep, point
+    from l2s_core.experiments.sweeps import load_sweep, point
 
     sweeps = {config: load_sweep(config) for config in configs}
     if dry_run:
@@ -41,12 +41,16 @@ def sweep(configs: tuple[str, ...], dry_run: bool, rebuild: bool, home: Path, wh
     failed: list[str] = []
     for config, settings in sweeps.items():
         with _outlived(config, sweeps, failed):
-            plan(settings.config, point(settings, {}).overrides, home)  # mistakes of every point show at once, before Prefect starts
+            plan(
+                settings.config, point(settings, {}).overrides, home
+            )  # mistakes of every point show at once, before Prefect starts
     for config in [config for config in sweeps if config not in failed]:
         with _outlived(config, sweeps, failed), on(flow, load_runner(*where)) as run:
             print_ranking(sweeps[config], *run(config, home, rebuild))
     if failed:
-        raise UserError(f"{len(failed)} of {len(sweeps)} sweeps failed: {', '.join(failed)}; the same command goes on with them")
+        raise UserError(
+            f"{len(failed)} of {len(sweeps)} sweeps failed: {', '.join(failed)}; the same command goes on with them"
+        )
 
 
 @contextmanager

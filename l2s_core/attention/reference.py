@@ -33,7 +33,9 @@ def watching_attention() -> Iterator[list[Call]]:
         functional.scaled_dot_product_attention = real
 
 
-def reference_maps(calls: Sequence[Call], weights_BOK: Tensor, *, pixels: int, text_first: bool, softmax: str = "text", grid: int = 16) -> Tensor:
+def reference_maps(
+    calls: Sequence[Call], weights_BOK: Tensor, *, pixels: int, text_first: bool, softmax: str = "text", grid: int = 16
+) -> Tensor:
     """Return maps_BOMGG of watched calls, storing every (H, P, K) tensor in float32.
 
     Self-attention over `pixels` image tokens or fewer is left out. A call over image and text together is cut

@@ -13,7 +13,7 @@ from l2s_core.backbones.load import family_named
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import CONFIG_FOLDER, FamilyName, Section, read_yaml, validate
 from l2s_core.errors import unknown_name
-from l2s_core.miniworld import t5, text
+from l2s_core.miniworld.world.tokenizers import clip_tokenizer, t5_tokenizer
 
 Scale = Literal["full", "tiny"]
 
@@ -42,7 +42,9 @@ def load_architecture(name: str) -> Architecture:
     return validate(Architecture, read_yaml(path), str(path))
 
 
-def random_parts(architecture: Architecture, scale: Scale, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict:
+def random_parts(
+    architecture: Architecture, scale: Scale, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> dict:
     """Return components with random weights, made directly on `device` in `dtype`.
 
     The tokenizers are the small world's own: real vocabularies are not at hand, and cost does not depend on them.
@@ -56,10 +58,16 @@ def random_parts(architecture: Architecture, scale: Scale, *, seed: int = 0, dev
     return parts
 
 
-def random_backbone(architecture: Architecture, scale: Scale, *, size: int | None = None, placement: Placement = Placement()) -> DiffusersModel:
+def random_backbone(
+    architecture: Architecture, scale: Scale, *, size: int | None = None, placement: Placement = Placement()
+) -> DiffusersModel:
     """Return a backbone with random weights; its fingerprint says so."""
-    parts = random_parts(architecture, scale, device="cpu" if placement.offload else placement.device, dtype=placement.dtype)
-    return family_named(architecture.family)(parts, fingerprint=f"random-{architecture.digest()}-{scale}", size=size, placement=placement)
+    parts = random_parts(
+        architecture, scale, device="cpu" if placement.offload else placement.device, dtype=placement.dtype
+    )
+    return family_named(architecture.family)(
+        parts, fingerprint=f"random-{architecture.digest()}-{scale}", size=size, placement=placement
+    )
 
 
 def save_random_model(architecture: Architecture, folder: Path, scale: Scale = "tiny", *, seed: int = 0) -> Path:
@@ -71,9 +79,9 @@ def save_random_model(architecture: Architecture, folder: Path, scale: Scale = "
 def _component(component: Component, settings: dict[str, Any]):
     kind = component.kind
     if component.name == "CLIPTokenizer":
-        return text.build_tokenizer(0, length=settings["length"])
+        return clip_tokenizer(0, length=settings["length"])
     if component.name == "T5Tokenizer":
-        return t5.build_tokenizer(0, length=settings["length"])
+        return t5_tokenizer(0, length=settings["length"])
     if component.library == "transformers":
         return kind(kind.config_class(**settings))
     return kind(**settings)

@@ -9,17 +9,24 @@ import torch
 from safetensors import safe_open
 
 from l2s_core.backbones.hub import content_digest
-from l2s_core.backbones.variants import is_loaded
+from l2s_core.backbones.precision import is_loaded
 from l2s_core.errors import UserError
-from l2s_core.files import read_json
+from l2s_core.storage.files import read_json
 
-VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"), ("spiece.model",))  # the files of one are enough
+VOCABULARIES = (
+    ("tokenizer.json",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    ("spiece.model",),
+)  # the files of one are enough
 
 
 def require_vocabulary(folder: Path) -> None:
     """Raise UserError for the folder of a tokenizer without its vocabulary."""
     if not any(all((folder / name).is_file() for name in files) for files in VOCABULARIES):
-        raise UserError(f"{folder} has no vocabulary; needed: {', or '.join(' and '.join(files) for files in VOCABULARIES)}; fetch it again")
+        raise UserError(
+            f"{folder} has no vocabulary; needed: {', or '.join(' and '.join(files) for files in VOCABULARIES)}; fetch it again"
+        )
 
 
 def vocabulary_digests(folder: Path) -> dict[str, str]:
@@ -41,16 +48,18 @@ def load_complete(kind: str, folder: Path, device: str = "cpu") -> torch.nn.Modu
     """
     import transformers
 
-    model, info = getattr(transformers, kind).from_pretrained(folder, use_safetensors=True, output_loading_info=True, local_files_only=True)
+    model, info = getattr(transformers, kind).from_pretrained(
+        folder, use_safetensors=True, output_loading_info=True, local_files_only=True
+    )
     require_weights(folder, kind, info["missing_keys"])
     return model.float().to(device).eval()
 
 
-def stored_dtype(folder: Path, variant: str | None = None) -> torch.dtype:
+def stored_dtype(folder: Path, precision: str | None = None) -> torch.dtype:
     """Return the type of the first weights of a component; raises FileNotFoundError when it has none in safetensors."""
-    files = sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name, variant))
+    files = sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name, precision))
     if not files:
-        raise FileNotFoundError(f"no {variant or 'plain'} safetensors file")
+        raise FileNotFoundError(f"no {precision or 'plain'} safetensors file")
     with safe_open(files[0], "pt") as stored:
         types = (stored.get_tensor(name).dtype for name in stored.keys())  # mapped into memory, and not read
         return next(kind for kind in types if kind.is_floating_point)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from l2s_core.sampling import Schedule
+from l2s_core.diffusion.sampling import Schedule
 
 
 def euler_schedule(scheduler, steps: int, *, tokens: int, even_sigmas: bool = False) -> Schedule:
@@ -14,14 +14,18 @@ def euler_schedule(scheduler, steps: int, *, tokens: int, even_sigmas: bool = Fa
     with the number of tokens where the scheduler asks for it (Esser et al. 2024, section 5.3.2).
     `even_sigmas` spreads them from 1 to 1/steps before the shift, as FLUX's pipeline does.
     """
-    options: dict[str, object] = {"sigmas": np.linspace(1.0, 1 / steps, steps)} if even_sigmas else {"num_inference_steps": steps}
+    options: dict[str, object] = (
+        {"sigmas": np.linspace(1.0, 1 / steps, steps)} if even_sigmas else {"num_inference_steps": steps}
+    )
     if scheduler.config.use_dynamic_shifting:
         options["mu"] = shift_of(scheduler.config, tokens)
     scheduler.set_timesteps(**options)
     sigmas = scheduler.sigmas.double().tolist()
     return Schedule(
-        timesteps=tuple(sigmas[:-1]), keep=(1.0,) * steps, add=tuple(after - now for now, after in zip(sigmas, sigmas[1:])),
-    )  # fmt: skip
+        timesteps=tuple(sigmas[:-1]),
+        keep=(1.0,) * steps,
+        add=tuple(after - now for now, after in zip(sigmas, sigmas[1:])),
+    )
 
 
 def shift_of(config, tokens: int) -> float:

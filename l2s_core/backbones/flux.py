@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from l2s_core.attention.capture import AttentionLayer
-from l2s_core.backbones.base import Condition, TextEncoding, guided
 from l2s_core.backbones.flow import euler_schedule
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
-from l2s_core.prompts import Phrases
-from l2s_core.sampling import Schedule
-from l2s_core.tokens import phrase_weights
+from l2s_core.diffusion.condition import Condition, TextEncoding, guided
+from l2s_core.diffusion.sampling import Schedule
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.prompts.tokens import phrase_weights
 
 PATCH = 2  # latents of a side that make one token
 
@@ -47,7 +47,9 @@ class FluxBackbone(DiffusersModel):
 
     def _encode(self, texts: list[str]) -> TextEncoding:
         pooled = self.use("text_encoder")(token_ids(self.parts["tokenizer"], texts).to(self.device)).pooler_output
-        context = self.use("text_encoder_2")(token_ids(self.parts["tokenizer_2"], texts).to(self.device)).last_hidden_state
+        context = self.use("text_encoder_2")(
+            token_ids(self.parts["tokenizer_2"], texts).to(self.device)
+        ).last_hidden_state
         return TextEncoding(context_BKD=context, pooled_BD=pooled)
 
     def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
@@ -68,19 +70,28 @@ class FluxBackbone(DiffusersModel):
         if transformer.config.guidance_embeds:
             embedded = tokens.new_full((len(tokens),), guidance or 0.0)  # METHOD inverts at guidance 0
         output = transformer(
-            hidden_states=tokens, encoder_hidden_states=text.context_BKD, pooled_projections=text.pooled_BD,
-            timestep=tokens.new_full((len(tokens),), sigma), guidance=embedded, img_ids=self._ids[self._words :].to(tokens),
-            txt_ids=self._ids[: self._words].to(tokens), return_dict=False,
-        )[0]  # fmt: skip
+            hidden_states=tokens,
+            encoder_hidden_states=text.context_BKD,
+            pooled_projections=text.pooled_BD,
+            timestep=tokens.new_full((len(tokens),), sigma),
+            guidance=embedded,
+            img_ids=self._ids[self._words :].to(tokens),
+            txt_ids=self._ids[: self._words].to(tokens),
+            return_dict=False,
+        )[0]
         return unpack(output, self.side).to(latents.dtype)
 
     def layers(self, softmax: str = "text") -> list[AttentionLayer]:
         """The double blocks, then the single ones; queries and keys as they meet, after norm and rotation."""
         read = partial(_read, self.denoiser.pos_embed(self._ids), self._words, softmax == "joint")
         double, single = self.denoiser.transformer_blocks, self.denoiser.single_transformer_blocks
-        sources = [(f"double.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k, b.attn.norm_added_k)) for i, b in enumerate(double)]
+        sources = [
+            (f"double.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k, b.attn.norm_added_k)) for i, b in enumerate(double)
+        ]
         sources += [(f"single.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k)) for i, b in enumerate(single)]
-        return [AttentionLayer(name=name, heads=attn.heads, sources=modules, read=read) for name, attn, modules in sources]
+        return [
+            AttentionLayer(name=name, heads=attn.heads, sources=modules, read=read) for name, attn, modules in sources
+        ]
 
     @cached_property
     def _ids(self) -> Tensor:
@@ -93,7 +104,9 @@ class FluxBackbone(DiffusersModel):
         return self.parts["tokenizer_2"].model_max_length
 
 
-def _read(rotary, words: int, joint: bool, query_BNHD: Tensor, key_BNHD: Tensor, text_BKHD: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _read(
+    rotary, words: int, joint: bool, query_BNHD: Tensor, key_BNHD: Tensor, text_BKHD: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Image queries and text (or all) keys of a block, rotated.
 
     A double block keeps its text apart; in a single one the sequence is text, then image.

@@ -6,18 +6,20 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from l2s_core.backbones.variants import weight_patterns
+from l2s_core.backbones.precision import weight_patterns
 from l2s_core.errors import UserError, first_line
-from l2s_core.files import file_digest
+from l2s_core.storage.files import file_digest
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def hub_folder(model: str, components: Collection[str] = (), *, index: str = "model_index.json", variant: str | None = None) -> Path | None:
+def hub_folder(
+    model: str, components: Collection[str] = (), *, index: str = "model_index.json", precision: str | None = None
+) -> Path | None:
     """Return the snapshot folder of a hub id, or None for what is no hub id or is not to be had.
 
-    With HF_HUB_OFFLINE=0 the snapshot is completed first, with the weights of `variant` alone: nothing in the cache says that
+    With HF_HUB_OFFLINE=0 the snapshot is completed first, with the weights of `precision` alone: nothing in the cache says that
     a download was interrupted.
 
     Raises UserError for a model whose licence must be accepted first, and for a download that failed.
@@ -31,7 +33,7 @@ def hub_folder(model: str, components: Collection[str] = (), *, index: str = "mo
         found = try_to_load_from_cache(model, index)
         return Path(found).parent if isinstance(found, str) else None
     folders = [f"{name}/" for name in components] or [""]
-    weights, others = weight_patterns(variant)
+    weights, others = weight_patterns(precision)
     wanted = [index, *(f"{folder}{name}" for folder in folders for name in ("*.json", "*.txt", "*.model", *weights))]
     try:
         return Path(snapshot_download(model, allow_patterns=wanted, ignore_patterns=others))
@@ -40,9 +42,13 @@ def hub_folder(model: str, components: Collection[str] = (), *, index: str = "mo
             f"{model} is gated: accept its licence at https://huggingface.co/{model}, log in with 'hf auth login', and run again"
         ) from None
     except RepositoryNotFoundError:
-        raise UserError(f"the hub has no model {model!r}, or it is private; check the id, or log in with 'hf auth login'") from None
+        raise UserError(
+            f"the hub has no model {model!r}, or it is private; check the id, or log in with 'hf auth login'"
+        ) from None
     except (HTTPError, OSError) as error:  # of the hub, of the connection on the way, of the disk
-        raise UserError(f"cannot fetch {model} from the hub: {first_line(error)}; check the connection, or give a local folder") from None
+        raise UserError(
+            f"cannot fetch {model} from the hub: {first_line(error)}; check the connection, or give a local folder"
+        ) from None
 
 
 def content_digest(path: Path) -> str:

@@ -13,9 +13,9 @@ from l2s_core.backbones.folder import fingerprint_of, load_component, resolve_fo
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
-from l2s_core.files import digest
-from l2s_core.prompts import Phrases
-from l2s_core.tokens import phrase_weights
+from l2s_core.hashing import digest
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.prompts.tokens import phrase_weights
 
 FAMILIES = {"unet": "UNetBackbone", "sdxl": "SDXLBackbone", "flux": "FluxBackbone", "sd3": "SD3Backbone"}
 
@@ -35,12 +35,12 @@ def pick_device(wanted: str) -> str:
 
 def model_folder(config: BackboneConfig) -> Path:
     """Return the model's folder; raises UserError when it is missing or incomplete."""
-    return resolve_folder(config.model, family_named(config.family).COMPONENTS, config.variant)
+    return resolve_folder(config.model, family_named(config.family).COMPONENTS, config.precision)
 
 
 def model_fingerprint(config: BackboneConfig) -> str:
     """Return the fingerprint of the model's files without loading them."""
-    return fingerprint_of(model_folder(config), family_named(config.family).COMPONENTS, config.variant)
+    return fingerprint_of(model_folder(config), family_named(config.family).COMPONENTS, config.precision)
 
 
 def image_side(config: BackboneConfig) -> int:
@@ -77,12 +77,18 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
 
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
     """Load the backbone that `config` names onto `device`."""
-    return family_named(config.family).from_pretrained(config.model, size=config.size, placement=placement_of(config, device))
+    return family_named(config.family).from_pretrained(
+        config.model, size=config.size, placement=placement_of(config, device)
+    )
 
 
 def placement_of(config: BackboneConfig, device: str) -> Placement:
     """Return where and how a configuration puts its model."""
     return Placement(
-        device=device, dtype=getattr(torch, config.dtype), variant=config.variant, offload=config.offload,
-        checkpointing=config.checkpointing, vae_slicing=config.vae_slicing,
-    )  # fmt: skip
+        device=device,
+        dtype=getattr(torch, config.dtype),
+        precision=config.precision,
+        offload=config.offload,
+        checkpointing=config.checkpointing,
+        vae_slicing=config.vae_slicing,
+    )

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l2s_core.backbones.base import UNGUIDED, Condition, TextEncoding
 from l2s_core.backbones.folder import Component, fingerprint_of, load_component, resolve_folder
+from l2s_core.diffusion.condition import UNGUIDED, Condition, TextEncoding
 from l2s_core.errors import UserError
-from l2s_core.files import read_json
+from l2s_core.storage.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Placement:
 
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
-    variant: str | None = None
+    precision: str | None = None
     offload: bool = False
     checkpointing: bool = False
     vae_slicing: bool = False
@@ -44,10 +44,24 @@ class DiffusersModel:
     PATCH: ClassVar[int] = 1  # latents of a side that make one image token
     PHRASES: ClassVar[tuple[str, ...]] = ("tokenizer",)  # the tokenizers whose tokens phrases are looked up in
 
-    def __init__(self, parts: Mapping[str, object], *, fingerprint: str, size: int | None = None, placement: Placement = Placement()) -> None:
-        self.parts, self.fingerprint, self.placement, self.device = dict(parts), fingerprint, placement, placement.device
+    def __init__(
+        self,
+        parts: Mapping[str, object],
+        *,
+        fingerprint: str,
+        size: int | None = None,
+        placement: Placement = Placement(),
+    ) -> None:
+        self.parts, self.fingerprint, self.placement, self.device = (
+            dict(parts),
+            fingerprint,
+            placement,
+            placement.device,
+        )
         self._resident: str | None = None
-        if self.device == "cuda":  # cuDNN's attention ends FLUX's backward pass in an illegal memory access (torch 2.11, H200)
+        if (
+            self.device == "cuda"
+        ):  # cuDNN's attention ends FLUX's backward pass in an illegal memory access (torch 2.11, H200)
             torch.backends.cuda.enable_cudnn_sdp(False)
         for module in self.modules.values():
             module.to("cpu" if placement.offload else self.device).eval().requires_grad_(False)
@@ -69,12 +83,17 @@ class DiffusersModel:
 
         `size` is the side of the images in pixels; left out, it is the one the denoiser was trained for.
         """
-        folder = resolve_folder(model, cls.COMPONENTS, placement.variant)
+        folder = resolve_folder(model, cls.COMPONENTS, placement.precision)
         parts = {
-            name: load_component(component, folder / name, dtype=placement.dtype, variant=placement.variant)
+            name: load_component(component, folder / name, dtype=placement.dtype, precision=placement.precision)
             for name, component in cls.COMPONENTS.items()
         }
-        return cls(parts, fingerprint=fingerprint_of(folder, cls.COMPONENTS, placement.variant), size=size, placement=placement)
+        return cls(
+            parts,
+            fingerprint=fingerprint_of(folder, cls.COMPONENTS, placement.precision),
+            size=size,
+            placement=placement,
+        )
 
     @classmethod
     def natural_side(cls, folder: Path) -> int | None:
@@ -133,7 +152,9 @@ class DiffusersModel:
         factor = _pixels_per_latent(self.vae.config.block_out_channels)
         natural = getattr(self.denoiser.config, "sample_size", None)
         if size is None and natural is None:
-            raise UserError(f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; set it, in pixels")
+            raise UserError(
+                f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; set it, in pixels"
+            )
         unit = factor * self.PATCH
         if size is not None and (size % unit or size < unit):
             raise UserError(f"backbone.size is {size}; it must be a multiple of {unit} pixels for this model")

@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from l2s_core.attention.capture import AttentionLayer, split_heads
-from l2s_core.backbones.base import Condition, TextEncoding, guided
 from l2s_core.backbones.flow import euler_schedule
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.backbones.sdxl import clip_layer
-from l2s_core.prompts import Phrases
-from l2s_core.sampling import Schedule
-from l2s_core.tokens import phrase_weights
+from l2s_core.diffusion.condition import Condition, TextEncoding, guided
+from l2s_core.diffusion.sampling import Schedule
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.prompts.tokens import phrase_weights
 
 T5_LENGTH = 256  # text window of T5 in this family, tokens
 
@@ -45,13 +45,18 @@ class SD3Backbone(DiffusersModel):
             clip_layer(self, f"text_encoder{suffix}", f"tokenizer{suffix}", texts) for suffix in ("", "_2")
         )
         clip = torch.cat([first, second], dim=-1)
-        words = self.use("text_encoder_3")(token_ids(self.parts["tokenizer_3"], texts, self._t5_length).to(self.device)).last_hidden_state
+        words = self.use("text_encoder_3")(
+            token_ids(self.parts["tokenizer_3"], texts, self._t5_length).to(self.device)
+        ).last_hidden_state
         context = torch.cat([pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
         return TextEncoding(context_BKD=context, pooled_BD=torch.cat([pooled, pooled_2], dim=-1))
 
     def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
         clip = self.parts["tokenizer"]
-        halves = (phrase_weights(clip, prompts, clip.model_max_length), phrase_weights(self.parts["tokenizer_3"], prompts, self._t5_length))
+        halves = (
+            phrase_weights(clip, prompts, clip.model_max_length),
+            phrase_weights(self.parts["tokenizer_3"], prompts, self._t5_length),
+        )
         return (torch.cat(halves, dim=-1) / len(halves)).to(self.device)
 
     def schedule(self, steps: int) -> Schedule:
@@ -66,9 +71,12 @@ class SD3Backbone(DiffusersModel):
         transformer = self.use("transformer")
         scale = self.parts["scheduler"].config.num_train_timesteps
         return transformer(
-            hidden_states=latents.to(transformer.dtype), encoder_hidden_states=text.context_BKD, pooled_projections=text.pooled_BD,
-            timestep=latents.new_full((len(latents),), sigma * scale), return_dict=False,
-        )[0].to(latents.dtype)  # fmt: skip
+            hidden_states=latents.to(transformer.dtype),
+            encoder_hidden_states=text.context_BKD,
+            pooled_projections=text.pooled_BD,
+            timestep=latents.new_full((len(latents),), sigma * scale),
+            return_dict=False,
+        )[0].to(latents.dtype)
 
     def layers(self, softmax: str = "text") -> list[AttentionLayer]:
         """The joint attention of every block; norms follow the projections only where the model has them."""

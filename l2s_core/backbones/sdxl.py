@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from l2s_core.backbones.base import TextEncoding
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import token_ids
 from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.diffusion.condition import TextEncoding
 
 
 class SDXLBackbone(UNetBackbone):
@@ -42,5 +42,7 @@ class SDXLBackbone(UNetBackbone):
 
 def clip_layer(backbone, encoder: str, tokenizer: str, texts: list[str]) -> tuple[Tensor, Tensor]:
     """Return the last but one layer (B, K, D) of a CLIP encoder, and its first output (B, D or B, K, D)."""
-    output = backbone.use(encoder)(token_ids(backbone.parts[tokenizer], texts).to(backbone.device), output_hidden_states=True)
+    output = backbone.use(encoder)(
+        token_ids(backbone.parts[tokenizer], texts).to(backbone.device), output_hidden_states=True
+    )
     return output.hidden_states[-2], output[0]

@@ -7,13 +7,13 @@ from functools import partial
 from torch import Tensor
 
 from l2s_core.attention.capture import AttentionLayer, split_heads
-from l2s_core.backbones.base import Condition, TextEncoding, guided
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
+from l2s_core.diffusion.condition import Condition, TextEncoding, guided
+from l2s_core.diffusion.sampling import Schedule
 from l2s_core.errors import UserError
-from l2s_core.prompts import Phrases
-from l2s_core.sampling import Schedule
-from l2s_core.tokens import phrase_weights
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.prompts.tokens import phrase_weights
 
 
 class UNetBackbone(DiffusersModel):
@@ -59,9 +59,12 @@ class UNetBackbone(DiffusersModel):
     def _unet(self, latents: Tensor, timestep: float, text: TextEncoding) -> Tensor:
         unet = self.use("unet")
         return unet(
-            latents.to(unet.dtype), timestep, encoder_hidden_states=text.context_BKD, added_cond_kwargs=self._added(text),
+            latents.to(unet.dtype),
+            timestep,
+            encoder_hidden_states=text.context_BKD,
+            added_cond_kwargs=self._added(text),
             return_dict=False,
-        )[0].to(latents.dtype)  # fmt: skip
+        )[0].to(latents.dtype)
 
     def _added(self, _text: TextEncoding) -> dict[str, Tensor] | None:
         """What the UNet wants beside text and time: nothing here."""
@@ -70,17 +73,21 @@ class UNetBackbone(DiffusersModel):
     def layers(self, softmax: str = "text") -> list[AttentionLayer]:
         """Cross-attention modules (`attn2`) in the order down, mid, up."""
         if softmax != "text":
-            raise UserError(f"capture.softmax is {softmax!r}, but a UNet's text attention is apart from the image's; set it to text")
+            raise UserError(
+                f"capture.softmax is {softmax!r}, but a UNet's text attention is apart from the image's; set it to text"
+            )
         order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
         found = [(name, module) for name, module in self.denoiser.named_modules() if name.endswith(".attn2")]
         found.sort(key=lambda item: order[item[0].split(".")[0]])
         return [
             AttentionLayer(
-                name=name.removesuffix(".attn2"), heads=module.heads, sources=(module.to_q, module.to_k),
+                name=name.removesuffix(".attn2"),
+                heads=module.heads,
+                sources=(module.to_q, module.to_k),
                 read=partial(_split_both, module.heads),
             )
             for name, module in found
-        ]  # fmt: skip
+        ]
 
 
 def _split_both(heads: int, query_BPE: Tensor, key_BKE: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,9 @@ from l2s_core.classifier.symmetry import augment
 from l2s_core.config import ClassifierConfig
 
 
-def augment_batch(config: ClassifierConfig, maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment_batch(
+    config: ClassifierConfig, maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Apply the augmentations that `config` asks for; returns new maps and labels."""
     if config.augment == "symmetry":
         maps_BOMGG, label_B = augment(maps_BOMGG, label_B, generator)
@@ -30,7 +32,9 @@ def shift_maps(maps_BOMGG: Tensor, reach: int, generator: torch.Generator) -> Te
     cells = torch.arange(grid)
     rows_BG, columns_BG = cells - dy_B1, cells - dx_B1
     inside_BGG = ((rows_BG >= 0) & (rows_BG < grid))[:, :, None] & ((columns_BG >= 0) & (columns_BG < grid))[:, None, :]
-    source_BGG = (rows_BG.clamp(0, grid - 1)[:, :, None] * grid + columns_BG.clamp(0, grid - 1)[:, None, :]).to(maps_BOMGG.device)
+    source_BGG = (rows_BG.clamp(0, grid - 1)[:, :, None] * grid + columns_BG.clamp(0, grid - 1)[:, None, :]).to(
+        maps_BOMGG.device
+    )
     flat = maps_BOMGG.flatten(-2)
     moved = flat.gather(-1, source_BGG.flatten(1)[:, None, None, :].expand_as(flat)).view_as(maps_BOMGG)
     return moved * inside_BGG[:, None, None].to(maps_BOMGG)

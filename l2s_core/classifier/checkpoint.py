@@ -13,7 +13,7 @@ from l2s_core.classifier.model import build_classifier
 from l2s_core.config import ClassifierConfig, validate
 from l2s_core.dataset.schema import MapSource
 from l2s_core.errors import UserError
-from l2s_core.files import atomic_path, read_json, write_json
+from l2s_core.storage.files import atomic_path, read_json, write_json
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "classifier.json"
 
@@ -31,14 +31,18 @@ class TrainedClassifier:
         folder = Path(folder)
         with atomic_path(folder / WEIGHTS) as temporary:
             save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, temporary)
-        write_json(folder / DESCRIPTION, {"config": self.config.model_dump(mode="json"), "source": self.source.to_json()})
+        write_json(
+            folder / DESCRIPTION, {"config": self.config.model_dump(mode="json"), "source": self.source.to_json()}
+        )
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu") -> TrainedClassifier:
         """Read a classifier; raises UserError when the folder holds none or a damaged one."""
         folder = Path(folder)
         if not (folder / DESCRIPTION).is_file():
-            raise UserError(f"no classifier in {folder}; expected {WEIGHTS} and {DESCRIPTION}; train one with 'l2s train'")
+            raise UserError(
+                f"no classifier in {folder}; expected {WEIGHTS} and {DESCRIPTION}; train one with 'l2s train'"
+            )
         description = read_json(folder / DESCRIPTION)
         try:
             source = MapSource.from_json(description["source"])
@@ -46,7 +50,9 @@ class TrainedClassifier:
             model = build_classifier(config, source)
             model.load_state_dict(load_file(folder / WEIGHTS))
         except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
-            raise UserError(f"cannot load the classifier in {folder}: {str(error).splitlines()[0]}; train it again") from None
+            raise UserError(
+                f"cannot load the classifier in {folder}: {str(error).splitlines()[0]}; train it again"
+            ) from None
         return cls(model=model.to(device).eval().requires_grad_(False), config=config, source=source)
 
     def require(self, source: MapSource) -> None:

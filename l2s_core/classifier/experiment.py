@@ -11,7 +11,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.training import KINDS, EpochFunction, evaluate, train_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
-from l2s_core.files import read_json, write_json
+from l2s_core.storage.files import read_json, write_json
 
 RESULT = "result.json"  # written last: a folder that has it is complete
 
@@ -29,12 +29,18 @@ def run_experiment(
     trained = train_classifier(config, train, val, device=device, on_epoch=on_epoch)
     classifier = TrainedClassifier(model=trained.model, config=config, source=train.source)
     seconds = time.perf_counter() - began
-    validation, test = (evaluate(trained.model, MapDataset(shards, split=split), device=device) for split in ("val", "test"))
+    validation, test = (
+        evaluate(trained.model, MapDataset(shards, split=split), device=device) for split in ("val", "test")
+    )
     return classifier, {
-        "best_epoch": trained.best_epoch, "history": trained.history, "seconds": seconds,
+        "best_epoch": trained.best_epoch,
+        "history": trained.history,
+        "seconds": seconds,
         "records": {"train": len(train), "val": len(val), "test": len(test.records)},
-        "validation": validation.summary(), "test": test.summary(), "confusion": test.confusion(),
-    }  # fmt: skip
+        "validation": validation.summary(),
+        "test": test.summary(),
+        "confusion": test.confusion(),
+    }
 
 
 def save_experiment(folder: Path, classifier: TrainedClassifier, result: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Two architectures: the paper's transformer and a small convolutional one.
 
-Both map maps_BOMGG (each map summing to 1) and step_B (position in the captured steps) to logits_BR.
+Both map maps_BOMGG (each map summing to 1) and capture_index_B (position in the captured steps) to logits_BR.
 """
 
 from __future__ import annotations
@@ -39,21 +39,28 @@ class ConvClassifier(nn.Module):
         self.step = nn.Embedding(len(source.steps), 2 * width)
         nn.init.zeros_(self.step.weight)
         self.body = nn.Sequential(
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(4, 2 * width), nn.SiLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(4, 2 * width), nn.SiLU(),
-            nn.Flatten(), nn.Dropout(config.dropout),
-        )  # fmt: skip
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.GroupNorm(4, 2 * width),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.GroupNorm(4, 2 * width),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Dropout(config.dropout),
+        )
         side = -(-source.grid // 4)
         self.head = nn.Sequential(
-            nn.Linear(2 * width * side * side, 4 * width), nn.SiLU(), nn.Dropout(config.dropout),
+            nn.Linear(2 * width * side * side, 4 * width),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
             nn.Linear(4 * width, len(source.relations)),
-        )  # fmt: skip
+        )
 
-    def forward(self, maps_BOMGG: Tensor, step_B: Tensor) -> Tensor:
+    def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
         batch, objects, _, grid, _ = maps_BOMGG.shape
         maps = maps_BOMGG.flatten(0, 1) * grid**2  # mean 1
         mixed = self.mix(maps).unflatten(0, (batch, objects))
-        scale, shift = self.step(step_B)[:, None, :, None, None].chunk(2, dim=2)
+        scale, shift = self.step(capture_index_B)[:, None, :, None, None].chunk(2, dim=2)
         mixed = nn.functional.silu(mixed * (1 + scale) + shift)
         return self.head(self.body(mixed.flatten(1, 2)))
 
@@ -80,16 +87,22 @@ class TransformerClassifier(nn.Module):
         self.encoder = nn.ModuleList(_encoder_layer(config, config.head_heads) for _ in range(config.layers))
         self.step_late = nn.Embedding(steps, STEP_WIDTH)
         self.head = nn.Sequential(
-            nn.Linear(width + STEP_WIDTH, width), nn.LayerNorm(width), nn.LeakyReLU(0.1), nn.Dropout(config.dropout),
-            nn.Linear(width, width // 2), nn.LayerNorm(width // 2), nn.LeakyReLU(0.1), nn.Dropout(config.dropout),
+            nn.Linear(width + STEP_WIDTH, width),
+            nn.LayerNorm(width),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, width // 2),
+            nn.LayerNorm(width // 2),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(config.dropout),
             nn.Linear(width // 2, len(source.relations)),
-        )  # fmt: skip
+        )
 
-    def forward(self, maps_BOMGG: Tensor, step_B: Tensor) -> Tensor:
+    def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
         batch, objects, _, grid, _ = maps_BOMGG.shape
         tokens = maps_BOMGG.flatten(0, 1).flatten(2) * grid**2  # (B O, M, G G)
         tokens = self.enter(tokens) + self.position
-        step = self.step_early(step_B).repeat_interleave(objects, 0).unsqueeze(1)
+        step = self.step_early(capture_index_B).repeat_interleave(objects, 0).unsqueeze(1)
         for layer in self.extractor:
             tokens = layer(tokens + step)
         query = self.query.expand(len(tokens), -1, -1)
@@ -97,7 +110,7 @@ class TransformerClassifier(nn.Module):
         joint = self.join(pooled.reshape(batch, 1, -1))
         for layer in self.encoder:
             joint = layer(joint)
-        return self.head(torch.cat([joint.squeeze(1), self.step_late(step_B)], dim=-1))
+        return self.head(torch.cat([joint.squeeze(1), self.step_late(capture_index_B)], dim=-1))
 
 
 def _encoder_layer(config: ClassifierConfig, heads: int) -> nn.TransformerEncoderLayer:

@@ -45,7 +45,9 @@ ACTIONS: tuple[tuple[Callable[[Tensor], Tensor], Tensor], ...] = (
 """What generates the group: a move of maps_BOMGG, and the label that each spatial label becomes."""
 
 _OTHERS = torch.arange(len(RELATIONS), len(LABELS))
-_ACTIONS = tuple((move, torch.cat([relabel, _OTHERS])) for move, relabel in ACTIONS)  # of all labels: the others stay what they are
+_ACTIONS = tuple(
+    (move, torch.cat([relabel, _OTHERS])) for move, relabel in ACTIONS
+)  # of all labels: the others stay what they are
 
 
 def augment(maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -68,9 +70,9 @@ class GroupAverage(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, maps_BOMGG: Tensor, step_B: Tensor) -> Tensor:
+    def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
         if self.training:
-            return self.classifier(maps_BOMGG, step_B)
+            return self.classifier(maps_BOMGG, capture_index_B)
         views, labels = [], []
         for coins in product((False, True), repeat=len(ACTIONS)):
             view, label_R = maps_BOMGG, torch.arange(len(LABELS))
@@ -79,6 +81,10 @@ class GroupAverage(nn.Module):
                     view, label_R = move(view), relabel[label_R]
             views.append(view)
             labels.append(label_R)
-        logits_VBR = self.classifier(torch.cat(views), step_B.repeat(len(views))).unflatten(0, (len(views), -1))
+        logits_VBR = self.classifier(torch.cat(views), capture_index_B.repeat(len(views))).unflatten(
+            0, (len(views), -1)
+        )
         count = logits_VBR.shape[-1]
-        return torch.stack([logits_BR[:, label_R[:count].to(logits_BR.device)] for logits_BR, label_R in zip(logits_VBR, labels)]).mean(0)
+        return torch.stack(
+            [logits_BR[:, label_R[:count].to(logits_BR.device)] for logits_BR, label_R in zip(logits_VBR, labels)]
+        ).mean(0)

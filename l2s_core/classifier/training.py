@@ -34,7 +34,12 @@ class TrainingResult:
 
 
 def train_classifier(
-    config: ClassifierConfig, train: MapDataset, val: MapDataset, *, device: str = "cpu", on_epoch: EpochFunction | None = None
+    config: ClassifierConfig,
+    train: MapDataset,
+    val: MapDataset,
+    *,
+    device: str = "cpu",
+    on_epoch: EpochFunction | None = None,
 ) -> TrainingResult:
     """Train on `train`, stop when the loss on `val` has not improved for `patience` epochs.
 
@@ -58,9 +63,11 @@ def train_classifier(
             train_loss, train_accuracy = _train_epoch(model, optimizer, config, train, epoch, generator, device)
             metrics = evaluate(model, val, device=device).summary()
             row = {
-                "train_loss": train_loss, "train_accuracy": train_accuracy, "lr": optimizer.param_groups[0]["lr"],
+                "train_loss": train_loss,
+                "train_accuracy": train_accuracy,
+                "lr": optimizer.param_groups[0]["lr"],
                 **{f"val_{k}": v for k, v in metrics.items()},
-            }  # fmt: skip
+            }
             result.history.append(row)
             if on_epoch:
                 on_epoch(epoch, row)
@@ -76,14 +83,20 @@ def train_classifier(
 
 
 def _train_epoch(
-    model: nn.Module, optimizer, config: ClassifierConfig, dataset: MapDataset, epoch: int, generator: torch.Generator, device: str
+    model: nn.Module,
+    optimizer,
+    config: ClassifierConfig,
+    dataset: MapDataset,
+    epoch: int,
+    generator: torch.Generator,
+    device: str,
 ) -> tuple[float, float]:
     model.train()
     loss_sum, hits, count = 0.0, 0, 0
     for batch in dataset.batches(config.batch, seed=config.seed, epoch=epoch):
         maps, label = batch.maps_BOMGG.to(device), batch.label_B.to(device)
         maps, label = augment_batch(config, maps, label, generator)
-        logits_BR = model(maps, batch.step_B.to(device))
+        logits_BR = model(maps, batch.capture_index_B.to(device))
         loss = cross_entropy(logits_BR, label)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -96,7 +109,7 @@ def _train_epoch(
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """Per-record predictions: columns label, predicted, loss, honest (prompt was true), step; labels count in `relations`."""
+    """Per-record predictions: columns label, predicted, loss, prompt_is_true, step; labels count in `relations`."""
 
     records: pd.DataFrame
     relations: tuple[str, ...] = RELATIONS
@@ -105,9 +118,13 @@ class Evaluation:
         """Loss and accuracy over all, by prompt kind, by step and by relation."""
         r = self.records.assign(hit=self.records.label == self.records.predicted)
         values = {"loss": r.loss.mean(), "accuracy": r.hit.mean()}
-        values |= {f"accuracy_{'true' if k else 'wrong'}_prompts": v for k, v in r.groupby("honest").hit.mean().items()}
+        values |= {
+            f"accuracy_{'true' if k else 'wrong'}_prompts": v for k, v in r.groupby("prompt_is_true").hit.mean().items()
+        }
         values |= {f"accuracy_step_{k}": v for k, v in r.groupby("step").hit.mean().items()}
-        values |= {f"accuracy_{self.relations[k].replace(' ', '_')}": v for k, v in r.groupby("label").hit.mean().items()}
+        values |= {
+            f"accuracy_{self.relations[k].replace(' ', '_')}": v for k, v in r.groupby("label").hit.mean().items()
+        }
         return {k: float(v) for k, v in values.items()}
 
     def confusion(self) -> list[list[int]]:
@@ -121,14 +138,14 @@ class Evaluation:
 def evaluate(model: nn.Module, dataset: MapDataset, *, device: str = "cpu", batch: int = 256) -> Evaluation:
     """Run the classifier over a dataset."""
     model.eval()
-    columns: dict[str, list[Tensor]] = {"label": [], "predicted": [], "loss": [], "honest": [], "step": []}
+    columns: dict[str, list[Tensor]] = {"label": [], "predicted": [], "loss": [], "prompt_is_true": [], "step": []}
     steps = torch.tensor(dataset.source.steps)
     for part in dataset.batches(batch):
-        logits_BR = model(part.maps_BOMGG.to(device), part.step_B.to(device)).cpu()
+        logits_BR = model(part.maps_BOMGG.to(device), part.capture_index_B.to(device)).cpu()
         columns["label"].append(part.label_B)
         columns["predicted"].append(logits_BR.argmax(-1))
         columns["loss"].append(cross_entropy(logits_BR, part.label_B, reduction="none"))
-        columns["honest"].append(part.honest_B)
-        columns["step"].append(steps[part.step_B])
+        columns["prompt_is_true"].append(part.prompt_is_true_B)
+        columns["step"].append(steps[part.capture_index_B])
     records = pd.DataFrame({k: torch.cat(v).numpy() if v else [] for k, v in columns.items()})
     return Evaluation(records=records, relations=dataset.source.relations)

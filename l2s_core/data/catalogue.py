@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from l2s_core.config import DataConfig
-from l2s_core.data.scenes import SPLITS, stable_fraction
+from l2s_core.data.scenes import SPLITS
 from l2s_core.errors import UserError
-from l2s_core.files import read_json, write_json
-from l2s_core.prompts import Triplet
+from l2s_core.hashing import stable_fraction
+from l2s_core.prompts.prompt import Triplet
+from l2s_core.storage.files import read_json, write_json
 
 NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
 Fits = Callable[[Triplet], bool]
@@ -83,7 +84,9 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fi
                 break
             if not first_round and image not in split_of:
                 continue
-            triplets = sorted((t for t in by_image[image] if t.relation not in given[image]), key=lambda t: _rank(config, image, t))
+            triplets = sorted(
+                (t for t in by_image[image] if t.relation not in given[image]), key=lambda t: _rank(config, image, t)
+            )
             while (pick := _neediest(triplets, missing, wanted, split_of.get(image))) is not None and not fits(pick[1]):
                 skips.add(image, "a phrase is cut off by the backbone's text window")
                 triplets.remove(pick[1])
@@ -110,8 +113,9 @@ def merge(catalogues: Sequence[Catalogue]) -> Catalogue:
     """Return one catalogue of several sources' scenes; the number of its source becomes part of a scene's id."""
     entries = [
         replace(entry, image_id=f"{entry.image_id}@{part}", part=part)
-        for part, catalogue in enumerate(catalogues) for entry in catalogue.entries
-    ]  # fmt: skip
+        for part, catalogue in enumerate(catalogues)
+        for entry in catalogue.entries
+    ]
     skipped, short = (sum((Counter(getattr(c, name)) for c in catalogues), Counter()) for name in ("skipped", "short"))
     named = [name for catalogue in catalogues for name in catalogue.named]
     return Catalogue(entries=_shuffled(entries), skipped=dict(skipped), named=named, short=dict(short))
@@ -132,8 +136,10 @@ def _neediest(
     """Return the (split, triplet) whose quota is filled least; `split` fixes the split."""
     options = [
         (-missing[s, t.relation] / wanted[s, t.relation], SPLITS.index(s), i)
-        for i, t in enumerate(triplets) for s in (SPLITS if split is None else (split,)) if missing[s, t.relation]
-    ]  # fmt: skip
+        for i, t in enumerate(triplets)
+        for s in (SPLITS if split is None else (split,))
+        if missing[s, t.relation]
+    ]
     if not options:
         return None
     _, s, i = min(options)
@@ -160,4 +166,3 @@ def load_catalogue(path: Path) -> Catalogue:
 
 def _entry(row: dict) -> Entry:
     return Entry(**{**row, "triplet": Triplet(**row["triplet"]) if row["triplet"] else None})
-

@@ -18,11 +18,11 @@ from l2s_core.data.catalogue import Candidate, Skips
 from l2s_core.data.listing import file_size
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
-from l2s_core.prompts import Triplet
+from l2s_core.prompts.prompt import Triplet
 from l2s_core.relations import ATTRIBUTE, relation_named
 
 IMAGES = "images"
-Twins = Callable[[str, str], bool]
+IsA = Callable[[str, str], bool]
 """(name, name) -> whether one is a kind of the other."""
 
 
@@ -30,7 +30,9 @@ def annotation_files(folder: Path) -> list[Path]:
     """Return the scene-graph files; raises UserError when there are none."""
     files = sorted(folder.glob("*sceneGraphs.json"))
     if not files:
-        raise UserError(f"{folder} holds no *sceneGraphs.json; unpack GQA's scene graphs there, and its images into {folder / IMAGES}")
+        raise UserError(
+            f"{folder} holds no *sceneGraphs.json; unpack GQA's scene graphs there, and its images into {folder / IMAGES}"
+        )
     return files
 
 
@@ -42,14 +44,16 @@ def image_names(folder: Path) -> list[str]:
         return []
 
 
-def candidates(folder: Path, skips: Skips, twins: Twins, attributes: Collection[str] = ()) -> Iterator[Candidate]:
+def candidates(folder: Path, skips: Skips, is_a: IsA, attributes: Collection[str] = ()) -> Iterator[Candidate]:
     """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
     for file in annotation_files(folder):
         for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
-            yield from _of_image(folder, str(image_id), graph, skips, twins, attributes)
+            yield from _of_image(folder, str(image_id), graph, skips, is_a, attributes)
 
 
-def _of_image(folder: Path, image_id: str, graph: Any, skips: Skips, twins: Twins, attributes: Collection[str]) -> Iterator[Candidate]:
+def _of_image(
+    folder: Path, image_id: str, graph: Any, skips: Skips, is_a: IsA, attributes: Collection[str]
+) -> Iterator[Candidate]:
     objects = graph.get("objects") if isinstance(graph, dict) else None
     if not isinstance(objects, dict):
         skips.add(image_id, "no objects in its scene graph")
@@ -60,7 +64,11 @@ def _of_image(folder: Path, image_id: str, graph: Any, skips: Skips, twins: Twin
         return
     names = dict(_names(objects, image_id, skips))
     counts = Counter(names.values())
-    once = {name for name, count in counts.items() if count == 1 and not any(other != name and twins(name, other) for other in counts)}
+    once = {
+        name
+        for name, count in counts.items()
+        if count == 1 and not any(other != name and is_a(name, other) for other in counts)
+    }
     for key, subject in names.items():
         place = f"{image_id}/{key}"
         for word in _listed(objects[key], "attributes", str, place, skips):

@@ -12,7 +12,7 @@ from pathlib import Path
 from l2s_core.data.catalogue import Candidate, Skips
 from l2s_core.data.listing import file_size
 from l2s_core.errors import UserError
-from l2s_core.prompts import Triplet
+from l2s_core.prompts.prompt import Triplet
 from l2s_core.relations import ATTRIBUTE, relation_named
 
 FILE = "scenes.jsonl"
@@ -22,7 +22,10 @@ KEYS = ("image", "subject", "relation", "object")
 def annotation_files(folder: Path) -> list[Path]:
     """Return the one file; raises UserError when it is not there."""
     if not (folder / FILE).is_file():
-        raise UserError(f"{folder} holds no {FILE}; write one line a scene: " + '{"image": "a.jpg", "subject": "dog", "relation": "above", "object": "cat"}')
+        raise UserError(
+            f"{folder} holds no {FILE}; write one line a scene: "
+            + '{"image": "a.jpg", "subject": "dog", "relation": "above", "object": "cat"}'
+        )
     return [folder / FILE]
 
 

@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from l2s_core.files import digest, file_digest
+from l2s_core.hashing import digest
+from l2s_core.storage.files import file_digest
 
 SMALL = 64 * 2**20  # bytes of a source's images up to which their contents count, too
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from l2s_core.config import DataConfig
-from l2s_core.data.scenes import SPLITS, Scene, stable_fraction
+from l2s_core.data.scenes import SPLITS, Scene
 from l2s_core.errors import UserError
-from l2s_core.miniworld.scenes import render, sample_layout, scene_rng
-from l2s_core.miniworld.sprites import OBJECTS, object_index
-from l2s_core.prompts import Triplet
+from l2s_core.hashing import stable_fraction
+from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.sprites import OBJECTS, object_index
+from l2s_core.prompts.prompt import Triplet
 from l2s_core.relations import RELATIONS
 
 STREAM = 51
@@ -40,8 +41,10 @@ def scene_ids(config: DataConfig) -> list[str]:
     counts = {"train": config.train, "val": config.val, "test": config.test}
     return [
         f"{split}-{relation.replace(' ', '_')}-{i:05d}"
-        for split in SPLITS for i in range(counts[split]) for relation in config.relations
-    ]  # fmt: skip
+        for split in SPLITS
+        for i in range(counts[split])
+        for relation in config.relations
+    ]
 
 
 def make_scenes(config: DataConfig, ids: Sequence[str]) -> list[Scene]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from l2s_core.prompts import Prompt, Triplet, prompt_for
+from l2s_core.hashing import stable_fraction
+from l2s_core.prompts.prompt import Prompt, Triplet, prompt_for
 from l2s_core.relations import RELATIONS
-from l2s_core.store import read_description, read_tensors, write_tensors
+from l2s_core.storage.store import read_description, read_tensors, write_tensors
 
 SPLITS = ("train", "val", "test")
 PROMPT_KINDS = ("pos", "neg")  # the stated relation is the true one, or a wrong one
@@ -28,12 +28,6 @@ class Scene:
     triplet: Triplet
 
 
-def stable_fraction(*parts: object) -> float:
-    """Map values to [0, 1) by a hash that is the same in every process."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
 def scene_prompt(image_id: str, triplet: Triplet, kind: str) -> Prompt:
     """Return a scene's prompt: true ("pos"), or with another spatial relation drawn from the image id ("neg").
 
@@ -46,9 +40,13 @@ def scene_prompt(image_id: str, triplet: Triplet, kind: str) -> Prompt:
     return prompt_for(Triplet(subject=triplet.subject, relation=chosen, object=triplet.object))
 
 
-def save_scenes(path: Path, scenes: Sequence[Scene], side: int, skipped: Mapping[str, int] | None = None, named: Sequence[str] = ()) -> None:
+def save_scenes(
+    path: Path, scenes: Sequence[Scene], side: int, skipped: Mapping[str, int] | None = None, named: Sequence[str] = ()
+) -> None:
     """Write a shard of scenes of one image size, and what was skipped on the way."""
-    images = torch.from_numpy(np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, side, side, 3), np.uint8))
+    images = torch.from_numpy(
+        np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, side, side, 3), np.uint8)
+    )
     records = [{"image_id": s.image_id, "split": s.split, "triplet": asdict(s.triplet)} for s in scenes]
     write_tensors(path, {"images": images}, {"scenes": records, "skipped": dict(skipped or {}), "named": list(named)})
 

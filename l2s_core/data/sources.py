@@ -11,11 +11,11 @@ from l2s_core.config import DataConfig
 from l2s_core.data import gqa, jsonl, miniworld, orm
 from l2s_core.data.catalogue import Catalogue, Entry, Fits, Skips, choose, merge
 from l2s_core.data.images import read_image, square
+from l2s_core.data.is_a import is_a_test
 from l2s_core.data.listing import listing_digest
 from l2s_core.data.scenes import Scene
-from l2s_core.data.twins import twins_of
 from l2s_core.errors import UserError
-from l2s_core.files import file_digest
+from l2s_core.storage.files import file_digest
 
 READERS = {"gqa": gqa, "orm": orm, "jsonl": jsonl}
 
@@ -37,7 +37,9 @@ def data_fingerprint(config: DataConfig) -> list[str]:
     if config.source == "miniworld":
         return []
     annotations = [file_digest(path) for path in data_files(config)]
-    return annotations + [listing_digest(part.path, READERS[part.source].image_names(part.path)) for part in config.parts]
+    return annotations + [
+        listing_digest(part.path, READERS[part.source].image_names(part.path)) for part in config.parts
+    ]
 
 
 def build_catalogue(config: DataConfig, fits: Fits = lambda _triplet: True) -> Catalogue:
@@ -51,7 +53,7 @@ def build_catalogue(config: DataConfig, fits: Fits = lambda _triplet: True) -> C
 
 def _read_catalogue(part: DataConfig, fits: Fits) -> Catalogue:
     skips, reader = Skips(), READERS[part.source]
-    extra = (twins_of(part.twins),) if part.source == "gqa" else ()
+    extra = (is_a_test(part.is_a),) if part.source == "gqa" else ()
     return choose(part, reader.candidates(part.path, skips, *extra, attributes=part.attributes), skips, fits)
 
 

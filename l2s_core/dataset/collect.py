@@ -12,22 +12,32 @@ from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapSource
-from l2s_core.noise import LabelledPrompt, NoiseShard
-from l2s_core.rectified_flow import Control
+from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
+from l2s_core.diffusion.rectified_flow import Control
 from l2s_core.relations import RELATIONS
 
 
-def map_source(backbone: Backbone, capture: CaptureConfig, steps: int, relations: tuple[str, ...] = RELATIONS) -> MapSource:
+def map_source(
+    backbone: Backbone, capture: CaptureConfig, steps: int, relations: tuple[str, ...] = RELATIONS
+) -> MapSource:
     """Return the identity of the maps that `capture` takes from a backbone sampled in `steps` steps; `relations` label them."""
     layers = select_layers(backbone.layers(capture.softmax), capture.layers)
     return MapSource(
-        backbone=backbone.fingerprint, layers=tuple(layer.name for layer in layers), channels=sum(layer.heads for layer in layers),
-        grid=capture.grid, steps=capture.steps, schedule_steps=steps, softmax=capture.softmax, relations=relations,
-    )  # fmt: skip
+        backbone=backbone.fingerprint,
+        layers=tuple(layer.name for layer in layers),
+        channels=sum(layer.heads for layer in layers),
+        grid=capture.grid,
+        steps=capture.steps,
+        schedule_steps=steps,
+        softmax=capture.softmax,
+        relations=relations,
+    )
 
 
 @torch.no_grad()
-def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, batch: int) -> tuple[list[dict[str, Any]], np.ndarray]:
+def collect_maps(
+    backbone: Backbone, shard: NoiseShard, source: MapSource, *, batch: int
+) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Return one record per (row, captured step) and maps_NOMGG float16, without guidance.
 
     The latents take the way back that the inversion took to measure what the noise gives back, any control included.
@@ -68,7 +78,14 @@ def map_record(row: LabelledPrompt, step: int, psnr: float) -> dict[str, Any]:
     """Return what the dataset says of the maps of one image, under one prompt at one step."""
     triplet = row.prompt.triplet
     return {
-        "image_id": row.image_id, "split": row.split, "prompt": row.prompt.text, "prompt_kind": row.kind,
-        "stated": triplet.relation, "true": row.true, "subject": triplet.subject, "object": triplet.object,
-        "step": step, "psnr": psnr,
-    }  # fmt: skip
+        "image_id": row.image_id,
+        "split": row.split,
+        "prompt": row.prompt.text,
+        "prompt_kind": row.kind,
+        "stated": triplet.relation,
+        "true": row.true,
+        "subject": triplet.subject,
+        "object": triplet.object,
+        "step": step,
+        "psnr": psnr,
+    }

@@ -17,17 +17,17 @@ from torch import Tensor
 from l2s_core.dataset.schema import CHECKSUM_KEY, METADATA_KEY, MapSource, checksum, maps_of
 from l2s_core.errors import UserError, first_line
 from l2s_core.relations import label_index
-from l2s_core.store import REBUILD
+from l2s_core.storage.store import REBUILD
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelationMaps:
-    """A batch: maps_BOMGG (float32 from `batches`), step_B (position in the source's steps), label_B, and whether the prompt was true."""
+    """A batch: maps_BOMGG (float32 from `batches`), capture_index_B (position in the source's steps), label_B, and whether the prompt was true."""
 
     maps_BOMGG: Tensor
-    step_B: Tensor
+    capture_index_B: Tensor
     label_B: Tensor
-    honest_B: Tensor
+    prompt_is_true_B: Tensor
 
 
 def verify_shard(path: Path) -> tuple[MapSource, int]:
@@ -40,7 +40,9 @@ def verify_shard(path: Path) -> tuple[MapSource, int]:
     except FileNotFoundError:
         raise UserError(f"missing shard {path}; {REBUILD}") from None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}") from None
+        raise UserError(
+            f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}"
+        ) from None
     if len(table) and checksum(table) != stated:
         raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
     return source, len(table)
@@ -55,7 +57,13 @@ class MapDataset:
     """
 
     def __init__(
-        self, shards: Sequence[Path], *, split: str, kinds: Sequence[str] = ("pos", "neg"), buffer: int = 16, cache: int = 512 * 2**20
+        self,
+        shards: Sequence[Path],
+        *,
+        split: str,
+        kinds: Sequence[str] = ("pos", "neg"),
+        buffer: int = 16,
+        cache: int = 512 * 2**20,
     ) -> None:
         self.shards, self.split, self.kinds, self.buffer = sorted(map(Path, shards)), split, tuple(kinds), buffer
         if not self.shards:
@@ -66,7 +74,9 @@ class MapDataset:
         for path, source in sources.items():
             if source != self.source:
                 raise UserError(f"shard {path} comes from another source: {'; '.join(self.source.differences(source))}")
-        self._groups = [g for path, file in self._files.items() for i in range(file.num_row_groups) if (g := self._index(path, i))]
+        self._groups = [
+            g for path, file in self._files.items() for i in range(file.num_row_groups) if (g := self._index(path, i))
+        ]
         self._cache: dict[tuple[Path, int], Tensor] = {}
         self._room = cache
 
@@ -106,13 +116,13 @@ class MapDataset:
         rows = [i for i in range(len(table)) if split[i] == self.split and kind[i] in self.kinds]
         if not rows:
             return None
-        position = {value: i for i, value in enumerate(self.source.steps)}
+        capture_index = {value: i for i, value in enumerate(self.source.steps)}
         return _Group(
             address=(path, number),
             rows=rows,
-            step=torch.tensor([position[step[i]] for i in rows]),
+            capture_index=torch.tensor([capture_index[step[i]] for i in rows]),
             label=torch.tensor([label_index(true[i]) for i in rows]),
-            honest=torch.tensor([kind[i] == "pos" for i in rows]),
+            prompt_is_true=torch.tensor([kind[i] == "pos" for i in rows]),
         )
 
     def _read(self, group: _Group) -> RelationMaps:
@@ -123,7 +133,12 @@ class MapDataset:
             if maps.nbytes <= self._room:
                 self._cache[group.address] = maps
                 self._room -= maps.nbytes
-        return RelationMaps(maps_BOMGG=maps, step_B=group.step, label_B=group.label, honest_B=group.honest)
+        return RelationMaps(
+            maps_BOMGG=maps,
+            capture_index_B=group.capture_index,
+            label_B=group.label,
+            prompt_is_true_B=group.prompt_is_true,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +147,9 @@ class _Group:
 
     address: tuple[Path, int]
     rows: list[int]
-    step: Tensor
+    capture_index: Tensor
     label: Tensor
-    honest: Tensor
+    prompt_is_true: Tensor
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -143,7 +158,9 @@ def _open(path: Path) -> pq.ParquetFile:
     except FileNotFoundError:
         raise UserError(f"missing shard {path}; {REBUILD}") from None
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}") from None
+        raise UserError(
+            f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}"
+        ) from None
 
 
 def _source_of(file: pq.ParquetFile) -> MapSource:
@@ -151,7 +168,9 @@ def _source_of(file: pq.ParquetFile) -> MapSource:
 
 
 def _concatenate(parts: Sequence[RelationMaps]) -> RelationMaps:
-    return RelationMaps(**{name: torch.cat([getattr(p, name) for p in parts]) for name in parts[0].__dataclass_fields__})
+    return RelationMaps(
+        **{name: torch.cat([getattr(p, name) for p in parts]) for name in parts[0].__dataclass_fields__}
+    )
 
 
 def _take(batch: RelationMaps, index) -> RelationMaps:

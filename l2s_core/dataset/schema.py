@@ -41,11 +41,11 @@ class MapSource:
         mine, theirs = asdict(self), asdict(other)
         return [f"{key} {mine[key]!r} != {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]
 
-    def step_for(self, step: int) -> int:
+    def capture_index_for(self, step: int) -> int:
         """Return the position in `steps` of the smallest captured step >= `step` (METHOD, steering)."""
-        for position, captured in enumerate(self.steps):
+        for index, captured in enumerate(self.steps):
             if captured >= step:
-                return position
+                return index
         raise ValueError(f"no captured step at or after {step}; captured: {self.steps}")
 
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from l2s_core.backbones.base import Backbone
-from l2s_core.data.scenes import Scene, stable_fraction
+from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import map_record
 from l2s_core.dataset.schema import MapSource
-from l2s_core.evaluation.benchmark import PREFIX, SEED_RANGE
-from l2s_core.evaluation.detectors import Detection, Judge
-from l2s_core.evaluation.geneval import geneval_name, kept_boxes
+from l2s_core.diffusion.noise import LabelledPrompt
+from l2s_core.evaluation.detectors.judge import Detection, Judge
+from l2s_core.evaluation.protocols.geneval import geneval_name, kept_boxes
 from l2s_core.evaluation.samples import denoise
-from l2s_core.noise import LabelledPrompt
-from l2s_core.prompts import Prompt, prompt_for
-from l2s_core.reading import Recorder
+from l2s_core.hashing import stable_fraction, stable_seed
+from l2s_core.prompts.prompt import PHOTO_PREFIX, Prompt, prompt_for
 from l2s_core.relations import ATTRIBUTE, Triplet, relations_between
+from l2s_core.steering.reading import Recorder
 
 NO_PSNR = float("nan")  # nothing was inverted, so there is no reconstruction to measure
 
@@ -52,16 +52,32 @@ def trajectories_of(scenes: Sequence[Scene], count: int, relations: Sequence[str
             draw = partial(stable_fraction, "trajectory", image_id)
             pair = (scene.triplet.subject, scene.triplet.object)
             subject, object_ = pair if draw("order") < 0.5 else pair[::-1]
-            triplet = Triplet(subject=subject, relation=relations[int(draw("relation") * len(relations))], object=object_)
-            prompt = prompt_for(triplet, prefix=PREFIX if draw("wording") < 0.5 else "")
-            found.append(Trajectory(image_id=image_id, split=scene.split, prompt=prompt, seed=int(draw("seed") * SEED_RANGE)))
+            triplet = Triplet(
+                subject=subject, relation=relations[int(draw("relation") * len(relations))], object=object_
+            )
+            prompt = prompt_for(triplet, prefix=PHOTO_PREFIX if draw("wording") < 0.5 else "")
+            found.append(
+                Trajectory(
+                    image_id=image_id,
+                    split=scene.split,
+                    prompt=prompt,
+                    seed=stable_seed("trajectory", image_id, "seed"),
+                )
+            )
     return found
 
 
 def sample_maps(
-    backbone: Backbone, judge: Judge, trajectories: Sequence[Trajectory], source: MapSource, *,
-    guidance: float, min_score: float, relations: Sequence[str], batch: int,
-) -> tuple[list[dict[str, Any]], np.ndarray]:  # fmt: skip
+    backbone: Backbone,
+    judge: Judge,
+    trajectories: Sequence[Trajectory],
+    source: MapSource,
+    *,
+    guidance: float,
+    min_score: float,
+    relations: Sequence[str],
+    batch: int,
+) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Sample every trajectory; return one record per (image, captured step) and maps_NOMGG float16, as `collect_maps` does.
 
     An image is kept when exactly one relation holds between the judge's best boxes of its two objects, above `min_score` and by
@@ -72,14 +88,21 @@ def sample_maps(
         part = trajectories[first : first + batch]
         prompts = [trajectory.prompt for trajectory in part]
         images, recorder = denoise(
-            backbone, prompts, [t.seed for t in part], steps=source.schedule_steps, guidance=guidance, before_step=partial(Recorder, source=source),
-        )  # fmt: skip
+            backbone,
+            prompts,
+            [t.seed for t in part],
+            steps=source.schedule_steps,
+            guidance=guidance,
+            before_step=partial(Recorder, source=source),
+        )
         found = judge.detect(images.numpy(), [prompt.objects for prompt in prompts])
         for row, (trajectory, detections) in enumerate(zip(part, found, strict=True)):
             true = shown_relation(trajectory.prompt, detections, min_score)
             if true in relations:
                 kind = "pos" if trajectory.prompt.triplet.relation == true else "neg"
-                labelled = LabelledPrompt(image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=true)
+                labelled = LabelledPrompt(
+                    image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=true
+                )
                 records += [map_record(labelled, step, NO_PSNR) for step in source.steps]
                 maps += [recorder.maps[step][row].numpy() for step in source.steps]
     shape = (0, 2, source.channels, source.grid, source.grid)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from l2s_core.dataset.schema import CHECKSUM_KEY, MapSource, arrow_schema, checksum
-from l2s_core.files import atomic_path
+from l2s_core.storage.files import atomic_path
 
 ROW_GROUP = 64  # records of a row group: the unit a reader shuffles
 
@@ -35,8 +35,11 @@ def write_shard(
     table = table.replace_schema_metadata({**schema.metadata, CHECKSUM_KEY: value.encode()})
     with atomic_path(path) as temporary:
         pq.write_table(
-            table, temporary, compression="zstd", row_group_size=ROW_GROUP,
+            table,
+            temporary,
+            compression="zstd",
+            row_group_size=ROW_GROUP,
             use_dictionary=[name for name in schema.names if name != "maps"],
             column_encoding={"maps.list.element": "BYTE_STREAM_SPLIT"},
-        )  # fmt: skip
+        )
     return value

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from l2s_core.errors import UserError, unknown_name
-from l2s_core.evaluation.aggregate import Rate
-from l2s_core.evaluation.geneval import GenevalRecord
-from l2s_core.evaluation.geneval_folder import check_folder, export_folder, read_results
 from l2s_core.evaluation.pictures import has_images, way_images
-from l2s_core.evaluation.protocols import geneval_records
-from l2s_core.files import read_json, write_json
-from l2s_core.stages import Stages
+from l2s_core.evaluation.protocols.benchmark import geneval_records
+from l2s_core.evaluation.protocols.geneval import GenevalRecord
+from l2s_core.evaluation.protocols.geneval_folder import check_folder, export_folder, read_results
+from l2s_core.evaluation.statistics.aggregate import Rate
+from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.stages import Stages
 
 NAME = "official.json"  # beside a way's own verdicts
 
@@ -58,8 +58,10 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _records(stages: Stages, way: str) -> list[GenevalRecord]:
     if stages.config.benchmark.protocol != "geneval":
-        raise UserError(f"{stages.config.name} has benchmark.protocol {stages.config.benchmark.protocol}, whose prompts GenEval's scorer cannot judge; "
-                        "set benchmark.protocol=geneval")  # fmt: skip
+        raise UserError(
+            f"{stages.config.name} has benchmark.protocol {stages.config.benchmark.protocol}, whose prompts GenEval's scorer cannot judge; "
+            "set benchmark.protocol=geneval"
+        )
     if way not in stages.ways:
         raise unknown_name("way of sampling", way, stages.ways)
     return geneval_records(stages.config)
@@ -67,5 +69,7 @@ def _records(stages: Stages, way: str) -> list[GenevalRecord]:
 
 def _images(stages: Stages, way: str) -> list[np.ndarray]:
     if not has_images(stages, way):
-        raise UserError(f"no images of {way} for {stages.config.name} in {stages.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first")
+        raise UserError(
+            f"no images of {way} for {stages.config.name} in {stages.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first"
+        )
     return way_images(stages, way)

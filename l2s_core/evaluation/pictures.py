@@ -9,7 +9,7 @@ import numpy as np
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.samples import load_samples
-from l2s_core.stages import Stages
+from l2s_core.storage.stages import Stages
 
 
 def has_images(stages: Stages, way: str) -> bool:

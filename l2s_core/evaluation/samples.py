@@ -15,17 +15,17 @@ from torch import Tensor
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
-from l2s_core.evaluation.benchmark import EvalItem
-from l2s_core.evaluation.colors import ColorReader, seen_colors
-from l2s_core.evaluation.detectors import Detection, Judge
-from l2s_core.evaluation.scoring import Verdict, finds, judge_item
-from l2s_core.objectives import ClassifierObjective, Objective
-from l2s_core.prompts import Phrases
+from l2s_core.diffusion.sampling import BeforeStep, initial_noise, sample
+from l2s_core.evaluation.detectors.judge import Detection, Judge
+from l2s_core.evaluation.metrics.colors import ColorReader, seen_colors
+from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.protocols.scoring import Verdict, finds, judge_item
+from l2s_core.prompts.prompt import Phrases
 from l2s_core.relations import ATTRIBUTE
-from l2s_core.sampling import BeforeStep, initial_noise, sample
-from l2s_core.steering import Steering, SteeringCost
-from l2s_core.store import read_tensors, write_tensors
-from l2s_core.targets import Targets
+from l2s_core.steering.objectives import ClassifierObjective, Objective
+from l2s_core.steering.steering import Steering, SteeringCost
+from l2s_core.steering.targets import Targets
+from l2s_core.storage.store import read_tensors, write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,16 @@ class SampleShard:
 
 
 def make_images(
-    backbone: Backbone, prompts: Sequence[Phrases], seeds: Sequence[int], *, steps: int, guidance: float,
-    classifier: TrainedClassifier | None = None, objective: Objective | None = None, steering: SteeringConfig | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    backbone: Backbone,
+    prompts: Sequence[Phrases],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    classifier: TrainedClassifier | None = None,
+    objective: Objective | None = None,
+    steering: SteeringConfig | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Sample one image per (prompt, seed), steered when a classifier or another objective is given.
 
     Returns uint8 images (N, H, W, 3) and the cost per image. An image depends on its own prompt and
@@ -66,9 +73,14 @@ def make_images(
 
 
 def denoise(
-    backbone: Backbone, prompts: Sequence[Phrases], seeds: Sequence[int], *, steps: int, guidance: float,
+    backbone: Backbone,
+    prompts: Sequence[Phrases],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
     before_step: Callable[..., BeforeStep] | None = None,
-) -> tuple[Tensor, Any]:  # fmt: skip
+) -> tuple[Tensor, Any]:
     """Sample one image per (prompt, seed); return uint8 images (N, H, W, 3) and what `before_step` built, None without it.
 
     `before_step` builds the callable of the sampling loop from the batch: its backbone, condition, weights_BOK, targets
@@ -80,9 +92,12 @@ def denoise(
     before = None
     if before_step is not None:
         before = before_step(
-            backbone=backbone, condition=condition, weights_BOK=backbone.phrase_weights(list(prompts)),
-            targets=Targets.of(prompts, backbone.device), timesteps=schedule.timesteps,
-        )  # fmt: skip
+            backbone=backbone,
+            condition=condition,
+            weights_BOK=backbone.phrase_weights(list(prompts)),
+            targets=Targets.of(prompts, backbone.device),
+            timesteps=schedule.timesteps,
+        )
     return torch.from_numpy(backbone.decode(sample(backbone, latents, condition, schedule, before))), before
 
 
@@ -94,7 +109,9 @@ def sample_items(backbone: Backbone, items: Sequence[EvalItem], *, batch: int, *
         parts.append(make_images(backbone, [i.prompt for i in part], [i.seed for i in part], **how))
     seconds = time.perf_counter() - began
     cost = {name: torch.cat([c[name] for _, c in parts]) for name in parts[0][1]}
-    return SampleShard(item_ids=[i.item_id for i in items], images=torch.cat([p for p, _ in parts]), seconds=seconds, **cost)
+    return SampleShard(
+        item_ids=[i.item_id for i in items], images=torch.cat([p for p, _ in parts]), seconds=seconds, **cost
+    )
 
 
 def save_samples(path: Path, shard: SampleShard) -> None:
@@ -123,7 +140,11 @@ def judge_images(
 
 
 def judge_samples(
-    judge: Judge, items: Sequence[EvalItem], shards: Sequence[SampleShard], min_score: float, reader: ColorReader | None = None
+    judge: Judge,
+    items: Sequence[EvalItem],
+    shards: Sequence[SampleShard],
+    min_score: float,
+    reader: ColorReader | None = None,
 ) -> list[dict[str, Any]]:
     """Return one JSON-able row per item: what was asked, the verdict with its reason and its boxes, cost, seconds and peak memory.
 
@@ -135,12 +156,24 @@ def judge_samples(
         asked = [by_id[item_id] for item_id in shard.item_ids]
         judged = judge_images(judge, asked, shard.images, min_score, reader)
         for i, (item, (verdict, detections)) in enumerate(zip(asked, judged, strict=True)):
-            rows.append({
-                "item_id": item.item_id, "pair_split": item.pair_split, "prompt": item.prompt.text, "seed": item.seed,
-                "relation": item.asks_for, "relations": [t.relation for t in item.prompt.triplets if t.relation != ATTRIBUTE], "objects": list(item.objects), **asdict(verdict), "detections": [asdict(d) for d in finds(item, detections, min_score)],
-                "gradients": int(shard.gradients[i]), "checks": int(shard.checks[i]), "skipped": int(shard.skipped[i]),
-                "seconds": shard.seconds / len(shard.item_ids), "peak_bytes": shard.peak_bytes,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "item_id": item.item_id,
+                    "prompt_group": item.prompt_group,
+                    "prompt": item.prompt.text,
+                    "seed": item.seed,
+                    "relation": item.asks_for,
+                    "relations": [t.relation for t in item.prompt.triplets if t.relation != ATTRIBUTE],
+                    "objects": list(item.objects),
+                    **asdict(verdict),
+                    "detections": [asdict(d) for d in finds(item, detections, min_score)],
+                    "gradients": int(shard.gradients[i]),
+                    "checks": int(shard.checks[i]),
+                    "skipped": int(shard.skipped[i]),
+                    "seconds": shard.seconds / len(shard.item_ids),
+                    "peak_bytes": shard.peak_bytes,
+                }
+            )
             if shard.chosen is not None:
                 rows[-1] |= {"candidates": shard.candidates, "chosen": int(shard.chosen[i])}
     return rows

@@ -9,19 +9,27 @@ from typing import Any
 
 import pandas as pd
 
-from l2s_core.ablations import Ablation
 from l2s_core.config import RunConfig
+from l2s_core.config.relative import value_at
 from l2s_core.errors import UserError
-from l2s_core.evaluation.aggregate import summarise
-from l2s_core.evaluation.significance import ALPHA, PairedDifference, compare_to
-from l2s_core.files import atomic_path, read_json, write_json, write_text
-from l2s_core.relative import value_at
+from l2s_core.evaluation.statistics.aggregate import summarise
+from l2s_core.evaluation.statistics.significance import ALPHA, PairedDifference, compare_to
+from l2s_core.experiments.ablations import Ablation
+from l2s_core.experiments.sweeps import settings_text
 from l2s_core.report.page import render_page
-from l2s_core.sweeps import settings_text
+from l2s_core.storage.files import atomic_path, read_json, write_json, write_text
 
 FOLDER, RESULTS, PAGE, TEMPLATE = "ablations", "ablations.json", "report.html", "ablations_page.html"
 OUTCOME = "correct"
-SHARED_SECTIONS = ("backbone", "data", "inversion", "capture", "trajectories", "classifier", "steering")  # what a run and its ablations have in common
+SHARED_SECTIONS = (
+    "backbone",
+    "data",
+    "inversion",
+    "capture",
+    "trajectories",
+    "classifier",
+    "steering",
+)  # what a run and its ablations have in common
 
 
 def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: Path) -> dict[str, Any]:
@@ -30,19 +38,30 @@ def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: 
     `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p` is the sign-flip
     test's by prompt with Holm's correction for the points of this table, `marked` whether it lies below 0.05. None where there is none.
     """
-    verdicts = [read_json(home / row["verdicts"] / "verdicts.json") if row["state"] == "finished" else None for row in rows]
+    verdicts = [
+        read_json(home / row["verdicts"] / "verdicts.json") if row["state"] == "finished" else None for row in rows
+    ]
     tree = ablation.run.model_dump(mode="json")
     keys = list(dict.fromkeys(key for row in rows for key in row["varied"] if _differs(tree, key, rows)))
     settings = [{key: row["varied"].get(key, _reference(tree, key)) for key in keys} for row in rows]
     differences = _differences(verdicts)
     return {
-        "name": ablation.config.name, "title": ablation.config.title, "question": ablation.config.question, "left_out": ablation.left_out,
+        "name": ablation.config.name,
+        "title": ablation.config.title,
+        "question": ablation.config.question,
+        "left_out": ablation.left_out,
         "rows": [
-            {"label": row["label"], "reference": number == 0, "settings": settings[number], "text": _text(settings[number], settings[0], number),
-             **_figures(row, verdicts[number]), "difference": differences[number]}
+            {
+                "label": row["label"],
+                "reference": number == 0,
+                "settings": settings[number],
+                "text": _text(settings[number], settings[0], number),
+                **_figures(row, verdicts[number]),
+                "difference": differences[number],
+            }
             for number, row in enumerate(rows)
         ],
-    }  # fmt: skip
+    }
 
 
 def write_ablation(home: Path, ablation: Ablation, identity: str, table: Mapping[str, Any]) -> list[Path]:
@@ -55,7 +74,12 @@ def write_ablation(home: Path, ablation: Ablation, identity: str, table: Mapping
     tables = {one["name"]: one for one in stored["ablations"]} if stored and stored["identity"] == identity else {}
     tables[table["name"]] = table
     run = ablation.run.model_dump(mode="json")
-    values = {"name": ablation.run.name, "identity": identity, "config": run, "ablations": [tables[name] for name in sorted(tables)]}
+    values = {
+        "name": ablation.run.name,
+        "identity": identity,
+        "config": run,
+        "ablations": [tables[name] for name in sorted(tables)],
+    }
     paths = [folder / PAGE, folder / RESULTS, folder / f"{table['name']}.csv"]
     for stale in set(folder.glob("*.csv")) - {folder / f"{name}.csv" for name in tables}:
         stale.unlink()
@@ -76,7 +100,10 @@ def load_ablations(home: Path, config: RunConfig) -> dict[str, Any] | None:
     if stored is None:
         return None
     own = config.model_dump(mode="json")
-    return {**stored, "other_settings": [name for name in SHARED_SECTIONS if stored["config"].get(name) != own.get(name)]}
+    return {
+        **stored,
+        "other_settings": [name for name in SHARED_SECTIONS if stored["config"].get(name) != own.get(name)],
+    }
 
 
 def folder_of(home: Path, name: str) -> Path:
@@ -116,9 +143,10 @@ def _figures(row: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]] | Non
     summary, metrics = summarise(verdicts), row["metrics"]
     accuracies = {kind: metrics[f"test_accuracy_{kind}_prompts"] for kind in ("true", "wrong")}
     return {
-        "state": row["state"], "accuracy": {kind: None if isnan(value) else value for kind, value in accuracies.items()},
+        "state": row["state"],
+        "accuracy": {kind: None if isnan(value) else value for kind, value in accuracies.items()},
         **{key: summary[key] for key in ("correct", "both", "gradients", "seconds")},
-    }  # fmt: skip
+    }
 
 
 def _differences(verdicts: Sequence[Sequence[Mapping[str, Any]] | None]) -> list[dict[str, Any] | None]:
@@ -131,9 +159,14 @@ def _differences(verdicts: Sequence[Sequence[Mapping[str, Any]] | None]) -> list
 
 def _plain(difference: PairedDifference, p: float) -> dict[str, Any]:
     return {
-        "rate": difference.difference, "low": difference.low, "high": difference.high, "only_reference": difference.only_first,
-        "only_point": difference.only_second, "p": p, "marked": p < ALPHA,
-    }  # fmt: skip
+        "rate": difference.difference,
+        "low": difference.low,
+        "high": difference.high,
+        "only_reference": difference.only_first,
+        "only_point": difference.only_second,
+        "p": p,
+        "marked": p < ALPHA,
+    }
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,5 +174,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {"label": row["label"], **row["settings"]}
     for key, value in row.items():
         if key not in ("label", "settings", "text"):
-            flat |= {f"{key}_{inner}": entry for inner, entry in value.items()} if isinstance(value, dict) else {key: value}
+            flat |= (
+                {f"{key}_{inner}": entry for inner, entry in value.items()} if isinstance(value, dict) else {key: value}
+            )
     return flat

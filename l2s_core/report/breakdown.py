@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PARTS = {"by_relation": "By relation", "by_pair_split": "By kind of prompt"}
+PARTS = {"by_relation": "By relation", "by_prompt_group": "By kind of prompt"}
 
 
 def breakdown(rows: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:

@@ -20,21 +20,29 @@ from l2s_core.config import TRAJECTORIES
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_skipped, load_triplets
 from l2s_core.dataset.reader import MapDataset
-from l2s_core.evaluation.aggregate import summarise
-from l2s_core.evaluation.benchmark import EvalItem
-from l2s_core.evaluation.detectors import Judge
-from l2s_core.miniworld.judge_accuracy import measure_judge
-from l2s_core.noise import load_noise
+from l2s_core.diffusion.noise import load_noise
+from l2s_core.evaluation.detectors.accuracy import measure_judge
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.statistics.aggregate import summarise
 from l2s_core.relations import ATTRIBUTE
 from l2s_core.report.ablations import load_ablations
-from l2s_core.report.comparison import baseline_summaries, compared_ways, scores, way_pictures, way_values, way_verdicts, write_files
+from l2s_core.report.comparison import (
+    baseline_summaries,
+    compared_ways,
+    scores,
+    way_pictures,
+    way_values,
+    way_verdicts,
+    write_files,
+)
 from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
 from l2s_core.report.gallery import Verdicts
 from l2s_core.report.page import render_page
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.trace import trace_attention
 from l2s_core.report.wording import MAPS, PHOTOGRAPH_SCOPE, SMALL_WORLD_SCOPE
-from l2s_core.stages import MAIN, PLAIN, Stages
+from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
 
@@ -45,7 +53,9 @@ def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, 
     summary = _summary(stages, verdicts, judge, backbone.device)
     summary |= compared_ways(stages, summary, verdicts)
     pictures = _pictures(stages, backbone, summary, verdicts)
-    write_files(stages.report, render_page(_page_values(stages, summary), pictures, p=p_text), summary, pictures["grid"])
+    write_files(
+        stages.report, render_page(_page_values(stages, summary), pictures, p=p_text), summary, pictures["grid"]
+    )
     return summary
 
 
@@ -54,7 +64,10 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
     return {
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
-        "stages": {**{kind: folder.name for kind, folder in stages.map_folders.items()}, **{f"classifier/{v}": stages.classifier(v).name for v in stages.classifiers}},
+        "stages": {
+            **{kind: folder.name for kind, folder in stages.map_folders.items()},
+            **{f"classifier/{v}": stages.classifier(v).name for v in stages.classifiers},
+        },
         "versions": {name: version(name) for name in PACKAGES},
         "data": _data_summary(stages),
         "inversion": _inversion_summary(stages),
@@ -62,7 +75,9 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
         **scores(stages, judge, device),
         "plain": summarise(verdicts[PLAIN]),
-        "classifiers": {variant: _classifier_summary(stages, variant, verdicts, tests, device) for variant in stages.classifiers},
+        "classifiers": {
+            variant: _classifier_summary(stages, variant, verdicts, tests, device) for variant in stages.classifiers
+        },
         **baseline_summaries(stages, verdicts),
     }
 
@@ -97,11 +112,16 @@ def _tests_by_maps(stages: Stages) -> dict[str, MapDataset]:
     folders, names = stages.map_folders, [name for name, _ in stages.scene_shards()]
     if len(folders) == 1:
         return {}
-    tests = {kind: MapDataset([folder / f"{name}.parquet" for name in names], split="test") for kind, folder in folders.items()}
+    tests = {
+        kind: MapDataset([folder / f"{name}.parquet" for name in names], split="test")
+        for kind, folder in folders.items()
+    }
     return {kind: test for kind, test in tests.items() if len(test)}
 
 
-def _classifier_summary(stages: Stages, variant: str, verdicts: Verdicts, tests: Mapping[str, MapDataset], device: str) -> dict[str, Any]:
+def _classifier_summary(
+    stages: Stages, variant: str, verdicts: Verdicts, tests: Mapping[str, MapDataset], device: str
+) -> dict[str, Any]:
     """How a classifier was trained, what it does to images, and its test on every kind of maps of `tests`."""
     folder = stages.classifier(variant)
     model = TrainedClassifier.load(folder, device=device).model
@@ -141,7 +161,10 @@ def _attention(stages: Stages, backbone: Backbone) -> Figure | None:
         return None
     classifier = TrainedClassifier.load(stages.classifier(MAIN), device=backbone.device)
     how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
-    traces = [trace_attention(backbone, item.prompt, item.seed, classifier, steering=s, **how) for s in (None, config.steering)]
+    traces = [
+        trace_attention(backbone, item.prompt, item.seed, classifier, steering=s, **how)
+        for s in (None, config.steering)
+    ]
     maps, images = zip(*traces, strict=True)
     return attention_figure(images, maps, ("plain", "steered"), classifier.source.steps, item.prompt.objects)
 
@@ -151,16 +174,31 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
     leakage = []
     for variant, entry in summary["classifiers"].items():
         config, test = stages.classifiers[variant], entry["result"]["test"]
-        leakage.append({
-            "name": variant, "label": "this run's" if variant == MAIN else variant, "augment": config.augment,
-            "prompts": "true and wrong" if config.prompts == "dual" else "true only", "maps": MAPS[config.maps],
-            "sampling": entry["by_maps"].get(TRAJECTORIES, {}).get("accuracy"),
-            "true": test["accuracy_true_prompts"], "wrong": test["accuracy_wrong_prompts"], **entry["steered"],
-        })  # fmt: skip
+        leakage.append(
+            {
+                "name": variant,
+                "label": "this run's" if variant == MAIN else variant,
+                "augment": config.augment,
+                "prompts": "true and wrong" if config.prompts == "dual" else "true only",
+                "maps": MAPS[config.maps],
+                "sampling": entry["by_maps"].get(TRAJECTORIES, {}).get("accuracy"),
+                "true": test["accuracy_true_prompts"],
+                "wrong": test["accuracy_wrong_prompts"],
+                **entry["steered"],
+            }
+        )
     return {
-        **way_values(stages, summary), "ablations": load_ablations(stages.home, stages.config),
+        **way_values(stages, summary),
+        "ablations": load_ablations(stages.home, stages.config),
         "leakage": leakage,
-        "command": f"l2s reproduce {stages.config.name}", "traced": _traced(stages),
-        "accuracies": {k.replace("accuracy", "").replace("_", " ").strip() or "all": v for k, v in main["test"].items() if "accuracy" in k},
-        "records": main["records"], "train_seconds": main["seconds"], "scope": SMALL_WORLD_SCOPE if stages.config.data.source == "miniworld" else PHOTOGRAPH_SCOPE,
-    }  # fmt: skip
+        "command": f"l2s reproduce {stages.config.name}",
+        "traced": _traced(stages),
+        "accuracies": {
+            k.replace("accuracy", "").replace("_", " ").strip() or "all": v
+            for k, v in main["test"].items()
+            if "accuracy" in k
+        },
+        "records": main["records"],
+        "train_seconds": main["seconds"],
+        "scope": SMALL_WORLD_SCOPE if stages.config.data.source == "miniworld" else PHOTOGRAPH_SCOPE,
+    }

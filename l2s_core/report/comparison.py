@@ -11,13 +11,12 @@ import yaml
 from PIL import Image
 
 from l2s_core.classifier.experiment import load_result
-from l2s_core.evaluation.aggregate import summarise
-from l2s_core.evaluation.clipscore import load_clip
-from l2s_core.evaluation.detectors import Judge
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.metrics.clipscore import load_clip
+from l2s_core.evaluation.metrics.published import published_beside
+from l2s_core.evaluation.metrics.quality import clip_scores, has_quality, run_quality
 from l2s_core.evaluation.official import official_summary
-from l2s_core.evaluation.published import published_beside
-from l2s_core.evaluation.quality import clip_scores, has_quality, run_quality
-from l2s_core.files import read_json, write_json, write_text
+from l2s_core.evaluation.statistics.aggregate import summarise
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.failures import CORRECT, failures_summary
 from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid
@@ -27,7 +26,8 @@ from l2s_core.report.page import render_page
 from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.wording import BASELINE_NOTES, JUDGED, PAIR_NAMES
-from l2s_core.stages import MAIN, PLAIN, Stages
+from l2s_core.storage.files import read_json, write_json, write_text
+from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 PAGE = "comparison_page.html"
 
@@ -69,7 +69,12 @@ def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
         save_png(first_items_grid(stages, verdicts), picture)
     entry = {"result": load_result(stages.classifier(MAIN)), "steered": summarise(verdicts[MAIN])}
     baselines = baseline_summaries(stages, verdicts)
-    return {"name": stages.config.name, "plain": summarise(verdicts[PLAIN]), "classifiers": {MAIN: entry}, **baselines}, picture
+    return {
+        "name": stages.config.name,
+        "plain": summarise(verdicts[PLAIN]),
+        "classifiers": {MAIN: entry},
+        **baselines,
+    }, picture
 
 
 def scores(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
@@ -110,9 +115,13 @@ def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return plain sampling, every classifier's steering and every baseline, with the time against plain."""
     rows = [{"name": PLAIN, "label": "plain", **summary["plain"]}]
     for variant, entry in summary["classifiers"].items():
-        rows.append({"name": variant, "label": "steered" if variant == MAIN else f"steered by {variant}", **entry["steered"]})
+        rows.append(
+            {"name": variant, "label": "steered" if variant == MAIN else f"steered by {variant}", **entry["steered"]}
+        )
     for name, entry in summary.get("baselines", {}).items():
-        rows.append({"name": name, "label": f"{name} (of {entry['candidates']})" if "candidates" in entry else name, **entry})
+        rows.append(
+            {"name": name, "label": f"{name} (of {entry['candidates']})" if "candidates" in entry else name, **entry}
+        )
     return [{**row, "time_ratio": row["seconds"] / rows[0]["seconds"]} for row in rows]
 
 
@@ -130,8 +139,13 @@ def way_values(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a page says of the ways of sampling: the summary and what its tables need beside."""
     rows = table_rows(summary)
     return {
-        **summary, "config": stages.config, "ways": {row["name"]: row["label"] for row in rows}, "steered": summary["classifiers"][MAIN]["steered"],
+        **summary,
+        "config": stages.config,
+        "ways": {row["name"]: row["label"] for row in rows},
+        "steered": summary["classifiers"][MAIN]["steered"],
         "baseline_notes": {name: BASELINE_NOTES[baseline.kind] for name, baseline in stages.config.baselines.items()},
-        "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()}, "right": CORRECT, "pair_names": PAIR_NAMES,
+        "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()},
+        "right": CORRECT,
+        "pair_names": PAIR_NAMES,
         "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
-    }  # fmt: skip
+    }

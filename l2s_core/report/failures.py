@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
-from l2s_core.stages import MAIN, PLAIN
+from l2s_core.storage.stages import MAIN, PLAIN
 
 CORRECT = "correct"
 MISSING, SURPLUS, WRONG, NOWHERE, COLOR, OTHER = KINDS = (
-    "object missing", "too many objects", "wrong relation", "in no relation", "wrong colour", "other",
-)  # fmt: skip
+    "object missing",
+    "too many objects",
+    "wrong relation",
+    "in no relation",
+    "wrong colour",
+    "other",
+)
 PATTERNS = {  # in the reasons of every protocol
     MISSING: r"not found: |\bfound \d+ of \d+ ",
     SURPLUS: r", fewer than \d+ allowed$",
@@ -52,10 +57,16 @@ def failures_summary(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
         "kinds": {way: count_kinds(rows) for way, rows in verdicts.items()},
         "changed": {way: count_changes(plain, rows) for way, rows in verdicts.items() if way != PLAIN},
         "shown": [
-            {"item_id": row["item_id"], "prompt": row["prompt"], "kind": row_kind(row), "reason": row["reason"], "right_plain": plain[row["item_id"]]}
+            {
+                "item_id": row["item_id"],
+                "prompt": row["prompt"],
+                "kind": row_kind(row),
+                "reason": row["reason"],
+                "right_plain": plain[row["item_id"]],
+            }
             for row in choose_failures(verdicts[MAIN])
         ],
-    }  # fmt: skip
+    }
 
 
 def count_kinds(rows: Sequence[Row]) -> dict[str, int]:

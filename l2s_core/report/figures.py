@@ -25,7 +25,9 @@ def confusion_figure(counts: Sequence[Sequence[int]]) -> Figure:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     for (row, column), count in np.ndenumerate(values):
-        axes.text(column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
+        axes.text(
+            column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black"
+        )
     return figure
 
 
@@ -43,7 +45,13 @@ def curves_figure(history: Sequence[dict[str, float]], best_epoch: int) -> Figur
     return figure
 
 
-def attention_figure(images: Sequence[np.ndarray], maps_TOGG: Sequence[np.ndarray], rows: Sequence[str], steps: Sequence[int], names: Sequence[str]) -> Figure:
+def attention_figure(
+    images: Sequence[np.ndarray],
+    maps_TOGG: Sequence[np.ndarray],
+    rows: Sequence[str],
+    steps: Sequence[int],
+    names: Sequence[str],
+) -> Figure:
     """Draw the mean attention of the first phrases over the steps, one row per way of sampling, and the final image.
 
     `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, objects, G, G). The first object is drawn in
@@ -55,7 +63,9 @@ def attention_figure(images: Sequence[np.ndarray], maps_TOGG: Sequence[np.ndarra
         for axes, map_OGG, step in zip(axes_row, maps, steps, strict=False):
             low, high = (f(map_OGG, axis=(-1, -2), keepdims=True) for f in (np.min, np.max))
             scaled = (map_OGG - low) / np.maximum(high - low, 1e-12)
-            axes.imshow(np.einsum("ogh,oc->ghc", scaled[: len(PHRASES)], np.eye(3)[list(PHRASES.values())[: len(scaled)]]))
+            axes.imshow(
+                np.einsum("ogh,oc->ghc", scaled[: len(PHRASES)], np.eye(3)[list(PHRASES.values())[: len(scaled)]])
+            )
             axes.set_title(f"step {step}", fontsize=8)
         axes_row[-1].imshow(image)
         axes_row[0].set_ylabel(label, fontsize=8)

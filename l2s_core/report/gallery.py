@@ -9,7 +9,7 @@ from PIL import Image
 
 from l2s_core.evaluation.pictures import way_images
 from l2s_core.report.grids import comparison_grid, side_by_side
-from l2s_core.stages import MAIN, PLAIN, Stages
+from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 GRID_ITEMS = 16
 
@@ -27,7 +27,10 @@ def failure_pictures(stages: Stages, verdicts: Verdicts, item_ids: Sequence[str]
     """Draw items plain and steered from the same noise, with the judge's boxes."""
     images = [way_images(stages, way, item_ids) for way in (PLAIN, MAIN)]
     rows = [_rows(verdicts[way], item_ids) for way in (PLAIN, MAIN)]
-    return [side_by_side(pair, judged) for pair, judged in zip(zip(*images, strict=True), zip(*rows, strict=True), strict=True)]
+    return [
+        side_by_side(pair, judged)
+        for pair, judged in zip(zip(*images, strict=True), zip(*rows, strict=True), strict=True)
+    ]
 
 
 def _rows(verdicts: Sequence[Mapping[str, Any]], item_ids: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -39,6 +42,6 @@ def _first_items(stages: Stages) -> list[str]:
     """Return ids of the first prompts of every pair split, one seed each."""
     by_split: dict[str, dict[str, str]] = {}
     for item in stages.items:
-        by_split.setdefault(item.pair_split, {}).setdefault(item.prompt.text, item.item_id)
+        by_split.setdefault(item.prompt_group, {}).setdefault(item.prompt.text, item.item_id)
     share = -(-GRID_ITEMS // len(by_split))
     return [i for prompts in by_split.values() for i in list(prompts.values())[:share]][:GRID_ITEMS]

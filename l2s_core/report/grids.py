@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from l2s_core.files import atomic_path
+from l2s_core.storage.files import atomic_path
 
-COLOURS = ((214, 39, 40), (31, 119, 180), (44, 160, 44), (255, 127, 14), (148, 103, 189))  # boxes, by an object's place in the prompt
+COLOURS = (
+    (214, 39, 40),
+    (31, 119, 180),
+    (44, 160, 44),
+    (255, 127, 14),
+    (148, 103, 189),
+)  # boxes, by an object's place in the prompt
 OTHER = (120, 120, 120)
 GOOD, BAD = (34, 139, 34), (190, 30, 30)  # caption colours
 MARGIN, LINE = 6, 13
@@ -23,14 +29,20 @@ def draw_boxes(image: np.ndarray, verdict: Mapping[str, Any], side: int) -> Imag
     picture = Image.fromarray(image).resize((round(image.shape[1] * scale), side), Image.Resampling.LANCZOS)
     draw, colours = ImageDraw.Draw(picture), dict(zip(verdict["objects"], COLOURS, strict=False))
     for detection in verdict["detections"]:
-        draw.rectangle([round(v * scale) for v in detection["box"]], outline=colours.get(detection["name"], OTHER), width=2)
+        draw.rectangle(
+            [round(v * scale) for v in detection["box"]], outline=colours.get(detection["name"], OTHER), width=2
+        )
     return picture
 
 
-def side_by_side(images: Sequence[np.ndarray], verdicts: Sequence[Mapping[str, Any]], *, side: int = 144) -> Image.Image:
+def side_by_side(
+    images: Sequence[np.ndarray], verdicts: Sequence[Mapping[str, Any]], *, side: int = 144
+) -> Image.Image:
     """Draw images with their boxes next to each other."""
     pictures = [draw_boxes(image, verdict, side) for image, verdict in zip(images, verdicts, strict=True)]
-    sheet = Image.new("RGB", (sum(p.width for p in pictures) + 2 * (len(pictures) - 1), max(p.height for p in pictures)), "white")
+    sheet = Image.new(
+        "RGB", (sum(p.width for p in pictures) + 2 * (len(pictures) - 1), max(p.height for p in pictures)), "white"
+    )
     left = 0
     for picture in pictures:
         sheet.paste(picture, (left, 0))
@@ -39,7 +51,11 @@ def side_by_side(images: Sequence[np.ndarray], verdicts: Sequence[Mapping[str, A
 
 
 def comparison_grid(
-    columns: Mapping[str, Sequence[np.ndarray]], verdicts: Mapping[str, Sequence[Mapping[str, Any]]], *, side: int = 128, across: int = 4
+    columns: Mapping[str, Sequence[np.ndarray]],
+    verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    side: int = 128,
+    across: int = 4,
 ) -> Image.Image:
     """Lay out items in blocks, `across` to a row; a block has the ways of sampling side by side.
 
@@ -59,7 +75,12 @@ def comparison_grid(
             verdict, x = verdicts[way][i], left + k * (side + 2)
             sheet.paste(draw_boxes(columns[way][i], verdict, side), (x, top + LINE))
             draw.text((x, top + LINE + side), way, fill="black", font=font)
-            draw.text((x, top + 2 * LINE + side), verdict["reason"][: side // 5], fill=GOOD if verdict["correct"] else BAD, font=font)
+            draw.text(
+                (x, top + 2 * LINE + side),
+                verdict["reason"][: side // 5],
+                fill=GOOD if verdict["correct"] else BAD,
+                font=font,
+            )
     return sheet
 
 

@@ -37,8 +37,21 @@ def place_labels(axes: Axes, spots: Sequence[Labelled]) -> None:
     for spot in spots:
         style = {"fontsize": SIZE, "fontweight": "bold" if spot.own else "normal"}
         place, reach, box = min(_places(axes, spot, style), key=lambda p: _hidden(p[2], taken, axes.bbox) + AWAY * p[1])
-        line = {"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3} if reach > REACHES[0] else None
-        note = axes.annotate(spot.label, (spot.cost, spot.value), xytext=place, textcoords="offset points", ha="center", va="center", arrowprops=line, **style)
+        line = (
+            {"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+            if reach > REACHES[0]
+            else None
+        )
+        note = axes.annotate(
+            spot.label,
+            (spot.cost, spot.value),
+            xytext=place,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            arrowprops=line,
+            **style,
+        )
         note.set_in_layout(False)
         taken.append(box)
 
@@ -52,7 +65,9 @@ def _places(axes: Axes, spot: Labelled, style: dict) -> list[tuple[tuple[float, 
     places = []
     for reach, (right, up) in product(REACHES, SIDES):
         dx, dy = right * (reach + size.width / pixels / 2), up * (reach + size.height / pixels / 2)
-        box = Bbox.from_bounds(x + dx * pixels - size.width / 2, y + dy * pixels - size.height / 2, size.width, size.height)
+        box = Bbox.from_bounds(
+            x + dx * pixels - size.width / 2, y + dy * pixels - size.height / 2, size.width, size.height
+        )
         places.append(((dx, dy), reach, box))
     return places
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from l2s_core.evaluation.significance import ALPHA, Row, compare_to
-from l2s_core.stages import MAIN
+from l2s_core.evaluation.statistics.significance import ALPHA, Row, compare_to
+from l2s_core.storage.stages import MAIN
 
 FIGURES = ("name", "label", "correct", "both", "extra", "gradients", "checks", "seconds", "peak_bytes")
 OF_SOME = ("pairs", "score")  # protocols alone
 
 
 def leaderboard(
-    rows: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Sequence[Row]], quality: Mapping[str, Mapping[str, Any]] | None
+    rows: Sequence[Mapping[str, Any]],
+    verdicts: Mapping[str, Sequence[Row]],
+    quality: Mapping[str, Mapping[str, Any]] | None,
 ) -> list[dict[str, Any]]:
     """Return the rows of `table_rows` in the order of a leaderboard; equal rates go by fewer gradient evaluations.
 
@@ -25,7 +27,7 @@ def leaderboard(
         {key: row[key] for key in (*FIGURES, *OF_SOME) if key in row or key in FIGURES}
         | {"kid_change": quality.get(row["name"], {}).get("kid_change"), "against_main": against.get(row["name"])}
         for row in sorted(rows, key=lambda row: (-row["correct"]["rate"], row["gradients"]))
-    ]  # fmt: skip
+    ]
 
 
 def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
@@ -37,8 +39,14 @@ def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, A
     others = {way: rows for way, rows in verdicts.items() if way != MAIN}
     return {
         way: {
-            "difference": d.difference, "low": d.low, "high": d.high, "only_main": d.only_first, "only_this": d.only_second,
-            "p": d.p, "holm": p, "differs": p < ALPHA,
+            "difference": d.difference,
+            "low": d.low,
+            "high": d.high,
+            "only_main": d.only_first,
+            "only_this": d.only_second,
+            "p": d.p,
+            "holm": p,
+            "differs": p < ALPHA,
         }
         for way, (d, p) in compare_to(verdicts[MAIN], others, "correct").items()
-    }  # fmt: skip
+    }

@@ -19,13 +19,21 @@ Picture = Figure | Image.Image
 
 
 def render_page(
-    values: Mapping[str, Any], pictures: Mapping[str, Picture | list[Image.Image] | None], template: str = TEMPLATE, **filters: Callable[..., str]
+    values: Mapping[str, Any],
+    pictures: Mapping[str, Picture | list[Image.Image] | None],
+    template: str = TEMPLATE,
+    **filters: Callable[..., str],
 ) -> str:
     """Fill a template of this folder, the report's by default; pictures become data URIs, lists of them lists, and None is left out; `filters` are added to jinja2's."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters.update(percent=_percent, rate=_rate, change=_change, memory=_memory, **filters)
     there = {name: picture for name, picture in pictures.items() if picture is not None}
-    uris = {name: [_data_uri(p) for p in picture] if isinstance(picture, list) else _data_uri(picture) for name, picture in there.items()}
+    uris = {
+        name: [_data_uri(p) for p in picture] if isinstance(picture, list) else _data_uri(picture)
+        for name, picture in there.items()
+    }
     return environment.get_template(template).render(**values, pictures=uris)
 
 

@@ -61,7 +61,15 @@ def pareto_figure(rows: Sequence[Mapping[str, Any]], own: str, apart: Collection
 
 def _spot(row: Mapping[str, Any], cost: str, own: str, apart: Collection[str]) -> Spot:
     rate, name = row["correct"], row["name"]
-    return Spot(cost=row[cost], value=rate["rate"], label=row["label"], low=rate["low"], high=rate["high"], own=name == own, apart=name in apart)
+    return Spot(
+        cost=row[cost],
+        value=rate["rate"],
+        label=row["label"],
+        low=rate["low"],
+        high=rate["high"],
+        own=name == own,
+        apart=name in apart,
+    )
 
 
 def draw_front(axes: Axes, spots: Sequence[Spot], *, xlabel: str, ylabel: str) -> None:
@@ -72,7 +80,14 @@ def draw_front(axes: Axes, spots: Sequence[Spot], *, xlabel: str, ylabel: str) -
         color = FRONT if spot in front else BEATEN
         if spot.low is not None and spot.high is not None:
             axes.vlines(spot.cost, spot.low, spot.high, color=color, linewidth=1.2, alpha=0.6)
-        axes.scatter(spot.cost, spot.value, s=40 if spot.own else 24, color=color if spot in front else "white", edgecolors=color, zorder=3)
+        axes.scatter(
+            spot.cost,
+            spot.value,
+            s=40 if spot.own else 24,
+            color=color if spot in front else "white",
+            edgecolors=color,
+            zorder=3,
+        )
     if front:
         axes.plot([spot.cost for spot in front], [spot.value for spot in front], color=FRONT, alpha=0.4)
     _scale_costs(axes, cost_scale([spot.cost for spot in spots]))

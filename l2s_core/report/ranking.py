@@ -9,11 +9,15 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from l2s_core.files import atomic_path, write_json
+from l2s_core.experiments.sweeps import rank
 from l2s_core.report.pareto import COSTS, Spot, draw_front
-from l2s_core.sweeps import rank
+from l2s_core.storage.files import atomic_path, write_json
 
-LABELS = {"correct": "relation correct, steered", "both": "both objects, steered", "test_accuracy": "test accuracy of the classifier"}
+LABELS = {
+    "correct": "relation correct, steered",
+    "both": "both objects, steered",
+    "test_accuracy": "test accuracy of the classifier",
+}
 
 
 def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -21,21 +25,31 @@ def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     entry = summary["classifiers"]["main"]
     plain, steered, result = summary["plain"], entry["steered"], entry["result"]
     return {
-        "correct": steered["correct"]["rate"], "both": steered["both"]["rate"], "gradients": float(steered["gradients"]),
-        "seconds": float(steered["seconds"]), "time_ratio": steered["seconds"] / plain["seconds"],
-        "plain_correct": plain["correct"]["rate"], "plain_both": plain["both"]["rate"],
+        "correct": steered["correct"]["rate"],
+        "both": steered["both"]["rate"],
+        "gradients": float(steered["gradients"]),
+        "seconds": float(steered["seconds"]),
+        "time_ratio": steered["seconds"] / plain["seconds"],
+        "plain_correct": plain["correct"]["rate"],
+        "plain_both": plain["both"]["rate"],
         "test_accuracy": result["test"]["accuracy"],
-        **{f"test_accuracy_{kind}_prompts": result["test"].get(f"accuracy_{kind}_prompts", float("nan")) for kind in ("true", "wrong")},
+        **{
+            f"test_accuracy_{kind}_prompts": result["test"].get(f"accuracy_{kind}_prompts", float("nan"))
+            for kind in ("true", "wrong")
+        },
         "train_seconds": float(result["seconds"]),
-    }  # fmt: skip
+    }
 
 
 def write_ranking(folder: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> list[Path]:
     """Write ranking.csv, points.json and cost.png; return them. A row is {"label", "varied", "state", "metrics" or "reason"}."""
     best_first = rank(rows, metric)
-    table = pd.DataFrame([
-        {"rank": number, "point": row["label"], **row["varied"], **row["metrics"]} for number, row in enumerate(best_first, start=1)
-    ])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {"rank": number, "point": row["label"], **row["varied"], **row["metrics"]}
+            for number, row in enumerate(best_first, start=1)
+        ]
+    )
     paths = [folder / name for name in ("ranking.csv", "points.json", "cost.png")]
     with atomic_path(paths[0]) as temporary:
         table.to_csv(temporary, index=False)

@@ -8,29 +8,46 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l2s_core.evaluation.aggregate import summarise
-from l2s_core.evaluation.significance import PARTS, RESAMPLES, PairedDifference, PairedRuns
-from l2s_core.files import digest
+from l2s_core.evaluation.statistics.aggregate import summarise
+from l2s_core.evaluation.statistics.significance import PARTS, RESAMPLES, PairedDifference, PairedRuns
+from l2s_core.experiments.verdicts import Judged
+from l2s_core.hashing import digest
 from l2s_core.report.page import render_page
 from l2s_core.report.wording import PAIR_NAMES
-from l2s_core.verdicts import Judged
 
 TEMPLATE = "significance.html"
-TITLES = {"correct": "relation correct", "both": "both objects", "score": "soft score", "relation": "by relation", "pair_split": "by kind of object pair"}
+TITLES = {
+    "correct": "relation correct",
+    "both": "both objects",
+    "score": "soft score",
+    "relation": "by relation",
+    "prompt_group": "by kind of object pair",
+}
 LONGEST = 120  # characters of a file's name
-ForestRow = tuple[str, Mapping[str, PairedDifference], bool]  # label, an interval an outcome, whether it is a whole or a part
+ForestRow = tuple[
+    str, Mapping[str, PairedDifference], bool
+]  # label, an interval an outcome, whether it is a whole or a part
 
 
 def render_significance(judged: Sequence[Judged], pairs: Sequence[PairedRuns]) -> str:
     """Return the HTML of a comparison."""
     labels = [one.label for one in judged]
     values = {
-        "title": "One comparison" if len(pairs) == 1 else f"{len(pairs)} comparisons", "command": f"l2s compare {' '.join(labels)}",
-        "runs": {one.label: summarise(one.rows) for one in judged}, "judges": {one.label: one.judge for one in judged},
-        "remarks": remarks(judged, pairs), "pairs": pairs, "outcomes": [*pairs[0].outcomes], "parts": PARTS, "titles": TITLES,
-        "pair_names": PAIR_NAMES, "resamples": RESAMPLES,
-    }  # fmt: skip
-    return render_page(values, {"forest": forest_figure(forest_rows(pairs))}, TEMPLATE, interval=signed_interval, p=p_text)
+        "title": "One comparison" if len(pairs) == 1 else f"{len(pairs)} comparisons",
+        "command": f"l2s compare {' '.join(labels)}",
+        "runs": {one.label: summarise(one.rows) for one in judged},
+        "judges": {one.label: one.judge for one in judged},
+        "remarks": remarks(judged, pairs),
+        "pairs": pairs,
+        "outcomes": [*pairs[0].outcomes],
+        "parts": PARTS,
+        "titles": TITLES,
+        "pair_names": PAIR_NAMES,
+        "resamples": RESAMPLES,
+    }
+    return render_page(
+        values, {"forest": forest_figure(forest_rows(pairs))}, TEMPLATE, interval=signed_interval, p=p_text
+    )
 
 
 def remarks(judged: Sequence[Judged], pairs: Sequence[PairedRuns]) -> list[str]:
@@ -53,7 +70,11 @@ def forest_rows(pairs: Sequence[PairedRuns]) -> list[ForestRow]:
     rows: list[ForestRow] = []
     for pair in pairs:
         rows.append((f"{pair.first} → {pair.second}", pair.outcomes, True))
-        rows += [(PAIR_NAMES.get(value, value), outcomes, False) for key in PARTS for value, outcomes in pair.parts[key].items()]
+        rows += [
+            (PAIR_NAMES.get(value, value), outcomes, False)
+            for key in PARTS
+            for value, outcomes in pair.parts[key].items()
+        ]
     return rows
 
 
@@ -86,7 +107,11 @@ def page_name(labels: Sequence[str]) -> str:
     """Return a file's name without suffix that tells what is compared; many runs are counted, and told apart by a digest."""
     names = [re.sub(r"[^\w.-]+", ".", label) for label in labels]
     name = "_vs_".join(names)
-    return name if len(name) <= LONGEST else f"{names[0][:LONGEST // 2]}_and_{len(names) - 1}_more-{digest(list(labels), 8)}"
+    return (
+        name
+        if len(name) <= LONGEST
+        else f"{names[0][: LONGEST // 2]}_and_{len(names) - 1}_more-{digest(list(labels), 8)}"
+    )
 
 
 def signed_interval(difference: PairedDifference) -> str:

@@ -11,16 +11,22 @@ from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
 from l2s_core.evaluation.samples import denoise
-from l2s_core.objectives import ClassifierObjective
-from l2s_core.prompts import Phrases
-from l2s_core.reading import Recorder
-from l2s_core.steering import Steering
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.steering.objectives import ClassifierObjective
+from l2s_core.steering.reading import Recorder
+from l2s_core.steering.steering import Steering
 
 
 def trace_attention(
-    backbone: Backbone, prompt: Phrases, seed: int, classifier: TrainedClassifier, *, steps: int, guidance: float,
+    backbone: Backbone,
+    prompt: Phrases,
+    seed: int,
+    classifier: TrainedClassifier,
+    *,
+    steps: int,
+    guidance: float,
     steering: SteeringConfig | None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """Sample one image, steered if `steering` is given; return maps (T, O, G, G) of its phrases and the image (H, W, 3).
 
     The maps are means over all captured channels at the classifier's steps, taken after steering has

@@ -19,7 +19,7 @@ from mlflow.types import Schema, TensorSpec
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.report.figures import confusion_figure
-from l2s_core.stages import Stages
+from l2s_core.storage.stages import Stages
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
@@ -50,11 +50,21 @@ class ClassifierRun:
         for stale in self.client.search_runs([self.experiment], filter_string=query):
             self.client.set_terminated(stale.info.run_id, "KILLED")
         config = self.stages.config
-        tags = {ADDRESS: self.address, "l2s.run": config.name, "l2s.variant": self.variant, "l2s.backbone": config.backbone.model}
+        tags = {
+            ADDRESS: self.address,
+            "l2s.run": config.name,
+            "l2s.variant": self.variant,
+            "l2s.backbone": config.backbone.model,
+        }
         run = self.client.create_run(self.experiment, run_name=f"{config.name}/{self.variant}", tags=tags)
         self.run_id = run.info.run_id
-        settings = {"classifier": self.stages.classifiers[self.variant], "capture": config.capture, "data": config.data,
-                    "inversion": config.inversion, "backbone": config.backbone}  # fmt: skip
+        settings = {
+            "classifier": self.stages.classifiers[self.variant],
+            "capture": config.capture,
+            "data": config.data,
+            "inversion": config.inversion,
+            "backbone": config.backbone,
+        }
         for section, values in settings.items():
             for key, value in values.model_dump(mode="json").items():
                 self.client.log_param(self.run_id, f"{section}.{key}", value)
@@ -82,7 +92,9 @@ class ClassifierRun:
             self._monitor.finish()
         for number, row in self._missed:
             log_metrics(self.client, self.run_id, row, number)
-        final = {f"test_{k}": v for k, v in result["test"].items()} | {f"val_both_{k}": v for k, v in result["validation"].items()}
+        final = {f"test_{k}": v for k, v in result["test"].items()} | {
+            f"val_both_{k}": v for k, v in result["validation"].items()
+        }
         log_metrics(self.client, self.run_id, {**final, "best_epoch": result["best_epoch"]})
         self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
         self.client.log_dict(self.run_id, dict(result), "result.json")
@@ -103,7 +115,7 @@ class ClassifierRun:
         for name, summary in ways.items():
             metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "both", "extra")}
             metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}
-            metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_pair_split"].items()}
+            metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_prompt_group"].items()}
             metrics |= {f"bench_{name}_pairs": summary["pairs"]["rate"]} if "pairs" in summary else {}
             metrics |= {f"bench_{name}_score": summary["score"]["mean"]} if "score" in summary else {}
         log_metrics(self.client, run.info.run_id, metrics)
@@ -120,18 +132,24 @@ class ClassifierRun:
         folder = self.stages.classifier(self.variant)
         source = TrainedClassifier.load(folder).source
         signature = ModelSignature(
-            inputs=Schema([
-                TensorSpec(np.dtype(np.float32), (-1, 2, source.channels, source.grid, source.grid), "maps"),
-                TensorSpec(np.dtype(np.int64), (-1,), "step"),
-            ]),
+            inputs=Schema(
+                [
+                    TensorSpec(np.dtype(np.float32), (-1, 2, source.channels, source.grid, source.grid), "maps"),
+                    TensorSpec(np.dtype(np.int64), (-1,), "capture_index"),
+                ]
+            ),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(source.relations)))]),
-        )  # fmt: skip
+        )
         name = f"relation-{Path(self.stages.config.backbone.model).name}"
         accuracy = result["validation"]["accuracy"]
         info = mlflow.pyfunc.log_model(
-            name="classifier", python_model=str(MODEL_CODE), artifacts={"classifier": str(folder)},
-            signature=signature, pip_requirements=["learn-to-steer"], registered_model_name=name,
-        )  # fmt: skip
+            name="classifier",
+            python_model=str(MODEL_CODE),
+            artifacts={"classifier": str(folder)},
+            signature=signature,
+            pip_requirements=["learn-to-steer"],
+            registered_model_name=name,
+        )
         version = info.registered_model_version
         self.client.set_model_version_tag(name, version, "val_accuracy", f"{accuracy:.4f}")
         alias = ALIAS.format(maps=self.stages.classifiers[self.variant].maps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from l2s_core.miniworld.pretrain import PretrainConfig
+from l2s_core.miniworld.training.pretrain import PretrainConfig
 from tasks.tracking.store import experiment_id, find_run, log_metrics, open_store, watch_machine
 
 CONFIG = "l2s.pretrain"  # tag: the configuration's digest; a resumed pretraining goes on in the same run

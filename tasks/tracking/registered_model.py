@@ -10,16 +10,16 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 
 
 class RegisteredClassifier(mlflow.pyfunc.PythonModel):
-    """Takes {"maps": (N, 2, M, G, G), "step": (N,) positions in the captured steps}; returns probabilities (N, R)."""
+    """Takes {"maps": (N, 2, M, G, G), "capture_index": (N,) positions in the captured steps}; returns probabilities (N, R)."""
 
     def load_context(self, context) -> None:
         self.classifier = TrainedClassifier.load(context.artifacts["classifier"])
 
     def predict(self, context, model_input, params=None) -> np.ndarray:
         maps_BOMGG = torch.as_tensor(np.asarray(model_input["maps"], np.float32))
-        step_B = torch.as_tensor(np.asarray(model_input["step"], np.int64))
+        capture_index_B = torch.as_tensor(np.asarray(model_input["capture_index"], np.int64))
         with torch.no_grad():
-            return self.classifier.model(maps_BOMGG, step_B).softmax(-1).numpy()
+            return self.classifier.model(maps_BOMGG, capture_index_B).softmax(-1).numpy()
 
 
 mlflow.models.set_model(RegisteredClassifier())

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from l2s_core.errors import UserError
-from l2s_core.lock import exclusive
+from l2s_core.storage.lock import exclusive
 from tasks.database import create_databases, database_url
 from tasks.tracking.views import save_views
 
@@ -38,7 +38,9 @@ def open_store(home: Path) -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
-        with exclusive(home, lambda: None, name=".mlflow.lock"):  # two processes that create one database at once break it
+        with exclusive(
+            home, lambda: None, name=".mlflow.lock"
+        ):  # two processes that create one database at once break it
             create_databases()
             client = MlflowClient(uri, registry_uri=uri)
             found = client.get_experiment_by_name(EXPERIMENT)
@@ -47,7 +49,9 @@ def open_store(home: Path) -> MlflowClient:
                 save_views(client, client.create_experiment(EXPERIMENT, artifact_location=location))
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]
-        raise UserError(f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI") from None
+        raise UserError(
+            f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI"
+        ) from None
     mlflow.set_experiment(EXPERIMENT)
     return client
 

@@ -10,7 +10,7 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from l2s_core.sweeps import Point, SweepConfig
+from l2s_core.experiments.sweeps import Point, SweepConfig
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
@@ -52,7 +52,10 @@ class SweepRun:
     @answering()
     def describe(self, run_id: str, point: Point) -> str:
         """Name and tag the run of a point; return its id."""
-        self._tag(run_id, {SWEEP: self.sweep.name, POINT: point.point_id, "mlflow.runName": f"{self.sweep.name}: {point.label}"})
+        self._tag(
+            run_id,
+            {SWEEP: self.sweep.name, POINT: point.point_id, "mlflow.runName": f"{self.sweep.name}: {point.label}"},
+        )
         return run_id
 
     @answering()

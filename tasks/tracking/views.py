@@ -13,10 +13,17 @@ from mlflow import MlflowClient
 PREFIX = "mlflow.sharedViewState."
 CLASSIFIERS, SWEEPS = "l2s-classifiers", "l2s-sweeps"
 _METRICS = {
-    CLASSIFIERS: ("bench_steered_correct", "bench_steered_both", "bench_steered_gradients", "bench_steered_seconds", "test_accuracy",
-                  "test_accuracy_wrong_prompts", "bench_plain_correct"),
+    CLASSIFIERS: (
+        "bench_steered_correct",
+        "bench_steered_both",
+        "bench_steered_gradients",
+        "bench_steered_seconds",
+        "test_accuracy",
+        "test_accuracy_wrong_prompts",
+        "bench_plain_correct",
+    ),
     SWEEPS: ("correct", "both", "gradients", "seconds", "test_accuracy", "train_seconds"),
-}  # fmt: skip
+}
 _VIEWS = {
     CLASSIFIERS: ("Classifiers by what they do to images", "tags.`l2s.classifier` != ''"),
     SWEEPS: ("Points of sweeps", "tags.`l2s.sweep` != ''"),
@@ -28,9 +35,13 @@ def save_views(client: MlflowClient, experiment_id: str) -> None:
     for slug, (name, query) in _VIEWS.items():
         columns = [f"metrics.`{metric}`" for metric in _METRICS[slug]]
         state = {
-            "searchFilter": query, "orderByKey": columns[0], "orderByAsc": False, "startTime": "ALL", "lifecycleFilter": "Active",
+            "searchFilter": query,
+            "orderByKey": columns[0],
+            "orderByAsc": False,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
             "selectedColumns": ["attributes.`Created`", *columns],
-        }  # fmt: skip
+        }
         view = {"name": name, "createdAt": int(time() * 1000), "state": json.dumps(state)}
         client.set_experiment_tag(experiment_id, PREFIX + slug, json.dumps(view))
 

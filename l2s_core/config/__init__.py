@@ -1,0 +1,62 @@
+"""Run configurations: strict, frozen, read from YAML; one file a concern."""
+
+from __future__ import annotations
+
+from l2s_core.config.backbone import FLOW_FAMILIES, BackboneConfig, FamilyName
+from l2s_core.config.base import Section, validate
+from l2s_core.config.benchmark import COLOR_TAGS, BenchmarkConfig
+from l2s_core.config.capture import CaptureConfig
+from l2s_core.config.classifier import INVERTED, TRAJECTORIES, ClassifierConfig
+from l2s_core.config.data import DataConfig, Relation
+from l2s_core.config.inversion import InversionConfig
+from l2s_core.config.loading import CONFIG_FOLDER, NAMED_SECTIONS, find_config, load_preset, load_run_config, read_yaml
+from l2s_core.config.methods import (
+    MAIN,
+    PLAIN,
+    AttendBaseline,
+    BaselineConfig,
+    CentroidBaseline,
+    ClassifierBaseline,
+    HandcraftedBaseline,
+    PaperBaseline,
+    PlainBaseline,
+    SelectionBaseline,
+)
+from l2s_core.config.run import RunConfig, ToleranceConfig
+from l2s_core.config.steering import SteeringConfig
+
+__all__ = [
+    "AttendBaseline",
+    "BackboneConfig",
+    "BaselineConfig",
+    "BenchmarkConfig",
+    "COLOR_TAGS",
+    "CONFIG_FOLDER",
+    "CaptureConfig",
+    "CentroidBaseline",
+    "ClassifierBaseline",
+    "ClassifierConfig",
+    "DataConfig",
+    "FLOW_FAMILIES",
+    "FamilyName",
+    "HandcraftedBaseline",
+    "INVERTED",
+    "InversionConfig",
+    "MAIN",
+    "NAMED_SECTIONS",
+    "PLAIN",
+    "PaperBaseline",
+    "PlainBaseline",
+    "Relation",
+    "RunConfig",
+    "Section",
+    "SelectionBaseline",
+    "SteeringConfig",
+    "TRAJECTORIES",
+    "ToleranceConfig",
+    "find_config",
+    "load_preset",
+    "load_run_config",
+    "read_yaml",
+    "validate",
+]

@@ -1,0 +1,34 @@
+"""Which text-to-image model, how it is sampled, and how it fits into memory."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from l2s_core.config.base import Section
+
+FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
+FLOW_FAMILIES = ("flux", "sd3")
+
+
+class BackboneConfig(Section):
+    """Which text-to-image model, how it is sampled, and how it fits into memory."""
+
+    model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
+    family: FamilyName
+    size: int | None = Field(
+        default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own"
+    )
+    steps: int = Field(ge=2, le=1000)
+    guidance: float = Field(ge=0, le=30, description="1 or less is none, unless the model has it as an input")
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    architecture: str | None = Field(
+        default=None, description="name in configs/architectures, for rehearsals and estimates without the weights"
+    )
+    precision: str | None = Field(default=None, description="suffix of the weight files, as in fp16")
+    offload: bool = Field(default=False, description="keep only the component in use on the device")
+    checkpointing: bool = Field(
+        default=False, description="recompute activations in the steering gradient instead of keeping them"
+    )
+    vae_slicing: bool = Field(default=False, description="decode one image at a time")

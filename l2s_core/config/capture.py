@@ -1,0 +1,26 @@
+"""Which attention is kept."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from l2s_core.config.base import Section
+
+
+class CaptureConfig(Section):
+    """Which attention is kept: schedule indices, layer-name patterns, the softmax it comes from, side of the map grid."""
+
+    steps: tuple[int, ...] = Field(min_length=1)
+    layers: tuple[str, ...] = Field(default=("*",), min_length=1)
+    softmax: Literal["text", "joint"] = Field(
+        default="text", description="over the text keys alone, or over text and image keys"
+    )
+    grid: int = Field(default=16, ge=4, le=64)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CaptureConfig:
+        if list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 0:
+            raise ValueError("steps must be distinct, not negative and in rising order")
+        return self

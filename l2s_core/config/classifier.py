@@ -1,0 +1,41 @@
+"""The relation classifier and its training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from l2s_core.config.base import Section
+
+INVERTED = "inverted"  # maps of inverted scenes
+TRAJECTORIES = "trajectories"  # maps of the backbone's own sampling
+
+
+class ClassifierConfig(Section):
+    """The relation classifier and its training.
+
+    `maps` says what it learns from: those of inverted scenes (the paper's), those of the backbone's own sampling (see
+    `RunConfig.trajectories`), or both.
+    """
+
+    OPTIONAL = ("maps",)
+    kind: Literal["conv", "transformer"]
+    maps: Literal["inverted", "trajectories", "both"] = "inverted"
+    prompts: Literal["dual", "true"] = "dual"
+    augment: Literal["none", "symmetry"] = "none"
+    group_average: bool = Field(default=False, description="answer with the mean over all symmetries of the maps")
+    shift: int = Field(default=0, ge=0, le=16, description="largest joint shift of the maps in training, grid cells")
+    channel_dropout: float = Field(default=0.0, ge=0, lt=1, description="share of attention heads left out in training")
+    width: int = Field(default=32, ge=4)
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=2, ge=1)
+    head_heads: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=128, ge=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    batch: int = Field(default=64, ge=1)
+    epochs: int = Field(default=40, ge=1)
+    patience: int = Field(default=10, ge=1)
+    seed: int = 0

@@ -1,0 +1,111 @@
+"""Configurations from YAML files: found by name, sections spelt out, single settings changed."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from l2s_core.config.base import validate
+from l2s_core.config.run import RunConfig
+from l2s_core.errors import UserError, did_you_mean
+
+CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
+NAMED_SECTIONS = {
+    "backbone": "backbones",
+    "data": "data",
+    "classifier": "classifiers",
+    "steering": "steering",
+    "benchmark": "benchmarks",
+}
+
+
+def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a run configuration; `overrides` maps dotted keys, or the names of sections, to values. Raises UserError, one line."""
+    path = find_config(path)
+    tree, values = read_yaml(path), deepcopy(dict(overrides or {}))
+    for key, folder in NAMED_SECTIONS.items():
+        tree[key] = _resolve(values.pop(key, tree.get(key)), folder, path)
+    for key, value in values.items():
+        _assign(tree, key, value)
+    variants = tree.get("variants") or {}
+    tree["variants"] = {
+        name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in variants.items()
+    }
+    if isinstance(tree.get("baselines"), dict):
+        tree["baselines"] = {
+            name: _with_steering(entry, tree["steering"], path) for name, entry in tree["baselines"].items()
+        }
+    return validate(RunConfig, tree, str(path))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Read configs/presets/<name>.yaml: dotted keys to values, for `overrides`."""
+    return read_yaml(CONFIG_FOLDER / "presets" / f"{name}.yaml")
+
+
+def find_config(path: str | Path, folder: Path = CONFIG_FOLDER, kind: str = "configuration") -> Path:
+    """Return the file a user means by a path or by the bare name of a file in a folder of configurations."""
+    candidates = [Path(path), folder / path, folder / f"{path}.yaml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    names = sorted(p.stem for p in folder.glob("*.yaml"))
+    raise UserError(
+        f"no {kind} {str(path)!r};{did_you_mean(Path(path).stem, names)} allowed: a YAML file or one of {', '.join(names)}"
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raises UserError naming the file."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no settings; expected 'key: value' lines")
+    return tree
+
+
+def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
+    if isinstance(value, dict):
+        base, own = value.get("base"), {key: entry for key, entry in value.items() if key != "base"}
+        return {**(_resolve(base, folder, origin) if base else {}), **own}
+    if not isinstance(value, str):
+        raise UserError(f"{origin}: every run needs '{folder}'; give a name from configs/{folder}/ or a mapping")
+    target = CONFIG_FOLDER / folder / f"{value}.yaml"
+    if not target.is_file():
+        names = sorted(p.stem for p in target.parent.glob("*.yaml"))
+        raise UserError(
+            f"{origin}: no {value!r} in configs/{folder}/;{did_you_mean(value, names)} allowed: {', '.join(names)}"
+        )
+    return read_yaml(target)
+
+
+def _with_steering(entry: Any, run: dict[str, Any], origin: Path) -> Any:
+    """Spell out a baseline's steering: over the settings of the file it names, or else over the run's own.
+
+    The paper's kind names configs/steering/paper.yaml by itself; kinds without a classifier inherit no confidence.
+    """
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if kind not in ("classifier", "paper", "centroid", "attend-and-excite"):
+        return entry
+    own = entry.get("steering", {})
+    if kind == "paper" and isinstance(own, dict):
+        own = {"base": "paper", **own}
+    named = isinstance(own, str) or (isinstance(own, dict) and "base" in own)
+    inherited = (
+        {} if named else {key: value for key, value in run.items() if kind == "classifier" or key != "confidence"}
+    )
+    return {**entry, "steering": {**inherited, **_resolve(own, "steering", origin)}}
+
+
+def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"cannot set {dotted!r}: {key!r} is not a section")
+    tree[last] = value

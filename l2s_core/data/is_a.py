@@ -1,0 +1,48 @@
+"""WordNet's is-a relation between object names: a "man" is a "person", so the two names are no two objects."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from l2s_core.errors import UserError
+
+
+class WordNetTwins:
+    """Whether of two nouns one is a kind of the other, in any of their senses, by the `wn` library's lexicon."""
+
+    def __init__(self, lexicon: str) -> None:
+        try:
+            import wn
+        except ImportError:
+            raise UserError(
+                f"data.is_a is {lexicon!r}, and WordNet is read with a package that is not installed; get it with "
+                "\"pip install -e '.[wordnet]'\", or set data.is_a to none"
+            ) from None
+        try:
+            self._wordnet = wn.Wordnet(lexicon)
+        except wn.Error:
+            raise UserError(
+                f"data.is_a is {lexicon!r}, but that WordNet is not installed; get it with 'python -m wn download {lexicon}', "
+                "or set data.is_a to none"
+            ) from None
+        self._senses, self._kinds = (lru_cache(maxsize=100_000)(read) for read in (self._read_senses, self._read_kinds))
+
+    def __call__(self, first: str, second: str) -> bool:
+        return bool(self._senses(first) & self._kinds(second)) or bool(self._senses(second) & self._kinds(first))
+
+    def _read_senses(self, name: str) -> frozenset:
+        """Return the synsets of a noun."""
+        return frozenset(self._wordnet.synsets(name, pos="n"))
+
+    def _read_kinds(self, name: str) -> frozenset:
+        """Return the synsets of a noun and everything they are a kind of."""
+        found, frontier = set(self._senses(name)), self._senses(name)
+        while frontier:
+            frontier = {above for synset in frontier for above in synset.hypernyms()} - found
+            found |= frontier
+        return frozenset(found)
+
+
+def is_a_test(setting: str):
+    """Return the test for a setting of data.is_a: "none", or the name of a WordNet lexicon such as oewn:2024."""
+    return (lambda _first, _second: False) if setting == "none" else WordNetTwins(setting)

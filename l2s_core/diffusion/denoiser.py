@@ -1,0 +1,39 @@
+"""What sampling and inversion may ask of a text-to-image model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from l2s_core.diffusion.condition import Condition
+from l2s_core.diffusion.sampling import Schedule
+
+
+class Denoiser(Protocol):
+    """A text-to-image model as sampling and inversion know it: text and images in, predictions out."""
+
+    fingerprint: str
+    device: str
+    latent_shape: tuple[int, ...]
+
+    def encode_prompts(self, texts: list[str], *, guidance: float | None = None) -> Condition:
+        """Encode prompts for `predict`, with a guidance or, as inversion, capture and steering have it, without."""
+        ...
+
+    def encode_images(self, images: np.ndarray) -> Tensor:
+        """uint8 images (B, H, W, 3) to latents."""
+        ...
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents to uint8 images (B, H, W, 3)."""
+        ...
+
+    def schedule(self, steps: int) -> Schedule:
+        """The deterministic sampler of `steps` steps."""
+        ...
+
+    def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
+        """The model's raw prediction at a timestep, guided if the condition says so."""
+        ...

@@ -1,0 +1,1 @@
+"""Judges: models that find objects in images."""

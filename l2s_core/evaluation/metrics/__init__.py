@@ -1,0 +1,1 @@
+"""What is measured of images beside the benchmark's own score."""

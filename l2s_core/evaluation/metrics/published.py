@@ -1,0 +1,50 @@
+"""What the paper reports for GenEval's position task: figures to stand beside a run's own, none of them measured here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l2s_core.config import RunConfig
+
+PAPER = "arXiv 2509.02295"
+TASK = ("geneval", ("position",))  # protocol and tags of a benchmark that has the form of the paper's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Relation accuracy of a backbone without and with steering; `architecture` is its name in configs/architectures."""
+
+    backbone: str
+    architecture: str
+    plain: float
+    steered: float
+    source: str = PAPER
+
+
+GENEVAL_POSITION = (
+    Published(backbone="Stable Diffusion 2.1", architecture="sd21", plain=0.07, steered=0.54),
+    Published(backbone="FLUX.1-dev", architecture="flux-dev", plain=0.20, steered=0.61),
+)
+
+
+def published_beside(config: RunConfig) -> tuple[tuple[Published, ...], str]:
+    """Return the figures to show beside a run's, and what a reader must know of the two.
+
+    A run of the task on a backbone of the paper gets that backbone's line alone; any other run gets all of them.
+    """
+    if (config.benchmark.protocol, config.benchmark.tags) != TASK:
+        apart = "models, other prompts and another judge" if config.data.source == "miniworld" else "prompts"
+        return (
+            GENEVAL_POSITION,
+            f"Not comparable with this run, which has other {apart}; they say how much steering gives in the paper.",
+        )
+    same = tuple(figure for figure in GENEVAL_POSITION if figure.architecture == config.backbone.architecture)
+    if same:
+        return (
+            same,
+            "The same backbone and task. Prompts, noise and training images need not be the paper's, so a difference has more than one cause.",
+        )
+    return (
+        GENEVAL_POSITION,
+        "The same task on other backbones than this run's; no figure of this backbone is quoted here.",
+    )

@@ -1,0 +1,126 @@
+"""Whether steering ruins images: relation accuracy bought with worse pictures does not count.
+
+Usage: ``python -m l2s_core.evaluation.metrics.quality HOME CONFIG`` on a run of the small world whose images are there: for every way
+of sampling, the KID of its images to rendered scenes of the same prompts, its change against plain, and how many images are
+the plain ones bit for bit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2s_core.config import PLAIN, load_run_config
+from l2s_core.errors import UserError
+from l2s_core.evaluation.detectors.judge import Judge, SegmentationJudge
+from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.metrics.clipscore import ClipScorer, clip_summary
+from l2s_core.evaluation.metrics.features import segmenter_features
+from l2s_core.evaluation.metrics.kid import MIN_IMAGES, kid, kid_change
+from l2s_core.evaluation.metrics.untouched import untouched
+from l2s_core.evaluation.pictures import has_images, way_images
+from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
+from l2s_core.miniworld.world.scenes import SIDE
+from l2s_core.storage.stages import Stages
+
+REFERENCES = 4  # rendered scenes an image
+RENDERED = "rendered scenes"  # the KID of fresh scenes
+
+Features = Callable[[np.ndarray], np.ndarray]  # uint8 images (N, H, W, 3) -> features_ND
+
+
+def quality_summary(
+    images: Mapping[str, np.ndarray], references: np.ndarray, features: Features
+) -> dict[str, dict[str, Any]]:
+    """Return, by way of sampling, {"kid", "kid_change", "untouched"}: JSON-able.
+
+    `images` are uint8 (N, H, W, 3) by way, the same prompts and noise in the same order in each. `kid` is {"mean", "error", …}
+    to the references; the other two hold a way against the plain images and are left out for those, and where there are none.
+    `untouched` is {"identical", "count", "psnr"}: PSNR in dB over the images that changed. Where both sets go round the same
+    prompts, KID is a little below 0 for perfect images (by the variance between prompts, over N), for every way alike.
+
+    Raises ValueError as `kid_change` and `untouched` do.
+    """
+    reference_MD = features(references)
+    features_by_way = {way: features(pictures) for way, pictures in images.items()}
+    summary: dict[str, dict[str, Any]] = {}
+    for way, features_ND in features_by_way.items():
+        summary[way] = {"kid": asdict(kid(features_ND, reference_MD))}
+        if way != PLAIN and PLAIN in images:
+            summary[way]["kid_change"] = asdict(kid_change(features_by_way[PLAIN], features_ND, reference_MD))
+            pairs = untouched(images[way], images[PLAIN])
+            summary[way]["untouched"] = {
+                "identical": sum(pairs.identical),
+                "count": len(pairs.identical),
+                "psnr": pairs.psnr,
+            }
+    return summary
+
+
+def has_quality(stages: Stages, judge: Judge) -> bool:
+    """Whether `run_quality` can say something: a run of the small world with its own judge, prompts that scenes can show, and images enough."""
+    own = stages.config.data.source == "miniworld" and stages.side == SIDE and isinstance(judge, SegmentationJudge)
+    return own and len(stages.items) >= MIN_IMAGES and all(can_be_shown(item.prompt) for item in stages.items)
+
+
+def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
+    """Return the `quality_summary` of a run's finished ways of sampling against rendered scenes, in the judge's features.
+
+    The scenes show the prompts of the run. The first entry is as many fresh scenes in place of samples: what perfect images would have. Raises UserError for a run
+    without such scenes (see `has_quality`), and when the images of no way are there.
+    """
+    if not has_quality(stages, judge):
+        needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg, prompts that scenes can show and at least {MIN_IMAGES} images"
+        raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
+    ways = [way for way in stages.ways if has_images(stages, way)]
+    if not ways:
+        raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
+    prompts = [item.prompt for item in stages.items]
+    count, features = REFERENCES * len(prompts), partial(segmenter_features, judge)
+    references, fresh = reference_scenes(prompts, count), reference_scenes(prompts, len(prompts), first=count)
+    perfect = quality_summary({RENDERED: fresh}, references, features)
+    return perfect | quality_summary({way: np.stack(way_images(stages, way)) for way in ways}, references, features)
+
+
+def clip_scores(stages: Stages, scorer: ClipScorer) -> dict[str, dict[str, float]]:
+    """Return the CLIPScore, mean and standard error, of every way of sampling whose images are there."""
+    texts = [item.prompt.text for item in stages.items]
+    ways = [way for way in stages.ways if has_images(stages, way)]
+    return {way: clip_summary(scorer.scores(np.stack(way_images(stages, way)), texts)) for way in ways}
+
+
+def _line(way: str, entry: Mapping[str, Any]) -> str:
+    line = f"{way:24s}{_value(entry['kid'])}"
+    if "kid_change" in entry:
+        pairs = entry["untouched"]
+        psnr = "none changed" if pairs["psnr"] is None else f"others at {pairs['psnr']:.1f} dB"
+        line += f"   {_value(entry['kid_change'])}   {pairs['identical']} of {pairs['count']} as plain, {psnr}"
+    return line
+
+
+def _value(entry: Mapping[str, float]) -> str:
+    return f"{entry['mean']:+8.4f} ± {entry['error']:.4f}"
+
+
+def main() -> None:
+    """Print the table of a run."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m l2s_core.evaluation.metrics.quality HOME CONFIG")
+    try:
+        config = load_run_config(sys.argv[2])
+        summary = run_quality(Stages.of(config, Path(sys.argv[1])), load_judge(config.benchmark.judge))
+    except UserError as error:
+        sys.exit(str(error))
+    print(f"{'':24s}{'KID to scenes':19s}   {'against plain':17s}")
+    for way, entry in summary.items():
+        print(_line(way, entry))
+
+
+if __name__ == "__main__":
+    main()

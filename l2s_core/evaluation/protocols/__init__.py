@@ -1,0 +1,1 @@
+"""Benchmarks: their prompts and their rules."""

@@ -1,0 +1,199 @@
+"""Prompts with several relations: sentence forms, own suites, and files of such prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from l2s_core.errors import UserError, unknown_name
+from l2s_core.evaluation.protocols.geneval_metadata import parse_record
+from l2s_core.evaluation.protocols.several import several_prompt
+from l2s_core.evaluation.protocols.suites import require_suite, triplet_suite
+from l2s_core.hashing import stable_fraction
+from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, Triplet
+from l2s_core.relations import OPPOSITE, RELATIONS, WORDINGS, relation_named
+from l2s_core.storage.lines import read_jsonl
+
+# (objects, relations) -> the lengths of the chains of objects that "and" joins: "a A r1 a B r2 a C and a D r3 a E".
+FORMS: dict[tuple[int, int], tuple[int, ...]] = {
+    (2, 1): (2,),
+    (3, 2): (3,),
+    (4, 2): (2, 2),
+    (4, 3): (4,),
+    (5, 3): (3, 2),
+}
+DIAGONAL = (2, 2)  # two relations of one pair: "a A above and to the left of a B"
+COMMON = (
+    "backpack",
+    "bench",
+    "bicycle",
+    "bottle",
+    "bowl",
+    "cake",
+    "cat",
+    "chair",
+    "clock",
+    "cup",
+    "dog",
+    "horse",
+    "laptop",
+    "suitcase",
+    "teddy bear",
+    "umbrella",
+    "vase",
+    "sheep",
+)
+NOVEL = (
+    "anvil",
+    "cactus",
+    "camel",
+    "candle",
+    "drum",
+    "fox",
+    "globe",
+    "guitar",
+    "kettle",
+    "lantern",
+    "lobster",
+    "owl",
+    "penguin",
+    "pumpkin",
+    "robot",
+    "squirrel",
+    "telescope",
+    "violin",
+)
+OBJECT_LISTS: dict[str, tuple[str, ...]] = {"common": COMMON, "novel": NOVEL, "mixed": COMMON + NOVEL}
+PATIENCE = 2000  # draws without a new prompt after which a suite counts as used up
+
+
+def write_prompt(objects: Sequence[str], relations: Sequence[str], prefix: str = PHOTO_PREFIX) -> SeveralPrompt:
+    """Write the sentence of a form; raises UserError for a number of objects and relations that has none.
+
+    Within a chain each relation links an object to the next one, and every object has the article "a",
+    as in the paper's suites.
+    """
+    if (len(objects), len(relations)) == DIAGONAL:
+        subject, object_ = objects
+        wording = " and ".join(WORDINGS[relation][0] for relation in relations)
+        stated = [Triplet(subject=subject, relation=relation, object=object_) for relation in relations]
+        return several_prompt(f"{prefix}a {subject} {wording} a {object_}", stated)
+    form = FORMS.get((len(objects), len(relations)))
+    if form is None:
+        raise unknown_name("form", f"({len(objects)}, {len(relations)})", map(str, (*FORMS, DIAGONAL)))
+    names, links = iter(objects), iter(relations)
+    parts, triplets = [], []
+    for length in form:
+        subject = next(names)
+        part = f"a {subject}"
+        for _ in range(length - 1):
+            relation, object_ = next(links), next(names)
+            part += f" {WORDINGS[relation][0]} a {object_}"
+            triplets.append(Triplet(subject=subject, relation=relation, object=object_))
+            subject = object_
+        parts.append(part)
+    return several_prompt(prefix + " and ".join(parts), triplets)
+
+
+def generate_several(
+    suite: str, form: tuple[int, int], count: int, names: Sequence[str] = COMMON
+) -> list[SeveralPrompt]:
+    """Return `count` different prompts of a form over different names, with different relations in one prompt.
+
+    Draws are hashes of their number, and what a text says decides which suite it belongs to, so `dev` and `test`
+    share no prompt whatever the list of names. First relations go in rotation. Raises UserError for an unknown
+    suite or form, fewer names than objects, or more prompts than could be found.
+    """
+    require_suite(suite)
+    if form not in (*FORMS, DIAGONAL) or len(set(names)) < form[0]:
+        allowed = ", ".join(map(str, (*FORMS, DIAGONAL)))
+        raise UserError(f"form {form} over {len(set(names))} names; allowed: {allowed}, with as many names as objects")
+    found: dict[str, SeveralPrompt] = {}
+    number = last = 0
+    while len(found) < count:
+        prompt = _draw(form, sorted(set(names)), number, RELATIONS[len(found) % len(RELATIONS)])
+        if prompt.text not in found and _suite_of(prompt) == suite:
+            found[prompt.text], last = prompt, number
+        number += 1
+        if number - last > PATIENCE:
+            raise UserError(
+                f"{count} prompts are asked for, but only {len(found)} of form {form} were found in the {suite} suite; "
+                "ask for fewer, or give more names"
+            )
+    return list(found.values())
+
+
+def read_several(path: Path) -> list[SeveralPrompt]:
+    """Read a jsonl of prompts; raises UserError naming the file, the line and the value.
+
+    A line is {"prompt": text, "triplets": [{"subject", "relation", "object"}, ...]}, or the GenEval-like form of the
+    paper's suites, {"tag": "position", "prompt", "include", "version": 2}, in which every second clause has
+    a position. Version 1 of that form reads its relations the other way round and is refused.
+    """
+    return read_jsonl(path, parse_row)
+
+
+def parse_row(row: Any) -> SeveralPrompt:
+    """Read one line's object, in either form."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str):
+        raise UserError(
+            f"not a prompt: {str(row)[:80]!r}; needed: an object with prompt (a text) and triplets, or include"
+        )
+    triplets = _included(row) if "include" in row else _stated(row.get("triplets"))
+    return several_prompt(row["prompt"], triplets)
+
+
+def several_row(prompt: SeveralPrompt) -> dict[str, Any]:
+    """Return the object of a prompt's line."""
+    return {"prompt": prompt.text, "triplets": [asdict(triplet) for triplet in prompt.triplets]}
+
+
+def _draw(form: tuple[int, int], names: Sequence[str], number: int, first: str) -> SeveralPrompt:
+    objects = sorted(names, key=lambda name: stable_fraction("several", *form, number, name))[: form[0]]
+    others = [
+        relation
+        for relation in RELATIONS
+        if relation != first and not (form == DIAGONAL and relation == OPPOSITE[first])
+    ]
+    others.sort(key=lambda relation: stable_fraction("several", *form, number, relation))
+    return write_prompt(objects, [first, *others][: form[1]])
+
+
+def _suite_of(prompt: SeveralPrompt) -> str:
+    """One relation alone may be another protocol's prompt, too; several are this one's only."""
+    if len(prompt.triplets) == 1:
+        return triplet_suite(prompt.triplets[0])
+    return "dev" if stable_fraction("suite", prompt.text) < 0.5 else "test"
+
+
+def _stated(value: Any) -> list[Triplet]:
+    if not isinstance(value, list):
+        raise UserError(f"triplets is {value!r}; allowed: a list of objects with subject, relation and object")
+    return [_triplet(row) for row in value]
+
+
+def _triplet(row: Any) -> Triplet:
+    keys = ("subject", "relation", "object")
+    if not isinstance(row, Mapping) or set(row) != set(keys) or not all(isinstance(row[key], str) for key in keys):
+        raise UserError(f"a triplet is {row!r}; allowed: an object with the texts subject, relation and object")
+    relation = relation_named(row["relation"])
+    if relation is None:
+        raise unknown_name("relation", row["relation"], RELATIONS)
+    return Triplet(subject=row["subject"], relation=relation, object=row["object"])
+
+
+def _included(row: Mapping[str, Any]) -> list[Triplet]:
+    if row.get("version") != 2:
+        raise UserError(
+            f"version is {row.get('version')!r}; allowed: 2, where a position is that of its own clause to another"
+        )
+    record = parse_record({key: value for key, value in row.items() if key != "version"}, names=None)
+    return [
+        Triplet(
+            subject=clause.name, relation=clause.position.relation, object=record.include[clause.position.index].name
+        )
+        for clause in record.include
+        if clause.position is not None
+    ]

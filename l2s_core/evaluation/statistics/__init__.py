@@ -1,0 +1,1 @@
+"""Rates with intervals and tests of differences."""

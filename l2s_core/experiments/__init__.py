@@ -1,0 +1,1 @@
+"""Experiments over runs: sweeps, ablations, regression, evidence."""

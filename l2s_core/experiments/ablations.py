@@ -1,0 +1,127 @@
+"""Ablations: sweeps around a run's configuration, which is the reference that every other point is held against. Pure; flows run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from l2s_core.config import CONFIG_FOLDER, RunConfig, Section, find_config, load_run_config, read_yaml, validate
+from l2s_core.config.relative import resolve, value_at
+from l2s_core.errors import UserError
+from l2s_core.experiments.sweeps import Point, SweepConfig, point
+
+FOLDER = CONFIG_FOLDER / "ablations"
+REFERENCE = "as configured"
+
+
+class AblationPoint(Section):
+    """A point: what it sets, as values or relative to the reference (see relative.py), and which configurations it is for.
+
+    `only` maps dotted keys of the reference to the values it must have; without it, a point is for all.
+    """
+
+    label: str = Field(min_length=1)
+    set: dict[str, Any] = Field(min_length=1)
+    only: dict[str, tuple[Any, ...]] = {}
+
+
+class AblationConfig(Section):
+    """One question about a run, and the points that answer it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    points: tuple[AblationPoint, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """An ablation of one run: the sweep it is, the sweep's points with the reference first, and the points left out with the reason."""
+
+    config: AblationConfig
+    run: RunConfig
+    sweep: SweepConfig
+    points: list[Point]
+    left_out: dict[str, str]
+
+
+def load_ablation(path: str | Path) -> AblationConfig:
+    """Read an ablation by path, or by name from configs/ablations; raises UserError, one line."""
+    found = find_config(path, FOLDER, "ablation")
+    return validate(AblationConfig, read_yaml(found), str(found))
+
+
+def plan_ablations(
+    config: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> list[Ablation]:
+    """Return the named ablations, or all that ship, of a run's configuration with `overrides`; raises UserError, one line."""
+    chosen = [load_ablation(name) for name in names or sorted(path.stem for path in FOLDER.glob("*.yaml"))]
+    settings = _shared_settings(config, overrides or {})
+    return [_around(ablation, config, settings) for ablation in {one.name: one for one in chosen}.values()]
+
+
+def _shared_settings(config: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What every point sets: the user's own, one classifier and no baselines, and the development suite."""
+    settings = {**overrides, "variants": {}, "baselines": {}}
+    run = load_run_config(config, settings)
+    if not {"benchmark", "benchmark.suite"} & set(overrides):
+        own = (
+            read_yaml(CONFIG_FOLDER / "benchmarks" / "dev.yaml")
+            if run.benchmark.protocol == "pairs"
+            else {"suite": "dev"}
+        )
+        settings["benchmark"] = {**run.benchmark.model_dump(mode="json"), **own}
+        run = load_run_config(config, settings)
+    if run.benchmark.suite == "test":
+        raise UserError(
+            "benchmark.suite is test, which is for reporting alone; ablations are judged on dev, so leave it out"
+        )
+    if run.benchmark.file is not None:
+        raise UserError(
+            "benchmark.file has the prompts that are reported; ablations are judged on own ones of the suite dev, so leave it out (null)"
+        )
+    return settings
+
+
+def _around(ablation: AblationConfig, config: str, settings: dict[str, Any]) -> Ablation:
+    run = load_run_config(config, settings)
+    chosen, left_out = _points(ablation, config, settings, run)
+    sweep = SweepConfig(name=f"{run.name}-{ablation.name}", config=config, set=settings, points=tuple(chosen.values()))
+    points = [point(sweep, varied, name=label) for label, varied in chosen.items()]
+    return Ablation(config=ablation, run=run, sweep=sweep, points=points, left_out=left_out)
+
+
+def _points(
+    ablation: AblationConfig, config: str, settings: dict[str, Any], run: RunConfig
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return what the points vary by label, the reference first, and why others are left out: not meant for this run, or the same as one before."""
+    tree, chosen, left_out = run.model_dump(mode="json"), {REFERENCE: {}}, {}
+    runs = {REFERENCE: run}
+    for entry in ablation.points:
+        other = [
+            f"{key} {value_at(tree, key)}" for key, allowed in entry.only.items() if value_at(tree, key) not in allowed
+        ]
+        if other:
+            left_out[entry.label] = f"not for {', '.join(other)}"
+            continue
+        varied = {key: resolve(key, value, tree) for key, value in entry.set.items()}
+        made = _valid(config, {**settings, **varied})
+        twin = next((label for label, before in runs.items() if before == made), None)
+        if twin is not None:
+            left_out[entry.label] = f"the same as {twin!r}"
+            continue
+        chosen[entry.label] = varied
+        runs |= {entry.label: made} if made else {}
+    return chosen, left_out
+
+
+def _valid(config: str, settings: dict[str, Any]) -> RunConfig | None:
+    """Return the run of a point, or None for one that cannot run: it stays a point, and fails with its own reason."""
+    try:
+        return load_run_config(config, settings)
+    except UserError:
+        return None

@@ -1,0 +1,69 @@
+"""Whether attention centroids tell where objects will be: what a loss on centroids takes for granted, measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.backbones.load import load_backbone
+from l2s_core.config import load_run_config
+from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.protocols.benchmark import benchmark_items
+from l2s_core.evaluation.protocols.geneval import geneval_name, kept_boxes
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.steering.objectives import centroids
+
+ITEMS = {"benchmark": "dev", "benchmark.prompts": 16, "benchmark.seeds": 1}
+AXES = ("horizontal", "vertical")
+
+
+def centroid_correlations(name: str) -> tuple[int, dict[int, list[float]]]:
+    """Return how many plain development images show both objects, and over these, by captured step, a correlation an axis.
+
+    It is that of the offset between the two phrases' attention centroids (averaged over all channels, as the centroid
+    baseline does) with the offset between the two objects that the judge finds in the final image.
+    """
+    run = load_run_config(name, ITEMS)
+    backbone, items = load_backbone(run.backbone, "cpu"), benchmark_items(run)
+    schedule = backbone.schedule(run.backbone.steps)
+    condition = backbone.encode_prompts([i.prompt.text for i in items], guidance=run.backbone.guidance)
+    weights_BOK = backbone.phrase_weights([i.prompt for i in items])
+    layers = select_layers(backbone.layers(run.capture.softmax), run.capture.layers)
+    capture, offsets = AttentionCapture(layers, grid=run.capture.grid, stop_early=True), {}
+
+    @torch.no_grad()
+    def watch(latents: Tensor, step: int) -> Tensor:
+        if step in run.capture.steps:
+            with capture.recording(weights_BOK):
+                capture.run(lambda: backbone.predict(latents, schedule.timesteps[step], condition.unguided()))
+            centroid_BO2 = centroids(capture.maps()).mean(2)
+            offsets[step] = (centroid_BO2[:, 0] - centroid_BO2[:, 1]).numpy()
+        return latents
+
+    images = backbone.decode(
+        sample(backbone, initial_noise([i.seed for i in items], backbone.latent_shape), condition, schedule, watch)
+    )
+    found = load_judge(run.benchmark.judge).detect(images)
+    shown = [
+        _offset(item.prompt, detections, run.benchmark.min_score) for item, detections in zip(items, found, strict=True)
+    ]
+    there = np.array([offset is not None for offset in shown])
+    shown_N2 = np.array([offset for offset in shown if offset is not None])
+    by_step = {
+        step: [float(np.corrcoef(offset_B2[there, axis], shown_N2[:, axis])[0, 1]) for axis in range(2)]
+        for step, offset_B2 in offsets.items()
+    }
+    return int(there.sum()), by_step
+
+
+def _offset(prompt: Phrases, detections: list[Detection], min_score: float) -> tuple[float, float] | None:
+    """Centre of the subject's best box minus the object's, pixels; None where one was not found."""
+    boxes = kept_boxes(detections, min_score)
+    if not all(geneval_name(name) in boxes for name in prompt.objects):
+        return None
+    a, b = (boxes[geneval_name(name)][0] for name in prompt.objects)
+    return (a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2

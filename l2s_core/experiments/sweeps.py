@@ -1,0 +1,142 @@
+"""Sweeps: which points there are, and what they share. Pure; flows run them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from l2s_core.config import CONFIG_FOLDER, Section, find_config, read_yaml, validate
+from l2s_core.hashing import digest
+
+FOLDER = CONFIG_FOLDER / "sweeps"
+
+
+class Range(Section):
+    """Numbers that a search draws from: floats, or integers where both ends are; `log` spreads them by ratio."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("low must lie below high, and above 0 with log")
+        return self
+
+
+class SearchConfig(Section):
+    """A budgeted search: `trials` points drawn from `space` (a list of choices, or a range), the best by `metric`."""
+
+    trials: int = Field(ge=1)
+    space: dict[str, Range | tuple[Any, ...]] = Field(min_length=1)
+    seed: int = 0
+    prune: bool = Field(
+        default=True, description="leave out the images of a point whose classifier is below the median of those before"
+    )
+
+
+class SweepConfig(Section):
+    """Points over one configuration: the product of `grid`, the entries of `points`, or a search.
+
+    Keys are dotted settings of a run; `set` holds for every point. A value may name a section, as in a run's file.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    config: str = "mini-sd"
+    set: dict[str, Any] = {}
+    grid: dict[str, tuple[Any, ...]] = {}
+    points: tuple[dict[str, Any], ...] = ()
+    search: SearchConfig | None = None
+    metric: Literal["correct", "both", "test_accuracy"] = Field(
+        default="correct", description="what ranks the points, the largest first"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SweepConfig:
+        if sum(map(bool, (self.grid, self.points, self.search))) != 1:
+            raise ValueError("give one of grid, points and search")
+        empty = [key for key, values in self.grid.items() if not values]
+        if empty:
+            raise ValueError(f"grid has no value for {', '.join(empty)}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of a sweep: what it varies, all that it sets, and a name, if its settings are not to be it."""
+
+    varied: dict[str, Any]
+    overrides: dict[str, Any]
+    name: str = ""
+
+    @property
+    def point_id(self) -> str:
+        """A digest of the settings, the same in every process."""
+        return digest(self.overrides, 8)
+
+    @property
+    def label(self) -> str:
+        return self.name or settings_text(self.varied) or "as configured"
+
+
+def load_sweep(path: str | Path) -> SweepConfig:
+    """Read a sweep by path, or by name from configs/sweeps; raises UserError, one line."""
+    found = find_config(path, FOLDER, "sweep")
+    return validate(SweepConfig, read_yaml(found), str(found))
+
+
+def points_of(sweep: SweepConfig) -> list[Point]:
+    """Return the points of a grid or a list, those that share most of a chain next to each other; none for a search."""
+    if sweep.points:
+        return [point(sweep, varied) for varied in sweep.points]
+    if not sweep.grid:
+        return []
+    return [point(sweep, dict(zip(sweep.grid, values, strict=True))) for values in product(*sweep.grid.values())]
+
+
+def corners_of(sweep: SweepConfig) -> list[Point]:
+    """Return two points of a search: the low ends of its ranges with its first choices, and the high ends with its last."""
+    ends = {
+        key: (values.low, values.high) if isinstance(values, Range) else (values[0], values[-1])
+        for key, values in sweep.search.space.items()
+    }
+    return [point(sweep, {key: pair[end] for key, pair in ends.items()}) for end in (0, 1)]
+
+
+def point(sweep: SweepConfig, varied: Mapping[str, Any], name: str = "") -> Point:
+    """Return the point with these values."""
+    return Point(varied=dict(varied), overrides={**sweep.set, **varied, "name": sweep.name}, name=name)
+
+
+def rank(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, Any]]:
+    """Return finished points, the best first; equal ones by fewer seconds an image."""
+    finished = [row for row in rows if row["state"] == "finished"]
+    return sorted(finished, key=lambda row: (-row["metrics"][metric], row["metrics"]["seconds"]))
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as a reader recognises them: the last part of every key, or all of one whose last part is another's, too, and its value."""
+    last = Counter(key.rpartition(".")[2] for key in settings)
+    names = {key: end if last[end := key.rpartition(".")[2]] == 1 else key for key in settings}
+    return ", ".join(f"{names[key]}={_short(value)}" for key, value in settings.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return (" and " if any(isinstance(entry, str) for entry in value) else "-").join(map(_short, value)) or "none"
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,95 @@
+"""The verdicts that finished runs left behind, found by RUN or RUN:VARIANT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l2s_core.errors import UserError, unknown_name
+from l2s_core.storage.files import read_json
+from l2s_core.storage.runs import FINISHED, RunRecord, find_runs, list_runs, verdicts_of
+from l2s_core.storage.stages import MAIN
+
+FIELDS = {
+    "prompt",
+    "seed",
+    "relation",
+    "objects",
+    "prompt_group",
+    "correct",
+    "both",
+    "pairs",
+    "score",
+    "reason",
+    "detections",
+    "gradients",
+    "checks",
+    "skipped",
+    "seconds",
+    "peak_bytes",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The rows of one variant of a run, its label, and who judged it: the judge and the score it asks for."""
+
+    label: str
+    rows: list[dict[str, Any]]
+    judge: str
+
+
+def load_judged(home: Path, choices: Sequence[str]) -> list[Judged]:
+    """Read the verdicts of choices, each RUN or RUN:VARIANT with an id or a name from `l2s runs`.
+
+    Raises UserError for an unknown run or variant, for a run that has not finished or has no verdicts, and for fewer
+    than two different ones.
+    """
+    if len(choices) < 2:
+        raise UserError("give two runs or more, e.g. 'l2s compare RUN:plain RUN'; 'l2s runs' lists them")
+    records, judged = list_runs(home), {}
+    for choice in choices:
+        one = _load(home, records, choice)
+        if one.label in judged:
+            raise UserError(f"{choice} is given twice (as {one.label}); give different runs or variants")
+        judged[one.label] = one
+    return list(judged.values())
+
+
+def _load(home: Path, records: Sequence[RunRecord], choice: str) -> Judged:
+    word, _, variant = choice.partition(":")
+    record, variant = _only(find_runs(records, [word]), word), variant or MAIN
+    folders = verdicts_of(record)
+    if variant not in folders:
+        raise unknown_name(f"variant of {record.run_id}", variant, folders)
+    if record.state != FINISHED:
+        way_out = "let it end, or give its command again, which goes on where it was"
+        raise UserError(f"run {record.run_id} has not finished ({record.state}); {way_out}")
+    benchmark = record.config["benchmark"]
+    return Judged(
+        label=record.run_id if variant == MAIN else f"{record.run_id}:{variant}",
+        rows=_rows(home / folders[variant] / "verdicts.json", record.run_id, variant),
+        judge=f"{benchmark['judge']} above {benchmark['min_score']}",
+    )
+
+
+def _only(records: Sequence[RunRecord], word: str) -> RunRecord:
+    if len(records) > 1:
+        raise UserError(
+            f"{word!r} names {len(records)} runs; give the id of one: {', '.join(record.run_id for record in records)}"
+        )
+    return records[0]
+
+
+def _rows(path: Path, run_id: str, variant: str) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(
+            f"run {run_id} has no verdicts of {variant}: missing file {path}; a run of 'l2s train' makes none, "
+            "'l2s reproduce' with the same settings does"
+        )
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= FIELDS for row in rows):
+        raise UserError(f"{path} holds no verdicts; delete it, and give the command of {run_id} again")
+    return rows

@@ -1,0 +1,185 @@
+"""Train mini-flux from a seed, on the autoencoder and the CLIP encoder of mini-sd: T5 encoder, then rounds of flow model and student."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from l2s_core.backbones.flux import FluxBackbone
+from l2s_core.backbones.folder import SHIPPED, save_pipeline
+from l2s_core.backbones.model import Placement
+from l2s_core.config import Section
+from l2s_core.miniworld.training import denoiser, flow, reflow, t5
+from l2s_core.miniworld.training.distillation import STREAM, DistillationLoss
+from l2s_core.miniworld.training.rounds import SceneRound
+from l2s_core.miniworld.training.trainer import TrainPlan
+from l2s_core.miniworld.training.workshop import Draw, Workshop, sample_grid
+from l2s_core.miniworld.world.scenes import SIDE
+from l2s_core.miniworld.world.tokenizers import t5_tokenizer
+from l2s_core.storage.files import atomic_path
+
+GRID_STEPS, GRID_GUIDANCE = 12, 5.0  # of a flow model's grids; a student needs no guidance
+
+
+class Reflow(TrainPlan):
+    """A student that learns `pairs` of noise and sample, drawn by the flow model in `pair_steps` steps at `guidance`."""
+
+    by: Literal["reflow"]
+    guidance: float = Field(ge=1)
+    pairs: int = Field(ge=1)
+    pair_steps: int = Field(ge=1)
+
+
+class Distillation(TrainPlan):
+    """A student that learns the flow model's velocity at `guidance`."""
+
+    by: Literal["distillation"]
+    guidance: float = Field(ge=1)
+
+
+class Round(SceneRound):
+    """A flow model trained on rendered scenes, from what the round before ended with, and its student, if it has one."""
+
+    flow: TrainPlan
+    student: Annotated[Reflow | Distillation, Field(discriminator="by")] | None = None
+
+
+class FluxPretrainConfig(Section):
+    """Seed, sizes, the plan of the T5 encoder and the rounds."""
+
+    model: Literal["mini-flux"]
+    seed: int
+    heads: int = 6
+    head_width: int = 32
+    double: int = 2
+    single: int = 4
+    t5: TrainPlan
+    rounds: tuple[Round, ...] = Field(min_length=1)
+
+
+def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
+    """Train everything; return the folder that holds mini-flux."""
+    from diffusers import AutoencoderKL
+
+    seed, device, out = config.seed, shop.device, shop.work / "models"
+    base = out / "mini-sd" if (out / "mini-sd" / "model_index.json").is_file() else SHIPPED / "mini-sd"
+    vae = AutoencoderKL.from_pretrained(base / "vae")
+    vae.register_to_config(shift_factor=0.0)  # FluxPipeline wants one; these latents have mean zero as they are
+    clip, clip_tokenizer = (
+        CLIPTextModel.from_pretrained(base / "text_encoder"),
+        CLIPTokenizer.from_pretrained(base / "tokenizer"),
+    )
+    width = clip.config.hidden_size
+    tokenizer = t5_tokenizer(seed)
+    recall = t5.ContextRecall(t5.build_encoder(tokenizer, width=width, layers=2, heads=4))
+    shop.train(
+        "t5", recall, lambda m, s: t5.loss(m, t5.batch(tokenizer, seed, s, config.t5.batch).to(device)), config.t5
+    )
+    parts = {
+        "vae": vae,
+        "text_encoder": clip,
+        "tokenizer": clip_tokenizer,
+        "text_encoder_2": recall.encoder,
+        "tokenizer_2": tokenizer,
+        "scheduler": flow.build_scheduler(),
+    }
+    training = RoundTraining(
+        shop=shop, parts=parts, encoders=flow.Encoders(clip, clip_tokenizer, recall.encoder, tokenizer, device)
+    )
+    model = flow.build(
+        heads=config.heads, head_width=config.head_width, double=config.double, single=config.single, text_width=width
+    )
+    for number, plan in enumerate(config.rounds, start=1):
+        model = training.run(number, plan, model)
+    for name in ("vae", "text_encoder", "text_encoder_2"):
+        parts[name].to("cpu")
+    vae.half()  # the text encoders stay float32, since transformers keeps the stored type
+    save_pipeline(
+        out / "mini-flux",
+        "FluxPipeline",
+        parts | {"transformer": model.half()},
+        absent=("image_encoder", "feature_extractor"),
+    )
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundTraining:
+    """Trains the rounds; `parts` are the pipeline's components but the transformer."""
+
+    shop: Workshop
+    parts: dict[str, Any]
+    encoders: flow.Encoders
+
+    def run(self, number: int, plan: Round, model: nn.Module) -> nn.Module:
+        """Return the model that round `number` ends with, having begun with `model`; a round that has ended is read from its file."""
+        shop, ended = self.shop, self.shop.work / f"round-{number}.safetensors"
+        if ended.is_file():
+            model.load_state_dict(load_file(ended))
+            return model
+        path = shop.work / f"latents-{number}.safetensors"
+        latents = denoiser.encode_scenes(
+            self.parts["vae"], shop.seed, plan.scenes, path, counts=plan.counts, device=shop.device
+        )
+        batches = flow.SceneBatches(
+            latents=latents,
+            encoders=self.encoders,
+            counts=plan.counts,
+            chained=plan.chained,
+            seed=shop.seed,
+            batch=plan.flow.batch,
+        )
+        shop.train(
+            f"flow-{number}",
+            model,
+            lambda m, step: flow.flow_loss(batches, m, step),
+            plan.flow,
+            draw=self._grid(GRID_GUIDANCE),
+        )
+        if plan.student is not None:
+            teacher, model = model.requires_grad_(False).to(shop.device), copy.deepcopy(model).requires_grad_(True)
+            loss = (
+                self._reflow(number, plan, teacher)
+                if plan.student.by == "reflow"
+                else self._distillation(plan, batches, teacher)
+            )
+            shop.train(f"{plan.student.by}-{number}", model, loss, plan.student, draw=self._grid(1.0))
+        with atomic_path(ended) as temporary:
+            save_file(model.state_dict(), temporary)
+        return model
+
+    def _reflow(self, number: int, plan: Round, teacher: nn.Module) -> reflow.ReflowLoss:
+        name, how = f"pairs-{number}", plan.student
+        captions = reflow.PairCaptions(seed=self.shop.seed, counts=plan.counts, chained=plan.chained)
+        pairs = reflow.draw_pairs(
+            self._backbone(teacher),
+            captions,
+            how.pairs,
+            self.shop.work / name,
+            steps=how.pair_steps,
+            guidance=how.guidance,
+            progress=lambda done: self.shop.observe(name, done, {}),
+        )
+        return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=how.batch)
+
+    def _distillation(self, plan: Round, batches: flow.SceneBatches, teacher: nn.Module) -> DistillationLoss:
+        batches = replace(batches, batch=plan.student.batch, stream=STREAM)
+        return DistillationLoss(
+            batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=plan.student.guidance
+        )
+
+    def _backbone(self, transformer: nn.Module) -> FluxBackbone:
+        placement = Placement(device=self.shop.device)
+        return FluxBackbone(
+            {**self.parts, "transformer": transformer}, fingerprint="unfinished", size=SIDE, placement=placement
+        )
+
+    def _grid(self, guidance: float) -> Draw:
+        return lambda transformer: sample_grid(self._backbone(transformer), steps=GRID_STEPS, guidance=guidance)

@@ -1,0 +1,83 @@
+"""The tokenizer and text encoder of the small world, in CLIP's own classes.
+
+The encoder is pretrained on sentences alone and then frozen, as CLIP's is for Stable Diffusion: at every
+token it has to name all the words up to that token (prefix word recall), so that the vector of an object
+word carries its context, the relation word included. That is the source of relation leakage.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from l2s_core.miniworld.world.captions import language_caption
+from l2s_core.miniworld.world.tokenizers import CLIP_LENGTH
+
+STREAM = 23
+
+
+def build_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int) -> CLIPTextModel:
+    """Create the untrained text encoder (causal, as CLIP's)."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=CLIP_LENGTH,
+        projection_dim=width,
+        hidden_act="quick_gelu",
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+class PrefixRecall(nn.Module):
+    """A text encoder with a linear head that names, at each token, every word seen so far."""
+
+    def __init__(self, encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.config.hidden_size, encoder.config.vocab_size)
+
+    def forward(self, ids_BK: Tensor) -> Tensor:
+        return self.head(self.encoder(ids_BK).last_hidden_state)
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Return token ids (B, CLIP_LENGTH), padded as the pipeline pads."""
+    return tokenizer(
+        texts, padding="max_length", max_length=CLIP_LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+def batch(tokenizer: CLIPTokenizer, seed: int, step: int, size: int) -> Tensor:
+    """Return token ids of `size` sentences, a function of (seed, step) alone."""
+    return tokenize(tokenizer, sentences(seed, step, size))
+
+
+def sentences(seed: int, step: int, size: int) -> list[str]:
+    """Return `size` sentences of the language, a function of (seed, step) alone."""
+    rng = np.random.default_rng((seed, STREAM, step))
+    return [language_caption(rng) for _ in range(size)]
+
+
+def loss(model: PrefixRecall, ids_BK: Tensor) -> Tensor:
+    """Multi-label cross-entropy of prefix word recall, positives and negatives balanced."""
+    logits_BKV = model(ids_BK).float()
+    seen_BKV = nn.functional.one_hot(ids_BK, logits_BKV.shape[-1]).cumsum(1).clamp(max=1).float()
+    positives = (nn.functional.softplus(-logits_BKV) * seen_BKV).sum() / seen_BKV.sum()
+    negatives = (nn.functional.softplus(logits_BKV) * (1 - seen_BKV)).sum() / seen_BKV.sum()
+    return positives + negatives
+
+
+@torch.no_grad()
+def recall(model: PrefixRecall, ids_BK: Tensor) -> float:
+    """Share of words seen so far that the head names (probability above one half)."""
+    named = model(ids_BK) > 0
+    seen = nn.functional.one_hot(ids_BK, named.shape[-1]).cumsum(1) > 0
+    return float((named & seen).sum() / seen.sum())

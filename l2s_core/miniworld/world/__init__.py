@@ -1,0 +1,1 @@
+"""Scenes of the small world: sprites, layouts, captions."""

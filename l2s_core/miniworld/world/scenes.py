@@ -1,0 +1,140 @@
+"""Scenes of the small world: 1-3 sprites on a soft background, with exact boxes, masks and relations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from l2s_core.errors import UserError
+from l2s_core.miniworld.world.sprites import OBJECTS, object_index, sprite
+from l2s_core.relations import RELATIONS, label_index, relations_between
+
+SIDE = 64  # image side, pixels
+SIZES = {1: (20, 29), 2: (20, 29), 3: (16, 21)}  # longer side of a sprite in pixels, half-open, by object count
+COUNTS = (0.15, 0.73, 0.12)  # shares of scenes of one, two and three objects
+GAP = 1  # smallest distance between two boxes, pixels
+MAX_TRIES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """One sprite: its object index, longer side and top-left corner, in pixels."""
+
+    obj: int
+    size: int
+    x: int
+    y: int
+
+    @property
+    def name(self) -> str:
+        return OBJECTS[self.obj]
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Box (x0, y0, x1, y1) of the sprite's ink, pixels."""
+        height, width = sprite(self.obj, self.size).shape[:2]
+        return self.x, self.y, self.x + width, self.y + height
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Everything needed to draw a scene; `corners` are the four background colours (2, 2, 3) in [0, 1]."""
+
+    placements: tuple[Placement, ...]
+    corners: tuple
+
+    def relations(self, a: int = 0, b: int = 1) -> frozenset[str]:
+        """Relations of placement `a` to placement `b` by GenEval's rule."""
+        return relations_between(self.placements[a].box, self.placements[b].box)
+
+
+def scene_rng(seed: int, index: int, stream: int = 0) -> np.random.Generator:
+    """Return the generator of scene `index`; it depends on nothing but its arguments."""
+    return np.random.default_rng((seed, stream, index))
+
+
+def sample_layout(
+    rng: np.random.Generator,
+    *,
+    objects: Sequence[str] | None = None,
+    relation: str | None = None,
+    counts: Sequence[float] = COUNTS,
+    accept: Callable[[Layout], bool] = lambda _: True,
+) -> Layout:
+    """Draw a random layout.
+
+    `objects` fixes the objects and their order (otherwise 1-3 distinct ones, with probabilities
+    `counts`). `relation` asks that it be the *only* relation the first object has to the second, `accept` for
+    anything else. Raises UserError for what cannot be drawn, or is not met in MAX_TRIES layouts.
+    """
+    if objects is None:
+        count = int(rng.choice(len(counts), p=counts)) + 1
+        indices = [int(i) for i in rng.choice(len(OBJECTS), size=count, replace=False)]
+    else:
+        indices = [object_index(name) for name in objects]
+    if not 1 <= len(indices) <= max(SIZES):
+        raise UserError(f"a scene of {len(indices)} objects cannot be drawn; allowed: 1 to {max(SIZES)}")
+    if relation is not None:
+        label_index(relation, RELATIONS)
+        if len(indices) < 2:
+            raise UserError(f"relation {relation!r} needs two objects; got {len(indices)}")
+    corners = rng.uniform(0.3, 0.85, size=(2, 2, 1)) + rng.uniform(-0.12, 0.12, size=(2, 2, 3))
+    for _ in range(MAX_TRIES):
+        placements = tuple(_place(rng, index, len(indices)) for index in indices)
+        if _overlapping(placements):
+            continue
+        layout = Layout(placements=placements, corners=tuple(map(tuple, corners.reshape(4, 3).tolist())))
+        if (relation is None or layout.relations() == {relation}) and accept(layout):
+            return layout
+    wanted = "what is asked of them" if relation is None else f"relation {relation!r}"
+    raise UserError(f"no room for {[OBJECTS[i] for i in indices]} with {wanted}")
+
+
+def _place(rng: np.random.Generator, obj: int, count: int) -> Placement:
+    size = int(rng.integers(*SIZES[count]))
+    height, width = sprite(obj, size).shape[:2]
+    x, y = rng.integers(0, (SIDE - width + 1, SIDE - height + 1))
+    return Placement(obj=obj, size=size, x=int(x), y=int(y))
+
+
+def _overlapping(placements: Sequence[Placement]) -> bool:
+    boxes = [p.box for p in placements]
+    for i, a in enumerate(boxes):
+        for b in boxes[i + 1 :]:
+            if a[0] < b[2] + GAP and b[0] < a[2] + GAP and a[1] < b[3] + GAP and b[1] < a[3] + GAP:
+                return True
+    return False
+
+
+def background(corners) -> np.ndarray:
+    """Return the bilinear gradient between four corner colours, float32 (SIDE, SIDE, 3) in [0, 1]."""
+    ramp = np.linspace(0, 1, SIDE, dtype=np.float32)
+    weights = np.stack([1 - ramp, ramp], axis=1)  # (SIDE, 2)
+    return np.einsum("yi,xj,ijc->yxc", weights, weights, np.asarray(corners, np.float32).reshape(2, 2, 3))
+
+
+def render(layout: Layout) -> np.ndarray:
+    """Draw the scene: uint8 RGB (SIDE, SIDE, 3)."""
+    canvas = background(layout.corners)
+    for placement in layout.placements:
+        rgba = sprite(placement.obj, placement.size)
+        x0, y0, x1, y1 = placement.box
+        canvas[y0:y1, x0:x1] = canvas[y0:y1, x0:x1] * (1 - rgba[..., 3:]) + rgba[..., :3]
+    return np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def label_map(layout: Layout) -> np.ndarray:
+    """Return the class of every pixel: uint8 (SIDE, SIDE), 0 = background, i + 1 = OBJECTS[i]."""
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    for placement in layout.placements:
+        alpha = sprite(placement.obj, placement.size)[..., 3]
+        x0, y0, x1, y1 = placement.box
+        labels[y0:y1, x0:x1][alpha > 0.5] = placement.obj + 1
+    return labels
+
+
+def to_unit(images: np.ndarray) -> np.ndarray:
+    """Map uint8 images (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], as a diffusion VAE expects."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / 127.5 - 1

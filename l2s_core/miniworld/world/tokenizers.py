@@ -1,0 +1,78 @@
+"""The two tokenizers of the small world's language, in CLIP's and T5's own classes."""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTokenizer, T5Tokenizer
+
+from l2s_core.miniworld.world.captions import corpus
+
+CLIP_LENGTH = 24  # text window of CLIP's encoder, tokens
+START = "<|startoftext|>"
+END = "<|endoftext|>"
+T5_LENGTH = 20  # text window of T5's encoder, tokens
+SPECIAL = ("<pad>", "</s>", "<unk>")  # in the places where T5 has them
+RARE = -20.0  # score of a single character
+
+
+def clip_tokenizer(seed: int, *, size: int = 4000, length: int = CLIP_LENGTH) -> CLIPTokenizer:
+    """Train CLIP-style byte-pair merges on the language and return them as a CLIPTokenizer."""
+    bpe = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        min_frequency=2,
+        special_tokens=[START, END],
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    bpe.train_from_iterator(corpus(seed, size), trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        bpe.model.save(folder)
+        vocab, merges = _clip_files(Path(folder), alphabet)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
+
+
+def _clip_files(folder: Path, alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Lay the vocabulary out as CLIP does: bytes, bytes ending a word, merges, the two special tokens."""
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    tokens = [*alphabet, *(f"{symbol}</w>" for symbol in alphabet)]
+    tokens += [a + b for a, b in merges if a + b not in tokens]
+    tokens += [START, END]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges
+
+
+def t5_tokenizer(seed: int, *, size: int = 4000, length: int = T5_LENGTH) -> T5Tokenizer:
+    """Return a T5Tokenizer whose pieces are the words of the language and, far less likely, every printable character.
+
+    Scores are log frequencies. (A unigram trainer has nothing to do here: the language has some fifty words.)
+    """
+    words = Counter(
+        word for s in corpus(seed, size) for text in (s, capitalised(s)) for word in re.findall(r"\w+", text)
+    )
+    total = sum(words.values())
+    scores = dict.fromkeys(SPECIAL, 0.0)
+    scores |= {f"▁{word}": math.log(count / total) for word, count in sorted(words.items())}
+    scores |= {character: RARE for character in ("▁", *map(chr, range(33, 127))) if character not in scores}
+    return T5Tokenizer(vocab=list(scores.items()), extra_ids=0, model_max_length=length)
+
+
+def capitalised(text: str) -> str:
+    """Return a sentence as people begin it; T5, unlike CLIP, tells the difference."""
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,201 @@
+"""What a model costs, counted without its weights: the same forward pass on tensors that have a shape and nothing else.
+
+Usage: ``python -m l2s_core.planning.cost`` prints the paper's four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.backbones.architecture import load_architecture, random_backbone
+from l2s_core.backbones.folder import empty_component
+from l2s_core.backbones.load import family_named, model_folder
+from l2s_core.backbones.model import DiffusersModel, Placement
+from l2s_core.config import BackboneConfig, RunConfig, load_run_config
+from l2s_core.diffusion.condition import UNGUIDED
+from l2s_core.prompts.prompt import Triplet, prompt_for
+
+PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
+PAPER = ("sd14", "sd21", "flux-schnell", "flux-dev")
+LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at once, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """Costs of one image: floating-point operations, bytes of weights by component, bytes of activations.
+
+    `gradient_flops` and `saved_bytes` are of one steering gradient: forward to the last captured layer, and back.
+    """
+
+    weights: dict[str, int]
+    forward_flops: int
+    guided_flops: int
+    gradient_flops: int
+    forward_bytes: int
+    saved_bytes: int
+    channels: int
+    latents: int
+    image_side: int
+
+
+def count_cost(config: RunConfig) -> ModelCost:
+    """Count the cost of a run's architecture; takes seconds for the largest one and no memory to speak of."""
+    backbone = config.backbone
+    placement = Placement(device="meta", dtype=getattr(torch, backbone.dtype), checkpointing=backbone.checkpointing)
+    with torch.device("meta"), _fused_attention():
+        model = random_backbone(
+            load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement
+        )
+        latents = torch.zeros(1, *model.latent_shape)
+        condition = model.encode_prompts([PROMPT.text])
+        with torch.no_grad(), FlopCounterMode(display=False) as forward, _LargestTensor(model) as largest:
+            model.predict(latents, 0.5, condition)
+        layers = select_layers(model.layers(config.capture.softmax), config.capture.layers)
+        saved, gradient = _SavedBytes(), FlopCounterMode(display=False)
+        with gradient, saved:
+            _gradient(model, layers, latents, condition, config)
+    flops, guided = forward.get_total_flops(), model.classifier_free and backbone.guidance > UNGUIDED
+    return ModelCost(
+        weights=weight_bytes(model),
+        forward_flops=flops,
+        guided_flops=2 * flops if guided else flops,
+        gradient_flops=gradient.get_total_flops(),
+        forward_bytes=LIVE_LARGEST * largest.bytes,
+        saved_bytes=saved.bytes,
+        channels=sum(layer.heads for layer in layers),
+        latents=latents.numel(),
+        image_side=model.image_side,
+    )
+
+
+def sizes_of(config: RunConfig) -> dict[str, int]:
+    """Return what a run's files depend on: channels of its maps, numbers of one image's latents, pixels of a side.
+
+    Of its architecture, or of the settings in its model's folder: no weights are read. Raises UserError where it has neither.
+    """
+    with torch.device("meta"):
+        model = _shapes(config.backbone)
+        layers = select_layers(model.layers(config.capture.softmax), config.capture.layers)
+    return {
+        "channels": sum(layer.heads for layer in layers),
+        "latents": prod(model.latent_shape),
+        "side": model.image_side,
+    }
+
+
+@lru_cache
+def _shapes(backbone: BackboneConfig) -> DiffusersModel:
+    placement = Placement(device="meta")
+    if backbone.architecture is not None:
+        return random_backbone(
+            load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement
+        )
+    family, folder = family_named(backbone.family), model_folder(backbone)
+    parts = {name: empty_component(component, folder / name) for name, component in family.COMPONENTS.items()}
+    return family(parts, fingerprint="", size=backbone.size, placement=placement)
+
+
+def weight_bytes(model: DiffusersModel) -> dict[str, int]:
+    """Return the bytes of every component's parameters."""
+    return {
+        name: sum(p.numel() * p.element_size() for p in module.parameters()) for name, module in model.modules.items()
+    }
+
+
+def _gradient(model: DiffusersModel, layers, latents: torch.Tensor, condition, config: RunConfig) -> None:
+    capture = AttentionCapture(layers, grid=config.capture.grid, stop_early=True)
+    moving = latents.clone().requires_grad_(True)
+    with torch.enable_grad():
+        with capture.recording(model.phrase_weights([PROMPT])):
+            capture.run(lambda: model.predict(moving, 0.5, condition))
+        torch.autograd.grad(capture.maps().sum(), moving)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Count attention as the fused kernel of a GPU runs it; on tensors without values torch would store every score."""
+    plain = functional.scaled_dot_product_attention
+
+    def fused(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **_options):
+        if attn_mask is not None:
+            return plain(query, key, value, attn_mask=attn_mask)
+        return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, is_causal)[0]
+
+    functional.scaled_dot_product_attention = fused
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = plain
+
+
+class _LargestTensor(TorchDispatchMode):
+    """Notes the largest tensor that any operation returns; a view of what a model holds anyway, a table of positions say, is none."""
+
+    def __init__(self, model: DiffusersModel) -> None:
+        super().__init__()
+        self._held = {
+            t.untyped_storage()._cdata
+            for module in model.modules.values()
+            for t in (*module.parameters(), *module.buffers())
+        }
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        tensors = [
+            t
+            for t in tree_leaves(output)
+            if isinstance(t, torch.Tensor) and t.untyped_storage()._cdata not in self._held
+        ]
+        sizes = [t.numel() * t.element_size() for t in tensors]
+        self.bytes = max([self.bytes, *sizes])
+        return output
+
+
+class _SavedBytes:
+    """Sums what autograd keeps for the way back, every storage once, weights left out."""
+
+    def __init__(self) -> None:
+        self.bytes, self._seen = 0, set()
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def __enter__(self) -> _SavedBytes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._hooks.__exit__(*details)
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, nn.Parameter) and storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+def main() -> None:
+    """Print the counted cost of one image of the paper's four configurations."""
+    print(f"{'':14s}{'weights':>10s}{'forward':>14s}{'gradient':>14s}{'kept':>10s}{'maps':>7s}")
+    for name in PAPER:
+        cost = count_cost(load_run_config(name))
+        print(
+            f"{name:14s}{sum(cost.weights.values()) / 1e9:7.1f} GB{cost.forward_flops / 1e12:8.2f} Tflop{cost.gradient_flops / 1e12:8.1f} Tflop"
+            f"{cost.saved_bytes / 1e9:7.2f} GB{cost.channels:7d}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Whether a run can work on this machine, and what it will cost: everything that can be known without running it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.requirements import Requirement
+
+from l2s_core.backbones.folder import check_component, component_files
+from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device
+from l2s_core.config import RunConfig
+from l2s_core.data.is_a import is_a_test
+from l2s_core.data.sources import data_files
+from l2s_core.errors import UserError, first_line
+from l2s_core.evaluation.detectors.table import judge_folder, judge_kind
+from l2s_core.evaluation.metrics.clipscore import clip_folder
+from l2s_core.planning.cost import ModelCost, count_cost, sizes_of
+from l2s_core.planning.estimate import disk_bytes, images_of, memory_bytes, prices_of, work_of
+from l2s_core.planning.memory import free_bytes
+
+UTILISATION = 0.4  # share of a large product's speed that a denoiser reaches; only where no rehearsal tells
+GB = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One finding; `ok` is None for what is only told."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None = None) -> list[Check]:
+    """Return every check of a run, in the order of its stages; `rehearsal` is what `l2s rehearse` measured for it, if it was run."""
+    checks = [_tried("packages", _packages), _tried("device", lambda: _device(config))]
+    checks.append(_tried("model weights", lambda: _weights(config)))
+    checks.append(_tried("judge", lambda: _judge(config)))
+    checks.append(_tried("data", lambda: _data(config)))
+    checks.append(
+        _tried("prompts", lambda: f"{config.benchmark.protocol}, {images_of(config)} images of each way of sampling")
+    )
+    if config.benchmark.clip is not None:
+        checks.append(_tried("CLIP model", lambda: str(clip_folder(config.benchmark.clip))))
+    if config.backbone.architecture is not None:
+        cost = count_cost(config)
+        sizes = {"channels": cost.channels, "latents": cost.latents, "side": cost.image_side}
+        return [*checks, *_memory(config, cost), _disk(config, sizes, home), _time(config, rehearsal, cost)]
+    try:
+        checks.append(_disk(config, sizes_of(config), home))
+    except UserError:
+        pass  # no model, or a broken one: said above
+    if rehearsal is None:
+        return [
+            *checks,
+            Check(
+                name="time",
+                ok=None,
+                detail="backbone.architecture is not set; 'l2s rehearse' measures this model itself",
+            ),
+        ]
+    return [*checks, _time(config, rehearsal)]
+
+
+def _tried(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=look())
+    except UserError as error:
+        return Check(name=name, ok=False, detail=str(error))
+    except Exception as error:  # of a library, or of this one: the other checks are still worth having
+        return Check(name=name, ok=False, detail=f"{type(error).__name__}: {first_line(error)}")
+
+
+def _packages() -> str:
+    wrong, seen = [], []
+    for line in requires("learn-to-steer") or ():
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        seen.append(found)
+        if not requirement.specifier.contains(found.split("+")[0], prereleases=True):
+            wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
+    if wrong:
+        raise UserError("; ".join(wrong) + "; run 'pip install -e .' again")
+    return f"{len(seen)} packages as required, torch {torch.__version__}"
+
+
+def _device(config: RunConfig) -> str:
+    device = pick_device(config.device)
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    if config.backbone.architecture is not None:
+        raise UserError("no CUDA device: a full-size model on a CPU takes weeks; run this on a GPU machine")
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _device_here(config: RunConfig) -> str:
+    """Return the device to judge by: the wanted one, or the CPU where CUDA is wanted and there is none."""
+    return "cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu"
+
+
+def _weights(config: RunConfig) -> str:
+    components, folder, precision = (
+        family_named(config.backbone.family).COMPONENTS,
+        model_folder(config.backbone),
+        config.backbone.precision,
+    )
+    for name, component in components.items():
+        check_component(component, folder / name, precision=precision)
+    size = sum(path.stat().st_size for path in component_files(folder, components, precision))
+    return f"{folder}, {size / GB:.1f} GB, {image_side(config.backbone)} px"
+
+
+def _judge(config: RunConfig) -> str:
+    folder = judge_folder(config.benchmark.judge)
+    return f"{folder}, {judge_kind(folder).__name__}"
+
+
+def _data(config: RunConfig) -> str:
+    if config.data.source == "miniworld":
+        return "rendered, nothing to read"
+    files = data_files(config.data)
+    for part in config.data.parts:
+        is_a_test(part.is_a)
+    return f"{', '.join(map(str, files))}"
+
+
+def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
+    device = _device_here(config)
+    free = free_bytes(device)
+    return [
+        Check(
+            name=f"memory, {stage}",
+            ok=need <= free,
+            detail=f"about {need / GB:.1f} GB for a batch of {config.batch}, {free / GB:.1f} GB free on {device}"
+            + ("" if need <= free else "; lower batch, or set backbone.offload and backbone.checkpointing to true"),
+        )
+        for stage, need in memory_bytes(config, cost).items()
+    ]
+
+
+def _disk(config: RunConfig, sizes: Mapping[str, int], home: Path) -> Check:
+    need = disk_bytes(config, **sizes)
+    folder = next(path for path in (home, *home.resolve().parents) if path.exists())
+    free, total = shutil.disk_usage(folder).free, sum(need.values())
+    parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in need.items())
+    enough = total <= free
+    return Check(
+        name="disk",
+        ok=enough,
+        detail=f"about {total / GB:.1f} GB ({parts}), {free / GB:.1f} GB free at {folder}"
+        + ("" if enough else "; choose another --home, fewer scenes or fewer capture.layers"),
+    )
+
+
+def _time(config: RunConfig, rehearsal: Mapping[str, Any] | None, cost: ModelCost | None = None) -> Check:
+    if rehearsal is not None:
+        prices = prices_of(rehearsal["measured"])
+        hours = {stage: work.total(**prices) / 3600 for stage, work in work_of(config).items()}
+        source = f"as rehearsed on {rehearsal['device']}"
+    else:
+        speed = _product_speed(_device_here(config), getattr(torch, config.backbone.dtype))
+        prices = {"forward": cost.forward_flops, "guided": cost.guided_flops, "gradient": cost.gradient_flops}
+        hours = {stage: work.total(**prices) / (speed * UTILISATION) / 3600 for stage, work in work_of(config).items()}
+        source = f"counted operations at {UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s; 'l2s rehearse' measures it"
+    parts = ", ".join(f"{stage} {value:.1f}" for stage, value in hours.items())
+    return Check(name="time", ok=None, detail=f"up to {sum(hours.values()):.1f} h ({parts}), {source}")
+
+
+def _product_speed(device: str, dtype: torch.dtype) -> float:
+    """Return the operations a second of one large matrix product."""
+    side = 8192 if device == "cuda" else 1024
+    a = torch.ones(side, side, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(3):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

@@ -1,0 +1,128 @@
+"""How much work, memory and disk a run means, before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from l2s_core.config import RunConfig, SelectionBaseline, SteeringConfig
+from l2s_core.data.scenes import PROMPT_KINDS
+from l2s_core.evaluation.protocols.benchmark import benchmark_items
+from l2s_core.planning.cost import ModelCost
+
+PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run of configs/mini-sd.yaml
+MAP_BYTES, NOISE_BYTES, IMAGE_BYTES = 2, 4, 1  # float16 maps, float32 noise, uint8 pixels
+OBJECTS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Evaluations of the denoiser that a stage makes, one image each: alone, with guidance, and with a steering gradient."""
+
+    forwards: int = 0
+    guided: int = 0
+    gradients: int = 0
+
+    def total(self, *, forward: float, guided: float, gradient: float) -> float:
+        """Return what this comes to at a price an evaluation: seconds, or floating-point operations."""
+        return self.forwards * forward + self.guided * guided + self.gradients * gradient
+
+
+def prices_of(measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the seconds of an evaluation of each kind of `Work`, from a rehearsal's table."""
+    seconds = {row["operation"]: row["seconds"] for row in measured}
+    return {
+        "forward": seconds["plain step"],
+        "guided": seconds["guided step"],
+        "gradient": seconds["steering gradient"],
+    }
+
+
+def work_of(config: RunConfig) -> dict[str, Work]:
+    """Return the evaluations of every stage; steering counts as if no image left the loop early (an upper bound)."""
+    steps, last = config.backbone.steps, config.capture.steps[-1]
+    prompts = scenes_of(config) * len(PROMPT_KINDS)
+    images = images_of(config)
+    inversion = config.inversion
+    if inversion.method == "fixed-point":
+        invert, capture = steps * (inversion.iterations + 1), last + 1
+    else:
+        free = 0 if inversion.eta == 1.0 else steps
+        invert, capture = (
+            (0 if inversion.gamma == 1.0 else steps) + free,
+            len(config.capture.steps) if inversion.eta == 1.0 else last + 1,
+        )
+    variants = 1 + len(config.variants)
+    updates = _updates(config.steering)
+    sampled = scenes_of(config) * config.trajectories
+    work = {
+        **(
+            {"invert": Work(forwards=prompts * invert), "capture": Work(forwards=prompts * capture)}
+            if config.inverts
+            else {}
+        ),
+        **(
+            {"trajectories": Work(guided=sampled * steps, forwards=sampled * len(config.capture.steps))}
+            if sampled
+            else {}
+        ),
+        "sample plain": Work(guided=images * steps),
+        "sample steered": Work(guided=images * variants * steps, gradients=images * variants * updates),
+    }
+    return {**work, **({"sample baselines": _baseline_work(config, images)} if config.baselines else {})}
+
+
+def _updates(steering: SteeringConfig) -> int:
+    return steering.until_step * steering.updates
+
+
+def _baseline_work(config: RunConfig, images: int) -> Work:
+    """The baselines' images; one that chooses among as many as steering's time allows counts as steering."""
+    guided = forwards = gradients = 0
+    for baseline in config.baselines.values():
+        candidates = 1
+        if isinstance(baseline, SelectionBaseline):
+            candidates = baseline.n or 1
+            forwards += images * candidates * len(config.capture.steps) * (baseline.kind == "best-of-n")
+            gradients += 0 if baseline.n else images * _updates(config.steering)
+        else:
+            gradients += images * _updates(baseline.steering) if baseline.kind != "plain" else 0
+        guided += images * candidates * config.backbone.steps
+    return Work(forwards=forwards, guided=guided, gradients=gradients)
+
+
+def scenes_of(config: RunConfig) -> int:
+    """Number of scenes of a run."""
+    return sum(len(part.chosen) * (part.train + part.val + part.test) for part in config.data.parts)
+
+
+def images_of(config: RunConfig) -> int:
+    """Number of benchmark images of one way of sampling."""
+    return len(benchmark_items(config))
+
+
+def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> dict[str, int]:
+    """Return the bytes each stage leaves on disk; `latents` numbers of one image's noise, `side` pixels."""
+    prompts = scenes_of(config) * len(PROMPT_KINDS)
+    maps = len(config.capture.steps) * OBJECTS * channels * config.capture.grid**2 * MAP_BYTES * PARQUET_SHARE
+    targets = 2 if config.inversion.method == "rectified-flow" else 1
+    pixels = 3 * side * side * IMAGE_BYTES
+    return {
+        "scenes": scenes_of(config) * pixels,
+        **({"noise": prompts * latents * NOISE_BYTES * targets, "maps": int(prompts * maps)} if config.inverts else {}),
+        **({"trajectories": int(scenes_of(config) * config.trajectories * maps)} if config.trajectories else {}),
+        "images": images_of(config) * (2 + len(config.variants) + len(config.baselines)) * pixels,
+    }
+
+
+def memory_bytes(config: RunConfig, cost: ModelCost) -> dict[str, int]:
+    """Return the bytes of device memory each stage needs: weights in place, and a batch's activations."""
+    resident = max(cost.weights.values()) if config.backbone.offload else sum(cost.weights.values())
+    forward = config.batch * cost.forward_bytes
+    return {
+        **({"invert": resident + forward, "capture": resident + forward} if config.inverts else {}),
+        **({"trajectories": resident + 2 * forward} if config.trajectories else {}),
+        "sample plain": resident + 2 * forward,
+        "sample steered": resident + config.batch * cost.saved_bytes + forward,
+    }

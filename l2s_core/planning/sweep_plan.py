@@ -1,0 +1,153 @@
+"""What the points of a sweep share, and what is left to do: known before any of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from l2s_core.config import INVERTED, TRAJECTORIES, RunConfig
+from l2s_core.planning.cost import sizes_of
+from l2s_core.planning.estimate import disk_bytes, prices_of, scenes_of, work_of
+from l2s_core.storage.stages import MAIN, PLAIN, Stages
+
+# The outputs of every kind of stage by what they are for: a classifier, a way of sampling, or the run ("").
+OUTPUTS: dict[str, Callable[[Stages], dict[str, Path]]] = {
+    "scenes": lambda stages: {"": stages.scenes},
+    "invert": lambda stages: {"": stages.noise} if stages.config.inverts else {},
+    "capture": lambda stages: _present(stages.map_folders.get(INVERTED)),
+    "trajectories": lambda stages: _present(stages.map_folders.get(TRAJECTORIES)),
+    "train": lambda stages: {variant: stages.classifier(variant) for variant in stages.classifiers},
+    "sample plain": lambda stages: {PLAIN: stages.samples(PLAIN)},
+    "sample steered": lambda stages: {variant: stages.samples(variant) for variant in stages.classifiers},
+    "sample baselines": lambda stages: _baselines(stages),
+}
+DISK = {
+    "scenes": "scenes",
+    "invert": "noise",
+    "capture": "maps",
+    "trajectories": "trajectories",
+}  # other stages leave images
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageLeft:
+    """One kind of stage: how many outputs the points need of it, how many different ones that are, how many are there.
+
+    `hours` and `bytes` are of those that are left; None for training, which nothing tells, and `hours` without a rehearsal.
+    """
+
+    stage: str
+    wanted: int
+    distinct: int
+    there: int
+    hours: float | None
+    bytes: int | None
+
+
+def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
+    """Return a row for every kind of stage; `rehearsal` is that of the sweep's configuration, at full size."""
+    rows = []
+    for stage, outputs_of in OUTPUTS.items():
+        wanted = [(address, (stages, way)) for stages in points for way, address in outputs_of(stages).items()]
+        owners = dict(wanted)
+        left = [owner for address, owner in owners.items() if not _complete(owner[0], stage, address)]
+        if wanted:
+            hours, size = _cost(left, stage, rehearsal)
+            rows.append(
+                StageLeft(
+                    stage=stage,
+                    wanted=len(wanted),
+                    distinct=len(owners),
+                    there=len(owners) - len(left),
+                    hours=hours,
+                    bytes=size,
+                )
+            )
+    return rows
+
+
+def search_left(corners: Sequence[Stages], trials: int, rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
+    """Return these rows for a search of that many points between `corners`: an upper bound, as if none was run yet.
+
+    What is the same at all corners is made once, the rest for every point at the price of the dearest corner.
+    """
+    rows = []
+    for stage, outputs_of in OUTPUTS.items():
+        outputs = [outputs_of(corner) for corner in corners]
+        count = max(map(len, outputs))
+        if all(one == outputs[0] for one in outputs):
+            rows += [
+                replace(row, wanted=trials * count) for row in stages_left(corners[:1], rehearsal) if row.stage == stage
+            ]
+            continue
+        costs = [
+            _cost([(corner, way) for way in one], stage, rehearsal)
+            for corner, one in zip(corners, outputs, strict=True)
+        ]
+        hours, size = (None if None in values else trials * max(values) for values in zip(*costs, strict=True))
+        rows.append(
+            StageLeft(stage=stage, wanted=trials * count, distinct=trials * count, there=0, hours=hours, bytes=size)
+        )
+    return rows
+
+
+def hours_as_measured(rows: Sequence[StageLeft], images: int, summary: Mapping[str, Any]) -> float:
+    """Return the hours of what is left of training and sampling, `images` a way, at the speed of a report (its summary.json).
+
+    Every classifier counts as the report's own and a baseline as the mean of the report's, or as steering where it has none: a
+    bound for none of them, but near for most, where `hours` counts all updates of the schedule for every image.
+    """
+    main, left = summary["classifiers"][MAIN], {row.stage: row.distinct - row.there for row in rows}
+    steered = main["steered"]["seconds"]
+    others = [entry["seconds"] for entry in summary.get("baselines", {}).values()] or [steered]
+    seconds = left["sample plain"] * summary["plain"]["seconds"] + left["sample steered"] * steered
+    seconds += left.get("sample baselines", 0) * sum(others) / len(others)
+    return (left["train"] * main["result"]["seconds"] + images * seconds) / 3600
+
+
+def _present(folder: Path | None) -> dict[str, Path]:
+    return {} if folder is None else {"": folder}
+
+
+def _baselines(stages: Stages) -> dict[str, Path]:
+    """The images of baselines, without those that are a classifier's or plain ones."""
+    others = [stages.samples(way) for way in (PLAIN, *stages.classifiers)]
+    return {name: path for name in stages.config.baselines if (path := stages.samples(name)) not in others}
+
+
+def _complete(stages: Stages, stage: str, folder: Path) -> bool:
+    """Whether every shard of an output is there; it is checked when it is used."""
+    size = stages.config.shard
+    things = len(stages.items) if stage.startswith("sample") else scenes_of(stages.config)
+    wanted = 2 if stage == "train" else -(-things // size)
+    return sum(1 for path in folder.glob("[!.]*") if path.is_file()) >= wanted
+
+
+def _cost(
+    outputs: Sequence[tuple[Stages, str]], stage: str, rehearsal: Mapping[str, Any] | None
+) -> tuple[float | None, int | None]:
+    """Hours and bytes of outputs, a run's and what each is for."""
+    if stage == "train":
+        return None, None
+    configs = [_alone(stages.config, way) if stage.startswith("sample") else stages.config for stages, way in outputs]
+    size = sum(_bytes(config, stage) for config in configs)
+    if rehearsal is None:
+        return None, size
+    prices = prices_of(rehearsal["measured"])
+    works = [work_of(config).get(stage) for config in configs]
+    return sum(work.total(**prices) for work in works if work is not None) / 3600, size
+
+
+def _alone(config: RunConfig, way: str) -> RunConfig:
+    """The run with one classifier, and with no baseline but `way`."""
+    baselines = {name: baseline for name, baseline in config.baselines.items() if name == way}
+    return config.model_copy(update={"variants": {}, "baselines": baselines})
+
+
+def _bytes(config: RunConfig, stage: str) -> int:
+    sizes = disk_bytes(config, **sizes_of(config))
+    return (
+        sizes[DISK[stage]] if stage in DISK else sizes["images"] // (2 + len(config.baselines))
+    )  # `images` are of every way

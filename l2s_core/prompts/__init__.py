@@ -1,0 +1,1 @@
+"""Prompts: everyday sentences to relations and spans, and spans to tokens."""

@@ -1,0 +1,56 @@
+"""Tables of what can be chosen by name: one line for each backbone family, method, protocol, judge and data source.
+
+A table is lazy: it knows where a thing is defined, and imports that module when the thing is asked for. Installed
+packages add to a table by a Python entry point of its group; the name of the entry point is the name to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from l2s_core.errors import UserError, first_line, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """Things of one kind by name.
+
+    `kind` says in words what they are, `group` is the group of entry points that adds to them, and `own` maps the
+    names of the project's own to "module:attribute".
+    """
+
+    kind: str
+    group: str
+    own: Mapping[str, str]
+
+    def names(self) -> tuple[str, ...]:
+        """Return every name: the project's own, then those of installed packages. Nothing is imported."""
+        return (*self.own, *(name for name in self._plugins() if name not in self.own))
+
+    def load(self, name: str) -> Any:
+        """Return the thing of a name; raises UserError for an unknown one, and for a plugin that cannot be used."""
+        plugin = self._plugins().get(name)
+        if name in self.own:
+            if plugin is not None:
+                raise UserError(
+                    f"{plugin.value} calls a {self.kind} {name!r}, and the project has one of that name; "
+                    f"rename the entry point of group {self.group}, or uninstall its package"
+                )
+            module, _, attribute = self.own[name].partition(":")
+            return getattr(import_module(module), attribute)
+        if plugin is None:
+            raise unknown_name(self.kind, name, self.names())
+        try:
+            return plugin.load()
+        except Exception as error:
+            raise UserError(
+                f"the {self.kind} {name!r} of {plugin.value} cannot be loaded ({first_line(error)}); "
+                "mend or uninstall its package"
+            ) from None
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}

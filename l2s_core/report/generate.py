@@ -1,0 +1,54 @@
+"""One prompt, several seeds: plain beside steered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from PIL import Image
+
+from l2s_core.backbones.base import Backbone
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.config import RunConfig
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.protocols.scoring import finds
+from l2s_core.evaluation.samples import judge_images, make_images
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.report.grids import comparison_grid
+
+
+def compare(
+    backbone: Backbone,
+    classifier: TrainedClassifier,
+    judge: Judge,
+    prompt: Phrases,
+    seeds: Sequence[int],
+    config: RunConfig,
+) -> tuple[Image.Image, dict[str, int]]:
+    """Return the picture of all seeds, plain and steered from the same noise, and how many of each are correct.
+
+    Right means the objects and their places; attributes are steered, and not judged.
+    """
+    columns, verdicts, least = {}, {}, config.benchmark.min_score
+    items = [EvalItem(item_id=str(seed), prompt_group="", prompt=prompt, seed=seed) for seed in seeds]
+    for way, how in (("plain", {}), ("steered", {"classifier": classifier, "steering": config.steering})):
+        images, _ = make_images(
+            backbone,
+            [prompt] * len(seeds),
+            seeds,
+            steps=config.backbone.steps,
+            guidance=config.backbone.guidance,
+            **how,
+        )
+        columns[way] = list(images.numpy())
+        verdicts[way] = [
+            {
+                "prompt": prompt.text,
+                "objects": item.objects,
+                "detections": [asdict(d) for d in finds(item, detections, least)],
+                **asdict(verdict),
+            }
+            for item, (verdict, detections) in zip(items, judge_images(judge, items, images, least), strict=True)
+        ]
+    return comparison_grid(columns, verdicts), {way: sum(v["correct"] for v in rows) for way, rows in verdicts.items()}

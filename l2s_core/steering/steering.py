@@ -1,0 +1,107 @@
+"""Steering: the gradient of an objective moves the latents before a denoising step (Learn-to-Steer, section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from l2s_core.backbones.base import Backbone
+from l2s_core.config import SteeringConfig
+from l2s_core.diffusion.condition import Condition
+from l2s_core.steering.objectives import Objective
+from l2s_core.steering.reading import ObjectiveReader
+from l2s_core.steering.targets import Targets
+
+
+@dataclass(kw_only=True)
+class SteeringCost:
+    """What steering spent, per image of the batch: evaluations with and without a gradient, skipped updates."""
+
+    gradients: Tensor
+    checks: Tensor
+    skipped: Tensor
+
+    @classmethod
+    def zeros(cls, batch: int) -> SteeringCost:
+        return cls(**{name: torch.zeros(batch, dtype=torch.long) for name in ("gradients", "checks", "skipped")})
+
+
+@dataclass(kw_only=True)
+class Steering:
+    """A `before_step` callable that steers a batch of prompts towards their relations.
+
+    Before step i < until_step, up to `updates` times: run the denoiser without guidance, read the
+    phrase attention, take the objective's loss for every wanted relation, and move
+    z <- z - step_size * g, with g the gradient itself (`normalize: none`, the paper's rule) or divided
+    by its root mean square (`rms`). An image leaves the loop of this step once the objective is
+    satisfied; the batch shrinks. A gradient that is not finite skips that image's update and is counted.
+
+    A prompt with several relations moves down the sum of their losses (`several: joint`) or down one an update in rotation
+    of those not satisfied (`cycle`, the paper's rule), and leaves when all of them are. One without relations is never touched.
+    Raises UserError for a relation that the objective does not know.
+    """
+
+    backbone: Backbone
+    config: SteeringConfig
+    condition: Condition
+    weights_BOK: Tensor
+    targets: Targets
+    timesteps: tuple[float, ...]
+    objective: Objective
+    cost: SteeringCost = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.objective.require_known(self.targets)
+        self.reader = ObjectiveReader(
+            backbone=self.backbone,
+            objective=self.objective,
+            condition=self.condition,
+            weights_BOK=self.weights_BOK,
+            timesteps=self.timesteps,
+        )
+        self.cost = SteeringCost.zeros(len(self.weights_BOK))
+
+    def __call__(self, latents: Tensor, step: int) -> Tensor:
+        if step >= self.config.until_step:
+            return latents
+        latents = latents.clone()
+        active = self.targets.has_relation(len(latents)).nonzero()[:, 0]
+        if step > 0 and len(active):  # most images are right already: find the others without paying for gradients
+            targets = self.targets.select(active)
+            with torch.no_grad():
+                loss_P = self._loss(latents[active], active, step, targets)
+            self.cost.checks[active.cpu()] += 1
+            active = active[targets.touched(~self.objective.satisfied(loss_P), len(active))]
+        for number in range(self.config.updates):
+            if len(active) == 0:
+                break
+            active = self._update(latents, active, step, number)
+        return latents
+
+    def _update(self, latents: Tensor, active: Tensor, step: int, number: int) -> Tensor:
+        """Move the unsatisfied of the active latents in place; return those."""
+        moving, targets = latents[active].requires_grad_(True), self.targets.select(active)
+        self.cost.gradients[active.cpu()] += 1
+        with torch.enable_grad():
+            loss_P = self._loss(moving, active, step, targets)
+            open_P = ~self.objective.satisfied(loss_P.detach())
+            keep = targets.touched(open_P, len(active))
+            if not keep.any():
+                return active[keep]
+            pushing_P = targets.turn(number, open_P) if self.config.several == "cycle" else keep[targets.image_P]
+            (gradient,) = torch.autograd.grad(loss_P[pushing_P].sum(), moving)
+        active, gradient = active[keep], gradient[keep]
+        finite = gradient.flatten(1).isfinite().all(1)
+        self.cost.skipped[active[~finite].cpu()] += 1
+        if self.config.normalize == "rms":
+            rms = gradient.square().flatten(1).mean(1).sqrt().clamp_min(1e-12)
+            gradient = gradient / rms.view(-1, *[1] * (gradient.ndim - 1))
+        move = torch.where(finite.view(-1, *[1] * (gradient.ndim - 1)), gradient, torch.zeros_like(gradient))
+        latents[active] -= self.config.step_size * move
+        return active
+
+    def _loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
+        """The objective's loss of each of `targets`, the relations of the images at `indices`; differentiable in `latents`."""
+        return self.reader.loss(latents, indices, step, targets)

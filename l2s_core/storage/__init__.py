@@ -1,0 +1,1 @@
+"""Files that a run leaves: written atomically, checked when read, found by their address."""

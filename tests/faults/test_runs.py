@@ -1,0 +1,281 @@
+"""The folder of runs: records and states, one writer at a time, what may go, signals that end a run soon."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from helpers.small_run import ROOT, command, environment
+
+from flows.cli import main
+from l2s_core.config import load_run_config
+from l2s_core.errors import UserError
+from l2s_core.storage import runs
+from l2s_core.storage.lock import exclusive, holder
+from l2s_core.storage.stages import Stages
+
+
+def stages_of(home: Path, **overrides) -> Stages:
+    config = load_run_config("mini-sd", {key.replace("__", "."): value for key, value in overrides.items()})
+    return Stages(config=config, home=home, backbone="b", judge="j", side=64)
+
+
+def fill(home: Path, record: runs.RunRecord, size: int = 1000) -> None:
+    for output in record.outputs:
+        (home / output).mkdir(parents=True, exist_ok=True)
+        (home / output / "x.safetensors").write_bytes(b"0" * size)
+
+
+def owners(home: Path) -> list[str]:
+    """The runs that take the report with them."""
+    records = runs.list_runs(home)
+    return [record.run_id for record in records if home / "reports" / "mini-sd" in runs.files_of(home, record, records)]
+
+
+def set_start(home: Path, record: runs.RunRecord, started: str) -> None:
+    path = home / "runs" / f"{record.run_id}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "started": started}))
+
+
+def test_the_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+    code = (
+        "import sys, time; from pathlib import Path; from l2s_core.lock import exclusive\n"
+        "with exclusive(Path(sys.argv[1]), print) as sign: sign('me'); print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n" and holder(tmp_path) == "me"
+    with pytest.raises(UserError, match="a run is using"):
+        from flows.housekeeping import clean_home
+
+        clean_home(tmp_path, (), delete=True)
+    other.kill()
+    other.wait()
+    assert holder(tmp_path) is None
+    with exclusive(tmp_path, lambda: pytest.fail("nobody holds it")):
+        assert holder(tmp_path) == ""
+
+
+def test_a_record_left_running_by_a_dead_process_is_killed_whatever_the_clock_says(tmp_path: Path) -> None:
+    first, second = stages_of(tmp_path), stages_of(tmp_path, data__train=5)
+    with exclusive(tmp_path, print) as sign:
+        record = runs.begin(first, "reproduce")
+        sign(record.run_id)
+        assert [r.state for r in runs.list_runs(tmp_path)] == ["running"]
+        path = tmp_path / "runs" / f"{record.run_id}.json"
+        path.write_text(path.read_text().replace(record.started, "2099-01-01T00:00:00+00:00"))  # the clock was set back
+        later = runs.begin(second, "train")
+        sign(later.run_id)
+        assert {r.run_id: r.state for r in runs.list_runs(tmp_path)} == {
+            record.run_id: "killed",
+            later.run_id: "running",
+        }
+        runs.end(tmp_path, later, runs.FINISHED, {"main correct": 0.9})
+    assert {r.state for r in runs.list_runs(tmp_path)} == {"killed", "finished"}
+    again = runs.begin(second, "train")
+    assert again.run_id == later.run_id and again.headline == {"main correct": 0.9}
+
+
+def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) -> None:
+    first = runs.begin(stages_of(tmp_path), "reproduce")
+    second = runs.begin(stages_of(tmp_path, classifier__epochs=3), "reproduce")
+    for record in (first, second):
+        fill(tmp_path, record)
+        runs.end(tmp_path, record, runs.FINISHED)
+    shared = set(first.outputs) & set(second.outputs)
+    assert {output.split("/")[1] for output in shared} == {
+        "catalogue",
+        "scenes",
+        "noise",
+        "maps",
+        "samples",
+        "verdicts",
+    }
+    loose = tmp_path / "stages" / "maps" / "0123456789abcdef"
+    loose.mkdir(parents=True)
+    half = tmp_path / first.outputs[1] / ".00001.safetensors.abc.tmp.safetensors"
+    half.write_bytes(b"half")
+    done = CliRunner().invoke(main, ["clean", "--home", str(tmp_path)])
+    assert (
+        done.exit_code == 0
+        and str(loose) in done.output
+        and half.name in done.output
+        and "--yes deletes" in done.output
+    )
+    assert loose.exists() and half.exists()
+    assert CliRunner().invoke(main, ["clean", "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert not loose.exists() and not half.exists()
+    assert all(
+        (tmp_path / output / "x.safetensors").exists() for record in (first, second) for output in record.outputs
+    )
+    seen = CliRunner().invoke(main, ["runs", "--home", str(tmp_path)])
+    assert seen.exit_code == 0 and all(record.run_id in seen.output for record in (first, second))
+    assert CliRunner().invoke(main, ["clean", second.run_id, "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert all((tmp_path / output).exists() for output in first.outputs)
+    assert not any((tmp_path / output).exists() for output in set(second.outputs) - shared)
+    assert [record.run_id for record in runs.list_runs(tmp_path)] == [first.run_id]
+    bad = CliRunner().invoke(main, ["clean", "mini-ds", "--home", str(tmp_path)])
+    assert bad.exit_code == 2 and "no run 'mini-ds'; did you mean 'mini-sd'" in bad.output
+
+
+def test_a_classifier_that_a_benchmark_uses_outlives_the_run_that_trained_it(tmp_path: Path) -> None:
+    trained = runs.begin(stages_of(tmp_path), "train")
+    fill(tmp_path, trained)
+    classifier = stages_of(tmp_path).classifier("main")
+    given = replace(stages_of(tmp_path), given=classifier / ".." / classifier.name)
+    measured = runs.begin(given, "benchmark")
+    fill(tmp_path, measured)
+    assert CliRunner().invoke(main, ["clean", trained.run_id, "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert (classifier / "x.safetensors").exists()
+
+
+def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) -> None:
+    """A good night deletes the outputs of nights before it alone, and after a bad one `clean` takes none of the last good one's."""
+
+    def night(cache_salt: str, state: str) -> runs.RunRecord:
+        record = runs.begin(replace(stages_of(tmp_path), cache_salt=cache_salt), "scheduled")
+        fill(tmp_path, record)
+        return runs.end(tmp_path, record, state)
+
+    def there(record: runs.RunRecord) -> set[bool]:
+        return {(tmp_path / output).exists() for output in record.outputs}
+
+    own = runs.begin(stages_of(tmp_path), "reproduce")
+    fill(tmp_path, own)
+    runs.end(tmp_path, own, runs.FINISHED)
+    first = night("1", runs.FINISHED)
+    assert first.run_id != own.run_id and {record.run_id for record in runs.list_runs(tmp_path)} == {
+        own.run_id,
+        first.run_id,
+    }
+    failed, killed = night("2", runs.FAILED), night("3", runs.KILLED)
+    assert CliRunner().invoke(main, ["clean", "--yes", "--home", str(tmp_path)]).exit_code == 0
+    assert there(own) == there(first) == there(killed) == {True} and there(failed) == {False}
+    last = night("4", runs.FINISHED)
+    assert there(own) == there(last) == {True} and there(first) == there(killed) == {False}
+    assert runs.list_runs(tmp_path)[0].stale == () and not runs.unreferenced(tmp_path, runs.list_runs(tmp_path))
+
+
+def test_what_an_older_record_calls_stale_is_kept_until_a_good_run(tmp_path: Path) -> None:
+    record = runs.end(tmp_path, runs.begin(stages_of(tmp_path), "scheduled"), runs.FAILED)
+    path = tmp_path / "runs" / f"{record.run_id}.json"
+    stored = json.loads(path.read_text())
+    del stored["good"]
+    path.write_text(json.dumps({**stored, "stale": ["stages/maps/0123456789abcdef"]}))
+    (tmp_path / "stages" / "maps" / "0123456789abcdef").mkdir(parents=True)
+    assert not runs.unreferenced(tmp_path, runs.list_runs(tmp_path))
+
+
+def test_a_report_belongs_to_the_last_run_that_wrote_it(tmp_path: Path) -> None:
+    """A run that trains only, or that failed, names no report: forgetting it leaves those of others."""
+    stages, other = stages_of(tmp_path), stages_of(tmp_path, classifier__epochs=3)
+    report = stages.report / "summary.json"
+    report.parent.mkdir(parents=True)
+    report.write_text("{}")
+    first = runs.end(tmp_path, runs.reported(tmp_path, runs.begin(stages, "reproduce"), stages.report), runs.FINISHED)
+    for flow, state in (
+        ("train", runs.FINISHED),
+        ("sweep", runs.FINISHED),
+        ("reproduce", runs.FAILED),
+        ("reproduce", runs.KILLED),
+    ):
+        runs.end(tmp_path, runs.begin(other, flow), state)
+        set_start(tmp_path, first, "2020-01-01T00:00:00+00:00")
+        assert owners(tmp_path) == [first.run_id], (flow, state)
+        assert (
+            CliRunner().invoke(main, ["clean", runs.run_id_of(other), "--yes", "--home", str(tmp_path)]).exit_code == 0
+        )
+        assert report.exists()
+    first = runs.end(tmp_path, runs.begin(stages, "train"), runs.FINISHED)
+    assert owners(tmp_path) == [first.run_id]  # what it wrote the last time
+    set_start(tmp_path, first, "2020-01-01T00:00:00+00:00")
+    second = runs.end(tmp_path, runs.reported(tmp_path, runs.begin(other, "reproduce"), other.report), runs.FAILED)
+    assert owners(tmp_path) == [second.run_id]
+    set_start(tmp_path, second, "2020-01-02T00:00:00+00:00")
+    runs.end(tmp_path, runs.begin(stages, "train"), runs.FINISHED)
+    assert owners(tmp_path) == [second.run_id]  # written anew since
+
+
+@pytest.mark.parametrize(
+    ("flow", "state", "wrote"),
+    [
+        ("reproduce", "finished", True),
+        ("benchmark", "finished", True),
+        ("train", "finished", False),
+        ("reproduce", "failed", False),
+    ],
+)
+def test_an_older_record_names_a_report_that_it_may_not_have_written(
+    tmp_path: Path, flow: str, state: str, wrote: bool
+) -> None:
+    path = tmp_path / "runs" / f"{runs.end(tmp_path, runs.begin(stages_of(tmp_path), flow), state).run_id}.json"
+    stored = json.loads(path.read_text())
+    del stored["wrote"]
+    path.write_text(json.dumps({**stored, "report": "reports/mini-sd"}))
+    assert runs.list_runs(tmp_path)[0].wrote == ("reports/mini-sd" if wrote else None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """One big shard, so that the flow is in the middle of a task that lasts longer than the grace."""
+    big = ("--set", "shard=1000", "--set", "data.train=200", "--set", "inversion.iterations=5")
+    process = subprocess.Popen(
+        [*command(tmp_path, *big)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("stages/scenes/*/*.safetensors")):
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be stopped"
+        time.sleep(0.1)
+    time.sleep(1)
+    asked = time.monotonic()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 12  # a bound on hanging, not a measurement
+    assert process.returncode in (128 + number, -number), output
+    assert "the same command goes on from there" in output and "Traceback" not in output
+    (record,) = runs.list_runs(tmp_path)
+    assert record.state == "stopped" and not list(tmp_path.glob("stages/noise/*/[0-9]*"))
+    log = next((tmp_path / "logs").glob(f"{record.run_id}-*.log")).read_text()
+    assert "begins" in log and "stopped by" in log
+    assert json.loads((tmp_path / "runs" / f"{record.run_id}.json").read_text())["config"]["shard"] == 1000
+
+
+def test_a_process_that_does_not_unwind_is_ended_after_the_grace_with_its_last_words(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from flows.interrupt import last_words, prompt_stop
+with prompt_stop(), last_words(lambda: Path(sys.argv[1]).write_text("said")):
+    while True:
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "words")],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130 and (tmp_path / "words").read_text() == "said"

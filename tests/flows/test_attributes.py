@@ -1,0 +1,293 @@
+"""Attributes as a fifth relation, "is": prompts, a classifier that tells it from geometry, steering, and a run on own images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.fakes import SOURCE, blob_maps, write_fake_shards
+from helpers.small_run import SETTINGS, reproduce
+from PIL import Image
+from test_judges import tiny_owl
+from test_quality import tiny_clip
+
+from flows.planning import plan
+from l2s_core.backbones.folder import SHIPPED
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.experiment import run_experiment
+from l2s_core.classifier.model import build_classifier
+from l2s_core.classifier.symmetry import ACTIONS, GroupAverage, augment
+from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig, load_run_config
+from l2s_core.data.scenes import scene_prompt
+from l2s_core.dataset.collect import map_source
+from l2s_core.dataset.reader import verify_shard
+from l2s_core.errors import UserError
+from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.protocols.benchmark import benchmark_items
+from l2s_core.evaluation.protocols.geneval import Clause, GenevalRecord
+from l2s_core.evaluation.protocols.geneval_metadata import attribute_prompt, record_row
+from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.protocols.several import score_several
+from l2s_core.evaluation.samples import make_images
+from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.prompts.prompt import Triplet, depicted, parse_several, prompt_for
+from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS
+from l2s_core.report.figures import confusion_figure
+from l2s_core.report.generate import compare
+from l2s_core.steering.objectives import CentroidObjective, PresenceObjective
+from l2s_core.steering.targets import Targets
+
+WHITE_DOG = Triplet(subject="white", relation=ATTRIBUTE, object="dog")
+FIVE = replace(SOURCE, relations=LABELS)
+
+
+def phrases(prompt) -> list[str]:
+    return [prompt.text[slice(*span)] for span in prompt.spans]
+
+
+# Prompts
+
+
+def test_an_attribute_is_written_before_its_object() -> None:
+    assert (*RELATIONS, ATTRIBUTE) == LABELS
+    prompt = prompt_for(WHITE_DOG)
+    assert (prompt.text, phrases(prompt)) == ("a white dog", ["white", "dog"])
+    assert (
+        prompt_for(Triplet(subject="orange", relation=ATTRIBUTE, object="hot dog"), prefix="a photo of ").text
+        == "a photo of an orange hot dog"
+    )
+
+
+def test_wrong_prompts_are_spatial() -> None:
+    wrong = [scene_prompt(f"train-is-{i}", WHITE_DOG, "neg") for i in range(200)]
+    assert {p.triplet.relation for p in wrong} == set(RELATIONS)
+    assert {phrases(p)[0] for p in wrong} == {"white"} and "a white to the left of a dog" in {p.text for p in wrong}
+    assert scene_prompt("train-is-0", WHITE_DOG, "pos").text == "a white dog"
+    for relation in RELATIONS:
+        spatial = Triplet(subject="dog", relation=relation, object="cat")
+        assert {scene_prompt(f"x{i}", spatial, "neg").triplet.relation for i in range(200)} == set(RELATIONS) - {
+            relation
+        }
+
+
+def test_coloured_records_state_attributes() -> None:
+    record = GenevalRecord(
+        tag="color_attr",
+        prompt="a photo of a red computer mouse and a white mug and a dog",
+        include=(Clause(name="computer mouse", color="red"), Clause(name="mug", color="white"), Clause(name="dog")),
+    )
+    prompt = attribute_prompt(record)
+    assert phrases(prompt) == list(prompt.objects) == ["red", "computer mouse", "white", "mug", "dog"]
+    assert [(t.subject, t.relation, t.object) for t in prompt.triplets] == [
+        ("red", "is", "computer mouse"),
+        ("white", "is", "mug"),
+    ]
+    assert depicted(prompt) == ("computer mouse", "mug", "dog")
+    assert EvalItem(item_id="i", prompt_group="x", prompt=prompt, seed=0, record=record).objects == depicted(prompt)
+    twice = GenevalRecord(
+        tag="colors", prompt="a photo of an orange orange", include=(Clause(name="orange", color="orange"),)
+    )
+    assert attribute_prompt(twice) is None
+
+
+def test_colours_are_stated_where_the_data_has_attributes() -> None:
+    settings = {
+        "benchmark": "geneval",
+        "benchmark.tags": ["colors", "color_attr", "two_object"],
+        "benchmark.prompts": 4,
+        "benchmark.clip": "x",
+    }
+    plain, described = (
+        benchmark_items(load_run_config("sd21", {**settings, **more})) for more in ({}, {"data": "paper-sd-attributes"})
+    )
+    assert [(i.item_id, i.prompt.text, i.seed, i.objects) for i in plain] == [
+        (i.item_id, i.prompt.text, i.seed, i.objects) for i in described
+    ]
+    stated = {i.prompt_group: len(i.prompt.triplets) for i in described}
+    assert stated == {"colors": 1, "color_attr": 2, "two_object": 0} and not any(i.prompt.triplets for i in plain)
+
+
+def test_attributes_are_steered_and_not_judged_by_boxes() -> None:
+    prompt = parse_several("a white dog to the left of a cat", ("white",))
+    found = [
+        Detection(name="dog", box=(0, 0, 10, 10), score=0.9),
+        Detection(name="cat", box=(30, 0, 40, 10), score=0.9),
+    ]
+    verdict = score_several(prompt, found)
+    assert verdict.correct and [pair.triplet.relation for pair in verdict.pairs] == ["left of"]
+
+
+# Classifier
+
+
+@pytest.mark.parametrize("more", [{}, {"augment": "symmetry", "group_average": True}], ids=["plain", "symmetric"])
+def test_five_labels_are_told_apart(tmp_path: Path, more: dict) -> None:
+    config = ClassifierConfig(kind="conv", width=8, epochs=8, batch=16, dropout=0.1, lr=3e-3, **more)
+    shards = write_fake_shards(tmp_path / "maps", shards=1, images=60, source=FIVE)
+    assert verify_shard(shards[0])[0].relations == LABELS
+    classifier, result = run_experiment(config, shards)
+    assert result["test"]["accuracy_is"] > 0.9 and result["test"]["accuracy"] > 0.9
+    assert [len(row) for row in result["confusion"]] == [5] * 5 and result["confusion"][4][4] > 0
+    ticks = confusion_figure(result["confusion"]).axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == list(LABELS)
+    classifier.save(tmp_path / "c")
+    assert TrainedClassifier.load(tmp_path / "c").source.relations == LABELS
+    with pytest.raises(UserError, match="other maps: relations"):
+        classifier.require(SOURCE)
+
+
+def test_symmetries_leave_attributes_in_place() -> None:
+    maps = torch.from_numpy(np.stack([blob_maps(ATTRIBUTE, np.random.default_rng(i)) for i in range(32)])).float()
+    _, labels = augment(maps, torch.full((32,), 4), torch.Generator().manual_seed(0))
+    assert (labels == 4).all()
+    mixed = torch.arange(5).repeat(6)[:32]
+    four, five = (
+        augment(maps[: len(some)], some, torch.Generator().manual_seed(1))[1] for some in (mixed.clamp_max(3), mixed)
+    )
+    assert torch.equal(four[mixed < 4], five[mixed < 4]) and (five[mixed == 4] == 4).all()
+    model = GroupAverage(build_classifier(ClassifierConfig(kind="conv", width=8), FIVE)).eval()
+    step = torch.arange(len(maps)) % 2
+    with torch.no_grad():
+        logits = model(maps, step)
+        for move, relabel in ACTIONS:
+            moved = model(move(maps), step)
+            assert (moved[:, relabel] - logits[:, :4]).abs().max() < 1e-5 and (
+                moved[:, 4] - logits[:, 4]
+            ).abs().max() < 1e-5
+
+
+# Steering
+
+STEPS = 6
+FAST = SteeringConfig(until_step=3, updates=2, step_size=0.1, normalize="rms", confidence=0.999)
+
+
+def classifier_of(backbone, relations: tuple[str, ...]) -> TrainedClassifier:
+    config, source = (
+        ClassifierConfig(kind="conv", width=8),
+        map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS, relations),
+    )
+    return TrainedClassifier(
+        model=build_classifier(config, source).eval().requires_grad_(False), config=config, source=source
+    )
+
+
+def test_an_attribute_is_steered_like_a_relation(backbone) -> None:
+    prompts = [
+        parse_several("a photo of a white dog and a cat", ("white",)),
+        parse_several("a white dog left of a cat", ("white",)),
+    ]
+    assert [Targets.of(prompts).label_P.tolist(), Targets.of(prompts).weight_P.tolist()] == [[4, 4, 0], [1, 1, 1]]
+    how = {"steps": STEPS, "guidance": 3.0}
+    plain, _ = make_images(backbone, prompts, [1, 2], **how)
+    steered, cost = make_images(
+        backbone, prompts, [1, 2], classifier=classifier_of(backbone, LABELS), steering=FAST, **how
+    )
+    assert (plain != steered).flatten(1).any(1).all() and (cost["gradients"] > 0).all()
+
+
+def test_an_attribute_without_a_classifier_of_it_is_an_error(backbone) -> None:
+    prompts, how = [parse_several("a white dog", ("white",))], {"steps": STEPS, "guidance": 3.0, "steering": FAST}
+    with pytest.raises(
+        UserError,
+        match="asks for the relation 'is', and this objective knows left of, right of, above, below; train a classifier",
+    ):
+        make_images(backbone, prompts, [1], classifier=classifier_of(backbone, RELATIONS), **how)
+    source = map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS)
+    with pytest.raises(UserError, match="asks for the relation 'is'"):
+        make_images(backbone, prompts, [1], objective=CentroidObjective(source=source, margin=0.1), **how)
+    PresenceObjective(source=source).require_known(Targets.of(prompts))  # asks no relation of the maps
+
+
+def test_one_prompt_plain_and_steered(backbone) -> None:
+    """Its attribute has no box, and is no object to find."""
+    config = load_run_config(
+        "mini-sd", {"backbone.steps": STEPS, "capture.steps": [1, 3], "steering.until_step": 3, "steering.updates": 1}
+    )
+    prompt = parse_several("a photo of a white dog left of a cat", ("white",))
+    picture, right = compare(backbone, classifier_of(backbone, LABELS), load_judge("mini-seg"), prompt, [0, 1], config)
+    assert set(right) == {"plain", "steered"} and all(count <= 2 for count in right.values()) and picture.width > 64
+
+
+# A run
+
+RECORDS = [
+    *(
+        GenevalRecord(tag="colors", prompt=f"a photo of a {c} {n}", include=(Clause(name=n, color=c),))
+        for c, n in (("red", "dog"), ("blue", "cat"))
+    ),
+    GenevalRecord(
+        tag="color_attr",
+        prompt="a photo of a red car and a blue dog",
+        include=(Clause(name="car", color="red"), Clause(name="dog", color="blue")),
+    ),
+]
+EACH = 6  # images a relation: train, val and test of the small run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> tuple[Path, dict[str, object]]:
+    """A home with the finished run, and its settings."""
+    folder, home = tmp_path_factory.mktemp("described"), tmp_path_factory.mktemp("home")
+    for name, write in (("judge", tiny_owl), ("clip", tiny_clip)):
+        (folder / name).mkdir()
+        write(folder / name)
+    lines = []
+    for number, relation in enumerate(LABELS * EACH):
+        layout = sample_layout(
+            scene_rng(7, number, 0), relation=relation if relation in RELATIONS else "above", counts=(0.0, 1.0)
+        )
+        Image.fromarray(render(layout)).save(folder / f"{number}.png")
+        subject, object_ = (p.name for p in layout.placements)
+        lines.append(
+            {
+                "image": f"{number}.png",
+                "subject": "white" if relation == ATTRIBUTE else subject,
+                "relation": relation,
+                "object": object_,
+            }
+        )
+    (folder / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps(record_row(record)) for record in RECORDS))
+    settings = {
+        "data": f"{{source: jsonl, path: {folder}, attributes: [white], train: 4, val: 1, test: 1}}",
+        "variants": "{}",
+        "benchmark.protocol": "geneval",
+        "benchmark.tags": "[colors, color_attr]",
+        "benchmark.file": folder / "metadata.jsonl",
+        "benchmark.clip": folder / "clip",
+        "benchmark.judge": folder / "judge",
+    }
+    done = reproduce(home, *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
+    assert done.returncode == 0, done.stderr
+    return home, settings
+
+
+def test_a_run_with_attributes(run) -> None:
+    home, _ = run
+    summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
+    result = summary["classifiers"]["main"]["result"]
+    assert len(result["confusion"]) == 5 and "accuracy_is" in result["test"]
+    assert summary["data"]["scenes"] == 5 * EACH and summary["clip"] is not None
+    ways = [json.loads(path.read_text()) for path in (home / "stages" / "verdicts").glob("*/verdicts.json")]
+    assert len(ways) == 2 and sum(row["gradients"] > 0 for rows in ways for row in rows) == 3
+    reasons = {row["reason"] for rows in ways for row in rows}
+    assert all({row["relation"] for row in rows} == {"colors", "color_attr"} for rows in ways)
+    assert any(" looks " in reason for reason in reasons), reasons
+    assert {name for rows in ways for row in rows for name in row["objects"]} == {"dog", "cat", "car"}
+
+
+def test_a_classifier_of_four_relations_is_refused_before_anything_runs(run, tmp_path: Path) -> None:
+    from flows.options import overrides_of
+
+    _, settings = run
+    overrides = overrides_of(tuple(f"{key}={value}" for key, value in {**SETTINGS, **settings}.items()))
+    with pytest.raises(
+        UserError, match="asks for the relation 'is'.* leave data.attributes out: colours are then not steered"
+    ):
+        plan("mini-sd", overrides, tmp_path, SHIPPED / "classifiers" / "mini-sd")

@@ -1,0 +1,88 @@
+"""The whole chain for real: Prefect, MLflow, Parquet, the shipped models; killed, resumed, damaged, unchanged."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from helpers.small_run import numbers, reproduce, shards
+
+from l2s_core.dataset.reader import MapDataset
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_numbers(killed_and_resumed: Path, undisturbed: Path) -> None:
+    assert numbers(killed_and_resumed) == numbers(undisturbed)
+
+
+def test_an_unchanged_run_does_nothing_again(killed_and_resumed: Path) -> None:
+    before = shards(killed_and_resumed)
+    done = reproduce(killed_and_resumed)
+    assert done.returncode == 0 and shards(killed_and_resumed) == before
+    assert "relation correct" in done.stdout and "report.html" in done.stdout
+    assert re.search(r"invert scenes: 100%.*24/24", done.stderr)
+
+
+def test_the_report_stands_alone(killed_and_resumed: Path) -> None:
+    folder = killed_and_resumed / "reports" / "tiny"
+    page = (folder / "report.html").read_text()
+    shown = numbers(killed_and_resumed)["failures"]["shown"]
+    assert page.count('src="data:image/png;base64,') == page.count("<img") == 5 + len(shown)
+    assert not re.search(r"""(src|href)=["']?https?:""", page) and "<script" not in page
+    summary = numbers(killed_and_resumed)
+    assert summary["plain"]["correct"]["count"] == 12 and set(summary["classifiers"]) == {
+        "main",
+        "true-only",
+        "sampled",
+    }
+    assert (folder / "grid.png").stat().st_size > 10_000
+
+
+def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_resumed: Path) -> None:
+    home = killed_and_resumed
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("learn-to-steer")
+    runs = {
+        run.data.tags["l2s.variant"]: run
+        for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
+    }
+    assert set(runs) == {"main", "true-only", "sampled"}
+    run, summary = runs["main"], numbers(home)
+    assert run.data.metrics["bench_steered_correct"] == summary["classifiers"]["main"]["steered"]["correct"]["rate"]
+    assert run.data.metrics["bench_plain_correct"] == summary["plain"]["correct"]["rate"]
+    assert {
+        "test_accuracy_true_prompts",
+        "test_accuracy_wrong_prompts",
+        "test_accuracy_step_1",
+        "test_accuracy_left_of",
+    } <= set(run.data.metrics)
+    assert run.data.params["classifier.kind"] == "conv"
+    assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 3
+    assert {d.dataset.name.partition("-")[0] for d in run.inputs.dataset_inputs} == {"inverted"}
+    assert {d.dataset.name.partition("-")[0] for d in runs["sampled"].inputs.dataset_inputs} == {"trajectories"}
+    assert {"confusion.png", "result.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
+    model = mlflow.pyfunc.load_model("models:/relation-mini-sd@champion-inverted")
+    batch = next(MapDataset(sorted(home.glob("stages/maps/*/*.parquet")), split="test").batches(5))
+    probabilities = model.predict({"maps": batch.maps_BOMGG.numpy(), "capture_index": batch.capture_index_B.numpy()})
+    assert probabilities.shape == (5, 4) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_a_damaged_shard_is_named_and_rebuilt_on_request(killed_and_resumed: Path) -> None:
+    before = numbers(killed_and_resumed)
+    shard = sorted(killed_and_resumed.glob("stages/maps/*/*.parquet"))[1]
+    shard.write_bytes(shard.read_bytes()[:5000])
+    done = reproduce(killed_and_resumed)
+    assert done.returncode == 2 and f"{shard.name} is truncated" in done.stderr and "--rebuild" in done.stderr
+    assert "Traceback" not in done.stderr and shard.stat().st_size == 5000
+    assert reproduce(killed_and_resumed, "--rebuild").returncode == 0
+    assert numbers(killed_and_resumed) == before
+
+
+def test_zero_samples_after_the_psnr_filter(killed_and_resumed: Path) -> None:
+    done = reproduce(killed_and_resumed, "--set", "inversion.min_psnr=98")
+    assert done.returncode == 2 and "zero records left in the training set; lower inversion.min_psnr" in done.stderr
+    assert "Traceback" not in done.stderr

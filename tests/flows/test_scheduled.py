@@ -1,0 +1,146 @@
+"""Schedules and the regression gate: figures against the last good ones, and an interval that really fires."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from helpers.small_run import ROOT, SETTINGS, environment
+from test_servers import free_port, l2s
+
+from l2s_core.config import ToleranceConfig
+from l2s_core.experiments.regression import compare, figures_of, load_baseline, save_baseline
+
+
+def summary(correct: float, accuracy: float = 0.8) -> dict:
+    rate = {"correct": {"rate": correct}, "both": {"rate": 0.9}}
+    return {"plain": rate, "classifiers": {"main": {"steered": rate, "result": {"test": {"accuracy": accuracy}}}}}
+
+
+def test_figures_outside_the_tolerance_are_named_up_and_down(tmp_path: Path) -> None:
+    assert load_baseline(tmp_path, "run") is None
+    save_baseline(tmp_path, "run", figures_of(summary(0.5)))
+    last = load_baseline(tmp_path, "run")
+    tolerance = ToleranceConfig(correct=0.05, both=0.0, accuracy=0.02)
+
+    def outside(correct: float, accuracy: float = 0.8) -> set[str]:
+        return {row.figure for row in compare(figures_of(summary(correct, accuracy)), last, tolerance) if not row.ok}
+
+    assert outside(0.5) == outside(0.55) == outside(0.45) == set()
+    assert outside(0.551) == outside(0.44) == {"correct, plain", "correct, main"}
+    assert outside(0.5, 0.83) == {"accuracy, main"}
+
+
+def call(url: str, method: str, path: str, body: dict | None = None) -> list | dict:
+    request = urllib.request.Request(
+        url + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def served(tmp_path: Path):
+    """A home with servers of its own and a deployment served every few seconds; yields the home and Prefect's address."""
+    ports = {"mlflow": free_port(), "prefect": free_port()}
+    started = l2s(
+        "up", *(part for name, port in ports.items() for part in (f"--{name}-port", str(port))), home=tmp_path
+    )
+    assert started.returncode == 0, started.stderr
+    overrides = {**SETTINGS, "variants": {}}
+    code = (
+        "import sys, json; from pathlib import Path; from flows.environment import prepare; prepare(Path(sys.argv[1]))\n"
+        "from flows import serving; entry = json.loads(sys.argv[2])\n"
+        "serving.serve(serving.deployment_of(entry, Path(sys.argv[1]), 5), limit=1, print_starting_message=False)"
+    )
+    entry = {
+        "name": "tiny",
+        "entrypoint": "flows/scheduled.py:scheduled",
+        "parameters": {"config": "mini-sd", "overrides": overrides},
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), json.dumps(entry)],
+        cwd=ROOT,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield tmp_path, f"http://127.0.0.1:{ports['prefect']}/api", process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        l2s("down", home=tmp_path)
+
+
+def test_an_interval_fires_lands_in_mlflow_and_a_regression_fails_visibly(served) -> None:
+    home, api, process = served
+
+    def runs_in(states: tuple[str, ...]) -> list[dict]:
+        wanted = {"sort": "START_TIME_ASC", "flow_runs": {"state": {"type": {"any_": list(states)}}}}
+        return call(api, "POST", "/flow_runs/filter", wanted)
+
+    def wait_for(count: int, states: tuple[str, ...]) -> list[dict]:
+        deadline = time.monotonic() + 300
+        while len(found := runs_in(states)) < count:
+            assert process.poll() is None and time.monotonic() < deadline, (
+                process.poll(),
+                runs_in(("FAILED", "CRASHED")),
+            )
+            time.sleep(1)
+        return found
+
+    (first, *_) = wait_for(1, ("COMPLETED",))
+    assert first["auto_scheduled"] is True
+    (baseline,) = (home / "baselines").glob("tiny-*.json")
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("learn-to-steer").experiment_id
+    assert client.search_runs([experiment], "attributes.status = 'FINISHED' and tags.`l2s.run` = 'tiny'")
+    good = json.loads(baseline.read_text())
+    baseline.write_text(json.dumps({**good, "correct": {name: value - 0.3 for name, value in good["correct"].items()}}))
+    failed = wait_for(1, ("FAILED",))
+    assert (
+        "correct, plain was" in failed[0]["state"]["message"]
+        and "allowed is a difference of 0.050" in failed[0]["state"]["message"]
+    )
+    tables = call(
+        api, "POST", "/artifacts/filter", {"artifacts": {"key": {"any_": ["regression"]}}, "sort": "CREATED_DESC"}
+    )
+    newest = tables[0]["data"]
+    rows = newest if isinstance(newest, list) else json.loads(newest)
+    assert {"figure", "last good", "now", "allowed", "inside"} <= set(rows[0]) and "NO" in {
+        row["inside"] for row in rows
+    }
+
+
+def test_the_shipped_deployments_name_flows_and_parameters_that_exist() -> None:
+    from flows import serving
+
+    entries = yaml.safe_load(serving.FILE.read_text())["deployments"]
+    assert {"reproduce-mini", "reproduce-real", "sweep"} == {entry["name"] for entry in entries}
+    for entry in entries:
+        deployment = serving.deployment_of(entry, Path("mlruns"), None)
+        schema = deployment._parameter_openapi_schema.properties
+        assert set(entry["parameters"]) <= set(schema) and all("title" in field for field in schema.values())
+    schedules = {entry["name"]: entry.get("schedules") for entry in entries}
+    assert schedules["reproduce-mini"] and schedules["reproduce-real"] and not schedules["sweep"]
+
+
+def test_serve_without_a_server_is_one_clear_line(tmp_path: Path) -> None:
+    done = l2s("serve", home=tmp_path)
+    assert done.returncode == 2 and "no Prefect server" in done.stderr and "l2s up" in done.stderr

@@ -1,0 +1,142 @@
+"""What MLflow holds of points and trainings that failed, were stopped, or lost the store."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+from helpers.small_run import ROOT, SETTINGS, environment
+from mlflow.exceptions import MlflowException
+from test_runs import stages_of
+
+from l2s_core.config import INVERTED, MAIN
+from l2s_core.errors import UserError
+from l2s_core.experiments.sweeps import SweepConfig, points_of
+from tasks import training
+from tasks.tracking.sweep_run import SweepRun
+
+SWEEP = SweepConfig(name="x", grid={"steering.updates": (1, 2)})
+
+
+def runs_of(home: Path) -> dict[str, Any]:
+    """Every run of a home's own store by its name."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    return {
+        run.info.run_name: run
+        for run in client.search_runs([client.get_experiment_by_name("learn-to-steer").experiment_id])
+    }
+
+
+def test_a_point_that_failed_or_was_stopped_begins_again_without_its_error(tmp_path: Path) -> None:
+    tracking, (point, _) = SweepRun(tmp_path, SWEEP), points_of(SWEEP)
+    run_id = tracking.start(point)
+    tracking.fail(run_id, "no memory")
+    (failed,) = [run for run in runs_of(tmp_path).values() if run.info.run_id == run_id]
+    assert failed.info.status == "FAILED" and failed.data.tags["l2s.error"] == "no memory"
+    tracking.stop(tracking.run_id)
+    assert runs_of(tmp_path)["sweep x"].info.status == "KILLED"
+    again = SweepRun(tmp_path, SWEEP)
+    assert again.run_id == tracking.run_id and again.start(point) == run_id
+    found = runs_of(tmp_path)
+    assert len(found) == 2 and all(
+        run.info.status == "RUNNING" and "l2s.error" not in run.data.tags for run in found.values()
+    )
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"")
+    again.succeed(run_id, {"correct": 1.0}, picture)
+    assert runs_of(tmp_path)[failed.info.run_name].info.status == "FINISHED"
+
+
+class Away:
+    """A client of a store that does not answer."""
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*_: Any, **__: Any) -> None:
+            raise MlflowException("connection refused")
+
+        return ask
+
+
+def test_a_store_that_goes_away_is_one_clear_line_whatever_a_sweep_asks_of_it(tmp_path: Path) -> None:
+    tracking, (point, _) = SweepRun(tmp_path, SWEEP), points_of(SWEEP)
+    tracking.client = Away()
+    asks = (
+        lambda: tracking.start(point),
+        lambda: tracking.describe("1", point),
+        lambda: tracking.succeed("1", {"correct": 1.0}, tmp_path),
+        lambda: tracking.fail("1", "why"),
+        lambda: tracking.drop("1"),
+        lambda: tracking.finish([], None),
+    )
+    for ask in asks:
+        with pytest.raises(
+            UserError, match=r"stopped answering \(connection refused\); start it again, and the same command goes on"
+        ):
+            ask()
+    tracking.stop("1")  # the process ends; nobody is there to read an error
+
+
+def test_a_training_that_fails_closes_its_run_and_stops_watching_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(training, "run_experiment", broken)
+    with pytest.raises(RuntimeError, match="no memory"):
+        training.train_variant.fn(stages_of(tmp_path), MAIN, {INVERTED: []})
+    assert [run.info.status for run in runs_of(tmp_path).values()] == ["FAILED"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+
+
+@pytest.mark.parametrize("kind", ["grid", "search"])
+def test_a_sweep_that_is_stopped_is_killed_in_mlflow_and_goes_on(undisturbed: Path, tmp_path: Path, kind: str) -> None:
+    """On the dataset and the classifier of the small run: the signal comes while the first point makes images."""
+    home, config = tmp_path / "home", tmp_path / "s.yaml"
+    for stage in ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier"):
+        shutil.copytree(undisturbed / "stages" / stage, home / "stages" / stage)
+    fixed = {key: value for key, value in SETTINGS.items() if key not in ("name", "variants")} | {"variants": {}}
+    search = {"trials": 2, "space": {"steering.step_size": {"low": 0.05, "high": 0.2}}, "prune": False}
+    what = {"grid": {"steering.updates": [1, 3]}} if kind == "grid" else {"search": search}
+    config.write_text(yaml.safe_dump({"name": "stopped", "set": fixed, **what}))
+    sweep = [sys.executable, "-m", "flows.cli", "sweep", str(config), "--home", str(home)]
+    process = subprocess.Popen(
+        sweep,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 200
+    while not list(home.glob("stages/samples/*/[!.]*")):
+        assert process.poll() is None and time.monotonic() < deadline, "the sweep ended before it could be stopped"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    stopped = runs_of(home)
+    assert len(stopped) == 3 and sorted(run.info.status for run in stopped.values()) == [
+        "FINISHED",
+        "KILLED",
+        "KILLED",
+    ], stopped  # the classifier's own
+    done = subprocess.run(sweep, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0 and "2 of 2 points" in done.stdout, done.stderr
+    finished = runs_of(home)
+    assert sum("mlflow.parentRunId" in run.data.tags for run in finished.values()) == 2
+    assert all(run.info.status == "FINISHED" and "l2s.error" not in run.data.tags for run in finished.values())
+    parents = [
+        {run.info.run_id for name, run in found.items() if name.startswith("sweep ")} for found in (stopped, finished)
+    ]
+    assert parents[0] == parents[1] and len(parents[0]) == 1

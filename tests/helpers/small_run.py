@@ -1,0 +1,68 @@
+"""The small run that many tests make: its settings, how to start it, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "name": "tiny",
+    "data.train": 4,
+    "data.val": 1,
+    "data.test": 1,
+    "inversion.iterations": 1,
+    "inversion.min_psnr": 5,
+    "backbone.steps": 6,
+    "capture.steps": [1, 3],
+    "steering.until_step": 3,
+    "steering.updates": 2,
+    "classifier.epochs": 3,
+    "benchmark.prompts": 4,
+    "benchmark.seeds": 1,
+    "trajectories": 1,
+    "variants": "{true-only: {prompts: 'true'}, sampled: {maps: trajectories}}",
+    "shard": 8,
+}
+
+
+def command(home: Path, *extra: str) -> list[str]:
+    settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "flows.cli", "reproduce", "mini-sd", *settings, "--home", str(home), *extra]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what other tests made Prefect and MLflow point at."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
+
+
+def reproduce(home: Path, *extra: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(home, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400
+    )
+
+
+def numbers(home: Path) -> dict:
+    """The summary without what depends on the clock."""
+    summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
+    return json.loads(re.sub(r'"(seconds|peak_bytes)": [^,}]+', r'"\1": 0', json.dumps(summary)))
+
+
+def shards(home: Path) -> dict[Path, int]:
+    return {path.relative_to(home): path.stat().st_mtime_ns for path in (home / "stages").rglob("*") if path.is_file()}
+
+
+def start(home: Path, *extra: str, **variables: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(home, *extra),
+        cwd=ROOT,
+        env=environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )

@@ -1,0 +1,103 @@
+"""The command: quick help, and one line with exit code 2 for every mistake a user can make."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import main
+
+HEAVY = ("torch", "prefect", "mlflow", "diffusers", "transformers", "pandas", "numpy")
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    return result.exit_code, result.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"import sys, flows.cli; sys.exit(any(name in sys.modules for name in {HEAVY}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    code, output = run("--help")
+    assert code == 0 and all(
+        name in output for name in ("reproduce", "train", "benchmark", "generate", "pretrain", "ui")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce", "mini-ds"], "did you mean 'mini-sd'"),
+        (["reproduce", "--set", "steering.updatez=3"], "unknown key 'steering.updatez'; did you mean 'updates'"),
+        (["reproduce", "--set", "updates"], "'updates' is not KEY=VALUE"),
+        (["reproduce", "--set", "backbone.model=nowhere"], "no model 'nowhere'"),
+        (["reproduce", "--set", "benchmark.judge=mini-sec"], "no judge 'mini-sec'"),
+        (["reproduce", "--set", "data.held_out_objects=[zebra, bote]"], "unknown object 'bote'; did you mean 'boat'"),
+        (["reproduce", "--set", "benchmark.prompts=9999"], "benchmark.prompts is 9999"),
+        (
+            ["reproduce", "--set", "benchmark={protocol: several, forms: [5+3], prompts: 4}"],
+            "is cut off by the text window of 24 tokens",
+        ),
+        (["train", "--set", "classifier.kind=con"], "'conv' or 'transformer'"),
+        (["benchmark", "--classifier", "nowhere"], "no classifier in nowhere"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    code, output = run(*arguments, "--home", tmp_path)
+    assert code == 2 and message in output
+    assert len(output.strip().splitlines()) == 1 and output.startswith("error: ") and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("a dog and a cat", "no relation in the prompt"),
+        ("a dog to the left of", "no relation in the prompt"),
+        ("a dog above a cta", "unknown object 'cta'; did you mean 'cat'"),
+    ],
+)
+def test_prompts_that_cannot_be_steered(tmp_path: Path, prompt: str, message: str) -> None:
+    code, output = run("generate", prompt, "--out", tmp_path / "x.png")
+    assert code == 2 and message in output and not (tmp_path / "x.png").exists()
+
+
+def test_an_unwritable_home(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, output = run("reproduce", "--home", tmp_path / "file")
+    assert code == 2 and "cannot write to" in output and "choose a writable folder" in output
+
+
+def test_cuda_without_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, output = run("reproduce", "--set", "device=cuda", "--home", tmp_path)
+    assert code == 2 and "device: cuda" in output
+
+
+def test_an_unreachable_tracking_server(tmp_path: Path) -> None:
+    """In a process of its own: MLflow reads its limits on retries when imported."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "L2S_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "reproduce", "--quick"],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "cannot reach the MLflow store http://127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_generate_makes_a_picture(tmp_path: Path) -> None:
+    code, output = run("generate", "a dog to the left of a cat", "--seeds", "2", "--out", tmp_path / "x.png")
+    assert code == 0 and "steered:" in output and (tmp_path / "x.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["reproduce", "train", "benchmark", "sweep", "ablate"])
+def test_what_a_damaged_output_asks_for_is_an_option(name: str) -> None:
+    assert "--rebuild" in run(name, "--help")[1]

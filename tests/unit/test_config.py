@@ -1,0 +1,138 @@
+"""Every mistake in a configuration is one line that says what is allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from l2s_core.backbones.load import pick_device
+from l2s_core.config import CONFIG_FOLDER, load_preset, load_run_config
+from l2s_core.errors import UserError
+from l2s_core.miniworld.training.pretrain import load_pretrain_config
+from l2s_core.relations import LABELS, RELATIONS
+
+RUNS = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_shipped_configuration_is_valid(name: str) -> None:
+    assert load_run_config(name).name == name
+    assert load_run_config(name, {**load_preset("quick"), "name": "quick"}).data.train < 50
+    assert load_pretrain_config().rounds[0].denoiser.steps > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"steering.confidense": 0.9}, "unknown key 'steering.confidense'; did you mean 'confidence'"),
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"data.train": 0}, "data.train: .*greater than or equal to 1 .*got 0"),
+        ({"data.source": "gqa-x"}, "data.source: .*'miniworld'"),
+        ({"classifier.kind": "convv"}, "classifier.kind: .*'conv' or 'transformer'"),
+        ({"backbone.family": "unett"}, "backbone.family: .*'unet'"),
+        ({"capture.steps": [3, 1]}, "capture: steps must be .* rising order"),
+        ({"capture.steps": [1, 25]}, "capture.steps reaches 25, but backbone.steps is 20"),
+        (
+            {"inversion.start": 3, "inversion.stop": 3},
+            "inversion.start is 3 and inversion.stop 3; allowed: start below stop",
+        ),
+        ({"inversion.stop": 21}, "inversion.stop 21; allowed: .* at most backbone.steps, 20"),
+        ({"inversion.start": 20}, "inversion.start is 20 and inversion.stop 20; allowed"),
+        ({"steering.until_step": 19}, "steering.until_step 19 goes past the last captured step"),
+        ({"device": "tpu"}, "device: .*'auto', 'cpu' or 'cuda'"),
+        ({"name": "Bad Name"}, "name: "),
+        ({"data.attributes": ["white"]}, "data: attributes are for sources that are read .* leave them out"),
+        ({"data.attributes": ["light blue"]}, "data.attributes.0: .*light blue"),
+        ({"name.x": 1}, "cannot set 'name.x'"),
+    ],
+)
+def test_mistakes(overrides: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_run_config("mini-sd", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
+    with pytest.raises(UserError, match="no configuration 'mini-ds'; did you mean 'mini-sd'"):
+        load_run_config("mini-ds")
+    path = tmp_path / "run.yaml"
+    path.write_text("name: x\nbackbone: mini-sdd\n")
+    with pytest.raises(UserError, match="no 'mini-sdd' in configs/backbones/; did you mean 'mini-sd'"):
+        load_run_config(path)
+    path.write_text("a: [1, 2\n")
+    with pytest.raises(UserError, match="cannot read .*run.yaml"):
+        load_run_config(path)
+
+
+def test_data_without_attributes_is_what_it_was() -> None:
+    plain = load_run_config("sd21").data
+    assert "attributes" not in plain.model_dump(mode="json") and plain.labels == plain.chosen == RELATIONS
+    assert plain.digest() == "1406a1c71b5f77c7"
+    described = load_run_config("sd21", {"data": "paper-sd-attributes"}).data
+    assert described.labels == described.chosen == LABELS and described.attribute_words == (
+        "white",
+        "green",
+        "large",
+        "metal",
+    )
+    rest = [part.model_copy(update={"attributes": (), "beside": ()}) for part in described.parts]
+    assert rest == [part.model_copy(update={"beside": ()}) for part in plain.parts]
+
+
+def test_centroids_know_no_attributes() -> None:
+    colored = {
+        "benchmark.protocol": "geneval",
+        "benchmark.tags": ["colors"],
+        "benchmark.clip": "x",
+        "data": "paper-sd-attributes",
+    }
+    with pytest.raises(UserError, match="baselines.c steers by centroids, which know no attributes; leave it out"):
+        load_run_config("sd21", {**colored, "baselines": {"c": {"kind": "centroid"}}})
+
+
+def test_variants_inherit_from_the_classifier() -> None:
+    run = load_run_config("mini-sd", {"classifier.epochs": 3})
+    assert run.variants and all(v.epochs == 3 for v in run.variants.values())
+    assert run.variants["true-only-bare"].prompts == "true" and run.classifier.prompts == "dual"
+
+
+def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert pick_device("auto") == "cpu"
+    with pytest.raises(UserError, match="device: cuda, but .* set device to cpu or auto"):
+        pick_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "steps", "guidance", "captured", "scenes", "steering", "layers_heads_lr"),
+    [
+        ("sd14", 512, 50, 7.5, (5, 10, 15, 20, 25, 49), (800, 200, 100), (7.5, 25), (2, 2, 1e-4)),
+        ("sd21", 512, 50, 7.5, (5, 10, 15, 20, 25, 49), (800, 200, 100), (5.0, 25), (2, 2, 1e-4)),
+        ("flux-schnell", 256, 4, 1.0, (1, 3), (2000, 400, 200), (5.0, 1), (4, 4, 5e-5)),
+        ("flux-dev", 512, 50, 3.5, (5, 10, 15, 20, 25, 49), (2000, 400, 200), (5.0, 25), (4, 4, 5e-5)),
+    ],
+)
+def test_the_papers_figures(name, size, steps, guidance, captured, scenes, steering, layers_heads_lr) -> None:
+    """As Learn-to-Steer (arXiv 2509.02295) publishes them; a guidance of 1 is none."""
+    run = load_run_config(name)
+    backbone, data, classifier, rule = run.backbone, run.data, run.classifier, run.steering
+    assert (backbone.size, backbone.steps, backbone.guidance, tuple(run.capture.steps)) == (
+        size,
+        steps,
+        guidance,
+        captured,
+    )
+    assert (data.train, data.val, data.test) == scenes and run.capture.grid == 16
+    assert (rule.step_size, rule.until_step, rule.updates, rule.normalize, rule.several, rule.confidence) == (
+        *steering,
+        15,
+        "none",
+        "cycle",
+        None,
+    )
+    assert (classifier.kind, classifier.width, classifier.dropout, classifier.batch) == ("transformer", 256, 0.3, 64)
+    assert (classifier.layers, classifier.heads, classifier.lr) == layers_heads_lr and classifier.prompts == "dual"
+    inversion = run.inversion
+    if backbone.family == "flux":
+        assert (inversion.method, inversion.gamma, inversion.eta) == ("rectified-flow", 1.0, 1.0)
+    else:
+        assert (inversion.method, inversion.iterations) == ("fixed-point", 5)

@@ -1,0 +1,126 @@
+"""The core on the shipped model: exactness, equivalences, batch independence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.attention.pooling import pool_maps
+from l2s_core.attention.probabilities import phrase_attention, phrase_attention_reference
+from l2s_core.diffusion.inversion import invert, psnr
+from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.errors import UserError
+from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.prompts.prompt import Triplet, prompt_for
+
+PROMPTS = [
+    prompt_for(Triplet(subject="dog", relation="left of", object="cat")),
+    prompt_for(Triplet(subject="teddy bear", relation="above", object="traffic light")),
+]
+TEXTS = [p.text for p in PROMPTS]
+
+
+def latents_for(backbone, count: int = 2) -> torch.Tensor:
+    return initial_noise(list(range(count)), backbone.latent_shape)
+
+
+def test_phrase_attention_matches_its_definition() -> None:
+    g = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 3, 49, 16, generator=g), torch.randn(2, 3, 24, 16, generator=g)
+    weights = torch.rand(2, 2, 24, generator=g)
+    query.requires_grad_(True)
+    fast, slow = phrase_attention(query, key, weights), phrase_attention_reference(query, key, weights)
+    assert (fast - slow).abs().max() < 1e-6
+    gradients = [torch.autograd.grad(x.square().sum(), query, retain_graph=True)[0] for x in (fast, slow)]
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_capture_leaves_the_output_bit_identical(backbone) -> None:
+    z, condition = latents_for(backbone), backbone.encode_prompts(TEXTS)
+    plain = backbone.predict(z, 500, condition)
+    capture = AttentionCapture(backbone.layers(), grid=16)
+    with capture.recording(backbone.phrase_weights(PROMPTS)):
+        recorded = capture.run(lambda: backbone.predict(z, 500, condition))
+    assert torch.equal(plain, recorded)
+    maps = capture.maps()
+    assert maps.shape == (2, 2, capture.channels, 16, 16)
+    assert torch.allclose(maps.sum((-1, -2)), torch.ones(1), atol=1e-5)
+
+
+@torch.no_grad()
+def test_stopping_early_records_the_same_maps(backbone) -> None:
+    z, condition, weights = latents_for(backbone), backbone.encode_prompts(TEXTS), backbone.phrase_weights(PROMPTS)
+    layers = select_layers(backbone.layers(), ["down_blocks.*", "mid_block.*"])
+    results = []
+    for stop in (False, True):
+        capture = AttentionCapture(layers, grid=16, stop_early=stop)
+        with capture.recording(weights):
+            output = capture.run(lambda: backbone.predict(z, 500, condition))
+        assert (output is None) == stop
+        results.append(capture.maps())
+    assert torch.equal(*results)
+
+
+def test_capture_restores_and_refuses_nesting(backbone) -> None:
+    capture, weights = AttentionCapture(backbone.layers(), grid=16), backbone.phrase_weights(PROMPTS)
+    with pytest.raises(RuntimeError, match="do not nest"), capture.recording(weights), capture.recording(weights):
+        pass
+    assert not any(m._forward_hooks for layer in backbone.layers() for m in layer.sources)
+    with pytest.raises(UserError, match="no cross-attention layer"):
+        select_layers(backbone.layers(), ["nothing.*"])
+
+
+def test_maps_have_the_same_mass_at_every_grid() -> None:
+    maps = torch.rand(1, 2, 2, 64)
+    assert torch.allclose(pool_maps([maps], 16).sum((-1, -2)), torch.ones(1))
+    assert torch.equal(pool_maps([maps], 8), (maps / maps.sum(-1, keepdim=True)).transpose(1, 2).unflatten(-1, (8, 8)))
+
+
+def test_sampling_matches_diffusers_own_pipeline(backbone) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    from l2s_core.miniworld.world.sprites import ATLAS_PATH
+
+    pipeline = StableDiffusionPipeline.from_pretrained(ATLAS_PATH.parent / "mini-sd", safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    z = latents_for(backbone)
+    theirs = pipeline(TEXTS, latents=z, num_inference_steps=5, guidance_scale=5.0, output_type="np").images
+    ours = backbone.decode(sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=5.0), backbone.schedule(5)))
+    assert np.abs(theirs * 255 - ours).max() <= 1.01
+
+
+def test_results_do_not_depend_on_the_batch(backbone) -> None:
+    """Stated tolerance: 1e-3 in latents of unit deviation."""
+    texts, schedule = TEXTS * 2, backbone.schedule(5)
+    z = latents_for(backbone, 4)
+    together = sample(backbone, z, backbone.encode_prompts(texts, guidance=5.0), schedule)
+    alone = torch.cat(
+        [sample(backbone, z[i : i + 1], backbone.encode_prompts([texts[i]], guidance=5.0), schedule) for i in range(4)]
+    )
+    assert (together - alone).abs().max() < 1e-3
+
+
+def test_inversion_reconstructs_and_more_iterations_help(backbone) -> None:
+    layout = sample_layout(scene_rng(5, 0), objects=["dog", "cat"], relation="left of")
+    images = render(layout)[None]
+    latents, condition, schedule = (
+        backbone.encode_images(images),
+        backbone.encode_prompts(TEXTS[:1]),
+        backbone.schedule(10),
+    )
+    quality = []
+    for iterations in (1, 4):
+        noise = invert(backbone, latents, condition, schedule, iterations=iterations)
+        again = backbone.decode(sample(backbone, noise, condition, schedule))
+        quality.append(float(psnr(torch.from_numpy(again), torch.from_numpy(images))[0]))
+    assert quality[1] > quality[0] and quality[1] > 19.5
+
+
+def test_missing_model_says_where_it_looked() -> None:
+    from l2s_core.backbones.unet import UNetBackbone
+
+    with pytest.raises(UserError, match="shipped model .*mini-sd"):
+        UNetBackbone.from_pretrained("mini-sdd")

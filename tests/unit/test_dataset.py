@@ -1,0 +1,85 @@
+"""Shards: exact round trip, damage named, splits by image, a stream whose order depends on the seed alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from helpers.fakes import SOURCE, write_fake_shards
+
+from l2s_core.dataset.reader import MapDataset, verify_shard
+from l2s_core.dataset.schema import maps_of
+from l2s_core.dataset.writer import write_shard
+from l2s_core.errors import UserError
+
+
+def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random((2, 2, 3, 16, 16)).astype(np.float16)
+    record = {
+        "image_id": "a",
+        "split": "train",
+        "prompt": "p",
+        "prompt_kind": "neg",
+        "stated": "above",
+        "true": "below",
+        "subject": "s",
+        "object": "o",
+        "step": 4,
+        "psnr": 21.5,
+    }
+    write_shard(tmp_path / "x.parquet", [record, {**record, "step": 1}], maps, SOURCE, "c")
+    source, rows = verify_shard(tmp_path / "x.parquet")
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert source == SOURCE and rows == 2
+    assert np.array_equal(maps_of(table), maps)
+    assert table.schema.field("maps").type.shape == [2, 3, 16, 16]
+    assert table.drop_columns("maps").to_pylist()[0] == record
+
+
+def test_a_truncated_or_altered_shard_is_named(tmp_path: Path) -> None:
+    (path,) = write_fake_shards(tmp_path, shards=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=f"{path.name} is truncated.*--rebuild"):
+        verify_shard(path)
+    with pytest.raises(UserError, match=f"{path.name} is truncated.*--rebuild"):
+        MapDataset([path], split="train")
+    path.write_bytes(whole)
+    table = pq.read_table(path)
+    changed = table.set_column(table.column_names.index("true"), table.schema.field("true"), [["above"] * len(table)])
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(UserError, match="was altered"):
+        verify_shard(path)
+
+
+def test_splits_share_no_image_and_kinds_are_filtered(tmp_path: Path) -> None:
+    shards = write_fake_shards(tmp_path)
+    frames = {split: MapDataset(shards, split=split).frame() for split in ("train", "val", "test")}
+    images = [set(frame["image_id"]) for frame in frames.values()]
+    assert all(images) and not (images[0] & images[1] or images[0] & images[2] or images[1] & images[2])
+    honest = MapDataset(shards, split="train", kinds=("pos",))
+    assert len(honest) == len(frames["train"]) // 2
+    assert all(batch.prompt_is_true_B.all() for batch in honest.batches(16))
+
+
+@pytest.mark.parametrize("cache", [0, 2**30])
+def test_the_stream_yields_every_record_once_in_an_order_of_the_seed(tmp_path: Path, cache: int) -> None:
+    shards = write_fake_shards(tmp_path)
+    dataset = MapDataset(shards, split="train", buffer=2, cache=cache)
+    plain = torch.cat([b.maps_BOMGG for b in dataset.batches(7)])
+    first, again, other = (torch.cat([b.maps_BOMGG for b in dataset.batches(7, seed=s)]) for s in (1, 1, 2))
+    assert len(plain) == len(dataset) and torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(*(t.flatten(1)[:, :8].sum(1).sort().values for t in (plain, other)))
+    sizes = [len(b.label_B) for b in dataset.batches(7, seed=1)]
+    assert set(sizes[:-1]) == {7}
+
+
+def test_shards_of_different_sources_do_not_mix(tmp_path: Path) -> None:
+    one = write_fake_shards(tmp_path / "a", shards=1)
+    other = write_fake_shards(tmp_path / "b", shards=1, source=dataclasses.replace(SOURCE, backbone="another"))
+    with pytest.raises(UserError, match="another source.*backbone"):
+        MapDataset(one + other, split="train")

@@ -1,0 +1,219 @@
+"""What is known before a run: counted costs, the doctor's verdict, a rehearsal of every family."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from helpers.damage import drop_weights
+
+from flows.cli import main
+from l2s_core.backbones import folder
+from l2s_core.backbones.architecture import load_architecture, random_parts, save_random_model
+from l2s_core.backbones.folder import SHIPPED
+from l2s_core.config import load_run_config
+from l2s_core.planning.cost import count_cost
+from l2s_core.planning.doctor import Check, examine
+from l2s_core.planning.estimate import disk_bytes, work_of
+from l2s_core.planning.rehearsal import priced_settings, rehearse
+from l2s_core.storage.files import write_json
+from tasks.rehearsal import last_rehearsal, rehearsal_file
+
+REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
+CHANNELS = {"sd14": 128, "sd21": 195, "flux-schnell": 1368, "flux-dev": 1368}  # METHOD: layers x heads
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
+    cost = count_cost(load_run_config(name))
+    assert cost.channels == CHANNELS[name]
+    denoiser = cost.weights.get("unet") or cost.weights["transformer"]
+    parameters = {"sd14": 0.860e9, "sd21": 0.866e9, "flux-schnell": 11.89e9, "flux-dev": 11.90e9}[name]
+    assert denoiser / 2 == pytest.approx(parameters, rel=0.005)  # two bytes a parameter
+    assert 2 * cost.forward_flops < cost.gradient_flops < 4.5 * cost.forward_flops
+    kept = count_cost(load_run_config(name, {"backbone.checkpointing": False})).saved_bytes
+    assert cost.saved_bytes < 0.25 * kept
+
+
+def test_work_counts_what_the_stages_evaluate() -> None:
+    work = work_of(load_run_config("sd21"))
+    scenes = 4 * ((800 + 200 + 100) + (800 + 100 + 70))  # GQA's, and ORM's beside them
+    assert work["invert"].forwards == scenes * 2 * 50 * 6 and work["capture"].forwards == scenes * 2 * 50
+    assert work["sample plain"].guided == 400 * 50 and work["sample steered"].gradients == 400 * 2 * 25 * 15
+    flux = work_of(load_run_config("flux-dev"))  # gamma and eta of 1 need the model at captured steps alone
+    assert flux["invert"].forwards == 0 and flux["capture"].forwards == 4 * (2600 + 970) * 2 * 6
+    maps = disk_bytes(load_run_config("sd21"), channels=195, latents=4 * 64 * 64, side=512)["maps"]
+    assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.8)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_tiny_rehearsal_measures_every_stage(name: str) -> None:
+    result = rehearse(load_run_config(name, {"backbone.dtype": "float32"}), scale="tiny", images=2)
+    operations = [row["operation"] for row in result["measured"]]
+    assert operations == [
+        "load",
+        "encode prompt",
+        "encode image",
+        "invert",
+        "capture",
+        "plain step",
+        "guided step",
+        "steering gradient",
+        "decode",
+    ]
+    assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in result["measured"]) and result["random"]
+
+
+def test_rehearsing_and_examining_the_small_world(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["rehearse", "--config", "mini-sd", "--home", str(tmp_path)])
+    assert done.exit_code == 0 and "steering gradient" in done.output and "the whole run" in done.output
+    assert set(json.loads((tmp_path / "rehearsals" / "mini-sd-full.json").read_text())["hours"]) == set(
+        work_of(load_run_config("mini-sd"))
+    )
+    seen = CliRunner().invoke(main, ["doctor", "mini-sd", "--home", str(tmp_path)])
+    assert seen.exit_code == 0 and "mini-sd can run here" in seen.output and "as rehearsed on" in seen.output
+    steps = CliRunner().invoke(main, ["doctor", "mini-sd", "--set", "backbone.steps=40", "--home", str(tmp_path)])
+    assert "as rehearsed on" in steps.output  # the figures are a step's
+
+
+@pytest.mark.parametrize(
+    "other", [{"backbone": "mini-flux"}, {"backbone.dtype": "bfloat16"}, {"capture.layers": ["mid_block*"]}]
+)
+def test_a_rehearsal_of_other_settings_is_not_quoted(tmp_path: Path, other: dict) -> None:
+    """The file bears the run's name alone, and after 'l2s rehearse sd21 --set backbone=sdxl' the doctor gave sd21 the hours of SDXL."""
+    plain, changed = load_run_config("mini-sd"), load_run_config("mini-sd", other)
+    write_json(rehearsal_file(tmp_path, "mini-sd"), {"settings": priced_settings(changed)})
+    assert last_rehearsal(tmp_path, changed) is not None and last_rehearsal(tmp_path, plain) is None
+    write_json(rehearsal_file(tmp_path, "mini-sd"), {"sizes": {}})  # of before the settings were kept
+    assert last_rehearsal(tmp_path, changed) is None
+
+
+def test_the_doctor_names_everything_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = CliRunner().invoke(main, ["doctor", "--config", "flux-dev", "--home", str(tmp_path)])
+    assert done.exit_code == 1
+    for part in (
+        "no model 'black-forest-labs/FLUX.1-dev'",
+        "no CUDA device",
+        "no judge",
+        "data.path data/gqa is not a folder",
+        "GB free",
+        "up to",
+    ):
+        assert part in done.output, part
+    assert "cannot run here: device, model weights, judge, data" in done.output
+    assert "Traceback" not in done.output
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "message"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", Path.unlink, "cannot load .*/unet: no plain safetensors file"),
+        ("unet/diffusion_pytorch_model.safetensors", cut, "cannot load .*/unet: "),
+        ("text_encoder/model.safetensors", cut, "cannot load .*/text_encoder: "),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            drop_weights,
+            "/vae lacks 1 weights of a AutoencoderKL, as decoder.conv_in.bias",
+        ),
+        ("text_encoder/model.safetensors", drop_weights, "/text_encoder lacks 1 weights of a CLIPTextModel, as "),
+        ("scheduler/scheduler_config.json", Path.unlink, "cannot read .*/scheduler/scheduler_config.json"),
+        ("tokenizer/tokenizer.json", Path.unlink, "/tokenizer has no vocabulary"),
+    ],
+)
+def test_the_doctor_finds_what_would_not_load(file: str, harm, message: str, tmp_path: Path) -> None:
+    """One readable safetensors file of any component was enough for it."""
+    model = shutil.copytree(SHIPPED / "mini-sd", tmp_path / "model")
+    assert weights_of(model).ok
+    harm(model / file)
+    found = weights_of(model)
+    assert found.ok is False and re.search(message, found.detail), found.detail
+
+
+def weights_of(model: Path, **settings: object) -> Check:
+    config = load_run_config(
+        "mini-sd", {"backbone.model": str(model), **{f"backbone.{key}": value for key, value in settings.items()}}
+    )
+    (found,) = [check for check in examine(config, model) if check.name == "model weights"]
+    return found
+
+
+def test_the_doctor_knows_a_model_of_another_family(tmp_path: Path) -> None:
+    for name, family, message in (
+        ("sdxl", "unet", "addition_embed_type 'text_time', expected None"),
+        ("sd35-medium", "flux", "holds a SD3Transformer2DModel, expected FluxTransformer2DModel"),
+    ):
+        found = weights_of(save_random_model(load_architecture(name), tmp_path / name), family=family, size=64)
+        assert found.ok is False and message in found.detail, found.detail
+
+
+def test_the_doctor_reads_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every module of a model is on the device that holds nothing."""
+    load, parts = folder._load, []
+    monkeypatch.setattr(folder, "_load", lambda *settings, **options: parts.append(load(*settings, **options)))
+    assert weights_of(SHIPPED / "mini-sd").ok
+    weights = [weight for part in parts if isinstance(part, torch.nn.Module) for weight in part.parameters()]
+    assert len(weights) > 300 and {weight.device.type for weight in weights} == {"meta"}
+
+
+def test_the_doctor_says_that_wordnet_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is an extra; without it every command that read GQA, and the doctor, ended in a traceback."""
+    monkeypatch.setitem(sys.modules, "wn", None)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "train_sceneGraphs.json").write_text("{}")
+    data = {"source": "gqa", "path": str(tmp_path), "is_a": "oewn:2024", "train": 1, "val": 1, "test": 1}
+    (found,) = [
+        check for check in examine(load_run_config("mini-sd", {"data": data}), tmp_path) if check.name == "data"
+    ]
+    assert found.ok is False and "pip install -e '.[wordnet]'" in found.detail
+
+
+def test_a_check_that_breaks_is_one_line_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_model: str) -> Path:
+        raise OverflowError("int too big to convert\nand more")
+
+    monkeypatch.setattr("l2s_core.planning.doctor.judge_folder", broken)
+    checks = {check.name: check for check in examine(load_run_config("mini-sd"), tmp_path)}
+    assert checks["judge"].ok is False and checks["judge"].detail == "OverflowError: int too big to convert"
+    assert checks["data"].ok
+
+
+def test_two_configurations_are_one_too_many(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["doctor", "mini-sd", "--config", "sd21"])
+    assert done.exit_code == 2 and "two configurations" in done.output
+
+
+def test_a_table_that_a_model_holds_is_no_work_of_its_forward_pass() -> None:
+    """Stable Diffusion 3 cuts its positions out of a table of 0.9 GB; a pass makes nothing of that size."""
+    config = load_run_config(
+        "flux-dev", {"backbone": "sd35-medium", "capture.steps": [0, 4, 9], "steering.until_step": 10}
+    )
+    assert count_cost(config).forward_bytes < 2**28
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", REAL)
+def test_a_full_size_rehearsal_fits_the_estimate(name: str) -> None:
+    config = load_run_config(name)
+    result = rehearse(config, scale="full", images=2, device="cuda")
+    cost, peaks = count_cost(config), {row["operation"]: row["peak_bytes"] for row in result["measured"]}
+    weights = sum(cost.weights.values())
+    assert peaks["steering gradient"] == pytest.approx(weights + 2 * (cost.saved_bytes + cost.forward_bytes), rel=0.3)
+
+
+def test_random_weights_come_from_the_seed() -> None:
+    first, again, other = (
+        random_parts(load_architecture("sd14"), "tiny", seed=s)["unet"].conv_in.weight for s in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)

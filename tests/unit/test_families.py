@@ -1,0 +1,172 @@
+"""Every family on tiny random weights, loaded from a folder as published weights are: exact capture, right gradients."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from l2s_core.attention.capture import AttentionCapture
+from l2s_core.backbones.architecture import load_architecture, save_random_model
+from l2s_core.backbones.flux import pack
+from l2s_core.backbones.load import load_backbone
+from l2s_core.config import BackboneConfig
+from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.errors import UserError
+from l2s_core.experiments.evidence import ARCHITECTURES, PROMPTS, capture_error
+
+TEXTS = [p.text for p in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {name: save_random_model(load_architecture(name), root / name) for name in ARCHITECTURES}
+
+
+def load(folders: dict[str, Path], name: str, **settings):
+    family = load_architecture(name).family
+    return load_backbone(
+        BackboneConfig(model=str(folders[name]), family=family, size=64, steps=4, guidance=1.0, **settings), "cpu"
+    )
+
+
+SHARED = {"sd14": "unet", "sdxl": "sdxl", "flux-schnell": "flux", "sd35-medium": "sd3"}  # one model a family
+
+
+@pytest.mark.parametrize("family", SHARED.values())
+@pytest.mark.parametrize("name", SHARED)
+def test_a_model_is_loaded_as_its_own_family_alone(folders, name: str, family: str) -> None:
+    settings = BackboneConfig(model=str(folders[name]), family=family, size=64, steps=4, guidance=1.0)
+    if SHARED[name] == family:
+        assert load_backbone(settings, "cpu").latent_shape[0] == 4
+        return
+    with pytest.raises(UserError, match="backbone.family"):
+        load_backbone(settings, "cpu")
+
+
+def test_the_unet_of_another_family_is_refused(folders, tmp_path: Path) -> None:
+    """SDXL's folder has all components of Stable Diffusion 1.x, of the same classes; it ended in TypeError at the first prediction."""
+    with pytest.raises(
+        UserError, match="/unet has addition_embed_type 'text_time', expected None; choose the backbone.family"
+    ):
+        load_backbone(BackboneConfig(model=str(folders["sdxl"]), family="unet", size=64, steps=4, guidance=1.0), "cpu")
+    mixed = shutil.copytree(folders["sdxl"], tmp_path / "m")
+    shutil.copytree(folders["sd14"] / "unet", mixed / "unet", dirs_exist_ok=True)
+    with pytest.raises(UserError, match="/unet has addition_embed_type None, expected 'text_time'"):
+        load_backbone(BackboneConfig(model=str(mixed), family="sdxl", size=64, steps=4, guidance=1.0), "cpu")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype: str) -> None:
+    backbone = load(folders, name, dtype=dtype)
+    for softmax in ("text", "joint") if backbone.DENOISER == "transformer" else ("text",):
+        same, difference = capture_error(backbone, softmax)
+        assert same and difference < 1e-6
+
+
+def test_a_unet_has_no_joint_softmax(folders) -> None:
+    with pytest.raises(UserError, match="capture.softmax is 'joint'"):
+        load(folders, "sd14").layers("joint")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_gradient_is_the_slope_with_and_without_checkpointing(folders, name: str) -> None:
+    """Central differences along the gradient of a loss on the captured maps; checkpointing changes no value."""
+    gradients = []
+    for checkpointing in (False, True):
+        backbone = load(folders, name, checkpointing=checkpointing)
+        condition, weights, timestep = (
+            backbone.encode_prompts(TEXTS),
+            backbone.phrase_weights(PROMPTS),
+            backbone.schedule(4).timesteps[1],
+        )
+        capture = AttentionCapture(backbone.layers(), grid=16, stop_early=True)
+
+        def loss(z: torch.Tensor) -> torch.Tensor:
+            with capture.recording(weights):
+                capture.run(lambda: backbone.predict(z, timestep, condition))
+            return (capture.maps() * 256).square().flatten(1).mean(1)
+
+        z = initial_noise([0, 1], backbone.latent_shape).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss(z).sum(), z)
+        gradients.append(gradient)
+        norm_B = gradient.flatten(1).norm(dim=1)
+        direction = gradient / norm_B.view(-1, 1, 1, 1)
+        with torch.no_grad():
+            slope_B = (loss(z + 0.02 * direction) - loss(z - 0.02 * direction)) / 0.04
+        assert torch.allclose(slope_B, norm_B, rtol=0.02), (slope_B, norm_B)
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-7 * gradients[0].abs().max().item())
+
+
+UNET_EXTRAS = {"safety_checker": None, "feature_extractor": None}
+SHORT_T5 = {"max_sequence_length": 24}
+PIPELINES = {
+    "sd14": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
+    "sd21-768": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
+    "sdxl": ("StableDiffusionXLPipeline", {}, {}),
+    "flux-schnell": ("FluxPipeline", {}, SHORT_T5),
+    "flux-dev": ("FluxPipeline", {}, SHORT_T5),
+    "sd35-medium": ("StableDiffusion3Pipeline", {}, SHORT_T5),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PIPELINES)
+def test_sampling_matches_diffusers_own_pipeline(folders, name: str) -> None:
+    import diffusers
+
+    kind, extras, calling = PIPELINES[name]
+    backbone = load(folders, name)
+    pipeline = getattr(diffusers, kind)(**backbone.parts, **extras)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs_guidance, ours_guidance = (0.0, 1.0) if name == "flux-schnell" else (3.5, 3.5)  # both mean none
+    z = initial_noise([3, 4], backbone.latent_shape)
+    theirs = pipeline(
+        TEXTS,
+        latents=pack(z) if kind == "FluxPipeline" else z,
+        num_inference_steps=4,
+        guidance_scale=theirs_guidance,
+        height=64,
+        width=64,
+        output_type="np",
+        **calling,
+    ).images
+    ours = backbone.decode(
+        sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=ours_guidance), backbone.schedule(4))
+    )
+    assert np.abs(theirs * 255 - ours).max() <= 1.01
+
+
+@torch.no_grad()
+def test_guidance_of_one_or_less_is_none_and_a_models_input_is_what_was_set(folders) -> None:
+    """FLUX.1-schnell drew the empty prompt at diffusers' guidance for none, 0, and FLUX.1-dev at 1 took 0 for it."""
+    drawn = {}
+    for name in ("flux-schnell", "sd14", "flux-dev"):
+        backbone = load(folders, name)
+        z, timestep = initial_noise([0, 1], backbone.latent_shape), backbone.schedule(4).timesteps[1]
+        for guidance in (None, 0.0, 0.5, 1.0, 2.0):
+            drawn[name, guidance] = backbone.predict(z, timestep, backbone.encode_prompts(TEXTS, guidance=guidance))
+        drawn[name, "stripped"] = backbone.predict(z, timestep, backbone.encode_prompts(TEXTS, guidance=3.5).unguided())
+    for name in ("flux-schnell", "sd14"):
+        assert all(torch.equal(drawn[name, None], drawn[name, same]) for same in (0.0, 0.5, 1.0, "stripped"))
+        assert not torch.allclose(drawn[name, None], drawn[name, 2.0])
+    of_dev = [drawn["flux-dev", guidance] for guidance in (0.0, 0.5, 1.0, 2.0)]
+    assert torch.equal(drawn["flux-dev", None], of_dev[0]) and torch.equal(drawn["flux-dev", "stripped"], of_dev[0])
+    assert all(not torch.equal(a, b) for a, b in zip(of_dev, of_dev[1:]))
+
+
+@torch.no_grad()
+def test_offloading_and_slicing_change_no_value(folders) -> None:
+    results = []
+    for settings in ({}, {"offload": True, "vae_slicing": True}):
+        backbone = load(folders, "flux-dev", **settings)
+        z = initial_noise([0, 1], backbone.latent_shape)
+        results.append(
+            backbone.decode(sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=3.5), backbone.schedule(3)))
+        )
+    assert np.array_equal(*results)

@@ -1,0 +1,179 @@
+"""Pretraining: resumes to the same weights, keeps grids, writes folders that load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from l2s_core.backbones.flux import FluxBackbone, unpack
+from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.miniworld.training import denoiser
+from l2s_core.miniworld.training.distillation import DistillationLoss
+from l2s_core.miniworld.training.pretrain import load_pretrain_config, pretrain
+from l2s_core.miniworld.training.trainer import TrainPlan, fit
+from l2s_core.miniworld.world.captions import web_caption
+from l2s_core.miniworld.world.scenes import sample_layout, scene_rng
+from l2s_core.prompts.prompt import parse_several
+
+
+class Stopped(Exception):
+    """Stands for a kill between two steps."""
+
+
+def toy_loss(model: nn.Module, step: int) -> torch.Tensor:
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+    return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+
+def toy_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def test_a_training_killed_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
+    plan = TrainPlan(batch=8, steps=12, lr=0.01, warmup=2, checkpoint_every=4, log_every=1)
+    straight = fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "a.safetensors").state_dict()
+
+    def stop(step: int, _values: dict[str, float]) -> None:
+        if step == 7:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", log=stop)
+    steps = []
+    resumed = fit(
+        toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", log=lambda s, _: steps.append(s)
+    ).state_dict()
+    assert steps[0] == 5  # from the checkpoint of step 4 on
+    assert all(torch.equal(straight[k], resumed[k]) for k in straight)
+
+
+def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> None:
+    plan = TrainPlan(batch=8, steps=6, lr=0.01, warmup=1, checkpoint_every=2)
+    plain = fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "a.safetensors").state_dict()
+    model = toy_model()
+    drawn = fit(
+        model,
+        toy_loss,
+        plan,
+        checkpoint=tmp_path / "b.safetensors",
+        on_checkpoint=lambda _: model.requires_grad_(False),
+    ).state_dict()
+    assert all(torch.equal(plain[k], drawn[k]) for k in plain)
+
+
+def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
+    config = load_pretrain_config("mini-flux")
+    brief, rounds = {"steps": 2, "batch": 4}, []
+    for one in config.rounds:
+        pairs = {"pairs": 6, "pair_steps": 2} if one.student and one.student.by == "reflow" else {}
+        student = one.student and one.student.model_copy(update=brief | pairs)
+        rounds.append(
+            one.model_copy(update={"scenes": 16, "flow": one.flow.model_copy(update=brief), "student": student})
+        )
+    small = {"rounds": rounds, "t5": config.t5.model_copy(update=brief)}
+    seen = []
+    out = pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
+    assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", "flow-2", "flow-3", "distillation-3"]
+    grids = {f"{name}-000002.png" for name in ("flow-1", "reflow-1", "flow-2", "flow-3", "distillation-3")}
+    assert {p.name for p in (tmp_path / "grids").iterdir()} == grids
+    weights = (out / "mini-flux" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
+    for left in tmp_path.glob("flow-*"):
+        left.unlink()
+    seen.clear()
+    pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
+    assert (
+        seen == []
+        and (out / "mini-flux" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
+    )
+    assert FluxBackbone.from_pretrained(str(out / "mini-flux"), size=64).latent_shape == (4, 16, 16)
+    assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
+
+
+@torch.no_grad()
+def test_a_student_is_asked_for_the_velocity_its_teacher_samples_with() -> None:
+    backbone = FluxBackbone.from_pretrained("mini-flux", size=64)
+    prompts = ["a dog and a cup", "a cat"]
+    latents, noise = (
+        torch.randn(2, *backbone.latent_shape, generator=torch.Generator().manual_seed(k)) for k in (0, 1)
+    )
+    text, empty = (backbone.encode_prompts(texts, guidance=1.0).text for texts in (prompts, [""]))
+    asked = []
+
+    class Student(nn.Module):
+        def forward(self, hidden_states: torch.Tensor, timestep: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+            asked.append((hidden_states, timestep))
+            return (torch.zeros_like(hidden_states),)
+
+    teacher = backbone.parts["transformer"]
+    torch.manual_seed(0)
+    loss = DistillationLoss(batches=lambda _: (latents, text), teacher=teacher, empty=empty, guidance=5.0)(Student(), 0)
+    (tokens, sigma), condition = asked[0], backbone.encode_prompts(prompts, guidance=5.0)
+    assert 0 < sigma.min() < sigma.max() < 1
+    guided = [backbone.predict(unpack(tokens, 8), s.item(), condition)[i] for i, s in enumerate(sigma)]
+    torch.testing.assert_close(loss, torch.stack(guided).square().mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
+    config = load_pretrain_config()
+    short = {
+        name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4})
+        for name in ("text", "autoencoder", "judge")
+    }
+    brief, seen = {"steps": 2, "batch": 4}, []
+    short["rounds"] = [
+        one.model_copy(update={"scenes": 16, "denoiser": one.denoiser.model_copy(update=brief)})
+        for one in config.rounds
+    ]
+    out = pretrain(config.model_copy(update=short), tmp_path, observe=lambda model, *_: seen.append(model))
+    assert list(dict.fromkeys(seen)) == ["text", "autoencoder", "denoiser-1", "denoiser-2", "judge"]
+    assert {p.name for p in (tmp_path / "grids").iterdir()} == {
+        "autoencoder-000002.png",
+        "denoiser-1-000002.png",
+        "denoiser-2-000002.png",
+    }
+    assert UNetBackbone.from_pretrained(str(out / "mini-sd")).latent_shape == (4, 16, 16)
+    assert load_judge(str(out / "mini-seg")).model.config.num_labels == 17
+    assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
+    assert not any(
+        str(tmp_path) in path.read_text() for path in out.rglob("*.json")
+    )  # a model says nothing of where it was made
+
+
+def test_captions_of_three_objects_state_two_relations_in_the_share_that_is_asked_for() -> None:
+    layouts = [sample_layout(scene_rng(0, i, 5), counts=(0.0, 0.0, 1.0)) for i in range(400)]
+    listed = [web_caption(layout, scene_rng(0, i, 6)) for i, layout in enumerate(layouts)]
+    mixed = [web_caption(layout, scene_rng(0, i, 6), 0.4) for i, layout in enumerate(layouts)]
+    assert all(" and " in caption for caption in listed)
+    chained = [(caption, layout) for caption, layout in zip(mixed, layouts, strict=True) if " and " not in caption]
+    assert 0.33 < len(chained) / len(mixed) < 0.47
+    for caption, layout in chained:
+        prompt = parse_several(caption)
+        assert len(prompt.triplets) == 2 and set(prompt.objects) == {p.name for p in layout.placements}
+        assert prompt.triplets[0].object == prompt.triplets[1].subject
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_graph_of_a_gpu_computes_what_the_model_does() -> None:
+    unet = UNetBackbone.from_pretrained("mini-sd").denoiser.float().to("cuda").train().requires_grad_(True)
+    gradients = []
+    torch.manual_seed(0)
+    inputs = (
+        torch.randn(8, 4, 16, 16, device="cuda"),
+        torch.arange(0, 800, 100, device="cuda"),
+        torch.randn(8, 24, 128, device="cuda"),
+    )
+    plain = denoiser.Prediction(unet)
+    for predict in (plain, denoiser.graphed(denoiser.Prediction(unet), inputs)):
+        unet.zero_grad(set_to_none=True)
+        predict(*inputs).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in unet.parameters()]))
+    straight, graph = gradients
+    assert (
+        graph - straight
+    ).norm() < 1e-2 * straight.norm()  # the graph may use other convolutions, which round to TF32 otherwise

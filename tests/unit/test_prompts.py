@@ -1,0 +1,67 @@
+"""Phrases and tokens: repeated, multi-word and missing phrases."""
+
+from __future__ import annotations
+
+import pytest
+
+from l2s_core.errors import UserError
+from l2s_core.prompts.prompt import Prompt, Triplet, find_phrase, parse_prompt, prompt_for
+
+
+def phrases(prompt: Prompt) -> tuple[str, str]:
+    return tuple(prompt.text[slice(*span)] for span in prompt.spans)
+
+
+def test_prompt_spans_cover_the_phrases() -> None:
+    prompt = prompt_for(Triplet(subject="hot dog", relation="left of", object="hot plate"))
+    assert prompt.text == "a hot dog to the left of a hot plate"
+    assert phrases(prompt) == ("hot dog", "hot plate")
+
+
+def test_repeated_words_keep_their_own_spans() -> None:
+    prompt = prompt_for(Triplet(subject="teddy bear", relation="above", object="bear"))
+    assert phrases(prompt) == ("teddy bear", "bear")
+    assert prompt.object_span[0] > prompt.subject_span[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "relation", "object_"),
+    [
+        ("a dog to the left of a cat", "dog", "left of", "cat"),
+        ("a photo of an orange right of the teddy bear", "orange", "right of", "teddy bear"),
+        ("A traffic light is below an umbrella.", "traffic light", "below", "umbrella"),
+    ],
+)
+def test_parse(text: str, subject: str, relation: str, object_: str) -> None:
+    prompt = parse_prompt(text)
+    assert prompt.triplet == Triplet(subject=subject, relation=relation, object=object_)
+    assert phrases(prompt) == (subject, object_)
+
+
+@pytest.mark.parametrize("text", ["a dog and a cat", "", "above a cat", "a dog above"])
+def test_parse_refuses_what_it_cannot_read(text: str) -> None:
+    with pytest.raises(UserError):
+        parse_prompt(text)
+
+
+def test_missing_phrase_is_an_error() -> None:
+    with pytest.raises(UserError, match="not in the prompt"):
+        find_phrase("a hot dog", "hot plate")
+    with pytest.raises(UserError):
+        find_phrase("a doghouse", "dog")
+
+
+def test_weights_average_the_tokens_of_a_phrase(backbone) -> None:
+    prompt = prompt_for(Triplet(subject="teddy bear", relation="right of", object="traffic light"))
+    weights = backbone.phrase_weights([prompt])[0]
+    tokenizer = backbone.parts["tokenizer"]
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(prompt.text).input_ids)
+    for row, words in zip(weights, (["teddy</w>", "bear</w>"], ["traffic</w>", "light</w>"]), strict=True):
+        assert [tokens[i] for i in row.nonzero().flatten()] == words
+        assert row.sum() == 1
+
+
+def test_phrase_beyond_the_window_is_an_error(backbone) -> None:
+    prompt = prompt_for(Triplet(subject="dog", relation="above", object="cat"), prefix="a photo of " * 8)
+    with pytest.raises(UserError, match="cut off"):
+        backbone.phrase_weights([prompt])

@@ -1,0 +1,111 @@
+"""RF-Inversion's controlled paths: the ends they are pulled to, what they cost, that the same image has one noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from l2s_core.backbones.architecture import load_architecture, random_backbone
+from l2s_core.config import CaptureConfig, InversionConfig
+from l2s_core.data.scenes import Scene
+from l2s_core.dataset.collect import collect_maps, map_source
+from l2s_core.diffusion.noise import invert_scenes, load_noise, save_noise
+from l2s_core.diffusion.rectified_flow import Pull, control_by, controlled_invert
+from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.prompts.prompt import Triplet
+
+STEPS = 5
+TRIPLET = Triplet(subject="dog", relation="left of", object="cat")
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return random_backbone(load_architecture("flux-schnell"), "tiny", size=64)
+
+
+@pytest.fixture(scope="module")
+def problem(flux):
+    """(image latents, fresh noise, condition, schedule)."""
+    image, noise = (initial_noise(seeds, flux.latent_shape) for seeds in ([1, 2], [3, 4]))
+    return image, noise, flux.encode_prompts(["a dog", "a cat"]), flux.schedule(STEPS)
+
+
+def scenes(count: int) -> list[Scene]:
+    rng = np.random.default_rng(0)
+    return [
+        Scene(image_id=f"s{i}", split="train", image=rng.integers(0, 255, (64, 64, 3), np.uint8), triplet=TRIPLET)
+        for i in range(count)
+    ]
+
+
+def config(**settings) -> InversionConfig:
+    return InversionConfig(**{"method": "rectified-flow", "min_psnr": 0, **settings})
+
+
+def test_full_control_leads_to_the_noise_and_back_to_the_image(flux, problem) -> None:
+    image, noise, condition, schedule = problem
+    assert torch.equal(controlled_invert(flux, image, noise, condition, schedule, gamma=1.0), noise)
+    nearly = controlled_invert(flux, image, noise, condition, schedule, gamma=0.999999)
+    assert (nearly - noise).abs().max() < 1e-3  # the shortcut for gamma = 1 is the limit of the equation
+    control = control_by(Pull(eta=1.0, start=0, stop=STEPS), flux, image, schedule)
+    assert (sample(control, noise, condition, schedule) - image).abs().max() < 1e-5
+
+
+def test_no_control_is_the_model_alone(flux, problem) -> None:
+    image, noise, condition, schedule = problem
+    free = controlled_invert(flux, image, noise, condition, schedule, gamma=0.0)
+    assert torch.equal(free, controlled_invert(flux, image, -noise, condition, schedule, gamma=0.0))
+    control = control_by(Pull(eta=0.0, start=0, stop=STEPS), flux, image, schedule)
+    assert torch.equal(sample(control, noise, condition, schedule), sample(flux, noise, condition, schedule))
+
+
+def test_more_control_ends_nearer_and_start_and_stop_bound_it(flux, problem) -> None:
+    image, noise, condition, schedule = problem
+
+    def distance(eta: float, start: int = 0, stop: int = STEPS) -> float:
+        control = control_by(Pull(eta=eta, start=start, stop=stop), flux, image, schedule)
+        return float((sample(control, noise, condition, schedule) - image).square().mean())
+
+    assert distance(0.0) > distance(0.5) > distance(0.9) > distance(1.0)
+    assert distance(1.0, stop=2) > 1e-3 and distance(1.0, start=STEPS - 1) < 1e-9
+    before, after = (control_by(Pull(eta=0.5, start=1, stop=3), flux, image, schedule).sigmas, schedule.timesteps[1:3])
+    assert before == after
+
+
+def test_a_shard_keeps_its_way_back_and_the_model_runs_only_at_captured_steps(flux, tmp_path, monkeypatch) -> None:
+    shard = invert_scenes(flux, scenes(3), config(), steps=STEPS, batch=4)
+    assert torch.equal(shard.noise[0], shard.noise[1]) and not torch.equal(
+        shard.noise[0], shard.noise[2]
+    )  # one noise an image
+    save_noise(tmp_path / "n.safetensors", shard)
+    loaded = load_noise(tmp_path / "n.safetensors")
+    assert loaded.control == Pull(eta=1.0, start=0, stop=STEPS) and torch.equal(loaded.target, shard.target)
+    calls, real = [], type(flux).predict
+
+    def counted(self, latents, timestep, condition):
+        calls.append(timestep)
+        return real(self, latents, timestep, condition)
+
+    monkeypatch.setattr(type(flux), "predict", counted)
+    source = map_source(flux, CaptureConfig(steps=(1, 3)), STEPS)
+    records, maps = collect_maps(flux, loaded.kept(0), source, batch=6)
+    assert calls == [flux.schedule(STEPS).timesteps[i] for i in (1, 3)] and len(records) == len(maps) == 12
+    alone = collect_maps(flux, loaded, source, batch=1)[1]
+    by_row = {(r["image_id"], r["prompt_kind"], r["step"]): m for r, m in zip(records, maps, strict=True)}
+    again = {
+        (r["image_id"], r["prompt_kind"], r["step"]): m
+        for r, m in zip(collect_maps(flux, loaded, source, batch=1)[0], alone, strict=True)
+    }
+    assert all(np.allclose(by_row[k].astype(np.float32), again[k].astype(np.float32), atol=1e-4) for k in by_row)
+
+
+def test_fixed_point_inversion_serves_flows_too(flux) -> None:
+    quality = [
+        float(
+            invert_scenes(flux, scenes(2), InversionConfig(iterations=n, min_psnr=0), steps=STEPS, batch=4).psnr.mean()
+        )
+        for n in (1, 5)
+    ]
+    ceiling = invert_scenes(flux, scenes(2), config(), steps=STEPS, batch=4).psnr.mean()
+    assert quality[1] >= quality[0] and abs(quality[1] - float(ceiling)) < 0.5

@@ -1,0 +1,429 @@
+"""What the report says of the ways of sampling: their order, the front, failures by kind, parts, the paper's figures; and its pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from l2s_core.config import load_run_config
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.metrics.published import GENEVAL_POSITION, published_beside
+from l2s_core.evaluation.pictures import way_images
+from l2s_core.evaluation.samples import SampleShard, save_samples
+from l2s_core.report.breakdown import PARTS, breakdown
+from l2s_core.report.comparison import build_comparison, report_files, table_rows
+from l2s_core.report.failures import (
+    COLOR,
+    CORRECT,
+    MISSING,
+    NOWHERE,
+    OTHER,
+    SURPLUS,
+    WRONG,
+    choose_failures,
+    failures_summary,
+    reason_kind,
+)
+from l2s_core.report.figures import attention_figure
+from l2s_core.report.gallery import failure_pictures
+from l2s_core.report.grids import COLOURS, draw_boxes
+from l2s_core.report.grids import OTHER as GREY
+from l2s_core.report.leaderboard import against_main, leaderboard
+from l2s_core.report.page import render_page
+from l2s_core.report.pareto import Spot, cost_scale, draw_front, pareto_front
+from l2s_core.report.significance_page import p_text
+from l2s_core.report.wording import PAIR_NAMES
+from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.stages import MAIN, PLAIN, Stages
+
+SETTINGS = {"benchmark.prompts": 4, "benchmark.seeds": 2, "variants": {}, "shard": 8}
+REASONS = {
+    MISSING: "not found: dog",
+    WRONG: "is above, not left of",
+    NOWHERE: "is in no relation, not left of",
+    OTHER: "unheard of",
+}
+
+
+def row(number: int, kind: str = CORRECT, **values: Any) -> dict[str, Any]:
+    return {
+        "item_id": f"i{number}",
+        "prompt_group": ("seen", "novel")[number % 2],
+        "prompt": f"prompt {number // 2}",
+        "seed": number,
+        "objects": ["dog", "cat"],
+        "relation": ("above", "below")[number // 2 % 2],
+        "correct": kind == CORRECT,
+        "both": kind != MISSING,
+        "reason": REASONS.get(kind, CORRECT),
+        "detections": [],
+        "gradients": 0,
+        "checks": 0,
+        "skipped": 0,
+        "seconds": 0.5,
+        "peak_bytes": None,
+        "pairs": [kind == CORRECT],
+        "score": None,
+        **values,
+    }
+
+
+def rows(*kinds: str) -> list[dict[str, Any]]:
+    return [row(number, kind) for number, kind in enumerate(kinds)]
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ([], []),
+        ([(1, 0.5)], [0]),
+        ([(3, 0.8), (1, 0.8), (2, 0.2), (4, 0.9)], [1, 3]),
+        ([(1, 0.5), (1, 0.7)], [1]),  # of the same cost: a front drawn from left to right once held both
+        ([(1, 0.7), (2, 0.7)], [0]),
+        ([(1, 0.7), (2, 0.9), (1, 0.7)], [0, 2, 1]),  # equal points stay together
+        ([(1, float("nan")), (2, 0.1), (float("inf"), 0.9)], [1]),
+        ([(0, 0.3), (0, 0.3), (0, 0.2)], [0, 1]),
+    ],
+)
+def test_the_front(points: list[tuple[float, float]], front: list[int]) -> None:
+    assert pareto_front(points) == front
+
+
+def test_costs_that_differ_widely_are_drawn_by_ratio() -> None:
+    assert [cost_scale(costs) for costs in ([1, 10], [1, 10.1], [0, 1, 11], [0, 3], [0, 0], [])] == [
+        "linear",
+        "log",
+        "symlog",
+        "linear",
+        "linear",
+        "linear",
+    ]
+
+
+def test_what_no_one_can_use_is_on_no_front() -> None:
+    axes = Figure().subplots()
+    spots = [
+        Spot(cost=c, value=v, label=n, apart=n == "oracle")
+        for c, v, n in ((1, 0.2, "plain"), (2, 0.6, "steered"), (1, 0.9, "oracle"))
+    ]
+    draw_front(axes, spots, xlabel="", ylabel="")
+    (line,) = axes.lines
+    assert list(zip(*line.get_data(), strict=True)) == [(1, 0.2), (2, 0.6)]
+
+
+def test_labels_of_close_points_do_not_overlap() -> None:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    spots = [
+        Spot(cost=1 + 0.01 * k, value=0.5 + 0.002 * k, label=f"steered by number {k}", low=0.4, high=0.6)
+        for k in range(6)
+    ]
+    draw_front(axes, [*spots, Spot(cost=3, value=0.9, label="far away")], xlabel="", ylabel="")
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(note) for note in axes.texts]  # without the lines to the marks
+    assert len(boxes) == 7
+    for i, box in enumerate(boxes):
+        assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        assert not any(box.overlaps(other) for other in boxes[:i]), axes.texts[i].get_text()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("correct", CORRECT),
+        ("not found: dog, cat", MISSING),
+        ("is above and left of, not below", WRONG),
+        ("is in no relation, not left of", NOWHERE),
+        ("dog is above, not left of cat; not found: bird", MISSING),
+        ("dog is in no relation, not left of cat; cat is above, not below bird", WRONG),
+        ("tennis racket is in no relation, not above bird", NOWHERE),
+        ("found 0 of 1 dog; no dog for the cat to be left of", MISSING),
+        ("dog is above, not left of cat; no dog for the bird to be above", WRONG),
+        ("found 3 dog, fewer than 3 allowed", SURPLUS),
+        ("position scores 0.31 for on the left of", WRONG),
+        ("car looks red and blue, not all red", COLOR),
+        ("tennis racket looks blue, not red; found 0 of 1 dog", MISSING),
+        ("tennis racket, not a dog", OTHER),
+        ("", OTHER),
+    ],
+)
+def test_kinds_of_reasons(reason: str, kind: str) -> None:
+    assert reason_kind(reason) == kind
+
+
+def test_every_image_is_counted_once_and_against_its_plain_one() -> None:
+    verdicts = {
+        PLAIN: rows(CORRECT, CORRECT, WRONG, MISSING, WRONG),
+        MAIN: rows(CORRECT, NOWHERE, CORRECT, WRONG, CORRECT),
+    }
+    summary = failures_summary(verdicts)
+    assert summary["kinds"][PLAIN] == {CORRECT: 2, MISSING: 1, SURPLUS: 0, WRONG: 2, NOWHERE: 0, COLOR: 0, OTHER: 0}
+    assert all(sum(counts.values()) == 5 for counts in summary["kinds"].values())
+    assert summary["changed"] == {MAIN: {"broken": 1, "repaired": 2}}
+    assert [(shown["item_id"], shown["kind"], shown["right_plain"]) for shown in summary["shown"]] == [
+        ("i3", WRONG, False),
+        ("i1", NOWHERE, True),
+    ]
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_a_wrong_image_is_never_counted_as_correct() -> None:
+    summary = failures_summary({PLAIN: rows(CORRECT), MAIN: [row(0, WRONG, reason="correct")]})
+    assert summary["kinds"][MAIN][CORRECT] == 0 and summary["kinds"][MAIN][OTHER] == 1
+
+
+def test_failures_are_the_first_of_each_kind_in_turn() -> None:
+    judged = rows(*[WRONG] * 6, CORRECT, *[MISSING] * 3, NOWHERE, *[WRONG] * 9)
+    expected = {
+        3: ([7], [0], [10]),
+        7: ([7, 8, 9], [0, 1, 2], [10]),  # missing and wrong share what the only one of its kind leaves
+        10: ([7, 8, 9], [0, 1, 2, 3, 4, 5], [10]),
+    }
+    for count, kinds in expected.items():
+        assert [r["item_id"] for r in choose_failures(judged, count)] == [f"i{k}" for numbers in kinds for k in numbers]
+    assert len(choose_failures(judged, 99)) == 19 and choose_failures(rows(CORRECT)) == []
+
+
+def rate(value: float) -> dict[str, float]:
+    return {"rate": value, "low": value, "high": value}
+
+
+def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
+    ways = {"plain": (0.2, 0), "main": (0.6, 11), "slow": (0.6, 30), "best": (0.9, 5)}
+    table = [
+        {
+            "name": name,
+            "label": name,
+            "correct": rate(value),
+            "both": rate(1),
+            "extra": rate(0),
+            "gradients": gradients,
+            "checks": 0,
+            "seconds": 1.0,
+            "peak_bytes": None,
+        }
+        for name, (value, gradients) in ways.items()
+    ]
+    table[0]["peak_bytes"] = 2**30
+    verdicts = {name: rows(*[CORRECT] * 4) for name in ways}
+    board = leaderboard(table, verdicts, {"best": {"kid_change": {"mean": 0.1, "error": 0.2}}, "plain": {"kid": {}}})
+    assert [entry["name"] for entry in board] == ["best", "main", "slow", "plain"]
+    assert [entry["against_main"] is None for entry in board] == [False, True, False, False]
+    assert board[0]["kid_change"]["mean"] == 0.1 and board[3]["kid_change"] is None
+    assert [entry["peak_bytes"] for entry in board] == [None, None, None, 2**30]
+    assert json.loads(json.dumps(board)) == board and all(
+        entry["kid_change"] is None for entry in leaderboard(table, verdicts, None)[:3]
+    )
+
+
+def test_a_way_differs_from_steering_only_after_correction() -> None:
+    """Six prompts won, two images each, and none lost: p is 2 / 64, which holds alone and not among two comparisons."""
+    steered, other = rows(*[CORRECT] * 12, *[WRONG] * 12), rows(*[WRONG] * 24)
+    alone = against_main({MAIN: steered, PLAIN: other})[PLAIN]
+    assert alone["differs"] and alone["p"] == alone["holm"] == pytest.approx(2 / 64)
+    assert (alone["difference"], alone["only_main"], alone["only_this"]) == (-0.5, 12, 0) and alone["high"] < 0
+    both = against_main({PLAIN: other, MAIN: steered, "x": other[::-1]})
+    assert both["x"]["holm"] == pytest.approx(4 / 64) and not both["x"]["differs"] and list(both) == [PLAIN, "x"]
+    assert against_main({MAIN: steered}) == {}
+
+
+def test_several_relations_have_a_rate_of_their_own_on_the_board() -> None:
+    table = [
+        {
+            "name": "main",
+            "label": "steered",
+            "correct": rate(0.5),
+            "both": rate(1),
+            "extra": rate(0),
+            "gradients": 1,
+            "checks": 0,
+            "seconds": 1.0,
+            "peak_bytes": None,
+        }
+    ]
+    verdicts = {MAIN: rows(CORRECT)}
+    assert "pairs" not in leaderboard(table, verdicts, None)[0]
+    assert leaderboard([table[0] | {"pairs": rate(0.8)}], verdicts, None)[0]["pairs"]["rate"] == 0.8
+
+
+@pytest.mark.parametrize("objects", [("dog", "cat"), ("dog", "cat", "bird", "car")])
+def test_attention_is_drawn_in_the_colours_that_the_title_names(objects: tuple[str, ...]) -> None:
+    maps = np.zeros((1, len(objects), 4, 4))
+    for o in range(len(objects)):
+        maps[0, o, o, o] = 1 + o
+    figure = attention_figure([np.zeros((8, 8, 3), np.uint8)], [maps], ["plain"], [3], objects)
+    drawn = figure.axes[0].images[0].get_array()
+    assert (
+        drawn[0, 0].tolist() == [1, 0, 0]
+        and drawn[1, 1].tolist() == [0, 0, 1]
+        and drawn[2, 2].tolist() == [0, len(objects) > 2, 0]
+    )
+    third = " and cat (blue)" if len(objects) == 2 else ", cat (blue) and bird (green)"
+    assert figure.get_suptitle() == f"attention to dog (red){third}"
+
+
+def test_parts_that_a_way_lacks_stay_empty() -> None:
+    table = [
+        {"by_relation": {"above": {"count": 3, "rate": 0.2}}},
+        {"by_relation": {"below": {"count": 2}, "above": {"count": 3, "rate": 0.7}}},
+    ]
+    above, below = breakdown(table, "by_relation")
+    assert above["value"] == "above" and above["count"] == 3 and [r["rate"] for r in above["rates"]] == [0.2, 0.7]
+    assert below == {"value": "below", "count": 0, "rates": [None, {"count": 2}]}
+
+
+def test_only_the_papers_own_figures_are_quoted() -> None:
+    assert [(f.architecture, f.plain, f.steered) for f in GENEVAL_POSITION] == [
+        ("sd21", 0.07, 0.54),
+        ("flux-dev", 0.20, 0.61),
+    ]
+    for name in ("sd21", "flux-dev"):
+        figures, note = published_beside(load_run_config(name))
+        assert [f.architecture for f in figures] == [name] and "same backbone" in note
+    figures, note = published_beside(load_run_config("mini-sd"))
+    assert len(figures) == 2 and note.startswith("Not comparable with this run, which has other models, other prompts")
+    figures, note = published_beside(load_run_config("sd14"))
+    assert len(figures) == 2 and "other backbones" in note
+    figures, note = published_beside(load_run_config("sd21", {"benchmark.tags": ["two_object"]}))
+    assert len(figures) == 2 and "Not comparable with this run, which has other prompts" in note
+
+
+@pytest.mark.parametrize("asked", [["dog", "cat", "bird"], ["dog", "cat"]])
+def test_boxes_have_the_colour_of_their_place_in_the_prompt(asked: list[str]) -> None:
+    boxes = {name: (16 * k, 0, 16 * k + 12, 12) for k, name in enumerate(("bird", "cat", "dog", "car"))}
+    picture = draw_boxes(
+        np.zeros((64, 64, 3), np.uint8),
+        {"objects": asked, "detections": [{"name": n, "box": b} for n, b in boxes.items()]},
+        64,
+    )
+    third = COLOURS[2] if len(asked) > 2 else GREY
+    assert [picture.getpixel((x, 0)) for x in (0, 16, 32, 48)] == [third, COLOURS[1], COLOURS[0], GREY]
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    """A benchmark with one baseline: images whose grey is their number, and verdicts."""
+    config = load_run_config("mini-sd", SETTINGS | {"baselines": {"centroid": {"kind": "centroid"}}})
+    made = Stages(config=config, home=tmp_path, backbone="b", judge="j", side=64)
+    failing = {PLAIN: {0: WRONG, 1: MISSING, 9: WRONG}, MAIN: {1: WRONG, 5: NOWHERE}, "centroid": {0: WRONG}}
+    for way, kinds in failing.items():
+        judged = [
+            row(
+                k,
+                kinds.get(k, CORRECT),
+                item_id=item.item_id,
+                prompt=item.prompt.text,
+                seed=item.seed,
+                prompt_group=item.prompt_group,
+            )
+            for k, item in enumerate(made.items)
+        ]
+        write_json(made.verdicts(way) / "verdicts.json", judged)
+        number = 0
+        for name, items in made.item_shards():
+            greys = torch.arange(number, number + len(items), dtype=torch.uint8)
+            cost = {key: torch.zeros(len(items)) for key in ("gradients", "checks", "skipped")}
+            images = greys.view(-1, 1, 1, 1).expand(-1, 16, 16, 3).contiguous()
+            save_samples(
+                made.samples(way) / f"{name}.safetensors",
+                SampleShard(item_ids=[i.item_id for i in items], images=images, seconds=1.0, **cost),
+            )
+            number += len(items)
+    return made
+
+
+def test_images_are_found_in_any_order(stages: Stages) -> None:
+    ids = [stages.items[k].item_id for k in (17, 2, 9)]
+    assert [int(image[0, 0, 0]) for image in way_images(stages, MAIN, ids)] == [17, 2, 9]
+    assert way_images(stages, MAIN, []) == []  # a run without failures shows none
+
+
+def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
+    summary, page = build_comparison(stages, Judge()), (stages.report / "report.html").read_text()
+    assert all(path.is_file() for path in report_files(stages.report)) and read_json(
+        stages.report / "summary.json"
+    ) == json.loads(json.dumps(summary))
+    parts = (
+        "Leaderboard",
+        "By relation",
+        "Published (not measured here)",
+        "Accuracy against cost",
+        "Pictures",
+        "What went wrong",
+        "Settings",
+    )
+    assert (
+        all(f"{part}</h2>" in page for part in parts)
+        and "Image quality" not in page
+        and "l2s benchmark mini-sd" in page
+    )
+    assert page.count("<img") == 2 + len(summary["failures"]["shown"])
+    assert [entry["name"] for entry in summary["leaderboard"]] == ["centroid", MAIN, PLAIN]
+    assert set(summary["failures"]["kinds"]) == {PLAIN, MAIN, "centroid"} and len(summary["published"]["figures"]) == 2
+
+
+@pytest.mark.parametrize("quality", [None, {MAIN: {"kid_change": {"mean": 0.0123, "error": 0.004}}}])
+@pytest.mark.parametrize("notes", [{}, {"centroid": "a handcrafted loss"}])
+def test_pages_with_and_without_baselines_and_quality(stages: Stages, quality: dict | None, notes: dict) -> None:
+    summary = build_comparison(stages, Judge())
+    table, shown = table_rows(summary), summary["failures"]["shown"]
+    summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
+    for entry in summary["leaderboard"]:
+        entry["kid_change"] = (quality or {}).get(entry["name"], {}).get("kid_change")
+    verdicts = {way: read_json(stages.verdicts(way) / "verdicts.json") for way in stages.ways}
+    pictures = {"pareto": Figure(), "failures": failure_pictures(stages, verdicts, [item["item_id"] for item in shown])}
+    values = {
+        **summary,
+        "config": stages.config,
+        "quality": quality,
+        "baseline_notes": notes,
+        "ways": {r["name"]: r["label"] for r in table},
+        "steered": table[1],
+        "breakdowns": {title: breakdown(table, part) for part, title in PARTS.items()},
+        "pair_names": PAIR_NAMES,
+        "right": CORRECT,
+    }
+    parts = {
+        name: render_page(values, pictures, f"{name}.html", p=p_text)
+        for name in ("leaderboard", "breakdown", "failures", "published")
+    }
+    board = parts["leaderboard"]
+    assert board.index(">centroid<") < board.index(">steered<") < board.index(">plain<")
+    assert "1.50 GiB" in board and board.count("<td>–</td>") == (2 if quality is None else 4)
+    assert ("+12.3 ± 4.0" in board) == ("KID change" in board) == (quality is not None) and (
+        "handcrafted" in board
+    ) == bool(notes)
+    assert "objects never seen by the classifier" in parts["breakdown"]
+    failures = parts["failures"]
+    assert failures.count("<figure>") == failures.count('src="data:image/png;base64,') == len(shown) == 2
+    assert (
+        "is in no relation, not left of" in failures
+        and failures.count("broken by steering") == 1
+        and "2 of 2" in failures
+    )
+    assert "unheard of" not in failures and ">other<" not in failures  # kinds that no image has
+    assert (
+        "published: FLUX.1-dev" in parts["published"]
+        and "0.61" in parts["published"]
+        and "Not comparable" in parts["published"]
+    )
+
+
+def test_scores_from_elsewhere_are_shown_where_there_are_any() -> None:
+    values = {
+        "ways": {"plain": "plain", MAIN: "steered"},
+        "config": load_run_config("mini-sd", {"benchmark.clip": "some-clip"}),
+    }
+    assert render_page({**values, "clip": None, "official": {}}, {}, "scores.html").strip() == ""
+    rates = {"position": {"rate": 0.5, "low": 0.4, "high": 0.6}, "all": {"rate": 0.25, "low": 0.2, "high": 0.3}}
+    page = render_page(
+        {**values, "clip": {MAIN: {"mean": 31.25, "error": 0.5}}, "official": {"plain": rates}}, {}, "scores.html"
+    )
+    assert "31.25 ± 0.50" in page and "some-clip" in page and "<th>position</th><th>all</th>" in page and "0.25" in page

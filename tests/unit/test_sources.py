@@ -1,0 +1,463 @@
+"""GQA, ORM and JSONL in their own formats: what is chosen, what is skipped and named, the same subset every time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from l2s_core.backbones.load import phrase_check
+from l2s_core.backbones.window import window_test
+from l2s_core.config import DataConfig, load_run_config
+from l2s_core.data import images, listing
+from l2s_core.data.catalogue import load_catalogue
+from l2s_core.data.scenes import PROMPT_KINDS, SPLITS, scene_prompt
+from l2s_core.data.sources import build_catalogue, data_fingerprint, load_entries
+from l2s_core.errors import UserError
+from l2s_core.prompts.prompt import prompt_for
+from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
+from l2s_core.storage.stages import Stages
+from tasks.scenes import choose_scenes
+
+WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
+
+
+def draw(path: Path, size: tuple[int, int] = (48, 32)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)).save(path)
+
+
+def graph(*objects: tuple[str, str, list[tuple[str, str]]]) -> dict:
+    """objects: (id, name, [(relation, object id)])."""
+    listed = {
+        key: {
+            "name": name,
+            "x": 0,
+            "y": 0,
+            "w": 5,
+            "h": 5,
+            "attributes": ["white", "round"] if name == "cat" else [],
+            "relations": [{"name": r, "object": o} for r, o in relations],
+        }
+        for key, name, relations in objects
+    }
+    return {"width": 48, "height": 32, "objects": listed}
+
+
+@pytest.fixture
+def gqa_folder(tmp_path: Path) -> Path:
+    """16 good images, each with all four relations stated once or more, and one of every kind of bad entry."""
+    graphs = {}
+    for i in range(16):
+        word = WORDS[RELATIONS[i % 4]]
+        second = [(WORDS[RELATIONS[(i + 1) % 4]], "2")]
+        graphs[f"good{i:02d}"] = graph(
+            ("1", "dog", [(word, "2")]), ("2", "cat", []), ("3", "tree", second), ("4", "near", [("near", "1")])
+        )
+        draw(tmp_path / "images" / f"good{i:02d}.jpg")
+    graphs["noimage"] = graph(("1", "dog", [("above", "2")]), ("2", "cat", []))
+    graphs["dangling"] = graph(("1", "dog", [("above", "99")]), ("2", "cat", []))
+    graphs["twice"] = graph(("1", "dog", [("above", "2")]), ("2", "cat", []), ("3", "cat", []))
+    graphs["twin"] = graph(("1", "man", [("above", "2")]), ("2", "cat", []), ("3", "person", []))
+    graphs["empty"] = {"width": 1, "height": 1}
+    for name in ("dangling", "twice", "twin"):
+        draw(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "train_sceneGraphs.json").write_text(json.dumps(graphs))
+    return tmp_path
+
+
+def settings(source: str, path: Path, **more) -> DataConfig:
+    return DataConfig(**{"source": source, "path": path, "train": 2, "val": 1, "test": 1, **more})
+
+
+def test_gqa_chooses_by_image_one_relation_first_and_counts_what_is_bad(gqa_folder: Path) -> None:
+    catalogue = build_catalogue(settings("gqa", gqa_folder))
+    assert len(catalogue.entries) == 16 and not catalogue.short
+    chosen = {entry.image for entry in catalogue.entries}
+    assert len(chosen) == 16 and not chosen & {"images/twice.jpg", "images/dangling.jpg", "images/noimage.jpg"}
+    for split, count in (("train", 2), ("val", 1), ("test", 1)):
+        found = [e.triplet.relation for e in catalogue.entries if e.split == split]
+        assert {r: found.count(r) for r in RELATIONS} == dict.fromkeys(RELATIONS, count)
+    assert catalogue.skipped == {
+        "image file missing": 1,
+        "relation to an object that is not there": 1,
+        "no objects in its scene graph": 1,
+    }
+    assert "noimage: image file missing" in catalogue.named and any(n.startswith("dangling/1") for n in catalogue.named)
+
+
+def test_gqa_gives_as_many_scenes_with_an_attribute(gqa_folder: Path) -> None:
+    config = settings("gqa", gqa_folder, attributes=["white", "metal"])
+    catalogue = build_catalogue(config)
+    assert {
+        split: sum(e.split == split and e.triplet.relation == ATTRIBUTE for e in catalogue.entries) for split in SPLITS
+    } == {"train": 2, "val": 1, "test": 1}
+    described = [e for e in catalogue.entries if e.triplet.relation == ATTRIBUTE]
+    assert {e.triplet for e in described} == {Triplet(subject="white", relation=ATTRIBUTE, object="cat")}
+    assert "images/twice.jpg" not in {e.image for e in described} and all("-is-" in e.image_id for e in described)
+    for relation in RELATIONS:
+        assert sum(e.triplet.relation == relation for e in catalogue.entries) == 4
+    with pytest.raises(UserError, match="no usable scene for train is, val is, test is"):
+        build_catalogue(settings("gqa", gqa_folder, attributes=["metal"]))
+
+
+def test_attributes_in_prompts_and_lines(tmp_path: Path) -> None:
+    rows = good_orm_rows(tmp_path)
+    texts = [
+        "a photo of a white dog",
+        "a photo of a white dog and a red cat",
+        "a photo of a metal bench",
+        "a photo of a metal boat and a white sheep",
+    ]
+    for i, text in enumerate([*texts, "a photo of a red dog", "a photo of a white dog and a white cat"], start=12):
+        rows.append(orm_row(i, text, "yes"))
+        draw(tmp_path / "img" / f"{i}.png")
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    catalogue = build_catalogue(settings("orm", tmp_path, train=1, attributes=["white", "metal"]))
+    assert {(e.triplet.subject, e.triplet.object) for e in catalogue.entries if e.triplet.relation == ATTRIBUTE} <= {
+        ("white", "dog"),
+        ("metal", "bench"),
+        ("metal", "boat"),
+        ("white", "sheep"),
+    }
+    assert len(catalogue.entries) == 15 and catalogue.skipped == {"no relation in its prompt": 2}
+    lines = [
+        {"image": f"img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(12)
+    ]
+    lines += [
+        {"image": f"img/{i}.png", "subject": "white" if i > 12 else "red", "relation": "is", "object": "mug"}
+        for i in range(12, 16)
+    ]
+    (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    counts = {"train": 1, "val": 1, "test": 1}
+    catalogue = build_catalogue(settings("jsonl", tmp_path, **counts, attributes=["white"]))
+    assert catalogue.skipped == {"not one of the attributes": 1}
+    assert sorted(e.image for e in catalogue.entries if e.triplet.relation == ATTRIBUTE) == [
+        f"img/{i}.png" for i in (13, 14, 15)
+    ]
+    assert build_catalogue(settings("jsonl", tmp_path, **counts)).skipped == {"not one of the four relations": 4}
+
+
+def test_the_subset_does_not_depend_on_the_order_of_the_file(gqa_folder: Path) -> None:
+    file = gqa_folder / "train_sceneGraphs.json"
+    first = build_catalogue(settings("gqa", gqa_folder, train=1))
+    file.write_text(json.dumps(dict(reversed(json.loads(file.read_text()).items()))))
+    assert build_catalogue(settings("gqa", gqa_folder, train=1)).entries == first.entries
+    assert build_catalogue(settings("gqa", gqa_folder, train=1, seed=1)).entries != first.entries
+
+
+def test_images_give_a_second_relation_only_inside_their_split(gqa_folder: Path) -> None:
+    catalogue = build_catalogue(settings("gqa", gqa_folder, train=5, val=1, test=1))
+    splits = {}
+    for entry in catalogue.entries:
+        assert splits.setdefault(entry.image, entry.split) == entry.split
+    assert len(catalogue.entries) > len(splits) and len({e.image_id for e in catalogue.entries}) == len(
+        catalogue.entries
+    )
+
+
+def test_wordnet_twins_are_no_two_objects(gqa_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wn
+
+    lexicon = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE LexicalResource SYSTEM "http://globalwordnet.github.io/schemas/WN-LMF-1.1.dtd">
+<LexicalResource xmlns:dc="https://globalwordnet.github.io/schemas/dc/">
+ <Lexicon id="mini" label="mini" language="en" email="a@b.c" license="CC0" version="1">
+  <LexicalEntry id="e1"><Lemma writtenForm="person" partOfSpeech="n"/><Sense id="s1" synset="mini-1"/></LexicalEntry>
+  <LexicalEntry id="e2"><Lemma writtenForm="adult" partOfSpeech="n"/><Sense id="s2" synset="mini-2"/></LexicalEntry>
+  <LexicalEntry id="e3"><Lemma writtenForm="man" partOfSpeech="n"/><Sense id="s3" synset="mini-3"/></LexicalEntry>
+  <LexicalEntry id="e4"><Lemma writtenForm="cat" partOfSpeech="n"/><Sense id="s4" synset="mini-4"/></LexicalEntry>
+  <Synset id="mini-1" ili="" partOfSpeech="n"/>
+  <Synset id="mini-2" ili="" partOfSpeech="n"><SynsetRelation relType="hypernym" target="mini-1"/></Synset>
+  <Synset id="mini-3" ili="" partOfSpeech="n"><SynsetRelation relType="hypernym" target="mini-2"/></Synset>
+  <Synset id="mini-4" ili="" partOfSpeech="n"/>
+ </Lexicon>
+</LexicalResource>"""
+    monkeypatch.setattr(wn.config, "data_directory", tmp_path / "wn")
+    (tmp_path / "mini.xml").write_text(lexicon)
+    wn.add(tmp_path / "mini.xml", progress_handler=None)
+    plain = {e.image for e in build_catalogue(settings("gqa", gqa_folder, train=3)).entries}
+    without = {e.image for e in build_catalogue(settings("gqa", gqa_folder, train=3, is_a="mini:1")).entries}
+    assert "images/twin.jpg" in plain and "images/twin.jpg" not in without
+    with pytest.raises(UserError, match="python -m wn download oewn:2024"):
+        build_catalogue(settings("gqa", gqa_folder, is_a="oewn:2024"))
+
+
+def orm_row(i: int, prompt: str, answer: str) -> dict:
+    question = f"<image>\nThis image is generated by a prompt: {prompt}. Does this image accurately represent the prompt? Please answer yes or no."
+    return {
+        "id": i,
+        "image": f"img/{i}.png",
+        "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}],
+    }
+
+
+def good_orm_rows(folder: Path) -> list[dict]:
+    """Twelve usable rows, and their images in `folder`."""
+    for i in range(12):
+        draw(folder / "img" / f"{i}.png")
+    return [orm_row(i, f"a photo of a hot dog {RELATIONS[i % 4]} a cat", "yes") for i in range(12)]
+
+
+def test_orm_takes_positive_answers_and_the_relation_of_the_prompt(tmp_path: Path) -> None:
+    rows, row = good_orm_rows(tmp_path), orm_row
+    rows += [
+        row(20, "a photo of a dog above a cat", "no"),
+        row(21, "a photo of a red dog", "yes"),
+        row(22, "a photo of a dog above a cat", "Yes"),
+    ]
+    (tmp_path / "train.json").write_text(json.dumps([*rows, {"image": "x"}]))
+    catalogue = build_catalogue(settings("orm", tmp_path, train=1))
+    assert len(catalogue.entries) == 12 and {e.triplet.subject for e in catalogue.entries} == {"hot dog"}
+    assert catalogue.skipped == {
+        "answered no": 1,
+        "no relation in its prompt": 1,
+        "image file missing": 1,
+        "not a question and an answer about an image": 1,
+    }
+
+
+def test_sources_are_read_beside_each_other_each_with_its_own_counts(gqa_folder: Path) -> None:
+    orm_folder = gqa_folder / "orm"
+    rows = good_orm_rows(orm_folder)
+    (orm_folder / "train.json").write_text(json.dumps(rows))
+    (orm_folder / "img" / "0.png").write_text("no image")
+    alone = settings("gqa", gqa_folder)
+    both = settings("gqa", gqa_folder, beside=[settings("orm", orm_folder, train=1)])
+    catalogue = build_catalogue(both)
+    of_gqa, of_orm = ([e for e in catalogue.entries if e.part == part] for part in (0, 1))
+    assert {(e.image, e.split) for e in of_gqa} == {(e.image, e.split) for e in build_catalogue(alone).entries}
+    assert len(of_orm) == 12 and len({e.image_id for e in catalogue.entries}) == 16 + 12
+    assert [e.split for e in catalogue.entries] == sorted(
+        (e.split for e in catalogue.entries), key=("train", "val", "test").index
+    )
+    parts = [e.part for e in catalogue.entries if e.split == "train"]
+    assert parts != sorted(parts)  # mixed, not one source after the other
+    scenes, skips = load_entries(both, catalogue.entries, 16)
+    assert len(scenes) == 27 and skips.named == ["img/0.png: not an image, or a damaged one"]
+    assert len(data_fingerprint(both)) == 4  # annotations and images of each
+    with pytest.raises(ValueError, match="miniworld stands alone"):
+        settings("gqa", gqa_folder, beside=[DataConfig(source="miniworld", train=1, val=1, test=1)])
+    with pytest.raises(ValueError, match="no beside of its own"):
+        settings("gqa", gqa_folder, beside=[both])
+
+
+def test_own_images_bad_lines_and_bad_files_are_counted_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    for i in range(12):
+        draw(tmp_path / f"{i}.png", (40, 30))
+        lines.append(
+            json.dumps({"image": f"{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"})
+        )
+    lines += ["not json", json.dumps({"image": "0.png", "subject": "a", "relation": "beside", "object": "b"})]
+    lines += [json.dumps({"image": "gone.png", "subject": "a", "relation": "above", "object": "b"})]
+    (tmp_path / "scenes.jsonl").write_text("\n".join(lines))
+    config = settings("jsonl", tmp_path, train=1)
+    catalogue = build_catalogue(config)
+    assert catalogue.skipped == {
+        "not an object with image, subject, relation, object": 1,
+        "not one of the four relations": 1,
+        "image file missing": 1,
+    }
+    assert "scenes.jsonl:13" in catalogue.named[0]
+    whole = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "0.png").write_text("no image")
+    (tmp_path / "1.png").write_bytes(whole[: len(whole) // 2])
+    draw(tmp_path / "2.png", (400, 300))
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30)
+    scenes, skips = load_entries(config, catalogue.entries, 16)
+    assert len(scenes) == 9 and all(s.image.shape == (16, 16, 3) and s.image.dtype == np.uint8 for s in scenes)
+    assert skips.counts == {
+        "not an image, or a damaged one": 2,
+        "image too large to decode safely (more than 1200 pixels)": 1,
+    }
+    assert {name.split(":")[0] for name in skips.named} == {"0.png", "1.png", "2.png"}
+
+
+@pytest.mark.parametrize(
+    "size", [12_000, 20_000]
+)  # above the project's limit, and above Pillow's, which opens no such file
+def test_a_small_file_of_many_pixels_is_too_large(tmp_path: Path, size: int) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 1, 0, 0, 0, 0))
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(UserError, match="^image too large to decode safely"):
+        images.read_image(tmp_path / "bomb.png", 16)
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "grey.pgm"])
+def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path, name: str) -> None:
+    """They were all white but for the darkest 255 of 65536."""
+    values = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values if name != "grey.pgm" else values.astype(np.int32)).save(tmp_path / name)
+    assert np.array_equal(images.read_image(tmp_path / name, 16), np.repeat(values[..., None] // 256, 3, axis=2))
+
+
+def test_a_malformed_entry_of_gqa_is_counted_and_leaves_the_rest(gqa_folder: Path) -> None:
+    """Each ended the whole source with a traceback."""
+    file = gqa_folder / "train_sceneGraphs.json"
+    graphs, cat, above = json.loads(file.read_text()), {"name": "cat"}, [{"name": "above", "object": "2"}]
+    bad = {
+        "words": {"name": "dog", "relations": ["above"]},
+        "number": {"name": "dog", "relations": 5},
+        "listed": {"name": ["dog"], "relations": above},
+        "colour": {"name": "dog", "attributes": 5},
+        "nothing": None,
+    }
+    for name, entry in bad.items():
+        graphs[name] = {"objects": {"1": entry, "2": cat}}
+        draw(gqa_folder / "images" / f"{name}.jpg")
+    graphs["x" * 300] = graphs["good00"]
+    file.write_text(json.dumps(graphs))
+    catalogue = build_catalogue(settings("gqa", gqa_folder, attributes=["white"]))
+    assert len(catalogue.entries) == 20 and not {Path(entry.image).stem for entry in catalogue.entries} & bad.keys()
+    assert catalogue.skipped == {
+        "malformed relations": 2,
+        "malformed attributes": 1,
+        "object without a name": 2,
+        "image file missing": 2,
+        "relation to an object that is not there": 1,
+        "no objects in its scene graph": 1,
+    }
+    assert {"words/1: malformed relations", "listed/1: object without a name"} <= set(catalogue.named)
+
+
+def test_a_malformed_entry_of_orm_is_counted_and_leaves_the_rest(tmp_path: Path) -> None:
+    rows, text = good_orm_rows(tmp_path), "a photo of a dog above a cat"
+    rows += [{**orm_row(0, text, "yes"), "image": image} for image in (None, ["img/0.png"], 5)]
+    rows += [orm_row(0, text, answer) for answer in (None, ["yes"], 5)] + [
+        {**orm_row(0, text, "yes"), "image": "x" * 300}
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    catalogue = build_catalogue(settings("orm", tmp_path, train=1))
+    assert len(catalogue.entries) == 12
+    assert catalogue.skipped == {"not a question and an answer about an image": 6, "image file missing": 1}
+
+
+def test_a_malformed_line_is_counted_and_leaves_the_rest(tmp_path: Path) -> None:
+    lines = []
+    for i in range(12):
+        draw(tmp_path / f"{i}.png")
+        lines.append({"image": f"{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"})
+    bad = [{**lines[0], key: value} for key in ("image", "subject", "object") for value in (None, ["dog"], 5)]
+    bad += [{**lines[0], "subject": "half a \ud83d"}, {**lines[0], "image": "x" * 300}]
+    (tmp_path / "scenes.jsonl").write_text("\n".join([*map(json.dumps, [*lines, *bad]), "[" * 100_000]))
+    catalogue = build_catalogue(settings("jsonl", tmp_path, train=1))
+    assert {(e.triplet.subject, e.triplet.object) for e in catalogue.entries} == {("mug", "plate")}
+    assert catalogue.skipped == {"not an object with image, subject, relation, object": 11, "image file missing": 1}
+
+
+def test_mistakes_in_data_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a folder"):
+        build_catalogue_of(settings("gqa", tmp_path / "none"))
+    with pytest.raises(UserError, match=r"holds no \*sceneGraphs.json"):
+        build_catalogue_of(settings("gqa", tmp_path))
+    (tmp_path / "scenes.jsonl").write_text("")
+    with pytest.raises(UserError, match="no usable scene for train left of.*0 usable images"):
+        build_catalogue_of(settings("jsonl", tmp_path))
+    (tmp_path / "a_sceneGraphs.json").write_text('{"1": {"objects": ')
+    with pytest.raises(UserError, match="is not whole JSON"):
+        build_catalogue_of(settings("gqa", tmp_path))
+
+
+def test_added_and_replaced_images_give_new_addresses_and_a_copy_none(gqa_folder: Path, tmp_path_factory) -> None:
+    """A catalogue stayed as short as it was when half of the images were there, and other pictures had the scenes of the first."""
+    orm_folder, own = gqa_folder / "orm", gqa_folder / "own"
+    (orm_folder / "train.json").parent.mkdir()
+    (orm_folder / "train.json").write_text(json.dumps(good_orm_rows(orm_folder)))
+    lines = [
+        {"image": f"../orm/img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"}
+        for i in range(12)
+    ]
+    own.mkdir()
+    (own / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    def addresses(folder: Path = gqa_folder) -> list[tuple[str, str]]:
+        found = []
+        for source, below in (("gqa", "."), ("orm", "orm"), ("jsonl", "own")):
+            data = {"source": source, "path": str(folder / below), "train": 2, "val": 1, "test": 1}
+            stages = Stages.of(load_run_config("mini-sd", {"data": data}), folder / "home")
+            found.append((stages.catalogue.parent.name, stages.scenes.name))
+        return found
+
+    def changed(before: list, after: list) -> list[bool]:
+        return [all(a != b for a, b in zip(old, new, strict=True)) for old, new in zip(before, after, strict=True)]
+
+    first = addresses()
+    copied = shutil.copytree(gqa_folder, tmp_path_factory.mktemp("copy") / "data", copy_function=shutil.copyfile)
+    (gqa_folder / "images" / "notes.txt").write_text("no image")
+    draw(orm_folder / "unnamed.png")
+    assert addresses(copied) == first == addresses()
+    draw(gqa_folder / "images" / "noimage.jpg")
+    added = addresses()
+    assert changed(first, added) == [True, False, False]
+    picture = orm_folder / "img" / "3.png"
+    picture.write_bytes(bytes(reversed(picture.read_bytes())))  # of the same size
+    assert changed(added, addresses()) == [False, True, True]
+
+
+def test_many_images_are_told_apart_by_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"one")
+    small = listing.listing_digest(tmp_path, ["a.png", "gone.png"])
+    monkeypatch.setattr(listing, "SMALL", 2)
+    monkeypatch.setattr(listing, "file_digest", None)
+    large = listing.listing_digest(tmp_path, ["a.png", "gone.png"])
+    (tmp_path / "a.png").write_bytes(b"three")
+    assert len({small, large, listing.listing_digest(tmp_path, ["a.png"])}) == 3
+
+
+@pytest.mark.parametrize("name", ["mini-sd", "mini-flux"])
+def test_a_phrase_too_long_for_the_text_window_is_counted_before_anything_is_inverted(
+    tmp_path: Path, name: str
+) -> None:
+    """It ended the run when its maps were read, after the inversion."""
+    lines, long = [], "very " * 60 + "old mug"
+    for i in range(24):
+        draw(tmp_path / f"{i}.png")
+        subject, object_ = (long, "plate") if i == 0 else ("plate", long) if i == 1 else ("mug", "plate")
+        lines.append({"image": f"{i}.png", "subject": subject, "relation": RELATIONS[i % 4], "object": object_})
+    lines.append({"image": "0.png", "subject": "cup", "relation": RELATIONS[0], "object": "plate"})
+    (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run = load_run_config(name, {"data": {"source": "jsonl", "path": str(tmp_path), "train": 4, "val": 1, "test": 1}})
+    stages = Stages.of(run, tmp_path / "home")
+    choose_scenes.fn(stages)
+    catalogue = load_catalogue(stages.catalogue)
+    cut_off = "a phrase is cut off by the backbone's text window"
+    assert catalogue.skipped[cut_off] >= 1 and f"1.png: {cut_off}" in catalogue.named
+    assert {e.image for e in catalogue.entries} == {f"{i}.png" for i in range(24) if i != 1} and sum(
+        catalogue.short.values()
+    ) == 1
+    assert [e.triplet.subject for e in catalogue.entries if e.image == "0.png"] == [
+        "cup"
+    ]  # the other scene of its image
+    phrase_check(run.backbone)(
+        [scene_prompt(e.image_id, e.triplet, kind) for e in catalogue.entries for kind in PROMPT_KINDS]
+    )
+
+
+def test_a_triplet_fits_under_each_of_its_prompts_or_not_at_all() -> None:
+    backbone = load_run_config("mini-sd").backbone
+    fits, check = window_test(backbone), phrase_check(backbone)
+    longer = (Triplet(subject="dog", relation="above", object="very " * words + "old cat") for words in range(100))
+    first = next(triplet for triplet in longer if not fits(triplet))
+    check([prompt_for(first)])  # alone it fits; "to the left of" is longer than "above"
+    with pytest.raises(UserError, match="cut off by the text window"):
+        check([prompt_for(replace(first, relation="left of"), prefix="a photo of ")])
+
+
+def build_catalogue_of(config: DataConfig):
+    data_fingerprint(config)
+    return build_catalogue(config)

@@ -1,0 +1,191 @@
+"""Steering: the right gradient, images that leave, bad gradients skipped, no dependence on batch mates."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.model import build_classifier
+from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig
+from l2s_core.dataset.collect import map_source
+from l2s_core.diffusion.sampling import initial_noise
+from l2s_core.errors import UserError
+from l2s_core.evaluation.samples import make_images
+from l2s_core.prompts.prompt import SeveralPrompt, Triplet, parse_several, prompt_for
+from l2s_core.steering.objectives import ClassifierObjective
+from l2s_core.steering.steering import Steering
+from l2s_core.steering.targets import Targets
+
+STEPS = 6
+RELATIONS_WANTED = ("left of", "above", "below")
+PROMPTS = [prompt_for(Triplet(subject="dog", relation=r, object="cat"), prefix="a photo of ") for r in RELATIONS_WANTED]
+FAST = SteeringConfig(until_step=3, updates=2, step_size=0.1, normalize="rms", confidence=0.999)
+
+
+@pytest.fixture(scope="module")
+def classifier(backbone) -> TrainedClassifier:
+    config = ClassifierConfig(kind="conv", width=8)
+    source = map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS)
+    model = build_classifier(config, source).eval().requires_grad_(False)
+    return TrainedClassifier(model=model, config=config, source=source)
+
+
+def steering(backbone, classifier, config: SteeringConfig = FAST, prompts=PROMPTS) -> Steering:
+    return Steering(
+        backbone=backbone,
+        objective=ClassifierObjective.of(classifier, confidence=config.confidence),
+        config=config,
+        condition=backbone.encode_prompts([p.text for p in prompts]),
+        weights_BOK=backbone.phrase_weights(prompts),
+        targets=Targets.of(prompts),
+        timesteps=backbone.schedule(STEPS).timesteps,
+    )
+
+
+def loss_of(steer: Steering, z: torch.Tensor, step: int = 1) -> torch.Tensor:
+    """The loss of every relation."""
+    return steer._loss(z, torch.arange(len(z)), step, steer.targets)
+
+
+def test_the_gradient_is_the_slope_of_the_loss(backbone, classifier) -> None:
+    """Central differences along the gradient of the whole chain: UNet, attention, pooling, classifier."""
+    steer = steering(backbone, classifier)
+    z = initial_noise([0, 1, 2], backbone.latent_shape).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss_of(steer, z).sum(), z)
+    norm_B = gradient.flatten(1).norm(dim=1)
+    direction, width = gradient / norm_B.view(-1, 1, 1, 1), 0.05
+    with torch.no_grad():
+        slope_B = (loss_of(steer, z + width * direction) - loss_of(steer, z - width * direction)) / (2 * width)
+    assert torch.allclose(slope_B, norm_B, rtol=0.05)
+
+
+def test_updates_lower_the_loss_and_later_steps_are_left_alone(backbone, classifier) -> None:
+    steer = steering(backbone, classifier, FAST.model_copy(update={"step_size": 0.02}))
+    z = initial_noise([0, 1, 2], backbone.latent_shape)
+    moved = steer(z, 1)
+    with torch.no_grad():
+        assert (loss_of(steer, moved) < loss_of(steer, z)).all()
+    assert steer.cost.gradients.tolist() == [2, 2, 2] and steer.cost.checks.tolist() == [1, 1, 1]
+    assert torch.equal(steer(z, 3), z)
+
+
+def test_a_satisfied_image_leaves_and_pays_no_more(backbone, classifier) -> None:
+    z = initial_noise([0, 1, 2], backbone.latent_shape)
+    with torch.no_grad():
+        probability_B = (-loss_of(steering(backbone, classifier), z)).exp()
+    threshold = probability_B.sort().values[1:].mean().item()  # the most confident image passes, the others do not
+    config = FAST.model_copy(update={"confidence": threshold, "updates": 1})
+    steer = steering(backbone, classifier, config)
+    moved = steer(z, 1)
+    unmoved = (moved == z).flatten(1).all(1)
+    assert torch.equal(unmoved, probability_B >= threshold)
+    assert torch.equal(steer.cost.gradients, (~unmoved).long())
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_counted(backbone, classifier, monkeypatch) -> None:
+    steer = steering(backbone, classifier)
+    real = Steering._loss
+
+    def poisoned(self, latents, indices, step, targets):
+        loss = real(self, latents, indices, step, targets)
+        if loss.requires_grad:
+            loss.register_hook(lambda gradient: gradient.masked_fill(indices == 1, float("nan")))
+        return loss
+
+    monkeypatch.setattr(Steering, "_loss", poisoned)
+    z = initial_noise([0, 1, 2], backbone.latent_shape)
+    moved = steer(z, 0)
+    assert torch.equal(moved[1], z[1]) and not torch.equal(moved[0], z[0]) and moved.isfinite().all()
+    assert steer.cost.skipped.tolist() == [0, 2, 0]
+
+
+def test_steered_images_do_not_depend_on_the_batch(backbone, classifier) -> None:
+    """Stated tolerance: 3 of 255 levels, after 6 updates and 6 steps."""
+    how = {"steps": STEPS, "guidance": 3.0, "classifier": classifier, "steering": FAST}
+    together, cost = make_images(backbone, PROMPTS, [7, 8, 9], **how)
+    alone = torch.cat([make_images(backbone, [p], [s], **how)[0] for p, s in zip(PROMPTS, (7, 8, 9), strict=True)])
+    assert (together.int() - alone.int()).abs().max() <= 3
+    plain, free = make_images(backbone, PROMPTS, [7, 8, 9], steps=STEPS, guidance=3.0)
+    assert not torch.equal(plain, together) and free["gradients"].sum() == 0 < cost["gradients"].sum()
+
+
+def test_a_classifier_of_other_steps_is_refused(backbone, classifier) -> None:
+    with pytest.raises(UserError, match="schedule_steps 6 != 8"):
+        make_images(backbone, PROMPTS, [1, 2, 3], steps=8, guidance=3.0, classifier=classifier, steering=FAST)
+
+
+THREE = parse_several("a photo of a dog to the left of a cat above an apple")
+DIAGONAL = parse_several("a photo of a dog above and to the left of a cat")
+NOTHING = SeveralPrompt(text="a photo of a dog and a cat", triplets=(), objects=("dog", "cat"), spans=())
+
+
+def test_relations_are_read_off_their_own_phrases(backbone, classifier) -> None:
+    """Each relation of a prompt has the loss that it would have alone; a diagonal's are lower by its loss_offset."""
+    prompts = [THREE, PROMPTS[0], DIAGONAL]
+    steer, z = steering(backbone, classifier, prompts=prompts), initial_noise([0, 1, 2], backbone.latent_shape)
+    assert steer.targets.image_P.tolist() == [0, 0, 1, 2, 2] and steer.targets.weight_P.tolist() == [1, 1, 1, 0.5, 0.5]
+    with torch.no_grad():
+        loss_P = loss_of(steer, z)
+        singles = [
+            loss_of(
+                steering(
+                    backbone,
+                    classifier,
+                    prompts=[SeveralPrompt(text=p.text, triplets=(t,), objects=p.objects, spans=p.spans)],
+                ),
+                z[i : i + 1],
+            )
+            for i, p in enumerate(prompts)
+            for t in p.triplets
+        ]
+    alone_P = torch.cat(singles) + 2 * torch.tensor([1, 1, 1, 0.5, 0.5]).log()
+    assert torch.allclose(loss_P, alone_P, atol=1e-5)
+    assert (loss_P[0] - loss_P[1]).abs() > 1e-4  # and they are not all one
+
+
+def test_targets_of_a_subset_and_their_turns() -> None:
+    targets = Targets.of([THREE, NOTHING, PROMPTS[1], DIAGONAL])
+    assert targets.has_relation(4).tolist() == [True, False, True, True]
+    some = targets.select(torch.tensor([0, 3]))
+    assert some.image_P.tolist() == [0, 0, 1, 1] and some.phrases_P2.tolist() == [[0, 1], [1, 2], [0, 1], [0, 1]]
+    assert some.total(torch.tensor([1.0, 2.0, 4.0, 8.0]), 2).tolist() == [3.0, 12.0]
+    everything, one_left = torch.ones(4, dtype=torch.bool), torch.tensor([False, True, True, True])
+    assert [some.turn(k, everything).nonzero()[:, 0].tolist() for k in range(3)] == [
+        [0, 2, 3],
+        [1, 2, 3],
+        [0, 2, 3],
+    ]  # a diagonal is one pair
+    assert [some.turn(k, one_left).nonzero()[:, 0].tolist() for k in range(2)] == [[1, 2, 3], [1, 2, 3]]
+    assert some.turn(0, torch.tensor([False, True, False, False])).tolist() == [False, True, False, False]
+
+
+def test_the_papers_rule_never_leaves_a_diagonal_early(backbone, classifier) -> None:
+    """It has no confidence, and its least loss cannot be reached by a pair that has to show two relations."""
+    config = FAST.model_copy(
+        update={"confidence": None, "min_loss": 0.5, "step_size": 0.02, "updates": 4, "several": "cycle"}
+    )
+    steer, z = steering(backbone, classifier, config, [DIAGONAL]), initial_noise([1], backbone.latent_shape)
+    steer(z, 1)
+    assert steer.cost.gradients.tolist() == [4] and (loss_of(steer, z) > 0.5).any()
+
+
+@pytest.mark.parametrize("several", ["joint", "cycle"])
+def test_several_relations_are_lowered_together(backbone, classifier, several: str) -> None:
+    config = FAST.model_copy(update={"several": several, "step_size": 0.02, "updates": 4, "confidence": 0.9})
+    steer, z = steering(backbone, classifier, config, [THREE, DIAGONAL]), initial_noise([0, 1], backbone.latent_shape)
+    moved = steer(z, 1)
+    with torch.no_grad():
+        before, after = (steer.targets.total(loss_of(steer, at), 2) for at in (z, moved))
+    assert (after < before).all() and steer.cost.gradients.tolist() == [4, 3]  # the diagonal is satisfied after two
+
+
+def test_prompts_without_relations_come_out_untouched(backbone, classifier) -> None:
+    """To the bit, alone and beside prompts that are steered, and at no cost."""
+    prompts, seeds, how = [PROMPTS[0], NOTHING], [3, 4], {"steps": STEPS, "guidance": 3.0}
+    plain, _ = make_images(backbone, prompts, seeds, **how)
+    steered, cost = make_images(backbone, prompts, seeds, classifier=classifier, steering=FAST, **how)
+    assert torch.equal(plain[1], steered[1]) and not torch.equal(plain[0], steered[0])
+    assert cost["gradients"].tolist()[1] == cost["checks"].tolist()[1] == 0 < cost["gradients"].tolist()[0]
+    alone, _ = make_images(backbone, [NOTHING], [4], classifier=classifier, steering=FAST, **how)
+    assert torch.equal(alone, make_images(backbone, [NOTHING], [4], **how)[0])

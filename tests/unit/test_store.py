@@ -1,0 +1,86 @@
+"""Tensor shards and the rule by which a stage's output is reused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard, load_noise, save_noise
+from l2s_core.errors import UserError
+from l2s_core.prompts.prompt import Triplet, prompt_for
+from l2s_core.storage.files import atomic_path, make_folder, write_text
+from l2s_core.storage.store import ensure, read_tensors, write_tensors
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2], dtype=torch.uint8)}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "x.safetensors", TENSORS, {"rows": [1, "zwei"]})
+    tensors, description = read_tensors(tmp_path / "x.safetensors")
+    assert description == {"rows": [1, "zwei"]} and all(torch.equal(tensors[k], TENSORS[k]) for k in TENSORS)
+
+
+def test_one_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, TENSORS, {})
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="x.safetensors was altered"):
+        read_tensors(path)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="x.safetensors is truncated"):
+        read_tensors(path)
+
+
+def test_a_good_output_is_reused_and_a_bad_one_only_rebuilt_on_request(tmp_path: Path) -> None:
+    path, builds = tmp_path / "x.safetensors", []
+
+    def build() -> None:
+        builds.append(1)
+        write_tensors(path, TENSORS, {})
+
+    assert ensure(path, read_tensors, build) is False
+    assert ensure(path, read_tensors, build) is True and len(builds) == 1
+    path.write_bytes(b"half")
+    with pytest.raises(UserError, match="--rebuild"):
+        ensure(path, read_tensors, build)
+    assert path.read_bytes() == b"half"
+    assert ensure(path, read_tensors, build, rebuild=True) is False and len(builds) == 2
+
+
+def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    write_text(path, "good")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "good" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_psnr_filter_drops_an_image_with_all_its_prompts(tmp_path: Path) -> None:
+    prompt = prompt_for(Triplet(subject="dog", relation="above", object="cat"))
+    rows = [
+        LabelledPrompt(image_id=image, split="train", kind=kind, prompt=prompt, true="above")
+        for image in "ab"
+        for kind in ("pos", "neg")
+    ]
+    shard = NoiseShard(rows=rows, noise=torch.randn(4, 4, 2, 2), psnr=torch.tensor([30.0, 12.0, 25.0, 26.0]))
+    save_noise(tmp_path / "n.safetensors", shard)
+    loaded = load_noise(tmp_path / "n.safetensors")
+    assert loaded.rows == rows and torch.equal(loaded.noise, shard.noise)
+    kept = loaded.kept(20.0)
+    assert [row.image_id for row in kept.rows] == ["b", "b"] and torch.equal(kept.noise, shard.noise[2:])
+    assert not loaded.kept(99.0).rows
+
+
+def test_an_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*choose a writable folder"):
+        make_folder(tmp_path / "file" / "below")
