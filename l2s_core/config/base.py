@@ -14,8 +14,8 @@ from l2s_core.hashing import digest
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values never change.
 
-    Of `OPTIONAL` fields an empty one, or one at its default, is not written: such a section reads, and is identified, as before
-    there was that field.
+    Of `OPTIONAL` fields an empty one, or one at its default, is not written: such a section reads, and is identified,
+    as before there was that field.
     """
 
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
@@ -41,4 +41,4 @@ def validate(kind: type[Section], tree: dict[str, Any], origin: str) -> Any:
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{origin}: {explain(kind, first)}") from None
+        raise UserError(f"{origin}: {explain(kind, first, tree)}") from None

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from l2s_core.errors import did_you_mean
+from l2s_core.config.chosen import UNKNOWN, ChosenBy
+from l2s_core.errors import UserError, did_you_mean
 
 
-def explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
-    """Return a problem of pydantic's with a section of this kind as a line for the user."""
-    section, place = _locate(kind, problem["loc"])
+def explain(kind: type[BaseModel], problem: Mapping[str, Any], values: Any = None) -> str:
+    """Return a problem of pydantic's with a section of this kind as a line for the user.
+
+    `values` are what the section was to be built from; they say of which class a section chosen by name is.
+    """
+    section, place = _locate(kind, problem["loc"], values)
     if problem["type"] == "extra_forbidden":
         names = sorted(section.model_fields)
         return f"unknown key {place!r};{did_you_mean(problem['loc'][-1], names)} allowed: {', '.join(names)}"
     if problem["type"] == "missing":
         return f"missing key {place!r}; add it"
+    if problem["type"] == UNKNOWN:
+        return f"{place}: {problem['msg']}"
     if problem["type"] == "union_tag_not_found":
         return f"missing key '{place}.kind'; add it"
     context = problem.get("ctx", {})
     if problem["type"] == "union_tag_invalid":
         names = _quoted(context["expected_tags"])
-        return f"{place}.kind: unknown kind {context['tag']!r};{did_you_mean(context['tag'], names)} allowed: {', '.join(names)}"
-    message, hint = (
-        problem["msg"].removeprefix("Value error, "),
-        did_you_mean(problem["input"], _quoted(str(context.get("expected", "")))),
-    )
+        hint = did_you_mean(context["tag"], names)
+        return f"{place}.kind: unknown kind {context['tag']!r};{hint} allowed: {', '.join(names)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    hint = did_you_mean(problem["input"], _quoted(str(context.get("expected", ""))))
     return f"{place or 'settings'}: {message}" + (f" (got {problem['input']!r})" if place else "") + hint
 
 
@@ -37,27 +43,61 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r"'([^']*)'", text)
 
 
-def _locate(kind: type[BaseModel], loc: tuple) -> tuple[type[BaseModel], str]:
+def _locate(kind: type[BaseModel], loc: Sequence[Any], values: Any) -> tuple[type[BaseModel], str]:
     """Return the section that holds the last part of a place, and the place as a user writes it.
 
     Behind the key of a mapping whose sections are of several kinds, a place has that kind once more.
     """
-    parts, place = iter(loc), []
+    parts = iter(loc)
+    place: list[Any] = []
     section = within = kind
     for part in parts:
         section = within
         place.append(part)
+        values = _inside(values, part)
         field = section.model_fields.get(str(part))
         if field is None:
             continue
         choices = list(_sections_in(field.annotation))
-        if get_origin(field.annotation) is dict:
-            place += [key for key in [next(parts, None)] if key is not None]
+        if get_origin(field.annotation) in (dict, tuple):
+            entry = next(parts, None)
+            values = _inside(values, entry)
+            place += [] if entry is None else [entry]
+        chooser = _chooser(field)
+        if chooser is not None:
+            within = _chosen(chooser, choices[0], values)
+            continue
         if len(choices) > 1:
             tag = next(parts, None)
             choices = [choice for choice in choices if tag in get_args(choice.model_fields["kind"].annotation)]
         within = choices[0] if choices else section
     return section, ".".join(map(str, place))
+
+
+def _inside(values: Any, part: Any) -> Any:
+    """Return what stands under a key or an index, None where nothing does."""
+    try:
+        return values[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _chooser(field: FieldInfo) -> ChosenBy | None:
+    """Return the mark of sections that are chosen by name, from a field's own annotation or from that of its values."""
+    marks = [*field.metadata]
+    for part in get_args(field.annotation):
+        marks += getattr(part, "__metadata__", ())
+    return next((mark for mark in marks if isinstance(mark, ChosenBy)), None)
+
+
+def _chosen(chooser: ChosenBy, base: type[BaseModel], values: Any) -> type[BaseModel]:
+    """Return the class that values choose; the base where they choose none, which is then the problem."""
+    if not isinstance(values, Mapping):
+        return base
+    try:
+        return chooser.section(base, values)
+    except (KeyError, UserError):
+        return base
 
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:

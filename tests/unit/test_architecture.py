@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 FORBIDDEN = {"l2s_core": {"prefect", "mlflow", "tasks", "flows"}, "tasks": {"flows"}}
 LAYERS = (
     "l2s_core.errors",
+    "l2s_core.registry",
     "l2s_core.relations",
     "l2s_core.hashing",
     "l2s_core.config",
