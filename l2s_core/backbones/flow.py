@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from l2s_core.diffusion.sampling import Schedule
+from l2s_core.diffusion.schedule import Schedule
 
 
 def euler_schedule(scheduler, steps: int, *, tokens: int, even_sigmas: bool = False) -> Schedule:

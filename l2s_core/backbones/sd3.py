@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from l2s_core.attention.capture import AttentionLayer, split_heads
+from l2s_core.attention.layers import AttentionLayer, split_heads
 from l2s_core.backbones.flow import euler_schedule
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.backbones.sdxl import clip_layer
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
-from l2s_core.diffusion.sampling import Schedule
+from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import phrase_weights
 

@@ -6,11 +6,11 @@ from functools import partial
 
 from torch import Tensor
 
-from l2s_core.attention.capture import AttentionLayer, split_heads
+from l2s_core.attention.layers import AttentionLayer, split_heads
 from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
-from l2s_core.diffusion.sampling import Schedule
+from l2s_core.diffusion.schedule import Schedule
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import phrase_weights

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapSource
@@ -21,11 +20,11 @@ def map_source(
     backbone: Backbone, capture: CaptureConfig, steps: int, relations: tuple[str, ...] = RELATIONS
 ) -> MapSource:
     """Return the identity of the maps that `capture` takes from a backbone sampled in `steps` steps; `relations` label them."""
-    layers = select_layers(backbone.layers(capture.softmax), capture.layers)
+    reader = AttentionReader(backbone, layers=capture.layers, softmax=capture.softmax, grid=capture.grid)
     return MapSource(
         backbone=backbone.fingerprint,
-        layers=tuple(layer.name for layer in layers),
-        channels=sum(layer.heads for layer in layers),
+        layers=reader.names,
+        channels=reader.channels,
         grid=capture.grid,
         steps=capture.steps,
         schedule_steps=steps,
@@ -45,9 +44,7 @@ def collect_maps(
     Each pass records and denoises at once; the pass of the last captured step ends after its last layer.
     """
     schedule = backbone.schedule(source.schedule_steps)
-    layers = select_layers(backbone.layers(source.softmax), source.layers)
-    record = AttentionCapture(layers, grid=source.grid)
-    record_last = AttentionCapture(layers, grid=source.grid, stop_early=True)
+    reader = source.reader(backbone)
     records, maps = [], []
     for first in range(0, len(shard.rows), batch):
         rows = shard.rows[first : first + batch]
@@ -59,10 +56,11 @@ def collect_maps(
         for step in range(source.steps[-1] + 1):
             timestep = schedule.timesteps[step]
             if step in source.steps:
-                capture = record_last if step == source.steps[-1] else record
-                with capture.recording(weights_BOK):
-                    prediction = capture.run(partial(backbone.predict, latents, timestep, condition))
-                maps.append(capture.maps().half().cpu().numpy())
+                if step == source.steps[-1]:
+                    maps_BOMGG, prediction = reader.read(latents, timestep, condition, weights_BOK), None
+                else:
+                    maps_BOMGG, prediction = reader.read_and_predict(latents, timestep, condition, weights_BOK)
+                maps.append(maps_BOMGG.half().cpu().numpy())
                 records += [map_record(row, step, value) for row, value in zip(rows, qualities, strict=True)]
                 if isinstance(way_back, Control) and prediction is not None:
                     prediction = way_back.adjust(latents, prediction, timestep)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 
+from l2s_core.attention.layers import AttentionModel
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.relations import RELATIONS
 
 METADATA_KEY = b"l2s"
@@ -35,6 +37,10 @@ class MapSource:
     @classmethod
     def from_json(cls, value: dict) -> MapSource:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+
+    def reader(self, model: AttentionModel, *, normalize: bool = True) -> AttentionReader:
+        """Return the reader that gives these maps of a model."""
+        return AttentionReader(model, layers=self.layers, softmax=self.softmax, grid=self.grid, normalize=normalize)
 
     def differences(self, other: MapSource) -> list[str]:
         """Name every field in which two sources differ, with both values."""

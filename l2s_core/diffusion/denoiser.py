@@ -8,10 +8,18 @@ import numpy as np
 from torch import Tensor
 
 from l2s_core.diffusion.condition import Condition
-from l2s_core.diffusion.sampling import Schedule
+from l2s_core.diffusion.schedule import Schedule
 
 
-class Denoiser(Protocol):
+class Predictor(Protocol):
+    """What the denoising loop needs: a prediction at latents, a timestep and a condition."""
+
+    def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
+        """The raw prediction (eps, v or velocity) at a timestep, guided if the condition says so."""
+        ...
+
+
+class Denoiser(Predictor, Protocol):
     """A text-to-image model as sampling and inversion know it: text and images in, predictions out."""
 
     fingerprint: str
@@ -32,8 +40,4 @@ class Denoiser(Protocol):
 
     def schedule(self, steps: int) -> Schedule:
         """The deterministic sampler of `steps` steps."""
-        ...
-
-    def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
-        """The model's raw prediction at a timestep, guided if the condition says so."""
         ...

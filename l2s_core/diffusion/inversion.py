@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from l2s_core.diffusion.sampling import Schedule
+from l2s_core.diffusion.schedule import Schedule
 
 THETA_RANGE = (-0.5, 1.0)  # of the mixing coefficient; keeps a step near the two points it mixes
 

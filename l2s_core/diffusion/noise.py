@@ -14,7 +14,8 @@ from l2s_core.data.scenes import PROMPT_KINDS, Scene, scene_prompt, stack_images
 from l2s_core.diffusion.denoiser import Denoiser
 from l2s_core.diffusion.inversion import invert, psnr
 from l2s_core.diffusion.rectified_flow import Control, Pull, control_by, controlled_invert
-from l2s_core.diffusion.sampling import Schedule, initial_noise, sample
+from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.diffusion.schedule import Schedule
 from l2s_core.hashing import stable_seed
 from l2s_core.prompts.prompt import Prompt, Triplet
 from l2s_core.storage.store import read_tensors, write_tensors

@@ -15,7 +15,7 @@ from torch import Tensor
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
-from l2s_core.diffusion.sampling import BeforeStep, initial_noise, sample
+from l2s_core.diffusion.sampling import Observer, initial_noise, sample
 from l2s_core.evaluation.detectors.judge import Detection, Judge
 from l2s_core.evaluation.metrics.colors import ColorReader, seen_colors
 from l2s_core.evaluation.protocols.items import EvalItem
@@ -79,7 +79,7 @@ def denoise(
     *,
     steps: int,
     guidance: float,
-    before_step: Callable[..., BeforeStep] | None = None,
+    before_step: Callable[..., Observer] | None = None,
 ) -> tuple[Tensor, Any]:
     """Sample one image per (prompt, seed); return uint8 images (N, H, W, 3) and what `before_step` built, None without it.
 
@@ -98,7 +98,9 @@ def denoise(
             targets=Targets.of(prompts, backbone.device),
             timesteps=schedule.timesteps,
         )
-    return torch.from_numpy(backbone.decode(sample(backbone, latents, condition, schedule, before))), before
+    return torch.from_numpy(
+        backbone.decode(sample(backbone, latents, condition, schedule, () if before is None else (before,)))
+    ), before
 
 
 def sample_items(backbone: Backbone, items: Sequence[EvalItem], *, batch: int, **how: Any) -> SampleShard:

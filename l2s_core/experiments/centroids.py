@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import load_run_config
 from l2s_core.diffusion.sampling import initial_noise, sample
@@ -32,20 +32,19 @@ def centroid_correlations(name: str) -> tuple[int, dict[int, list[float]]]:
     schedule = backbone.schedule(run.backbone.steps)
     condition = backbone.encode_prompts([i.prompt.text for i in items], guidance=run.backbone.guidance)
     weights_BOK = backbone.phrase_weights([i.prompt for i in items])
-    layers = select_layers(backbone.layers(run.capture.softmax), run.capture.layers)
-    capture, offsets = AttentionCapture(layers, grid=run.capture.grid, stop_early=True), {}
+    reader = AttentionReader(backbone, layers=run.capture.layers, softmax=run.capture.softmax, grid=run.capture.grid)
+    offsets = {}
 
     @torch.no_grad()
     def watch(latents: Tensor, step: int) -> Tensor:
         if step in run.capture.steps:
-            with capture.recording(weights_BOK):
-                capture.run(lambda: backbone.predict(latents, schedule.timesteps[step], condition.unguided()))
-            centroid_BO2 = centroids(capture.maps()).mean(2)
+            maps_BOMGG = reader.read(latents, schedule.timesteps[step], condition, weights_BOK)
+            centroid_BO2 = centroids(maps_BOMGG).mean(2)
             offsets[step] = (centroid_BO2[:, 0] - centroid_BO2[:, 1]).numpy()
         return latents
 
     images = backbone.decode(
-        sample(backbone, initial_noise([i.seed for i in items], backbone.latent_shape), condition, schedule, watch)
+        sample(backbone, initial_noise([i.seed for i in items], backbone.latent_shape), condition, schedule, [watch])
     )
     found = load_judge(run.benchmark.judge).detect(images)
     shown = [

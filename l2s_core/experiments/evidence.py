@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from l2s_core.attention.capture import AttentionCapture
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.attention.reference import reference_maps, watching_attention
 from l2s_core.backbones.architecture import load_architecture, save_random_model
 from l2s_core.backbones.load import load_backbone
@@ -47,15 +47,15 @@ def capture_error(backbone, softmax: str = "text") -> tuple[bool, float]:
     timestep = backbone.schedule(4).timesteps[1]
     with watching_attention() as calls:
         plain = backbone.predict(latents, timestep, condition)
-    capture = AttentionCapture(backbone.layers(softmax), grid=16)
-    with capture.recording(weights_BOK):
-        captured = capture.run(lambda: backbone.predict(latents, timestep, condition))
+    maps_BOMGG, captured = AttentionReader(backbone, softmax=softmax).read_and_predict(
+        latents, timestep, condition, weights_BOK
+    )
     side, text_first = (
         backbone.latent_shape[-1] // backbone.PATCH,
         hasattr(backbone.denoiser, "single_transformer_blocks"),
     )
     expected = reference_maps(calls, weights_BOK, pixels=side**2, text_first=text_first, softmax=softmax)
-    return torch.equal(plain, captured), float((capture.maps() - expected).abs().max())
+    return torch.equal(plain, captured), float((maps_BOMGG - expected).abs().max())
 
 
 def capture_table() -> list[tuple[str, str, str, bool, float]]:

@@ -12,19 +12,19 @@ from functools import lru_cache
 from math import prod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.architecture import load_architecture, random_backbone
 from l2s_core.backbones.folder import empty_component
 from l2s_core.backbones.load import family_named, model_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig, load_run_config
-from l2s_core.diffusion.condition import UNGUIDED
+from l2s_core.diffusion.condition import UNGUIDED, Condition
 from l2s_core.prompts.prompt import Triplet, prompt_for
 
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
@@ -62,10 +62,11 @@ def count_cost(config: RunConfig) -> ModelCost:
         condition = model.encode_prompts([PROMPT.text])
         with torch.no_grad(), FlopCounterMode(display=False) as forward, _LargestTensor(model) as largest:
             model.predict(latents, 0.5, condition)
-        layers = select_layers(model.layers(config.capture.softmax), config.capture.layers)
-        saved, gradient = _SavedBytes(), FlopCounterMode(display=False)
+        reader = _reader(model, config)
+        saved = _SavedBytes()
+        gradient = FlopCounterMode(display=False)
         with gradient, saved:
-            _gradient(model, layers, latents, condition, config)
+            _gradient(reader, model.phrase_weights([PROMPT]), latents, condition)
     flops, guided = forward.get_total_flops(), model.classifier_free and backbone.guidance > UNGUIDED
     return ModelCost(
         weights=weight_bytes(model),
@@ -74,7 +75,7 @@ def count_cost(config: RunConfig) -> ModelCost:
         gradient_flops=gradient.get_total_flops(),
         forward_bytes=LIVE_LARGEST * largest.bytes,
         saved_bytes=saved.bytes,
-        channels=sum(layer.heads for layer in layers),
+        channels=reader.channels,
         latents=latents.numel(),
         image_side=model.image_side,
     )
@@ -87,9 +88,9 @@ def sizes_of(config: RunConfig) -> dict[str, int]:
     """
     with torch.device("meta"):
         model = _shapes(config.backbone)
-        layers = select_layers(model.layers(config.capture.softmax), config.capture.layers)
+        channels = _reader(model, config).channels
     return {
-        "channels": sum(layer.heads for layer in layers),
+        "channels": channels,
         "latents": prod(model.latent_shape),
         "side": model.image_side,
     }
@@ -114,13 +115,15 @@ def weight_bytes(model: DiffusersModel) -> dict[str, int]:
     }
 
 
-def _gradient(model: DiffusersModel, layers, latents: torch.Tensor, condition, config: RunConfig) -> None:
-    capture = AttentionCapture(layers, grid=config.capture.grid, stop_early=True)
+def _reader(model: DiffusersModel, config: RunConfig) -> AttentionReader:
+    capture = config.capture
+    return AttentionReader(model, layers=capture.layers, softmax=capture.softmax, grid=capture.grid)
+
+
+def _gradient(reader: AttentionReader, weights_BOK: Tensor, latents: Tensor, condition: Condition) -> None:
     moving = latents.clone().requires_grad_(True)
     with torch.enable_grad():
-        with capture.recording(model.phrase_weights([PROMPT])):
-            capture.run(lambda: model.predict(moving, 0.5, condition))
-        torch.autograd.grad(capture.maps().sum(), moving)
+        torch.autograd.grad(reader.read(moving, 0.5, condition, weights_BOK).sum(), moving)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.architecture import Scale, load_architecture, random_backbone
 from l2s_core.backbones.load import load_backbone, placement_of
 from l2s_core.backbones.model import DiffusersModel
@@ -108,8 +107,8 @@ def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: P
     condition = backbone.encode_prompts(texts, guidance=config.backbone.guidance)
     weights_BOK = backbone.phrase_weights(prompts)
     capture = config.capture.model_copy(update={"steps": (1, STEPS - 1)})
-    record = AttentionCapture(select_layers(backbone.layers(capture.softmax), capture.layers), grid=capture.grid)
     source = map_source(backbone, capture, STEPS, config.data.labels)
+    reader = source.reader(backbone)
     classifier = TrainedClassifier(
         model=build_classifier(config.classifier, source).to(backbone.device).eval().requires_grad_(False),
         config=config.classifier,
@@ -127,10 +126,9 @@ def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: P
             seconds = time.perf_counter() - start
         rows.append(Measured(operation=operation, unit=unit, seconds=seconds / images / per, peak_bytes=memory.peak))
 
+    @torch.no_grad()
     def captured() -> None:
-        with torch.no_grad(), record.recording(weights_BOK):
-            record.run(lambda: backbone.predict(noise, schedule.timesteps[1], condition.unguided()))
-        record.maps()
+        reader.read_and_predict(noise, schedule.timesteps[1], condition, weights_BOK)
 
     def steered() -> None:
         steer = Steering(

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2s_core.attention.capture import AttentionCapture
 from l2s_core.attention.probabilities import phrase_attention, phrase_attention_reference
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.diffusion.inversion import invert
 from l2s_core.diffusion.sampling import initial_noise, sample
@@ -63,22 +63,17 @@ def main() -> None:
     backbone = UNetBackbone.from_pretrained("mini-sd")
     condition, weights = backbone.encode_prompts([PROMPT.text] * BATCH), backbone.phrase_weights([PROMPT] * BATCH)
     latents = initial_noise(list(range(BATCH)), backbone.latent_shape)
-    capture = AttentionCapture(backbone.layers(), grid=16)
-    early = AttentionCapture(backbone.layers(), grid=16, stop_early=True)
-
-    def recorded(recorder: AttentionCapture, z: Tensor) -> Tensor:
-        with recorder.recording(weights[: len(z)]):
-            recorder.run(lambda: backbone.predict(z, 500, condition.select(torch.arange(len(z)))))
-        return recorder.maps()
+    reader = AttentionReader(backbone)
 
     def gradient() -> Tensor:
         z = latents.clone().requires_grad_(True)
-        return torch.autograd.grad(recorded(early, z).square().sum(), z)[0]
+        return torch.autograd.grad(reader.read(z, 500, condition, weights).square().sum(), z)[0]
 
     with torch.no_grad():
         forward = seconds(lambda: backbone.predict(latents, 500, condition))
         alone = seconds(lambda: backbone.predict(latents[:1], 500, condition.select(torch.arange(1))))
-        whole, stopped = seconds(lambda: recorded(capture, latents)), seconds(lambda: recorded(early, latents))
+        whole = seconds(lambda: reader.read_and_predict(latents, 500, condition, weights))
+        stopped = seconds(lambda: reader.read(latents, 500, condition, weights))
         query, key = torch.randn(BATCH, 8, 1024, 40), torch.randn(BATCH, 8, 77, 40)
         columns = torch.rand(BATCH, 2, 77)
         fused = seconds(lambda: phrase_attention(query, key, columns))

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
 from l2s_core.backbones.base import Backbone
 from l2s_core.dataset.schema import MapSource
 from l2s_core.diffusion.condition import Condition
-from l2s_core.diffusion.sampling import BeforeStep
+from l2s_core.diffusion.sampling import Observer
 from l2s_core.steering.objectives import Objective
 from l2s_core.steering.targets import Targets
 
@@ -31,14 +30,12 @@ class ObjectiveReader:
 
     def __post_init__(self) -> None:
         source = self.objective.source
-        self.condition = self.condition.unguided()
-        layers = select_layers(self.backbone.layers(source.softmax), source.layers)
-        self.capture = AttentionCapture(layers, grid=source.grid, stop_early=True)
+        self.reader = source.reader(self.backbone, normalize=self.objective.normalized)
         self.objective.require(
             MapSource(
                 backbone=self.backbone.fingerprint,
                 layers=source.layers,
-                channels=self.capture.channels,
+                channels=self.reader.channels,
                 grid=source.grid,
                 steps=source.steps,
                 schedule_steps=len(self.timesteps),
@@ -54,9 +51,7 @@ class ObjectiveReader:
         loss_offset is taken off, so that what satisfies it is the same for every relation.
         """
         condition = self.condition.select(indices)
-        with self.capture.recording(self.weights_BOK[indices]):
-            self.capture.run(lambda: self.backbone.predict(latents, self.timesteps[step], condition))
-        maps_BOMGG = self.capture.maps(normalize=self.objective.normalized)
+        maps_BOMGG = self.reader.read(latents, self.timesteps[step], condition, self.weights_BOK[indices])
         maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), targets.phrases_P2]
         capture_index_P = torch.full_like(targets.label_P, self.objective.source.capture_index_for(step))
         return self.objective.loss(maps_P2MGG, capture_index_P, targets.label_P) - self.objective.loss_offset(
@@ -74,22 +69,18 @@ class Recorder:
     targets: Targets
     timesteps: tuple[float, ...]
     source: MapSource
-    first: BeforeStep | None = None
+    first: Observer | None = None
     dtype: torch.dtype = torch.float16  # a dataset's
     maps: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        layers = select_layers(self.backbone.layers(self.source.softmax), self.source.layers)
-        self.capture = AttentionCapture(layers, grid=self.source.grid, stop_early=True)
+        self.reader = self.source.reader(self.backbone)
 
     @torch.no_grad()
     def __call__(self, latents: Tensor, step: int) -> Tensor:
         if self.first is not None:
             latents = self.first(latents, step)
         if step in self.source.steps:
-            with self.capture.recording(self.weights_BOK):
-                self.capture.run(
-                    lambda: self.backbone.predict(latents, self.timesteps[step], self.condition.unguided())
-                )
-            self.maps[step] = self.capture.maps().to("cpu", self.dtype)
+            maps_BOMGG = self.reader.read(latents, self.timesteps[step], self.condition, self.weights_BOK)
+            self.maps[step] = maps_BOMGG.to("cpu", self.dtype)
         return latents

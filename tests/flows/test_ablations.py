@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from helpers.small_run import SETTINGS, shards
 
 from flows.cli import main
-from l2s_core.attention.capture import select_layers
+from l2s_core.attention.layers import select_layers
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.config import load_run_config
 from l2s_core.config.relative import resolve

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.attention.capture import AttentionCapture
+from l2s_core.attention.layers import select_layers
 from l2s_core.attention.pooling import pool_maps
 from l2s_core.attention.probabilities import phrase_attention, phrase_attention_reference
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.diffusion.inversion import invert, psnr
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
@@ -41,31 +43,41 @@ def test_phrase_attention_matches_its_definition() -> None:
 def test_capture_leaves_the_output_bit_identical(backbone) -> None:
     z, condition = latents_for(backbone), backbone.encode_prompts(TEXTS)
     plain = backbone.predict(z, 500, condition)
-    capture = AttentionCapture(backbone.layers(), grid=16)
-    with capture.recording(backbone.phrase_weights(PROMPTS)):
-        recorded = capture.run(lambda: backbone.predict(z, 500, condition))
+    reader = AttentionReader(backbone)
+    maps, recorded = reader.read_and_predict(z, 500, condition, backbone.phrase_weights(PROMPTS))
     assert torch.equal(plain, recorded)
-    maps = capture.maps()
-    assert maps.shape == (2, 2, capture.channels, 16, 16)
+    assert maps.shape == (2, 2, reader.channels, 16, 16)
     assert torch.allclose(maps.sum((-1, -2)), torch.ones(1), atol=1e-5)
 
 
 @torch.no_grad()
 def test_stopping_early_records_the_same_maps(backbone) -> None:
     z, condition, weights = latents_for(backbone), backbone.encode_prompts(TEXTS), backbone.phrase_weights(PROMPTS)
-    layers = select_layers(backbone.layers(), ["down_blocks.*", "mid_block.*"])
+    layers = ["down_blocks.*", "mid_block.*"]
+    capture = AttentionCapture(select_layers(backbone.layers(), layers))
     results = []
     for stop in (False, True):
-        capture = AttentionCapture(layers, grid=16, stop_early=stop)
-        with capture.recording(weights):
+        with capture.recording(weights, stop_early=stop):
             output = capture.run(lambda: backbone.predict(z, 500, condition))
         assert (output is None) == stop
-        results.append(capture.maps())
+        results.append(pool_maps(capture.layer_maps(), 16))
     assert torch.equal(*results)
+    reader = AttentionReader(backbone, layers=layers)
+    assert reader.names == tuple(layer.name for layer in capture.layers)
+    assert torch.equal(reader.read(z, 500, condition, weights), results[0])
+
+
+@torch.no_grad()
+def test_a_reader_reads_without_guidance(backbone) -> None:
+    z, weights = latents_for(backbone), backbone.phrase_weights(PROMPTS)
+    reader = AttentionReader(backbone, normalize=False)
+    free, guided = (backbone.encode_prompts(TEXTS, guidance=guidance) for guidance in (None, 5.0))
+    maps = reader.read(z, 500, free, weights)
+    assert torch.equal(reader.read(z, 500, guided, weights), maps) and maps.sum((-1, -2)).std() > 0.1
 
 
 def test_capture_restores_and_refuses_nesting(backbone) -> None:
-    capture, weights = AttentionCapture(backbone.layers(), grid=16), backbone.phrase_weights(PROMPTS)
+    capture, weights = AttentionCapture(backbone.layers()), backbone.phrase_weights(PROMPTS)
     with pytest.raises(RuntimeError, match="do not nest"), capture.recording(weights), capture.recording(weights):
         pass
     assert not any(m._forward_hooks for layer in backbone.layers() for m in layer.sources)

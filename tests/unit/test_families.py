@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from l2s_core.attention.capture import AttentionCapture
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.architecture import load_architecture, save_random_model
 from l2s_core.backbones.flux import pack
 from l2s_core.backbones.load import load_backbone
@@ -85,12 +85,10 @@ def test_the_gradient_is_the_slope_with_and_without_checkpointing(folders, name:
             backbone.phrase_weights(PROMPTS),
             backbone.schedule(4).timesteps[1],
         )
-        capture = AttentionCapture(backbone.layers(), grid=16, stop_early=True)
+        reader = AttentionReader(backbone)
 
         def loss(z: torch.Tensor) -> torch.Tensor:
-            with capture.recording(weights):
-                capture.run(lambda: backbone.predict(z, timestep, condition))
-            return (capture.maps() * 256).square().flatten(1).mean(1)
+            return (reader.read(z, timestep, condition, weights) * 256).square().flatten(1).mean(1)
 
         z = initial_noise([0, 1], backbone.latent_shape).requires_grad_(True)
         (gradient,) = torch.autograd.grad(loss(z).sum(), z)

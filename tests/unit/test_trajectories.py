@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.small_run import SETTINGS, numbers
 
-from l2s_core.attention.capture import AttentionCapture, select_layers
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.config import ClassifierConfig, load_run_config
 from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import map_source
@@ -100,21 +100,16 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     )
 
     schedule, condition = backbone.schedule(6), backbone.encode_prompts([p.text for p in prompts], guidance=5.0)
-    capture = AttentionCapture(select_layers(backbone.layers("text"), ["*"]), grid=source.grid)
+    free, weights = backbone.encode_prompts([p.text for p in prompts]), backbone.phrase_weights(prompts)
     seen_maps = {}
 
     @torch.no_grad()
     def look(latents, step):
-        with capture.recording(backbone.phrase_weights(prompts)):
-            capture.run(
-                lambda: backbone.predict(
-                    latents, schedule.timesteps[step], backbone.encode_prompts([p.text for p in prompts])
-                )
-            )
-        seen_maps[step] = capture.maps().half().numpy()
+        maps_BOMGG = AttentionReader(backbone).read(latents, schedule.timesteps[step], free, weights)
+        seen_maps[step] = maps_BOMGG.half().numpy()
         return latents
 
-    sample(backbone, initial_noise(seeds, backbone.latent_shape), condition, schedule, look)
+    sample(backbone, initial_noise(seeds, backbone.latent_shape), condition, schedule, [look])
     assert np.array_equal(maps, np.stack([seen_maps[step][row] for row in kept for step in (1, 3)]))
 
     few, _ = sample_maps(backbone, judge, found, source, guidance=5.0, min_score=0.3, relations=("left of",), batch=5)

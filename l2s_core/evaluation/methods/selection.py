@@ -14,7 +14,7 @@ from torch import Tensor
 
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
-from l2s_core.diffusion.sampling import BeforeStep
+from l2s_core.diffusion.sampling import Observer
 from l2s_core.evaluation.detectors.judge import Detection, Judge
 from l2s_core.evaluation.metrics.colors import ColorReader
 from l2s_core.evaluation.protocols.items import EvalItem
@@ -88,7 +88,7 @@ class Watch:
 class Chooser:
     """Scores candidate images; `before_step` is what it wants to see of their sampling (see `denoise`)."""
 
-    before_step: Callable[..., BeforeStep] | None = None
+    before_step: Callable[..., Observer] | None = None
 
     def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
         """Return a score an image (N, H, W, 3)."""

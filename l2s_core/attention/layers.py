@@ -1,0 +1,53 @@
+"""The layers of a model in which image tokens attend to text: what one is, and which are chosen."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from l2s_core.diffusion.denoiser import Predictor
+from l2s_core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionLayer:
+    """A layer in which image tokens attend to text tokens.
+
+    `sources` are the modules whose outputs its attention is made of, in the order the forward pass calls
+    them; `read(*outputs)` turns those outputs into (query_BHPD, key_BHKD), the text keys first.
+    """
+
+    name: str
+    heads: int
+    sources: tuple[nn.Module, ...]
+    read: Callable[..., tuple[Tensor, Tensor]]
+
+
+class AttentionModel(Predictor, Protocol):
+    """A model whose attention can be read."""
+
+    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+        """Every layer in which image tokens attend to text, in the order the forward pass reaches them.
+
+        Softmax over the text keys alone ("text"), or over text and image keys where a model has both in
+        one row ("joint").
+        """
+        ...
+
+
+def select_layers(layers: Sequence[AttentionLayer], patterns: Sequence[str]) -> list[AttentionLayer]:
+    """Return, in model order, the layers whose name matches any shell-style pattern; none is an error."""
+    chosen = [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, p) for p in patterns)]
+    if not chosen:
+        names = ", ".join(layer.name for layer in layers)
+        raise UserError(f"no cross-attention layer matches {list(patterns)}; allowed names: {names}")
+    return chosen
+
+
+def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:
+    """(B, N, H D) to (B, H, N, D)."""
+    return tensor_BNE.unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -1,0 +1,67 @@
+"""One pass of a model, without guidance, that gives the attention maps of the prompts' phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+
+from l2s_core.attention.capture import AttentionCapture
+from l2s_core.attention.layers import AttentionModel, select_layers
+from l2s_core.attention.pooling import pool_maps
+from l2s_core.diffusion.condition import Condition
+
+
+class AttentionReader:
+    """Reads the phrases' attention in the layers of a model that match any shell-style pattern of `layers`.
+
+    `softmax` is "text" or "joint" (see `AttentionModel.layers`). Maps have `grid` x `grid` cells. Each sums to 1, or
+    with `normalize=False` is the attention itself, a probability a cell. Raises UserError where no layer matches.
+
+    A pass runs without guidance, whatever the condition says: dataset, steering and scores read the same maps.
+    Maps are differentiable in the latents where gradients are enabled.
+    """
+
+    def __init__(
+        self,
+        model: AttentionModel,
+        *,
+        layers: Sequence[str] = ("*",),
+        softmax: str = "text",
+        grid: int = 16,
+        normalize: bool = True,
+    ) -> None:
+        self.model = model
+        self.grid = grid
+        self.normalize = normalize
+        self.layers = select_layers(model.layers(softmax), layers)
+        self._capture = AttentionCapture(self.layers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the layers that are read, in the model's order."""
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def channels(self) -> int:
+        """Number of maps a phrase gets: heads summed over layers."""
+        return sum(layer.heads for layer in self.layers)
+
+    def read(self, latents: Tensor, timestep: float, condition: Condition, weights_BOK: Tensor) -> Tensor:
+        """Return maps_BOMGG; the pass ends after the last layer that is read."""
+        forward = partial(self.model.predict, latents, timestep, condition.unguided())
+        with self._capture.recording(weights_BOK, stop_early=True):
+            self._capture.run(forward)
+        return self._maps()
+
+    def read_and_predict(
+        self, latents: Tensor, timestep: float, condition: Condition, weights_BOK: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return maps_BOMGG and the prediction of the same pass, without guidance."""
+        with self._capture.recording(weights_BOK):
+            prediction = self.model.predict(latents, timestep, condition.unguided())
+        return self._maps(), prediction
+
+    def _maps(self) -> Tensor:
+        return pool_maps(self._capture.layer_maps(), self.grid, normalize=self.normalize)
