@@ -33,5 +33,5 @@ def generate(
     judge.require(depicted(prompt))
     picture, right = compare(load_backbone(run.backbone, device), trained, judge, prompt, list(seeds), run)
     save_png(picture, out)
-    click.echo(", ".join(f"{way}: {count} of {len(seeds)} right" for way, count in right.items()))
+    click.echo(", ".join(f"{method}: {count} of {len(seeds)} right" for method, count in right.items()))
     click.echo(out)

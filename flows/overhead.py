@@ -26,7 +26,7 @@ SETTINGS = {
     "steering.until_step": 2,
     "steering.updates": 1,
     "classifier.epochs": 1,
-    "variants": {},
+    "classifiers": {},
     "benchmark": "dev",
     "benchmark.prompts": 4,
     "benchmark.seeds": 1,

@@ -33,7 +33,7 @@ def reproduce(
 def train(
     config: str = "mini-sd", overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
 ) -> dict[str, Path]:
-    """The chain up to the trained classifiers; returns their folders by variant."""
+    """The chain up to the trained classifiers; returns their folders by name."""
     with running("train", config, overrides, home) as (stages, _):
         folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
     return dict(zip(stages.classifiers, folders, strict=True))

@@ -106,9 +106,9 @@ def _logged(path: Path) -> Iterator[None]:
 def _headline(summary: Mapping[str, Any]) -> dict[str, float]:
     """The few figures that tell runs apart."""
     figures = {"plain correct": summary["plain"]["correct"]["rate"]}
-    for variant, entry in summary["classifiers"].items():
+    for name, entry in summary["classifiers"].items():
         figures |= {
-            f"{variant} correct": entry["steered"]["correct"]["rate"],
-            f"{variant} both": entry["steered"]["both"]["rate"],
+            f"{name} correct": entry["steered"]["correct"]["rate"],
+            f"{name} both": entry["steered"]["both"]["rate"],
         }
     return figures

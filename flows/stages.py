@@ -14,12 +14,12 @@ from flows.shards import run_over_shards
 from l2s_core.config import INVERTED, TRAJECTORIES
 from l2s_core.report.comparison import report_files
 from l2s_core.storage.stages import Stages
-from tasks.benchmark import judge_variant, sample_shards
+from tasks.benchmark import judge_method, sample_shards
 from tasks.capture import capture_shards
 from tasks.inversion import invert_shards
 from tasks.report import log_benchmark, write_report
 from tasks.scenes import choose_scenes, prepare_shards
-from tasks.training import train_variant
+from tasks.training import train_classifier
 from tasks.trajectories import sample_trajectories
 
 
@@ -46,26 +46,26 @@ def build_dataset(stages: Stages, rebuild: bool) -> dict[str, list[Path]]:
 
 
 def train_classifiers(stages: Stages, shards: dict[str, list[Path]], rebuild: bool) -> list[Path]:
-    """Train the run's classifier and its variants: return their folders."""
-    variants = list(stages.classifiers)
+    """Train every classifier of the run: return their folders."""
+    names = list(stages.classifiers)
     fixed = {"stages": unmapped(stages), "shards": unmapped(shards), "rebuild": unmapped(rebuild)}
     return follow(
-        train_variant.map(variant=variants, **fixed),
+        train_classifier.map(name=names, **fixed),
         "train classifiers",
-        [{variant: 1} for variant in variants],
+        [{name: 1} for name in names],
         "classifiers",
     )
 
 
 def sample_and_judge(stages: Stages, rebuild: bool) -> None:
-    """Plain and steered images, those of the baselines, and their verdicts."""
+    """Plain and steered images, those of the methods, and their verdicts."""
     sizes = {name: len(items) for name, items in stages.item_shards()}
     given = {name: {"shard": name} for name in sizes}
-    for variant in stages.ways:
-        where = {"label": f"sample images {variant}", "folder": stages.samples(variant)}
-        fixed = {"stages": stages, "variant": variant, "rebuild": rebuild}
+    for method in stages.methods:
+        where = {"label": f"sample images {method}", "folder": stages.samples(method)}
+        fixed = {"stages": stages, "method": method, "rebuild": rebuild}
         paths = run_over_shards(sample_shards, given, sizes=sizes, unit="images", **where, **fixed)
-        judge_variant.submit(stages, variant, paths, rebuild).result()
+        judge_method.submit(stages, method, paths, rebuild).result()
 
 
 def whole_chain(stages: Stages, rebuild: bool, conclude: Conclude) -> dict[str, Any]:

@@ -12,23 +12,23 @@ from l2s_core.planning.memory import PeakMemory
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import PLAIN, Stages
 from l2s_core.storage.store import ensure
-from tasks.baselines import sample_baseline
+from tasks.methods import sample_method
 from tasks.models import backbone_for, classifier_for, color_reader_for, judge_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator, stage_task
 
 
-def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False) -> Path:
-    """Make one shard of benchmark images plain, with a variant's classifier or as a baseline says, unless they are there."""
-    path, config = stages.samples(variant) / f"{shard}.safetensors", stages.config
+def sample_shard(stages: Stages, method: str, shard: str, rebuild: bool = False) -> Path:
+    """Make one shard of benchmark images by a method, unless they are there."""
+    path, config = stages.samples(method) / f"{shard}.safetensors", stages.config
     items = dict(stages.item_shards())[shard]
 
     def build() -> None:
         with accelerator(), PeakMemory(pick_device(config.device)) as memory:
             samples = (
-                sample_baseline(stages, variant, items)
-                if variant in config.baselines
-                else _sample_variant(stages, variant, items)
+                sample_method(stages, method, items)
+                if method in config.methods
+                else _sample_classifier(stages, method, items)
             )
         save_samples(path, replace(samples, peak_bytes=memory.peak))
 
@@ -39,18 +39,18 @@ def sample_shard(stages: Stages, variant: str, shard: str, rebuild: bool = False
 sample_shards = over_shards(sample_shard, name="sample images", tags=[GPU])
 
 
-def _sample_variant(stages: Stages, variant: str, items: list[EvalItem]) -> SampleShard:
+def _sample_classifier(stages: Stages, method: str, items: list[EvalItem]) -> SampleShard:
     config = stages.config
     how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
-    if variant != PLAIN:
-        how |= {"classifier": classifier_for(config, stages.classifier(variant)), "steering": config.steering}
+    if method != PLAIN:
+        how |= {"classifier": classifier_for(config, stages.classifier(method)), "steering": config.steering}
     return sample_items(backbone_for(config), items, batch=config.batch, **how)
 
 
 @stage_task(name="judge images", tags=[GPU])
-def judge_variant(stages: Stages, variant: str, shards: list[Path], rebuild: bool = False) -> Path:
-    """Write the verdicts of a variant's images unless they are there; return their JSON file."""
-    path, config = stages.verdicts(variant) / "verdicts.json", stages.config
+def judge_method(stages: Stages, method: str, shards: list[Path], rebuild: bool = False) -> Path:
+    """Write the verdicts of a method's images unless they are there; return their JSON file."""
+    path, config = stages.verdicts(method) / "verdicts.json", stages.config
 
     def build() -> None:
         samples = [load_samples(shard) for shard in shards]

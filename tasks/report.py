@@ -31,9 +31,9 @@ def write_comparison(stages: Stages) -> dict[str, Any]:
 
 @stage_task(name="log benchmark")
 def log_benchmark(stages: Stages, summary: dict[str, Any], files: Sequence[Path] = ()) -> None:
-    """Put plain and steered accuracy onto the run of every classifier that this store knows; baselines and the report's files onto the run's own."""
-    for variant, entry in summary["classifiers"].items():
-        ways = {"plain": summary["plain"], "steered": entry["steered"]}
-        if variant == MAIN:
-            ways |= summary.get("baselines", {})
-        ClassifierRun(stages, variant).log_benchmark(ways, files if variant == MAIN else ())
+    """Put plain and steered accuracy onto the run of every classifier that this store knows; further methods and the report's files onto the run's own."""
+    for name, entry in summary["classifiers"].items():
+        methods = {"plain": summary["plain"], "steered": entry["steered"]}
+        if name == MAIN:
+            methods |= summary.get("methods", {})
+        ClassifierRun(stages, name).log_benchmark(methods, files if name == MAIN else ())

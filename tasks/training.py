@@ -17,10 +17,10 @@ from tasks.tracking.classifier_run import ClassifierRun
 
 
 @stage_task(name="train classifier", tags=[GPU])
-def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], rebuild: bool = False) -> Path:
-    """Train a variant's classifier unless it is there, and see that MLflow has its run; return its folder."""
-    folder, run = stages.classifier(variant), ClassifierRun(stages, variant)
-    own = {kind: shards[kind] for kind in stages.maps_of(variant)}
+def train_classifier(stages: Stages, name: str, shards: dict[str, list[Path]], rebuild: bool = False) -> Path:
+    """Train a classifier unless it is there, and see that MLflow has its run; return its folder."""
+    folder, run = stages.classifier(name), ClassifierRun(stages, name)
+    own = {kind: shards[kind] for kind in stages.maps_of(name)}
     started = False
 
     def build() -> None:
@@ -31,7 +31,7 @@ def train_variant(stages: Stages, variant: str, shards: dict[str, list[Path]], r
             with accelerator():
                 device = pick_device(stages.config.device)
                 trained = run_experiment(
-                    stages.classifiers[variant],
+                    stages.classifiers[name],
                     [path for paths in own.values() for path in paths],
                     device=device,
                     on_epoch=run.epoch,

@@ -11,7 +11,7 @@ from flows.options import home_option
 
 
 @click.command()
-@click.argument("choices", nargs=-1, metavar="RUN[:VARIANT]...")
+@click.argument("choices", nargs=-1, metavar="RUN[:METHOD]...")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -21,7 +21,7 @@ from flows.options import home_option
 def compare(choices: tuple[str, ...], out: Path | None, home: Path) -> None:
     """Say which differences between runs are more than chance, on the prompts and seeds they share.
 
-    RUN is an id or a name from `l2s runs`; VARIANT is plain, a classifier or a baseline of the run, by default its own classifier (main).
+    RUN is an id or a name from `l2s runs`; METHOD is plain, a classifier or a further method of the run, by default its own classifier (main).
     Every two are compared, the later one against the earlier.
     """
     prepare(home)

@@ -8,8 +8,11 @@ import click
 
 from flows.options import home_option, overrides_of, quick_option, set_option, start
 
-WAY = click.option(
-    "--way", default="main", show_default=True, help="Way of sampling: plain, main, a variant or a baseline."
+METHOD = click.option(
+    "--method",
+    default="main",
+    show_default=True,
+    help="Method of sampling: plain, main, a further classifier or method.",
 )
 CLASSIFIER = click.option(
     "--classifier", type=click.Path(path_type=Path), help="Of a run of 'l2s benchmark': its classifier's folder."
@@ -17,7 +20,7 @@ CLASSIFIER = click.option(
 
 
 def _run_options(command):
-    for option in (home_option, quick_option, set_option, CLASSIFIER, WAY):
+    for option in (home_option, quick_option, set_option, CLASSIFIER, METHOD):
         command = option(command)
     return command
 
@@ -33,10 +36,10 @@ def geneval() -> None:
 @_run_options
 def export_(config: str, folder: Path, **run) -> None:
     """Write the images of CONFIG's finished benchmark into FOLDER as GenEval's scorer reads them."""
-    stages, way = _stages(config, **run)
+    stages, method = _stages(config, **run)
     from l2s_core.evaluation.official import export_images
 
-    count = export_images(stages, way, folder)
+    count = export_images(stages, method, folder)
     click.echo(f"{count} new images of {len(stages.items)} in {folder}")
 
 
@@ -46,15 +49,15 @@ def export_(config: str, folder: Path, **run) -> None:
 @_run_options
 def import_(config: str, results: Path, **run) -> None:
     """Read RESULTS, the results.jsonl of GenEval's scorer; the next report of CONFIG shows it beside our own judge's."""
-    stages, way = _stages(config, **run)
+    stages, method = _stages(config, **run)
     from flows.summary import print_official
     from l2s_core.evaluation.official import import_results
 
-    print_official(import_results(stages, way, results))
+    print_official(import_results(stages, method, results))
 
 
-def _stages(config: str, way: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path):
+def _stages(config: str, method: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path):
     start(home)
     from flows.planning import plan
 
-    return plan(config, overrides_of(settings, quick, config), home, classifier), way
+    return plan(config, overrides_of(settings, quick, config), home, classifier), method

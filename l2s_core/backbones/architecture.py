@@ -19,7 +19,7 @@ Scale = Literal["full", "tiny"]
 
 
 class Architecture(Section):
-    """A family and the settings of its components; `tiny` overrides them for the small variant."""
+    """A family and the settings of its components; `tiny` overrides them for the small one."""
 
     family: FamilyName
     parts: dict[str, dict[str, Any]]

@@ -12,6 +12,15 @@ from pydantic.fields import FieldInfo
 from l2s_core.config.chosen import UNKNOWN, ChosenBy
 from l2s_core.errors import UserError, did_you_mean
 
+RENAMED = {
+    "variants": "classifiers",
+    "baselines": "methods",
+    "twins": "is_a",
+    "variant": "precision",
+    "both": "all_found",
+}
+"""Keys of earlier versions that are too unlike their new names to be recognised."""
+
 
 def explain(kind: type[BaseModel], problem: Mapping[str, Any], values: Any = None) -> str:
     """Return a problem of pydantic's with a section of this kind as a line for the user.
@@ -21,7 +30,7 @@ def explain(kind: type[BaseModel], problem: Mapping[str, Any], values: Any = Non
     section, place = _locate(kind, problem["loc"], values)
     if problem["type"] == "extra_forbidden":
         names = sorted(section.model_fields)
-        return f"unknown key {place!r};{did_you_mean(problem['loc'][-1], names)} allowed: {', '.join(names)}"
+        return f"unknown key {place!r};{_key_meant(problem['loc'][-1], names)} allowed: {', '.join(names)}"
     if problem["type"] == "missing":
         return f"missing key {place!r}; add it"
     if problem["type"] == UNKNOWN:
@@ -36,6 +45,12 @@ def explain(kind: type[BaseModel], problem: Mapping[str, Any], values: Any = Non
     message = problem["msg"].removeprefix("Value error, ")
     hint = did_you_mean(problem["input"], _quoted(str(context.get("expected", ""))))
     return f"{place or 'settings'}: {message}" + (f" (got {problem['input']!r})" if place else "") + hint
+
+
+def _key_meant(key: str, names: Sequence[str]) -> str:
+    """Return the hint for an unknown key: its new name, if it was renamed, or else the closest one."""
+    new = RENAMED.get(key)
+    return f" did you mean {new!r}?" if new in names else did_you_mean(key, names)
 
 
 def _quoted(text: str) -> list[str]:

@@ -30,13 +30,13 @@ def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -
         tree[key] = _resolve(values.pop(key, tree.get(key)), folder, path)
     for key, value in values.items():
         _assign(tree, key, value)
-    variants = tree.get("variants") or {}
-    tree["variants"] = {
-        name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in variants.items()
+    classifiers = tree.get("classifiers") or {}
+    tree["classifiers"] = {
+        name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in classifiers.items()
     }
-    if isinstance(tree.get("baselines"), dict):
-        tree["baselines"] = {
-            name: _with_steering(entry, tree["steering"], path) for name, entry in tree["baselines"].items()
+    if isinstance(tree.get("methods"), dict):
+        tree["methods"] = {
+            name: _with_steering(entry, tree["steering"], path) for name, entry in tree["methods"].items()
         }
     return validate(RunConfig, tree, str(path))
 
@@ -85,7 +85,7 @@ def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
 
 
 def _with_steering(entry: Any, run: dict[str, Any], origin: Path) -> Any:
-    """Spell out a baseline's steering: over the settings of the file it names, or else over the run's own.
+    """Spell out a method's steering: over the settings of the file it names, or else over the run's own.
 
     The paper's kind names configs/steering/paper.yaml by itself; kinds without a classifier inherit no confidence.
     """

@@ -14,7 +14,7 @@ from l2s_core.config.capture import CaptureConfig
 from l2s_core.config.classifier import INVERTED, TRAJECTORIES, ClassifierConfig
 from l2s_core.config.data import DataConfig
 from l2s_core.config.inversion import InversionConfig
-from l2s_core.config.methods import MAIN, PLAIN, BaselineConfig
+from l2s_core.config.methods import MAIN, PLAIN, MethodConfig
 from l2s_core.config.steering import SteeringConfig
 
 
@@ -33,7 +33,7 @@ class RunConfig(Section):
     meanwhile, and labelled with the relation that the benchmark's judge finds in the image.
     """
 
-    OPTIONAL = ("baselines", "trajectories")
+    OPTIONAL = ("methods", "trajectories")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: int = Field(default=32, ge=1)
@@ -44,16 +44,18 @@ class RunConfig(Section):
     capture: CaptureConfig
     trajectories: int = Field(default=0, ge=0, description="images sampled for each scene of the data")
     classifier: ClassifierConfig
-    variants: dict[str, ClassifierConfig] = {}
+    classifiers: dict[str, ClassifierConfig] = Field(default={}, description="further classifiers, by name")
     steering: SteeringConfig
-    baselines: dict[str, BaselineConfig] = Field(default={}, description="other ways to make the same images, by name")
+    methods: dict[str, MethodConfig] = Field(
+        default={}, description="further methods of making the same images, by name"
+    )
     benchmark: BenchmarkConfig
     tolerance: ToleranceConfig = ToleranceConfig()
 
     @property
     def inverts(self) -> bool:
         """Whether a classifier of the run learns from inverted scenes."""
-        return any(classifier.maps != TRAJECTORIES for classifier in (self.classifier, *self.variants.values()))
+        return any(classifier.maps != TRAJECTORIES for classifier in (self.classifier, *self.classifiers.values()))
 
     @model_validator(mode="after")
     def _steps_fit(self) -> RunConfig:
@@ -80,8 +82,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _steering_fits(self) -> RunConfig:
         steered = {
-            f"baselines.{name}.steering": getattr(baseline, "steering", None)
-            for name, baseline in self.baselines.items()
+            f"methods.{name}.steering": getattr(method, "steering", None) for name, method in self.methods.items()
         }
         steps, last = self.backbone.steps, self.capture.steps[-1]
         for place, steering in {"steering": self.steering, **steered}.items():
@@ -93,10 +94,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _attributes_are_known(self) -> RunConfig:
-        for name, baseline in self.baselines.items():
-            if baseline.kind == "centroid" and self.benchmark.asks_for_colors and self.data.attribute_words:
+        for name, method in self.methods.items():
+            if method.kind == "centroid" and self.benchmark.asks_for_colors and self.data.attribute_words:
                 raise ValueError(
-                    f"baselines.{name} steers by centroids, which know no attributes; leave it out, or benchmark.tags with colours"
+                    f"methods.{name} steers by centroids, which know no attributes; leave it out, or benchmark.tags with colours"
                 )
         return self
 
@@ -104,7 +105,7 @@ class RunConfig(Section):
     def _maps_are_there(self) -> RunConfig:
         wanted = {
             "classifier": self.classifier,
-            **{f"variants.{name}": variant for name, variant in self.variants.items()},
+            **{f"classifiers.{name}": classifier for name, classifier in self.classifiers.items()},
         }
         for place, classifier in wanted.items():
             if classifier.maps != INVERTED and not self.trajectories:
@@ -115,13 +116,13 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> RunConfig:
-        for name in self.baselines:
-            if name in (PLAIN, MAIN, *self.variants):
+        for name in self.methods:
+            if name in (PLAIN, MAIN, *self.classifiers):
                 raise ValueError(
-                    f"baselines.{name} has the name of another way of sampling ({PLAIN}, {MAIN} and the variants are taken); rename it"
+                    f"methods.{name} has the name of another method ({PLAIN}, {MAIN} and the classifiers' are taken); rename it"
                 )
             if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-                raise ValueError(f"baselines.{name}: a name has small letters, digits, '.', '_' and '-' only")
+                raise ValueError(f"methods.{name}: a name has small letters, digits, '.', '_' and '-' only")
         return self
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from l2s_core.errors import UserError, unknown_name
-from l2s_core.evaluation.pictures import has_images, way_images
+from l2s_core.evaluation.pictures import has_images, method_images
 from l2s_core.evaluation.protocols.benchmark import geneval_records
 from l2s_core.evaluation.protocols.geneval import GenevalRecord
 from l2s_core.evaluation.protocols.geneval_folder import check_folder, export_folder, read_results
@@ -18,36 +18,36 @@ from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import Stages
 
-NAME = "official.json"  # beside a way's own verdicts
+NAME = "official.json"  # beside a method's own verdicts
 
 
-def export_images(stages: Stages, way: str, folder: Path) -> int:
-    """Write the images of a way of sampling in GenEval's layout; return how many were new.
+def export_images(stages: Stages, method: str, folder: Path) -> int:
+    """Write the images of a method in GenEval's layout; return how many were new.
 
-    Raises UserError for a run of another protocol, an unknown way, images that are not there yet, and a folder that holds
+    Raises UserError for a run of another protocol, an unknown method, images that are not there yet, and a folder that holds
     images of another export besides: the scorer would count them.
     """
-    records, images = _records(stages, way), _images(stages, way)
+    records, images = _records(stages, method), _images(stages, method)
     seeds = stages.config.benchmark.seeds
     written = export_folder(folder, records, {divmod(place, seeds): image for place, image in enumerate(images)})
     check_folder(folder, records, seeds)
     return written
 
 
-def import_results(stages: Stages, way: str, path: Path) -> dict[str, Any]:
-    """Keep what GenEval's scorer wrote about a way's images; return its rates by task.
+def import_results(stages: Stages, method: str, path: Path) -> dict[str, Any]:
+    """Keep what GenEval's scorer wrote about a method's images; return its rates by task.
 
     Raises UserError as `export_images` and `read_results` do; nothing is kept then.
     """
-    rows = read_results(path, _records(stages, way), stages.config.benchmark.seeds)
-    write_json(stages.verdicts(way) / NAME, rows)
+    rows = read_results(path, _records(stages, method), stages.config.benchmark.seeds)
+    write_json(stages.verdicts(method) / NAME, rows)
     return _rates(rows)
 
 
 def official_summary(stages: Stages) -> dict[str, Any]:
-    """Return {way: {task: rate, "all": rate}} of the ways whose results were brought back."""
-    paths = {way: stages.verdicts(way) / NAME for way in stages.ways}
-    return {way: _rates(read_json(path)) for way, path in paths.items() if path.is_file()}
+    """Return {method: {task: rate, "all": rate}} of the methods whose results were brought back."""
+    paths = {method: stages.verdicts(method) / NAME for method in stages.methods}
+    return {method: _rates(read_json(path)) for method, path in paths.items() if path.is_file()}
 
 
 def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -56,20 +56,20 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**rates, "all": asdict(Rate.of([row["correct"] for row in rows]))}
 
 
-def _records(stages: Stages, way: str) -> list[GenevalRecord]:
+def _records(stages: Stages, method: str) -> list[GenevalRecord]:
     if stages.config.benchmark.protocol != "geneval":
         raise UserError(
             f"{stages.config.name} has benchmark.protocol {stages.config.benchmark.protocol}, whose prompts GenEval's scorer cannot judge; "
             "set benchmark.protocol=geneval"
         )
-    if way not in stages.ways:
-        raise unknown_name("way of sampling", way, stages.ways)
+    if method not in stages.methods:
+        raise unknown_name("method", method, stages.methods)
     return geneval_records(stages.config)
 
 
-def _images(stages: Stages, way: str) -> list[np.ndarray]:
-    if not has_images(stages, way):
+def _images(stages: Stages, method: str) -> list[np.ndarray]:
+    if not has_images(stages, method):
         raise UserError(
-            f"no images of {way} for {stages.config.name} in {stages.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first"
+            f"no images of {method} for {stages.config.name} in {stages.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first"
         )
-    return way_images(stages, way)
+    return method_images(stages, method)

@@ -1,4 +1,4 @@
-"""The images that a run's ways of sampling left behind."""
+"""The images that a run's methods left behind."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from l2s_core.evaluation.samples import load_samples
 from l2s_core.storage.stages import Stages
 
 
-def has_images(stages: Stages, way: str) -> bool:
-    """Whether every shard of a way is there."""
-    return all(_shard(stages, way, name).is_file() for name, _ in stages.item_shards())
+def has_images(stages: Stages, method: str) -> bool:
+    """Whether every shard of a method is there."""
+    return all(_shard(stages, method, name).is_file() for name, _ in stages.item_shards())
 
 
-def way_images(stages: Stages, way: str, item_ids: Sequence[str] | None = None) -> list[np.ndarray]:
-    """Return a way's uint8 images (H, W, 3) of some items, which may be none, in the order asked for, or of all in the benchmark's.
+def method_images(stages: Stages, method: str, item_ids: Sequence[str] | None = None) -> list[np.ndarray]:
+    """Return a method's uint8 images (H, W, 3) of some items, which may be none, in the order asked for, or of all in the benchmark's.
 
     One shard is in memory at a time. Raises UserError for an image that is missing.
     """
@@ -27,13 +27,13 @@ def way_images(stages: Stages, way: str, item_ids: Sequence[str] | None = None) 
     for name, items in stages.item_shards():
         if left.isdisjoint(item.item_id for item in items):
             continue
-        shard = load_samples(_shard(stages, way, name))
+        shard = load_samples(_shard(stages, method, name))
         images |= {i: image.numpy().copy() for i, image in zip(shard.item_ids, shard.images, strict=True) if i in left}
     missing = [item_id for item_id in wanted if item_id not in images]
     if missing:
-        raise UserError(f"{way} has no image of {missing[0]}; run again with --rebuild to make it anew")
+        raise UserError(f"{method} has no image of {missing[0]}; run again with --rebuild to make it anew")
     return [images[item_id] for item_id in wanted]
 
 
-def _shard(stages: Stages, way: str, name: str) -> Path:
-    return stages.samples(way) / f"{name}.safetensors"
+def _shard(stages: Stages, method: str, name: str) -> Path:
+    return stages.samples(method) / f"{name}.safetensors"

@@ -65,8 +65,8 @@ def plan_ablations(
 
 
 def _shared_settings(config: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What every point sets: the user's own, one classifier and no baselines, and the development suite."""
-    settings = {**overrides, "variants": {}, "baselines": {}}
+    """What every point sets: the user's own, one classifier and no further methods, and the development suite."""
+    settings = {**overrides, "classifiers": {}, "methods": {}}
     run = load_run_config(config, settings)
     if not {"benchmark", "benchmark.suite"} & set(overrides):
         own = (

@@ -25,7 +25,7 @@ def centroid_correlations(name: str) -> tuple[int, dict[int, list[float]]]:
     """Return how many plain development images show both objects, and over these, by captured step, a correlation an axis.
 
     It is that of the offset between the two phrases' attention centroids (averaged over all channels, as the centroid
-    baseline does) with the offset between the two objects that the judge finds in the final image.
+    method does) with the offset between the two objects that the judge finds in the final image.
     """
     run = load_run_config(name, ITEMS)
     backbone, items = load_backbone(run.backbone, "cpu"), benchmark_items(run)

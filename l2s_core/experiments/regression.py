@@ -32,12 +32,12 @@ class Comparison:
 def figures_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Return {kind: {figure: value}} of a summary; kinds are the keys of ToleranceConfig."""
     figures = {kind: {"plain": summary["plain"][kind]["rate"]} for kind in ("correct", "both")} | {"accuracy": {}}
-    for variant, entry in summary["classifiers"].items():
+    for name, entry in summary["classifiers"].items():
         for kind in ("correct", "both"):
-            figures[kind][variant] = entry["steered"][kind]["rate"]
+            figures[kind][name] = entry["steered"][kind]["rate"]
         if "result" in entry:
-            figures["accuracy"][variant] = entry["result"]["test"]["accuracy"]
-    for name, entry in summary.get("baselines", {}).items():
+            figures["accuracy"][name] = entry["result"]["test"]["accuracy"]
+    for name, entry in summary.get("methods", {}).items():
         for kind in ("correct", "both"):
             figures[kind][name] = entry[kind]["rate"]
     return figures

@@ -1,4 +1,4 @@
-"""The verdicts that finished runs left behind, found by RUN or RUN:VARIANT."""
+"""The verdicts that finished runs left behind, found by RUN or RUN:METHOD."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The rows of one variant of a run, its label, and who judged it: the judge and the score it asks for."""
+    """The rows of one method of a run, its label, and who judged it: the judge and the score it asks for."""
 
     label: str
     rows: list[dict[str, Any]]
@@ -42,9 +42,9 @@ class Judged:
 
 
 def load_judged(home: Path, choices: Sequence[str]) -> list[Judged]:
-    """Read the verdicts of choices, each RUN or RUN:VARIANT with an id or a name from `l2s runs`.
+    """Read the verdicts of choices, each RUN or RUN:METHOD with an id or a name from `l2s runs`.
 
-    Raises UserError for an unknown run or variant, for a run that has not finished or has no verdicts, and for fewer
+    Raises UserError for an unknown run or method, for a run that has not finished or has no verdicts, and for fewer
     than two different ones.
     """
     if len(choices) < 2:
@@ -53,24 +53,24 @@ def load_judged(home: Path, choices: Sequence[str]) -> list[Judged]:
     for choice in choices:
         one = _load(home, records, choice)
         if one.label in judged:
-            raise UserError(f"{choice} is given twice (as {one.label}); give different runs or variants")
+            raise UserError(f"{choice} is given twice (as {one.label}); give different runs or methods")
         judged[one.label] = one
     return list(judged.values())
 
 
 def _load(home: Path, records: Sequence[RunRecord], choice: str) -> Judged:
-    word, _, variant = choice.partition(":")
-    record, variant = _only(find_runs(records, [word]), word), variant or MAIN
+    word, _, method = choice.partition(":")
+    record, method = _only(find_runs(records, [word]), word), method or MAIN
     folders = verdicts_of(record)
-    if variant not in folders:
-        raise unknown_name(f"variant of {record.run_id}", variant, folders)
+    if method not in folders:
+        raise unknown_name(f"method of {record.run_id}", method, folders)
     if record.state != FINISHED:
         way_out = "let it end, or give its command again, which goes on where it was"
         raise UserError(f"run {record.run_id} has not finished ({record.state}); {way_out}")
     benchmark = record.config["benchmark"]
     return Judged(
-        label=record.run_id if variant == MAIN else f"{record.run_id}:{variant}",
-        rows=_rows(home / folders[variant] / "verdicts.json", record.run_id, variant),
+        label=record.run_id if method == MAIN else f"{record.run_id}:{method}",
+        rows=_rows(home / folders[method] / "verdicts.json", record.run_id, method),
         judge=f"{benchmark['judge']} above {benchmark['min_score']}",
     )
 
@@ -83,10 +83,10 @@ def _only(records: Sequence[RunRecord], word: str) -> RunRecord:
     return records[0]
 
 
-def _rows(path: Path, run_id: str, variant: str) -> list[dict[str, Any]]:
+def _rows(path: Path, run_id: str, method: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(
-            f"run {run_id} has no verdicts of {variant}: missing file {path}; a run of 'l2s train' makes none, "
+            f"run {run_id} has no verdicts of {method}: missing file {path}; a run of 'l2s train' makes none, "
             "'l2s reproduce' with the same settings does"
         )
     rows = read_json(path)

@@ -44,9 +44,7 @@ def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None =
     checks.append(_tried("model weights", lambda: _weights(config)))
     checks.append(_tried("judge", lambda: _judge(config)))
     checks.append(_tried("data", lambda: _data(config)))
-    checks.append(
-        _tried("prompts", lambda: f"{config.benchmark.protocol}, {images_of(config)} images of each way of sampling")
-    )
+    checks.append(_tried("prompts", lambda: f"{config.benchmark.protocol}, {images_of(config)} images of each method"))
     if config.benchmark.clip is not None:
         checks.append(_tried("CLIP model", lambda: str(clip_folder(config.benchmark.clip))))
     if config.backbone.architecture is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from l2s_core.config import RunConfig, SelectionBaseline, SteeringConfig
+from l2s_core.config import RunConfig, SelectionMethod, SteeringConfig
 from l2s_core.data.scenes import PROMPT_KINDS
 from l2s_core.evaluation.protocols.benchmark import benchmark_items
 from l2s_core.planning.cost import ModelCost
@@ -53,7 +53,7 @@ def work_of(config: RunConfig) -> dict[str, Work]:
             (0 if inversion.gamma == 1.0 else steps) + free,
             len(config.capture.steps) if inversion.eta == 1.0 else last + 1,
         )
-    variants = 1 + len(config.variants)
+    classifiers = 1 + len(config.classifiers)
     updates = _updates(config.steering)
     sampled = scenes_of(config) * config.trajectories
     work = {
@@ -68,26 +68,26 @@ def work_of(config: RunConfig) -> dict[str, Work]:
             else {}
         ),
         "sample plain": Work(guided=images * steps),
-        "sample steered": Work(guided=images * variants * steps, gradients=images * variants * updates),
+        "sample steered": Work(guided=images * classifiers * steps, gradients=images * classifiers * updates),
     }
-    return {**work, **({"sample baselines": _baseline_work(config, images)} if config.baselines else {})}
+    return {**work, **({"sample further methods": _method_work(config, images)} if config.methods else {})}
 
 
 def _updates(steering: SteeringConfig) -> int:
     return steering.until_step * steering.updates
 
 
-def _baseline_work(config: RunConfig, images: int) -> Work:
-    """The baselines' images; one that chooses among as many as steering's time allows counts as steering."""
+def _method_work(config: RunConfig, images: int) -> Work:
+    """The methods' images; one that chooses among as many as steering's time allows counts as steering."""
     guided = forwards = gradients = 0
-    for baseline in config.baselines.values():
+    for method in config.methods.values():
         candidates = 1
-        if isinstance(baseline, SelectionBaseline):
-            candidates = baseline.n or 1
-            forwards += images * candidates * len(config.capture.steps) * (baseline.kind == "best-of-n")
-            gradients += 0 if baseline.n else images * _updates(config.steering)
+        if isinstance(method, SelectionMethod):
+            candidates = method.n or 1
+            forwards += images * candidates * len(config.capture.steps) * (method.kind == "best-of-n")
+            gradients += 0 if method.n else images * _updates(config.steering)
         else:
-            gradients += images * _updates(baseline.steering) if baseline.kind != "plain" else 0
+            gradients += images * _updates(method.steering) if method.kind != "plain" else 0
         guided += images * candidates * config.backbone.steps
     return Work(forwards=forwards, guided=guided, gradients=gradients)
 
@@ -98,7 +98,7 @@ def scenes_of(config: RunConfig) -> int:
 
 
 def images_of(config: RunConfig) -> int:
-    """Number of benchmark images of one way of sampling."""
+    """Number of benchmark images of one method."""
     return len(benchmark_items(config))
 
 
@@ -112,7 +112,7 @@ def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> 
         "scenes": scenes_of(config) * pixels,
         **({"noise": prompts * latents * NOISE_BYTES * targets, "maps": int(prompts * maps)} if config.inverts else {}),
         **({"trajectories": int(scenes_of(config) * config.trajectories * maps)} if config.trajectories else {}),
-        "images": images_of(config) * (2 + len(config.variants) + len(config.baselines)) * pixels,
+        "images": images_of(config) * (2 + len(config.classifiers) + len(config.methods)) * pixels,
     }
 
 

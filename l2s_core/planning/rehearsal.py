@@ -1,6 +1,6 @@
 """A few images through every stage of a run's model, timed: what the full run will cost, known before it is run.
 
-The model has its real architecture and size (or the tiny variant) and random weights, or, where a run
+The model has its real architecture and size (or the tiny one) and random weights, or, where a run
 names no architecture, the weights it would really use.
 """
 

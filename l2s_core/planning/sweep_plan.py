@@ -12,16 +12,16 @@ from l2s_core.planning.cost import sizes_of
 from l2s_core.planning.estimate import disk_bytes, prices_of, scenes_of, work_of
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
-# The outputs of every kind of stage by what they are for: a classifier, a way of sampling, or the run ("").
+# The outputs of every kind of stage by what they are for: a classifier, a method, or the run ("").
 OUTPUTS: dict[str, Callable[[Stages], dict[str, Path]]] = {
     "scenes": lambda stages: {"": stages.scenes},
     "invert": lambda stages: {"": stages.noise} if stages.config.inverts else {},
     "capture": lambda stages: _present(stages.map_folders.get(INVERTED)),
     "trajectories": lambda stages: _present(stages.map_folders.get(TRAJECTORIES)),
-    "train": lambda stages: {variant: stages.classifier(variant) for variant in stages.classifiers},
+    "train": lambda stages: {name: stages.classifier(name) for name in stages.classifiers},
     "sample plain": lambda stages: {PLAIN: stages.samples(PLAIN)},
-    "sample steered": lambda stages: {variant: stages.samples(variant) for variant in stages.classifiers},
-    "sample baselines": lambda stages: _baselines(stages),
+    "sample steered": lambda stages: {name: stages.samples(name) for name in stages.classifiers},
+    "sample further methods": lambda stages: _methods(stages),
 }
 DISK = {
     "scenes": "scenes",
@@ -50,7 +50,7 @@ def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -
     """Return a row for every kind of stage; `rehearsal` is that of the sweep's configuration, at full size."""
     rows = []
     for stage, outputs_of in OUTPUTS.items():
-        wanted = [(address, (stages, way)) for stages in points for way, address in outputs_of(stages).items()]
+        wanted = [(address, (stages, method)) for stages in points for method, address in outputs_of(stages).items()]
         owners = dict(wanted)
         left = [owner for address, owner in owners.items() if not _complete(owner[0], stage, address)]
         if wanted:
@@ -83,7 +83,7 @@ def search_left(corners: Sequence[Stages], trials: int, rehearsal: Mapping[str, 
             ]
             continue
         costs = [
-            _cost([(corner, way) for way in one], stage, rehearsal)
+            _cost([(corner, method) for method in one], stage, rehearsal)
             for corner, one in zip(corners, outputs, strict=True)
         ]
         hours, size = (None if None in values else trials * max(values) for values in zip(*costs, strict=True))
@@ -94,16 +94,16 @@ def search_left(corners: Sequence[Stages], trials: int, rehearsal: Mapping[str, 
 
 
 def hours_as_measured(rows: Sequence[StageLeft], images: int, summary: Mapping[str, Any]) -> float:
-    """Return the hours of what is left of training and sampling, `images` a way, at the speed of a report (its summary.json).
+    """Return the hours of what is left of training and sampling, `images` a method, at the speed of a report (its summary.json).
 
-    Every classifier counts as the report's own and a baseline as the mean of the report's, or as steering where it has none: a
+    Every classifier counts as the report's own and a method as the mean of the report's, or as steering where it has none: a
     bound for none of them, but near for most, where `hours` counts all updates of the schedule for every image.
     """
     main, left = summary["classifiers"][MAIN], {row.stage: row.distinct - row.there for row in rows}
     steered = main["steered"]["seconds"]
-    others = [entry["seconds"] for entry in summary.get("baselines", {}).values()] or [steered]
+    others = [entry["seconds"] for entry in summary.get("methods", {}).values()] or [steered]
     seconds = left["sample plain"] * summary["plain"]["seconds"] + left["sample steered"] * steered
-    seconds += left.get("sample baselines", 0) * sum(others) / len(others)
+    seconds += left.get("sample further methods", 0) * sum(others) / len(others)
     return (left["train"] * main["result"]["seconds"] + images * seconds) / 3600
 
 
@@ -111,10 +111,10 @@ def _present(folder: Path | None) -> dict[str, Path]:
     return {} if folder is None else {"": folder}
 
 
-def _baselines(stages: Stages) -> dict[str, Path]:
-    """The images of baselines, without those that are a classifier's or plain ones."""
-    others = [stages.samples(way) for way in (PLAIN, *stages.classifiers)]
-    return {name: path for name in stages.config.baselines if (path := stages.samples(name)) not in others}
+def _methods(stages: Stages) -> dict[str, Path]:
+    """The images of methods, without those that are a classifier's or plain ones."""
+    others = [stages.samples(method) for method in (PLAIN, *stages.classifiers)]
+    return {name: path for name in stages.config.methods if (path := stages.samples(name)) not in others}
 
 
 def _complete(stages: Stages, stage: str, folder: Path) -> bool:
@@ -131,7 +131,9 @@ def _cost(
     """Hours and bytes of outputs, a run's and what each is for."""
     if stage == "train":
         return None, None
-    configs = [_alone(stages.config, way) if stage.startswith("sample") else stages.config for stages, way in outputs]
+    configs = [
+        _alone(stages.config, method) if stage.startswith("sample") else stages.config for stages, method in outputs
+    ]
     size = sum(_bytes(config, stage) for config in configs)
     if rehearsal is None:
         return None, size
@@ -140,14 +142,14 @@ def _cost(
     return sum(work.total(**prices) for work in works if work is not None) / 3600, size
 
 
-def _alone(config: RunConfig, way: str) -> RunConfig:
-    """The run with one classifier, and with no baseline but `way`."""
-    baselines = {name: baseline for name, baseline in config.baselines.items() if name == way}
-    return config.model_copy(update={"variants": {}, "baselines": baselines})
+def _alone(config: RunConfig, method: str) -> RunConfig:
+    """The run with one classifier, and with no further method but `method`."""
+    methods = {name: one for name, one in config.methods.items() if name == method}
+    return config.model_copy(update={"classifiers": {}, "methods": methods})
 
 
 def _bytes(config: RunConfig, stage: str) -> int:
     sizes = disk_bytes(config, **sizes_of(config))
     return (
-        sizes[DISK[stage]] if stage in DISK else sizes["images"] // (2 + len(config.baselines))
-    )  # `images` are of every way
+        sizes[DISK[stage]] if stage in DISK else sizes["images"] // (2 + len(config.methods))
+    )  # `images` are of every method

@@ -28,12 +28,12 @@ from l2s_core.evaluation.statistics.aggregate import summarise
 from l2s_core.relations import ATTRIBUTE
 from l2s_core.report.ablations import load_ablations
 from l2s_core.report.comparison import (
-    baseline_summaries,
-    compared_ways,
+    compared_methods,
+    method_pictures,
+    method_summaries,
+    method_values,
+    method_verdicts,
     scores,
-    way_pictures,
-    way_values,
-    way_verdicts,
     write_files,
 )
 from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
@@ -49,9 +49,9 @@ PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow"
 
 def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, Any]:
     """Write the report's files into `stages.report`; return what summary.json holds."""
-    verdicts = way_verdicts(stages)
+    verdicts = method_verdicts(stages)
     summary = _summary(stages, verdicts, judge, backbone.device)
-    summary |= compared_ways(stages, summary, verdicts)
+    summary |= compared_methods(stages, summary, verdicts)
     pictures = _pictures(stages, backbone, summary, verdicts)
     write_files(
         stages.report, render_page(_page_values(stages, summary), pictures, p=p_text), summary, pictures["grid"]
@@ -76,9 +76,9 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
         **scores(stages, judge, device),
         "plain": summarise(verdicts[PLAIN]),
         "classifiers": {
-            variant: _classifier_summary(stages, variant, verdicts, tests, device) for variant in stages.classifiers
+            name: _classifier_summary(stages, name, verdicts, tests, device) for name in stages.classifiers
         },
-        **baseline_summaries(stages, verdicts),
+        **method_summaries(stages, verdicts),
     }
 
 
@@ -120,13 +120,13 @@ def _tests_by_maps(stages: Stages) -> dict[str, MapDataset]:
 
 
 def _classifier_summary(
-    stages: Stages, variant: str, verdicts: Verdicts, tests: Mapping[str, MapDataset], device: str
+    stages: Stages, name: str, verdicts: Verdicts, tests: Mapping[str, MapDataset], device: str
 ) -> dict[str, Any]:
     """How a classifier was trained, what it does to images, and its test on every kind of maps of `tests`."""
-    folder = stages.classifier(variant)
+    folder = stages.classifier(name)
     model = TrainedClassifier.load(folder, device=device).model
     by_maps = {kind: evaluate(model, test, device=device).summary() for kind, test in tests.items()}
-    return {"result": load_result(folder), "steered": summarise(verdicts[variant]), "by_maps": by_maps}
+    return {"result": load_result(folder), "steered": summarise(verdicts[name]), "by_maps": by_maps}
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _data_summary(stages: Stages) -> dict[str, Any]:
 def _pictures(stages: Stages, backbone: Backbone, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
     result = load_result(stages.classifier(MAIN))
     return {
-        **way_pictures(stages, summary, verdicts),
+        **method_pictures(stages, summary, verdicts),
         "attention": _attention(stages, backbone),
         "confusion": confusion_figure(result["confusion"]),
         "curves": curves_figure(result["history"], result["best_epoch"]),
@@ -172,12 +172,12 @@ def _attention(stages: Stages, backbone: Backbone) -> Figure | None:
 def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
     main = summary["classifiers"][MAIN]["result"]
     leakage = []
-    for variant, entry in summary["classifiers"].items():
-        config, test = stages.classifiers[variant], entry["result"]["test"]
+    for name, entry in summary["classifiers"].items():
+        config, test = stages.classifiers[name], entry["result"]["test"]
         leakage.append(
             {
-                "name": variant,
-                "label": "this run's" if variant == MAIN else variant,
+                "name": name,
+                "label": "this run's" if name == MAIN else name,
                 "augment": config.augment,
                 "prompts": "true and wrong" if config.prompts == "dual" else "true only",
                 "maps": MAPS[config.maps],
@@ -188,7 +188,7 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
             }
         )
     return {
-        **way_values(stages, summary),
+        **method_values(stages, summary),
         "ablations": load_ablations(stages.home, stages.config),
         "leakage": leakage,
         "command": f"l2s reproduce {stages.config.name}",

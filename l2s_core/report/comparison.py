@@ -1,4 +1,4 @@
-"""Plain beside steered and the baselines: what a report says of them, and the report of a benchmark alone."""
+"""All methods of a run side by side: what a report says of them, and the report of a benchmark alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from l2s_core.report.leaderboard import leaderboard
 from l2s_core.report.page import render_page
 from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.significance_page import p_text
-from l2s_core.report.wording import BASELINE_NOTES, JUDGED, PAIR_NAMES
+from l2s_core.report.wording import JUDGED, METHOD_NOTES, PAIR_NAMES
 from l2s_core.storage.files import read_json, write_json, write_text
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
@@ -34,18 +34,18 @@ PAGE = "comparison_page.html"
 
 def build_comparison(stages: Stages, judge: Judge, device: str = "cpu") -> dict[str, Any]:
     """Write the report of a benchmark without a dataset into `stages.report`; return what summary.json holds."""
-    verdicts = way_verdicts(stages)
+    verdicts = method_verdicts(stages)
     summary = {
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
         **scores(stages, judge, device),
         "plain": summarise(verdicts[PLAIN]),
-        "classifiers": {variant: {"steered": summarise(verdicts[variant])} for variant in stages.classifiers},
-        **baseline_summaries(stages, verdicts),
+        "classifiers": {name: {"steered": summarise(verdicts[name])} for name in stages.classifiers},
+        **method_summaries(stages, verdicts),
     }
-    summary |= compared_ways(stages, summary, verdicts)
-    pictures = way_pictures(stages, summary, verdicts)
-    values = way_values(stages, summary) | {"command": f"l2s benchmark {stages.config.name}"}
+    summary |= compared_methods(stages, summary, verdicts)
+    pictures = method_pictures(stages, summary, verdicts)
+    values = method_values(stages, summary) | {"command": f"l2s benchmark {stages.config.name}"}
     write_files(stages.report, render_page(values, pictures, PAGE, p=p_text), summary, pictures["grid"])
     return summary
 
@@ -64,16 +64,16 @@ def report_files(folder: Path) -> list[Path]:
 
 def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
     """Write grid.png of a point of a sweep; return the summary of its own classifier, and the picture."""
-    verdicts, picture = way_verdicts(stages), stages.verdicts(MAIN) / "grid.png"
+    verdicts, picture = method_verdicts(stages), stages.verdicts(MAIN) / "grid.png"
     if not picture.is_file():
         save_png(first_items_grid(stages, verdicts), picture)
     entry = {"result": load_result(stages.classifier(MAIN)), "steered": summarise(verdicts[MAIN])}
-    baselines = baseline_summaries(stages, verdicts)
+    methods = method_summaries(stages, verdicts)
     return {
         "name": stages.config.name,
         "plain": summarise(verdicts[PLAIN]),
         "classifiers": {MAIN: entry},
-        **baselines,
+        **methods,
     }, picture
 
 
@@ -86,23 +86,23 @@ def scores(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
     }
 
 
-def way_verdicts(stages: Stages) -> dict[str, list[dict[str, Any]]]:
-    """Return the verdicts of every way of sampling."""
-    return {way: read_json(stages.verdicts(way) / "verdicts.json") for way in stages.ways}
+def method_verdicts(stages: Stages) -> dict[str, list[dict[str, Any]]]:
+    """Return the verdicts of every method."""
+    return {method: read_json(stages.verdicts(method) / "verdicts.json") for method in stages.methods}
 
 
-def baseline_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
-    """Return {"baselines": {name: its summary, with its kind and where it chooses the number of candidates}}; nothing without any."""
-    baselines = {}
-    for name, baseline in stages.config.baselines.items():
+def method_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
+    """Return {"methods": {name: its summary, with its kind and where it chooses the number of candidates}}; nothing without any."""
+    methods = {}
+    for name, method in stages.config.methods.items():
         rows = verdicts[name]
         candidates = {"candidates": rows[0]["candidates"]} if "candidates" in rows[0] else {}
-        baselines[name] = {"kind": baseline.kind, **candidates, **summarise(rows)}
-    return {"baselines": baselines} if baselines else {}
+        methods[name] = {"kind": method.kind, **candidates, **summarise(rows)}
+    return {"methods": methods} if methods else {}
 
 
-def compared_ways(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
-    """Return what a summary says of all ways together: the leaderboard, what went wrong, and the paper's figures beside them."""
+def compared_methods(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
+    """Return what a summary says of all methods together: the leaderboard, what went wrong, and the paper's figures beside them."""
     figures, note = published_beside(stages.config)
     return {
         "leaderboard": leaderboard(table_rows(summary), verdicts, summary.get("quality")),
@@ -112,22 +112,20 @@ def compared_ways(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return plain sampling, every classifier's steering and every baseline, with the time against plain."""
+    """Return plain sampling, every classifier's steering and every further method, with the time against plain."""
     rows = [{"name": PLAIN, "label": "plain", **summary["plain"]}]
-    for variant, entry in summary["classifiers"].items():
-        rows.append(
-            {"name": variant, "label": "steered" if variant == MAIN else f"steered by {variant}", **entry["steered"]}
-        )
-    for name, entry in summary.get("baselines", {}).items():
+    for name, entry in summary["classifiers"].items():
+        rows.append({"name": name, "label": "steered" if name == MAIN else f"steered by {name}", **entry["steered"]})
+    for name, entry in summary.get("methods", {}).items():
         rows.append(
             {"name": name, "label": f"{name} (of {entry['candidates']})" if "candidates" in entry else name, **entry}
         )
     return [{**row, "time_ratio": row["seconds"] / rows[0]["seconds"]} for row in rows]
 
 
-def way_pictures(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
-    """Return the pictures of all ways of sampling: accuracy against cost, the first prompts, and the failures that are shown."""
-    judged = [name for name, baseline in stages.config.baselines.items() if baseline.kind == JUDGED]
+def method_pictures(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
+    """Return the pictures of all methods: accuracy against cost, the first prompts, and the failures that are shown."""
+    judged = [name for name, method in stages.config.methods.items() if method.kind == JUDGED]
     return {
         "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=judged),
         "grid": first_items_grid(stages, verdicts),
@@ -135,15 +133,15 @@ def way_pictures(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts)
     }
 
 
-def way_values(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a page says of the ways of sampling: the summary and what its tables need beside."""
+def method_values(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a page says of the methods: the summary and what its tables need beside."""
     rows = table_rows(summary)
     return {
         **summary,
         "config": stages.config,
-        "ways": {row["name"]: row["label"] for row in rows},
+        "labels": {row["name"]: row["label"] for row in rows},
         "steered": summary["classifiers"][MAIN]["steered"],
-        "baseline_notes": {name: BASELINE_NOTES[baseline.kind] for name, baseline in stages.config.baselines.items()},
+        "method_notes": {name: METHOD_NOTES[method.kind] for name, method in stages.config.methods.items()},
         "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()},
         "right": CORRECT,
         "pair_names": PAIR_NAMES,

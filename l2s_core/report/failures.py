@@ -51,11 +51,11 @@ def row_kind(row: Row) -> str:
 
 
 def failures_summary(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    """Return, JSON-able, {"kinds", "changed"} by way of sampling, and the failures of the run's own steering that are "shown"."""
+    """Return, JSON-able, {"kinds", "changed"} by method, and the failures of the run's own steering that are "shown"."""
     plain = {row["item_id"]: bool(row["correct"]) for row in verdicts[PLAIN]}
     return {
-        "kinds": {way: count_kinds(rows) for way, rows in verdicts.items()},
-        "changed": {way: count_changes(plain, rows) for way, rows in verdicts.items() if way != PLAIN},
+        "kinds": {method: count_kinds(rows) for method, rows in verdicts.items()},
+        "changed": {method: count_changes(plain, rows) for method, rows in verdicts.items() if method != PLAIN},
         "shown": [
             {
                 "item_id": row["item_id"],

@@ -52,7 +52,7 @@ def attention_figure(
     steps: Sequence[int],
     names: Sequence[str],
 ) -> Figure:
-    """Draw the mean attention of the first phrases over the steps, one row per way of sampling, and the final image.
+    """Draw the mean attention of the first phrases over the steps, one row per method, and the final image.
 
     `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, objects, G, G). The first object is drawn in
     red, the second in blue, a third in green, each map from its least to its greatest value: means over many heads are almost flat.

@@ -7,26 +7,26 @@ from typing import Any
 
 from PIL import Image
 
-from l2s_core.evaluation.pictures import way_images
+from l2s_core.evaluation.pictures import method_images
 from l2s_core.report.grids import comparison_grid, side_by_side
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 GRID_ITEMS = 16
 
-Verdicts = Mapping[str, Sequence[Mapping[str, Any]]]  # rows of judge_samples by way of sampling
+Verdicts = Mapping[str, Sequence[Mapping[str, Any]]]  # rows of judge_samples by method
 
 
 def first_items_grid(stages: Stages, verdicts: Verdicts) -> Image.Image:
     """Draw the first prompts of every kind of object pair, plain and steered, none picked by its result."""
     chosen = _first_items(stages)
-    columns = {label: way_images(stages, way, chosen) for label, way in (("plain", PLAIN), ("steered", MAIN))}
+    columns = {label: method_images(stages, method, chosen) for label, method in (("plain", PLAIN), ("steered", MAIN))}
     return comparison_grid(columns, {"plain": _rows(verdicts[PLAIN], chosen), "steered": _rows(verdicts[MAIN], chosen)})
 
 
 def failure_pictures(stages: Stages, verdicts: Verdicts, item_ids: Sequence[str]) -> list[Image.Image]:
     """Draw items plain and steered from the same noise, with the judge's boxes."""
-    images = [way_images(stages, way, item_ids) for way in (PLAIN, MAIN)]
-    rows = [_rows(verdicts[way], item_ids) for way in (PLAIN, MAIN)]
+    images = [method_images(stages, method, item_ids) for method in (PLAIN, MAIN)]
+    rows = [_rows(verdicts[method], item_ids) for method in (PLAIN, MAIN)]
     return [
         side_by_side(pair, judged)
         for pair, judged in zip(zip(*images, strict=True), zip(*rows, strict=True), strict=True)

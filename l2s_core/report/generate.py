@@ -32,7 +32,7 @@ def compare(
     """
     columns, verdicts, least = {}, {}, config.benchmark.min_score
     items = [EvalItem(item_id=str(seed), prompt_group="", prompt=prompt, seed=seed) for seed in seeds]
-    for way, how in (("plain", {}), ("steered", {"classifier": classifier, "steering": config.steering})):
+    for method, how in (("plain", {}), ("steered", {"classifier": classifier, "steering": config.steering})):
         images, _ = make_images(
             backbone,
             [prompt] * len(seeds),
@@ -41,8 +41,8 @@ def compare(
             guidance=config.backbone.guidance,
             **how,
         )
-        columns[way] = list(images.numpy())
-        verdicts[way] = [
+        columns[method] = list(images.numpy())
+        verdicts[method] = [
             {
                 "prompt": prompt.text,
                 "objects": item.objects,
@@ -51,4 +51,6 @@ def compare(
             }
             for item, (verdict, detections) in zip(items, judge_images(judge, items, images, least), strict=True)
         ]
-    return comparison_grid(columns, verdicts), {way: sum(v["correct"] for v in rows) for way, rows in verdicts.items()}
+    return comparison_grid(columns, verdicts), {
+        method: sum(v["correct"] for v in rows) for method, rows in verdicts.items()
+    }

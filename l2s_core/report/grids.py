@@ -57,24 +57,24 @@ def comparison_grid(
     side: int = 128,
     across: int = 4,
 ) -> Image.Image:
-    """Lay out items in blocks, `across` to a row; a block has the ways of sampling side by side.
+    """Lay out items in blocks, `across` to a row; a block has the methods side by side.
 
-    `columns` maps a way of sampling to its uint8 images, `verdicts` to their rows. Above each block
+    `columns` maps a method to its uint8 images, `verdicts` to their rows. Above each block
     stands the prompt, below each image the verdict's reason.
     """
-    ways = list(columns)
-    count = len(columns[ways[0]])
+    methods = list(columns)
+    count = len(columns[methods[0]])
     across = min(across, count)
-    block_width, block_height = len(ways) * (side + 2) + MARGIN, side + 3 * LINE + MARGIN
+    block_width, block_height = len(methods) * (side + 2) + MARGIN, side + 3 * LINE + MARGIN
     sheet = Image.new("RGB", (across * block_width + MARGIN, -(-count // across) * block_height + MARGIN), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
     for i in range(count):
         left, top = MARGIN + i % across * block_width, MARGIN + i // across * block_height
-        draw.text((left, top), verdicts[ways[0]][i]["prompt"].removeprefix("a photo of "), fill="black", font=font)
-        for k, way in enumerate(ways):
-            verdict, x = verdicts[way][i], left + k * (side + 2)
-            sheet.paste(draw_boxes(columns[way][i], verdict, side), (x, top + LINE))
-            draw.text((x, top + LINE + side), way, fill="black", font=font)
+        draw.text((left, top), verdicts[methods[0]][i]["prompt"].removeprefix("a photo of "), fill="black", font=font)
+        for k, method in enumerate(methods):
+            verdict, x = verdicts[method][i], left + k * (side + 2)
+            sheet.paste(draw_boxes(columns[method][i], verdict, side), (x, top + LINE))
+            draw.text((x, top + LINE + side), method, fill="black", font=font)
             draw.text(
                 (x, top + 2 * LINE + side),
                 verdict["reason"][: side // 5],

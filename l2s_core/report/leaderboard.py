@@ -1,4 +1,4 @@
-"""Every way of sampling, the most accurate first, and whether it differs from the run's own steering by more than chance."""
+"""Every method, the most accurate first, and whether it differs from the run's own steering by more than chance."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def leaderboard(
 
 
 def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
-    """Compare every other way with the run's own steering, paired on prompt and noise: JSON-able, by way.
+    """Compare every other method with the run's own steering, paired on prompt and noise: JSON-able, by method.
 
-    `difference` is the way's rate of correct images minus that of the steering, `low` to `high` its bootstrap interval by
+    `difference` is the method's rate of correct images minus that of the steering, `low` to `high` its bootstrap interval by
     prompt; `p` is the sign-flip test's by prompt and `holm` corrects it for all these comparisons. `differs` says that `holm` is below 0.05.
     """
-    others = {way: rows for way, rows in verdicts.items() if way != MAIN}
+    others = {method: rows for method, rows in verdicts.items() if method != MAIN}
     return {
-        way: {
+        method: {
             "difference": d.difference,
             "low": d.low,
             "high": d.high,
@@ -48,5 +48,5 @@ def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, A
             "holm": p,
             "differs": p < ALPHA,
         }
-        for way, (d, p) in compare_to(verdicts[MAIN], others, "correct").items()
+        for method, (d, p) in compare_to(verdicts[MAIN], others, "correct").items()
     }

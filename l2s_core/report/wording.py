@@ -4,8 +4,8 @@ from __future__ import annotations
 
 PAIR_NAMES = {"seen": "seen in training", "unseen": "unseen pairs", "novel": "objects never seen by the classifier"}
 MAPS = {"inverted": "inverted scenes", "trajectories": "own sampling", "both": "both"}  # what a classifier learns from
-JUDGED = "best-of-n-judge"  # the baseline that looks at the verdicts
-BASELINE_NOTES = {
+JUDGED = "best-of-n-judge"  # the method that looks at the verdicts
+METHOD_NOTES = {
     "plain": "the plain images again",
     "classifier": "this run's classifier with other steering settings",
     "paper": "this run's classifier with the paper's schedule: the gradient as it is, up to the last update of every steered step",

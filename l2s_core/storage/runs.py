@@ -28,7 +28,7 @@ REPORTING = ("reproduce", SCHEDULED, "benchmark")  # the flows that write a repo
 class RunRecord:
     """One run: its settings, its state, the outputs it depends on and the report it wrote (relative to the folder of runs).
 
-    `verdicts` are the folders of verdicts by way of sampling, among the outputs; records from before there was this
+    `verdicts` are the folders of verdicts by method, among the outputs; records from before there was this
     have none (see `verdicts_of`). `stale` are outputs that an earlier run with the same id depended on, and this one does
     not; `good` those of the last one that finished, until this one has.
 
@@ -73,24 +73,24 @@ def outputs_of(stages: Stages) -> list[Path]:
             *([stages.noise] if stages.config.inverts else []),
             *stages.map_folders.values(),
         ]
-        folders += [stages.classifier(variant) for variant in stages.classifiers]
+        folders += [stages.classifier(name) for name in stages.classifiers]
     elif stages.given.resolve().is_relative_to(trained := (stages.home / STAGES).resolve()):
         folders.append(stages.home / STAGES / Path(*stages.given.resolve().relative_to(trained).parts[:2]))
-    for way in stages.ways:
-        folders += [stages.samples(way), stages.verdicts(way)]
+    for method in stages.methods:
+        folders += [stages.samples(method), stages.verdicts(method)]
     return folders
 
 
 def verdicts_of(record: RunRecord) -> dict[str, str]:
-    """Return the folders of a run's verdicts by way of sampling, plain first.
+    """Return the folders of a run's verdicts by method, plain first.
 
     An older record does not name them, but lists those of plain, of the run's own classifier and, unless the classifier
-    was given, of its variants in this order.
+    was given, of its further ones in this order.
     """
     if record.verdicts:
         return record.verdicts
     folders = [output for output in record.outputs if output.startswith(f"{STAGES}/verdicts/")]
-    return dict(zip((PLAIN, MAIN, *record.config["variants"]), folders, strict=False))
+    return dict(zip((PLAIN, MAIN, *record.config["classifiers"]), folders, strict=False))
 
 
 def begin(stages: Stages, flow: str) -> RunRecord:
@@ -114,7 +114,7 @@ def begin(stages: Stages, flow: str) -> RunRecord:
         stale=tuple(sorted(before - set(outputs))),
         good=_last_good(last),
         config=stages.config.model_dump(mode="json"),
-        verdicts={way: str(stages.verdicts(way).relative_to(stages.home)) for way in stages.ways},
+        verdicts={method: str(stages.verdicts(method).relative_to(stages.home)) for method in stages.methods},
         wrote=last.wrote if last and _has_report(last, records) else None,
     )
     _write(stages.home, record)

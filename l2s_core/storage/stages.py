@@ -18,10 +18,10 @@ from l2s_core.config import (
     MAIN,
     PLAIN,
     TRAJECTORIES,
-    ClassifierBaseline,
-    HandcraftedBaseline,
-    PaperBaseline,
-    PlainBaseline,
+    ClassifierMethod,
+    HandcraftedMethod,
+    PaperMethod,
+    PlainMethod,
     RunConfig,
     SteeringConfig,
 )
@@ -124,9 +124,9 @@ class Stages:
             judged,
         )
 
-    def maps_of(self, variant: str) -> dict[str, Path]:
+    def maps_of(self, name: str) -> dict[str, Path]:
         """The folders of maps that a classifier learns from, by kind."""
-        wanted = self.classifiers[variant].maps
+        wanted = self.classifiers[name].maps
         return {kind: folder for kind, folder in self.map_folders.items() if wanted in (kind, "both")}
 
     @property
@@ -135,15 +135,15 @@ class Stages:
         folders = {INVERTED: self.maps} if self.config.inverts else {}
         return folders | ({TRAJECTORIES: self.trajectories} if self.config.trajectories else {})
 
-    def classifier(self, variant: str) -> Path:
+    def classifier(self, name: str) -> Path:
         if self.given is not None:
             return self.given
-        sources = [folder.name for folder in self.maps_of(variant).values()]
-        return self._folder("classifier", *sources, self.classifiers[variant].model_dump(mode="json"))
+        sources = [folder.name for folder in self.maps_of(name).values()]
+        return self._folder("classifier", *sources, self.classifiers[name].model_dump(mode="json"))
 
-    def samples(self, way: str) -> Path:
-        """The images of a way of sampling: plain, a classifier's, or a baseline's."""
-        steered = self._baseline(way) if way in self.config.baselines else self._steered(way)
+    def samples(self, method: str) -> Path:
+        """The images of a method: plain, a classifier's, or a further one's."""
+        steered = self._method(method) if method in self.config.methods else self._steered(method)
         items = [
             [i.item_id, i.prompt.text, i.prompt.spans, [asdict(t) for t in i.prompt.triplets], i.seed]
             for i in self.items
@@ -155,39 +155,39 @@ class Stages:
         backbone = self.config.backbone
         return [self.backbone, self.side, backbone.steps, backbone.dtype, backbone.guidance]
 
-    def _steered(self, variant: str, steering: SteeringConfig | None = None) -> list | None:
+    def _steered(self, name: str, steering: SteeringConfig | None = None) -> list | None:
         """What tells a classifier's images from plain ones; nothing for plain."""
-        if variant == PLAIN:
+        if name == PLAIN:
             return None
-        identity = fingerprint_of(self.given) if self.given else self.classifier(variant).name
+        identity = fingerprint_of(self.given) if self.given else self.classifier(name).name
         return [identity, (steering or self.config.steering).model_dump(mode="json")]
 
-    def _baseline(self, name: str) -> list | None:
-        """What tells a baseline's images from plain ones; the same as a classifier's where it does the same."""
-        baseline = self.config.baselines[name]
-        if isinstance(baseline, PlainBaseline):
+    def _method(self, name: str) -> list | None:
+        """What tells a further method's images from plain ones; the same as a classifier's where it does the same."""
+        method = self.config.methods[name]
+        if isinstance(method, PlainMethod):
             return None
-        if isinstance(baseline, ClassifierBaseline | PaperBaseline):
-            return self._steered(MAIN, baseline.steering)
-        settings = baseline.model_dump(mode="json")
-        if isinstance(baseline, HandcraftedBaseline):
+        if isinstance(method, ClassifierMethod | PaperMethod):
+            return self._steered(MAIN, method.steering)
+        settings = method.model_dump(mode="json")
+        if isinstance(method, HandcraftedMethod):
             return [settings, self.config.capture.model_dump(mode="json", exclude={"steps"})]
         chooser = (
             self._steered(MAIN)[0]
-            if baseline.kind == "best-of-n"
+            if method.kind == "best-of-n"
             else [*self._judged_by, self.config.benchmark.min_score]
         )
-        as_long_as = [self.samples(PLAIN).name, self.samples(MAIN).name] if baseline.n is None else None
+        as_long_as = [self.samples(PLAIN).name, self.samples(MAIN).name] if method.n is None else None
         return [settings, chooser, as_long_as]
 
     @property
     def _judged_by(self) -> list[str]:
         return [self.judge, *([self.colors] if self.colors else [])]
 
-    def verdicts(self, way: str) -> Path:
+    def verdicts(self, method: str) -> Path:
         asked = [[item.prompt_group, item.label, asdict(item.record) if item.record else None] for item in self.items]
         return self._folder(
-            "verdicts", self.samples(way).name, *self._judged_by, self.config.benchmark.min_score, asked
+            "verdicts", self.samples(method).name, *self._judged_by, self.config.benchmark.min_score, asked
         )
 
     @property
@@ -200,12 +200,12 @@ class Stages:
     @property
     def classifiers(self) -> dict:
         """Settings of every classifier of the run, its own first."""
-        return {MAIN: self.config.classifier, **({} if self.given else self.config.variants)}
+        return {MAIN: self.config.classifier, **({} if self.given else self.config.classifiers)}
 
     @property
-    def ways(self) -> tuple[str, ...]:
-        """Every way of sampling, in the order they are sampled: plain, the classifiers, the baselines."""
-        return (PLAIN, *self.classifiers, *self.config.baselines)
+    def methods(self) -> tuple[str, ...]:
+        """Every method, in the order they are sampled: plain, the classifiers', the further ones."""
+        return (PLAIN, *self.classifiers, *self.config.methods)
 
     @cached_property
     def items(self) -> list[EvalItem]:

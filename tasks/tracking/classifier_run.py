@@ -30,11 +30,11 @@ MODEL_CODE = Path(__file__).with_name("registered_model.py")
 class ClassifierRun:
     """The MLflow run of one classifier; found again by its address, created once."""
 
-    def __init__(self, stages: Stages, variant: str) -> None:
-        self.stages, self.variant = stages, variant
+    def __init__(self, stages: Stages, name: str) -> None:
+        self.stages, self.name = stages, name
         self.client: MlflowClient = open_store(stages.home)
         self.experiment = experiment_id(self.client)
-        self.address = stages.classifier(variant).name
+        self.address = stages.classifier(name).name
         self._missed: list[tuple[int, Mapping[str, float]]] = []  # epochs that the store did not take
         self._monitor: SystemMetricsMonitor | None = None
 
@@ -53,13 +53,13 @@ class ClassifierRun:
         tags = {
             ADDRESS: self.address,
             "l2s.run": config.name,
-            "l2s.variant": self.variant,
+            "l2s.classifier_name": self.name,
             "l2s.backbone": config.backbone.model,
         }
-        run = self.client.create_run(self.experiment, run_name=f"{config.name}/{self.variant}", tags=tags)
+        run = self.client.create_run(self.experiment, run_name=f"{config.name}/{self.name}", tags=tags)
         self.run_id = run.info.run_id
         settings = {
-            "classifier": self.stages.classifiers[self.variant],
+            "classifier": self.stages.classifiers[self.name],
             "capture": config.capture,
             "data": config.data,
             "inversion": config.inversion,
@@ -99,20 +99,20 @@ class ClassifierRun:
         self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
         self.client.log_dict(self.run_id, dict(result), "result.json")
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
-            for kind, folder in self.stages.maps_of(self.variant).items():
+            for kind, folder in self.stages.maps_of(self.name).items():
                 for context, part in records[kind].groupby("split"):
                     dataset = mlflow.data.from_pandas(part, source=str(folder), name=f"{kind}-{folder.name}")
                     mlflow.log_input(dataset, context=str(context))
             self._register(result)
 
     @answering()
-    def log_benchmark(self, ways: Mapping[str, Mapping[str, Any]], files: Sequence[Path] = ()) -> None:
-        """Put what the classifier does to images, and what other ways of sampling do, onto its run, with the report's files, if the store has it."""
+    def log_benchmark(self, methods: Mapping[str, Mapping[str, Any]], files: Sequence[Path] = ()) -> None:
+        """Put what the classifier does to images, and what other methods do, onto its run, with the report's files, if the store has it."""
         run = self.finished()
         if run is None:
             return
         metrics = {}
-        for name, summary in ways.items():
+        for name, summary in methods.items():
             metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "both", "extra")}
             metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}
             metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_prompt_group"].items()}
@@ -129,7 +129,7 @@ class ClassifierRun:
 
         Validation covers true and wrong prompts, so a classifier that reads the relation word cannot win.
         """
-        folder = self.stages.classifier(self.variant)
+        folder = self.stages.classifier(self.name)
         source = TrainedClassifier.load(folder).source
         signature = ModelSignature(
             inputs=Schema(
@@ -152,7 +152,7 @@ class ClassifierRun:
         )
         version = info.registered_model_version
         self.client.set_model_version_tag(name, version, "val_accuracy", f"{accuracy:.4f}")
-        alias = ALIAS.format(maps=self.stages.classifiers[self.variant].maps)
+        alias = ALIAS.format(maps=self.stages.classifiers[self.name].maps)
         if accuracy > self._accuracy_of(name, alias):
             self.client.set_registered_model_alias(name, alias, version)
 

@@ -29,7 +29,7 @@ def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_p
 def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: Path) -> None:
     """Training goes on without the store; the run then says so, and the same command logs every epoch of it."""
     ports = free_ports()
-    many = ("--set", f"classifier.epochs={EPOCHS}", "--set", f"classifier.patience={EPOCHS}", "--set", "variants={}")
+    many = ("--set", f"classifier.epochs={EPOCHS}", "--set", f"classifier.patience={EPOCHS}", "--set", "classifiers={}")
     assert l2s("up", *ports, home=tmp_path).returncode == 0
     try:
         process, deadline = start(tmp_path, *many), time.monotonic() + 200

@@ -78,7 +78,7 @@ def test_groups_leave_the_files_that_single_shards_leave(
 ) -> None:
     settings = {
         **SETTINGS,
-        "variants": {},
+        "classifiers": {},
         "data.train": 2,
         "shard": 1,
         "backbone.steps": 4,
@@ -201,7 +201,7 @@ def test_a_group_on_dask_ends_when_its_flow_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", ["sample images all_steps", "sample images v1.5", "train classifiers", "Wait/ for Ü"])
-def test_any_name_of_a_variant_makes_a_key_that_prefect_takes(label: str) -> None:
+def test_any_name_of_a_method_makes_a_key_that_prefect_takes(label: str) -> None:
     """A name with an underscore or a dot ended the run after its dataset and its training."""
     assert ArtifactCreate(key=progress.artifact_key(label), data=0.0).key
 

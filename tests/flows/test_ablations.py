@@ -31,7 +31,7 @@ SMALL_MODELS = ("mini-sd", "mini-flux")
 SETS = [
     part
     for key, value in {**SETTINGS, "benchmark.prompts": 1}.items()
-    if key not in ("name", "variants")
+    if key not in ("name", "classifiers")
     for part in ("--set", f"{key}={value}")
 ]
 
@@ -56,7 +56,7 @@ def test_every_shipped_ablation_has_valid_points_that_differ(name: str, config: 
     assert ablation.config.name == name and ablation.points[0].label == REFERENCE and not ablation.points[0].varied
     runs = [load_run_config(config, point.overrides) for point in ablation.points]
     assert 3 <= len(runs) <= 5 and all(run != other for i, run in enumerate(runs) for other in runs[:i])
-    assert {run.benchmark.suite for run in runs} == {"dev"} and not any(run.variants or run.baselines for run in runs)
+    assert {run.benchmark.suite for run in runs} == {"dev"} and not any(run.classifiers or run.methods for run in runs)
     base = load_run_config(config)
     for section in ("backbone", "data", "inversion", "capture", "classifier", "steering"):
         assert getattr(runs[0], section) == getattr(base, section)  # the reference is the configuration as it is
@@ -230,7 +230,9 @@ def test_tables_of_the_same_reference_stand_together_and_a_run_finds_them(tmp_pa
     assert load_ablations(tmp_path, sizes.run) is None
     write_ablation(tmp_path, sizes, "a", tabled(tmp_path, sizes, 30, 10, 30, None, 28))
     page, _, table = write_ablation(tmp_path, schedule, "a", tabled(tmp_path, schedule, 30, 10, 30, 30, 30))
-    found = load_ablations(tmp_path, load_run_config("mini-sd"))  # the run that is reported: another suite, variants
+    found = load_ablations(
+        tmp_path, load_run_config("mini-sd")
+    )  # the run that is reported: another suite, further classifiers
     assert [one["name"] for one in found["ablations"]] == ["schedule", "step-size"] and found["other_settings"] == []
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(pd.read_csv(table)["steering.until_step"]) == {10, 5, 2}

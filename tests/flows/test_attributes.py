@@ -256,7 +256,7 @@ def run(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(record_row(record)) for record in RECORDS))
     settings = {
         "data": f"{{source: jsonl, path: {folder}, attributes: [white], train: 4, val: 1, test: 1}}",
-        "variants": "{}",
+        "classifiers": "{}",
         "benchmark.protocol": "geneval",
         "benchmark.tags": "[colors, color_attr]",
         "benchmark.file": folder / "metadata.jsonl",
@@ -274,12 +274,12 @@ def test_a_run_with_attributes(run) -> None:
     result = summary["classifiers"]["main"]["result"]
     assert len(result["confusion"]) == 5 and "accuracy_is" in result["test"]
     assert summary["data"]["scenes"] == 5 * EACH and summary["clip"] is not None
-    ways = [json.loads(path.read_text()) for path in (home / "stages" / "verdicts").glob("*/verdicts.json")]
-    assert len(ways) == 2 and sum(row["gradients"] > 0 for rows in ways for row in rows) == 3
-    reasons = {row["reason"] for rows in ways for row in rows}
-    assert all({row["relation"] for row in rows} == {"colors", "color_attr"} for rows in ways)
+    methods = [json.loads(path.read_text()) for path in (home / "stages" / "verdicts").glob("*/verdicts.json")]
+    assert len(methods) == 2 and sum(row["gradients"] > 0 for rows in methods for row in rows) == 3
+    reasons = {row["reason"] for rows in methods for row in rows}
+    assert all({row["relation"] for row in rows} == {"colors", "color_attr"} for rows in methods)
     assert any(" looks " in reason for reason in reasons), reasons
-    assert {name for rows in ways for row in rows for name in row["objects"]} == {"dog", "cat", "car"}
+    assert {name for rows in methods for row in rows for name in row["objects"]} == {"dog", "cat", "car"}
 
 
 def test_a_classifier_of_four_relations_is_refused_before_anything_runs(run, tmp_path: Path) -> None:

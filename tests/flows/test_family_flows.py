@@ -27,7 +27,7 @@ SETTINGS = {
     "inversion.iterations": 1,
     "capture.steps": [1, 3],
     "classifier.epochs": 2,
-    "variants": {},
+    "classifiers": {},
     "steering.until_step": 3,
     "steering.updates": 1,
     "benchmark.prompts": 4,
@@ -287,9 +287,9 @@ NAMES = (
 )
 
 
-@pytest.mark.parametrize(("variant", "loaded"), [(None, NAMES[:3]), ("fp16", NAMES[3:7]), ("non_ema", NAMES[7:])])
-def test_weights_of_another_variant_are_neither_fetched_nor_known(
-    variant, loaded, flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("precision", "loaded"), [(None, NAMES[:3]), ("fp16", NAMES[3:7]), ("non_ema", NAMES[7:])])
+def test_weights_of_another_precision_are_neither_fetched_nor_known(
+    precision, loaded, flux_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half-precision copies beside the loaded weights were fetched with them, and made it another model."""
     import huggingface_hub
@@ -302,15 +302,15 @@ def test_weights_of_another_variant_are_neither_fetched_nor_known(
     folder, part = shutil.copytree(flux_folder, tmp_path / "m"), ["transformer"]
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     for name in NAMES:
-        before = fingerprint_of(folder, part, variant)
+        before = fingerprint_of(folder, part, precision)
         (folder / "transformer" / name).write_text(name)
-        assert (fingerprint_of(folder, part, variant) != before) == (name in loaded), name
+        assert (fingerprint_of(folder, part, precision) != before) == (name in loaded), name
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     wanted: dict = {}
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda _model, **patterns: wanted.update(patterns) or str(folder)
     )
-    hub_folder("some/model", part, variant=variant)
+    hub_folder("some/model", part, precision=precision)
     there = [f"transformer/{name}" for name in NAMES if name.endswith(".safetensors")]
     assert list(filter_repo_objects(there, **wanted)) == [
         f"transformer/{name}" for name in loaded if name.endswith(".safetensors")

@@ -47,7 +47,7 @@ def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_res
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("learn-to-steer")
     runs = {
-        run.data.tags["l2s.variant"]: run
+        run.data.tags["l2s.classifier_name"]: run
         for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
     }
     assert set(runs) == {"main", "true-only", "sampled"}

@@ -15,7 +15,7 @@ from l2s_core.evaluation.official import export_images, import_results, official
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.storage.stages import Stages
 
-SETTINGS = {"benchmark": "no-relation", "benchmark.prompts": 3, "benchmark.seeds": 2, "shard": 5, "variants": {}}
+SETTINGS = {"benchmark": "no-relation", "benchmark.prompts": 3, "benchmark.seeds": 2, "shard": 5, "classifiers": {}}
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_every_image_lies_where_the_scorer_looks_and_results_come_back(stages, t
 
 
 def test_what_cannot_be_exchanged_is_said(stages, tmp_path) -> None:
-    for way, message in (("main", "no images of main"), ("nonsense", "unknown way of sampling 'nonsense'")):
+    for method, message in (("main", "no images of main"), ("nonsense", "unknown method 'nonsense'")):
         with pytest.raises(UserError, match=message):
-            export_images(stages, way, tmp_path / "out")
+            export_images(stages, method, tmp_path / "out")
     pairs = Stages(config=load_run_config("mini-sd"), home=tmp_path, backbone="none", judge="none", side=64)
     with pytest.raises(UserError, match="set benchmark.protocol=geneval"):
         export_images(pairs, "plain", tmp_path / "out")

@@ -48,7 +48,7 @@ def run(tmp_path_factory) -> tuple[Path, list[str]]:
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metadata()))
     settings = {
         "data": f"{{source: jsonl, path: {folder}, train: 4, val: 1, test: 1}}",
-        "variants": "{}",
+        "classifiers": "{}",
         "benchmark.protocol": "geneval",
         "benchmark.file": folder / "metadata.jsonl",
         "benchmark.tags": TAGS,
@@ -70,14 +70,14 @@ def test_a_run_is_judged_by_its_protocol(run) -> None:
     }
     assert summary["judge"] is None and summary["quality"] is None and summary["official"] == {}
     assert len(list((home / "judged").glob("*.jsonl"))) == 1  # every image is shown to the judge once
-    ways = {
+    methods = {
         path.parent.name: json.loads(path.read_text())
         for path in (home / "stages" / "verdicts").glob("*/verdicts.json")
     }
-    assert len(ways) == 2
-    for rows in ways.values():
+    assert len(methods) == 2
+    for rows in methods.values():
         assert all(row["gradients"] == row["checks"] == 0 for row in rows if row["relation"] == "two_object")
-    assert sum(row["gradients"] for rows in ways.values() for row in rows) > 0
+    assert sum(row["gradients"] for rows in methods.values() for row in rows) > 0
 
 
 def test_images_go_to_genevals_scorer_and_its_results_into_the_report(run, tmp_path) -> None:

@@ -59,7 +59,7 @@ def served(tmp_path: Path):
         "up", *(part for name, port in ports.items() for part in (f"--{name}-port", str(port))), home=tmp_path
     )
     assert started.returncode == 0, started.stderr
-    overrides = {**SETTINGS, "variants": {}}
+    overrides = {**SETTINGS, "classifiers": {}}
     code = (
         "import sys, json; from pathlib import Path; from flows.environment import prepare; prepare(Path(sys.argv[1]))\n"
         "from flows import serving; entry = json.loads(sys.argv[2])\n"

@@ -25,7 +25,7 @@ from l2s_core.experiments.sweeps import FOLDER, SweepConfig, load_sweep, points_
 from l2s_core.report.ranking import cost_figure
 from l2s_core.storage import runs
 
-TINY = {**{k: v for k, v in SETTINGS.items() if k not in ("name", "variants")}, "variants": {}}
+TINY = {**{k: v for k, v in SETTINGS.items() if k not in ("name", "classifiers")}, "classifiers": {}}
 
 
 def write(path: Path, **settings) -> str:
@@ -102,25 +102,25 @@ def left(config: str, home: Path) -> tuple[str, dict[str, list[int]]]:
     }
 
 
-def test_the_dry_run_counts_every_way_of_sampling_and_needs_no_rehearsal_for_disk(tmp_path: Path) -> None:
-    """Variants and baselines were once left out, though a sweep makes their classifiers and images."""
+def test_the_dry_run_counts_every_method_and_needs_no_rehearsal_for_disk(tmp_path: Path) -> None:
+    """Further classifiers and methods were once left out, though a sweep makes their classifiers and images."""
     grid = {"steering.updates": [1, 2]}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump({"name": "a", "set": {"benchmark": "dev"}, "grid": grid}))
     (tmp_path / "b.yaml").write_text(
-        yaml.safe_dump({"name": "b", "set": {"benchmark": "dev", "variants": {}}, "grid": grid})
+        yaml.safe_dump({"name": "b", "set": {"benchmark": "dev", "classifiers": {}}, "grid": grid})
     )
     (tmp_path / "c.yaml").write_text(
         yaml.safe_dump({"name": "c", "config": "baselines", "set": {"benchmark": "dev"}, "grid": grid})
     )
-    (_, variants), (_, none), (output, baselines) = (left(str(tmp_path / f"{name}.yaml"), tmp_path) for name in "abc")
-    assert variants["train"] == [6, 3, 0] and variants["sample steered"][:3] == [6, 6, 0]
+    (_, classifiers), (_, none), (output, methods) = (left(str(tmp_path / f"{name}.yaml"), tmp_path) for name in "abc")
+    assert classifiers["train"] == [6, 3, 0] and classifiers["sample steered"][:3] == [6, 6, 0]
     assert none["train"] == [2, 1, 0] and none["sample steered"][:3] == [2, 2, 0]
-    assert "sample baselines" not in variants and baselines["sample baselines"][:2] == [
+    assert "sample further methods" not in classifiers and methods["sample further methods"][:2] == [
         10,
         6,
     ]  # five, one of which takes its schedule from steering
     assert (
-        variants["sample steered"][3] == pytest.approx(3 * none["sample steered"][3], abs=2)
+        classifiers["sample steered"][3] == pytest.approx(3 * none["sample steered"][3], abs=2)
         and none["capture"][3] == 154
     )
     assert "at most 179 MB; 'l2s rehearse baselines' measures" in output

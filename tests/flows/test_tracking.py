@@ -93,7 +93,7 @@ def test_a_training_that_fails_closes_its_run_and_stops_watching_the_machine(
 
     monkeypatch.setattr(training, "run_experiment", broken)
     with pytest.raises(RuntimeError, match="no memory"):
-        training.train_variant.fn(stages_of(tmp_path), MAIN, {INVERTED: []})
+        training.train_classifier.fn(stages_of(tmp_path), MAIN, {INVERTED: []})
     assert [run.info.status for run in runs_of(tmp_path).values()] == ["FAILED"]
     assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
 
@@ -104,7 +104,7 @@ def test_a_sweep_that_is_stopped_is_killed_in_mlflow_and_goes_on(undisturbed: Pa
     home, config = tmp_path / "home", tmp_path / "s.yaml"
     for stage in ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier"):
         shutil.copytree(undisturbed / "stages" / stage, home / "stages" / stage)
-    fixed = {key: value for key, value in SETTINGS.items() if key not in ("name", "variants")} | {"variants": {}}
+    fixed = {key: value for key, value in SETTINGS.items() if key not in ("name", "classifiers")} | {"classifiers": {}}
     search = {"trials": 2, "space": {"steering.step_size": {"low": 0.05, "high": 0.2}}, "prune": False}
     what = {"grid": {"steering.updates": [1, 3]}} if kind == "grid" else {"search": search}
     config.write_text(yaml.safe_dump({"name": "stopped", "set": fixed, **what}))

@@ -25,7 +25,7 @@ SETTINGS = {
     "benchmark.prompts": 4,
     "benchmark.seeds": 1,
     "trajectories": 1,
-    "variants": "{true-only: {prompts: 'true'}, sampled: {maps: trajectories}}",
+    "classifiers": "{true-only: {prompts: 'true'}, sampled: {maps: trajectories}}",
     "shard": 8,
 }
 

@@ -63,9 +63,9 @@ def stages_of(home: Path, **overrides: Any) -> Stages:
     return Stages(config=load_run_config("mini-sd", settings), home=home, backbone="b", judge="j", side=64)
 
 
-def judge(stages: Stages, variant: str, succeeds: Succeeds) -> None:
+def judge(stages: Stages, method: str, succeeds: Succeeds) -> None:
     rows = [
-        row(number, succeeds(number), gradients=0 if variant == PLAIN else 10)
+        row(number, succeeds(number), gradients=0 if method == PLAIN else 10)
         | {
             "prompt": item.prompt.text,
             "seed": item.seed,
@@ -74,14 +74,14 @@ def judge(stages: Stages, variant: str, succeeds: Succeeds) -> None:
         }
         for number, item in enumerate(stages.items)
     ]
-    write_json(stages.verdicts(variant) / "verdicts.json", rows)
+    write_json(stages.verdicts(method) / "verdicts.json", rows)
 
 
-def finished(stages: Stages, **variants: Succeeds) -> runs.RunRecord:
+def finished(stages: Stages, **methods: Succeeds) -> runs.RunRecord:
     """A finished run with these verdicts; `dual_bare` stands for dual-bare."""
     record = runs.begin(stages, "reproduce")
-    for variant, succeeds in variants.items():
-        judge(stages, variant.replace("_", "-"), succeeds)
+    for method, succeeds in methods.items():
+        judge(stages, method.replace("_", "-"), succeeds)
     return runs.end(stages.home, record, runs.FINISHED)
 
 
@@ -142,7 +142,7 @@ def test_the_bootstrap_draws_whole_prompts() -> None:
 
 
 def test_the_bootstrap_is_a_resampling_of_clusters() -> None:
-    """Against the plain way, prompts of unequal size drawn one by one; quantiles of 10000 resamples to two digits."""
+    """Against the plain method, prompts of unequal size drawn one by one; quantiles of 10000 resamples to two digits."""
     rng = np.random.default_rng(1)
     sizes = rng.integers(1, 5, size=40)
     clusters = np.repeat(np.arange(40), sizes)
@@ -244,8 +244,8 @@ def test_a_soft_score_is_compared_where_every_image_has_one() -> None:
 
 def test_the_command_compares_soft_scores(tmp_path: Path) -> None:
     record = finished(stages_of(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0)
-    for variant, scale in ((PLAIN, 0.5), (MAIN, 1.0)):
-        path = stages_of(tmp_path).verdicts(variant) / "verdicts.json"
+    for method, scale in ((PLAIN, 0.5), (MAIN, 1.0)):
+        path = stages_of(tmp_path).verdicts(method) / "verdicts.json"
         write_json(path, [{**row, "score": scale * (0.5 + 0.5 * row["correct"])} for row in read_json(path)])
     code, output = command(tmp_path, "mini-sd:plain", "mini-sd")
     assert code == 0 and "soft score" in output
@@ -254,30 +254,30 @@ def test_the_command_compares_soft_scores(tmp_path: Path) -> None:
 
 
 def test_a_record_tells_whose_verdicts_are_where(tmp_path: Path) -> None:
-    """Whether it names them or, as records did at first, only lists outputs in one order: trained here, given, with a baseline."""
+    """Whether it names them or, as records did at first, only lists outputs in one order: trained here, given, with a method."""
     own = stages_of(tmp_path)
     write_json(tmp_path / "classifier" / "classifier.json", {})
     given = replace(own, given=tmp_path / "classifier")
     expected = [PLAIN, MAIN, "dual-bare", "true-only-bare"]
-    assert expected == [PLAIN, *own.classifiers] and len({own.verdicts(variant) for variant in expected}) == 4
-    for stages, variants in ((own, expected), (given, [PLAIN, MAIN])):
+    assert expected == [PLAIN, *own.classifiers] and len({own.verdicts(method) for method in expected}) == 4
+    for stages, methods in ((own, expected), (given, [PLAIN, MAIN])):
         path = tmp_path / "runs" / f"{runs.begin(stages, 'any').run_id}.json"
-        wanted, stored = {variant: stages.verdicts(variant) for variant in variants}, read_json(path)
+        wanted, stored = {method: stages.verdicts(method) for method in methods}, read_json(path)
         for values in (stored, {key: value for key, value in stored.items() if key != "verdicts"}):
             write_json(path, values)
             (record,) = runs.find_runs(runs.list_runs(tmp_path), [path.stem])
-            assert {variant: tmp_path / folder for variant, folder in runs.verdicts_of(record).items()} == wanted
+            assert {method: tmp_path / folder for method, folder in runs.verdicts_of(record).items()} == wanted
     few = {"kind": "best-of-n", "n": 2}
     for stages in (
-        stages_of(tmp_path, baselines={"few": few}),
-        replace(given, config=stages_of(tmp_path, baselines={"few": few}).config),
+        stages_of(tmp_path, methods={"few": few}),
+        replace(given, config=stages_of(tmp_path, methods={"few": few}).config),
     ):
         record = runs.begin(stages, "any")
         assert list(runs.verdicts_of(record)) == [*(expected if stages.given is None else [PLAIN, MAIN]), "few"]
         assert runs.verdicts_of(record)["few"] in record.outputs  # 'l2s clean' leaves them alone
 
 
-def test_the_command_compares_variants_and_writes_a_page_without_network(tmp_path: Path) -> None:
+def test_the_command_compares_methods_and_writes_a_page_without_network(tmp_path: Path) -> None:
     record = finished(
         stages_of(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0, dual_bare=lambda n: n % 2 == 0
     )
@@ -322,7 +322,7 @@ def test_runs_of_which_one_has_more_images(tmp_path: Path) -> None:
         ((), "give two runs or more"),
         (("mini-sd",), "give two runs or more"),
         (("mini-ds:plain", "mini-sd"), "no run 'mini-ds'; did you mean 'mini-sd'"),
-        (("mini-sd:dual-bear", "mini-sd"), "unknown variant of mini-sd-{main}'dual-bear'; did you mean 'dual-bare'"),
+        (("mini-sd:dual-bear", "mini-sd"), "unknown method of mini-sd-{main}'dual-bear'; did you mean 'dual-bare'"),
         (("mini-sd:main", "mini-sd"), "is given twice"),
         (("mini-sd:dual-bare", "mini-sd"), "has no verdicts of dual-bare: missing file"),
         (("stopped", "mini-sd"), "has not finished (stopped); let it end, or give its command again"),

@@ -66,7 +66,7 @@ def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
 def test_data_without_attributes_is_what_it_was() -> None:
     plain = load_run_config("sd21").data
     assert "attributes" not in plain.model_dump(mode="json") and plain.labels == plain.chosen == RELATIONS
-    assert plain.digest() == "1406a1c71b5f77c7"
+    assert plain.digest() == "b5a8b6d5476939f4"
     described = load_run_config("sd21", {"data": "paper-sd-attributes"}).data
     assert described.labels == described.chosen == LABELS and described.attribute_words == (
         "white",
@@ -85,14 +85,14 @@ def test_centroids_know_no_attributes() -> None:
         "benchmark.clip": "x",
         "data": "paper-sd-attributes",
     }
-    with pytest.raises(UserError, match="baselines.c steers by centroids, which know no attributes; leave it out"):
-        load_run_config("sd21", {**colored, "baselines": {"c": {"kind": "centroid"}}})
+    with pytest.raises(UserError, match="methods.c steers by centroids, which know no attributes; leave it out"):
+        load_run_config("sd21", {**colored, "methods": {"c": {"kind": "centroid"}}})
 
 
-def test_variants_inherit_from_the_classifier() -> None:
+def test_further_classifiers_inherit_from_the_runs_own() -> None:
     run = load_run_config("mini-sd", {"classifier.epochs": 3})
-    assert run.variants and all(v.epochs == 3 for v in run.variants.values())
-    assert run.variants["true-only-bare"].prompts == "true" and run.classifier.prompts == "dual"
+    assert run.classifiers and all(v.epochs == 3 for v in run.classifiers.values())
+    assert run.classifiers["true-only-bare"].prompts == "true" and run.classifier.prompts == "dual"
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,3 +136,19 @@ def test_the_papers_figures(name, size, steps, guidance, captured, scenes, steer
         assert (inversion.method, inversion.gamma, inversion.eta) == ("rectified-flow", 1.0, 1.0)
     else:
         assert (inversion.method, inversion.iterations) == ("fixed-point", 5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("variants", "classifiers"),
+        ("baselines.x.kind", "methods"),
+        ("data.twins", "is_a"),
+        ("backbone.variant", "precision"),
+    ],
+)
+def test_the_error_of_a_renamed_key_says_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(
+        UserError, match=f"unknown key '{old.removesuffix('.x.kind')}'; did you mean '{new}'\\? allowed"
+    ):
+        load_run_config("mini-sd", {old: "x"})

@@ -23,7 +23,7 @@ from l2s_core.evaluation.metrics.features import segmenter_features
 from l2s_core.evaluation.metrics.kid import block_estimates, kid, kid_change, squared_mmd
 from l2s_core.evaluation.metrics.quality import RENDERED, has_quality, quality_summary, run_quality
 from l2s_core.evaluation.metrics.untouched import untouched
-from l2s_core.evaluation.pictures import way_images
+from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.benchmark import benchmark_items
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.miniworld.world.references import STREAM, can_be_shown, reference_scenes
@@ -252,7 +252,7 @@ def test_untouched_images_are_bit_identical() -> None:
             untouched(images, wrong)
 
 
-def test_summary_by_way(features, scenes) -> None:
+def test_summary_by_method(features, scenes) -> None:
     references, plain = scenes
     ruined = plain.copy()
     ruined[:40] = gaussian_filter(plain[:40].astype(np.float32), (0, 3, 3, 0)).astype(np.uint8)
@@ -284,7 +284,7 @@ def test_a_run_without_models(tmp_path) -> None:
         )
         shard = SampleShard(item_ids=ids, images=torch.stack([by_id[i] for i in ids]), seconds=1.0, **cost)
         save_samples(stages.samples("plain") / f"{name}.safetensors", shard)
-    assert np.array_equal(way_images(stages, "plain"), images)
+    assert np.array_equal(method_images(stages, "plain"), images)
     summary = run_quality(stages, judge)
     assert list(summary) == [RENDERED, "plain"] and all(list(entry) == ["kid"] for entry in summary.values())
     assert abs(summary["plain"]["kid"]["mean"]) < 3 * summary["plain"]["kid"]["error"]

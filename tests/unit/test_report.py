@@ -1,4 +1,4 @@
-"""What the report says of the ways of sampling: their order, the front, failures by kind, parts, the paper's figures; and its pages."""
+"""What the report says of the methods: their order, the front, failures by kind, parts, the paper's figures; and its pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.metrics.published import GENEVAL_POSITION, published_beside
-from l2s_core.evaluation.pictures import way_images
+from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import build_comparison, report_files, table_rows
@@ -43,7 +43,7 @@ from l2s_core.report.wording import PAIR_NAMES
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
-SETTINGS = {"benchmark.prompts": 4, "benchmark.seeds": 2, "variants": {}, "shard": 8}
+SETTINGS = {"benchmark.prompts": 4, "benchmark.seeds": 2, "classifiers": {}, "shard": 8}
 REASONS = {
     MISSING: "not found: dog",
     WRONG: "is above, not left of",
@@ -196,7 +196,7 @@ def rate(value: float) -> dict[str, float]:
 
 
 def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
-    ways = {"plain": (0.2, 0), "main": (0.6, 11), "slow": (0.6, 30), "best": (0.9, 5)}
+    methods = {"plain": (0.2, 0), "main": (0.6, 11), "slow": (0.6, 30), "best": (0.9, 5)}
     table = [
         {
             "name": name,
@@ -209,10 +209,10 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
             "seconds": 1.0,
             "peak_bytes": None,
         }
-        for name, (value, gradients) in ways.items()
+        for name, (value, gradients) in methods.items()
     ]
     table[0]["peak_bytes"] = 2**30
-    verdicts = {name: rows(*[CORRECT] * 4) for name in ways}
+    verdicts = {name: rows(*[CORRECT] * 4) for name in methods}
     board = leaderboard(table, verdicts, {"best": {"kid_change": {"mean": 0.1, "error": 0.2}}, "plain": {"kid": {}}})
     assert [entry["name"] for entry in board] == ["best", "main", "slow", "plain"]
     assert [entry["against_main"] is None for entry in board] == [False, True, False, False]
@@ -223,7 +223,7 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
     )
 
 
-def test_a_way_differs_from_steering_only_after_correction() -> None:
+def test_a_method_differs_from_steering_only_after_correction() -> None:
     """Six prompts won, two images each, and none lost: p is 2 / 64, which holds alone and not among two comparisons."""
     steered, other = rows(*[CORRECT] * 12, *[WRONG] * 12), rows(*[WRONG] * 24)
     alone = against_main({MAIN: steered, PLAIN: other})[PLAIN]
@@ -269,7 +269,7 @@ def test_attention_is_drawn_in_the_colours_that_the_title_names(objects: tuple[s
     assert figure.get_suptitle() == f"attention to dog (red){third}"
 
 
-def test_parts_that_a_way_lacks_stay_empty() -> None:
+def test_parts_that_a_method_lacks_stay_empty() -> None:
     table = [
         {"by_relation": {"above": {"count": 3, "rate": 0.2}}},
         {"by_relation": {"below": {"count": 2}, "above": {"count": 3, "rate": 0.7}}},
@@ -309,11 +309,11 @@ def test_boxes_have_the_colour_of_their_place_in_the_prompt(asked: list[str]) ->
 
 @pytest.fixture
 def stages(tmp_path: Path) -> Stages:
-    """A benchmark with one baseline: images whose grey is their number, and verdicts."""
-    config = load_run_config("mini-sd", SETTINGS | {"baselines": {"centroid": {"kind": "centroid"}}})
+    """A benchmark with one method: images whose grey is their number, and verdicts."""
+    config = load_run_config("mini-sd", SETTINGS | {"methods": {"centroid": {"kind": "centroid"}}})
     made = Stages(config=config, home=tmp_path, backbone="b", judge="j", side=64)
     failing = {PLAIN: {0: WRONG, 1: MISSING, 9: WRONG}, MAIN: {1: WRONG, 5: NOWHERE}, "centroid": {0: WRONG}}
-    for way, kinds in failing.items():
+    for method, kinds in failing.items():
         judged = [
             row(
                 k,
@@ -325,14 +325,14 @@ def stages(tmp_path: Path) -> Stages:
             )
             for k, item in enumerate(made.items)
         ]
-        write_json(made.verdicts(way) / "verdicts.json", judged)
+        write_json(made.verdicts(method) / "verdicts.json", judged)
         number = 0
         for name, items in made.item_shards():
             greys = torch.arange(number, number + len(items), dtype=torch.uint8)
             cost = {key: torch.zeros(len(items)) for key in ("gradients", "checks", "skipped")}
             images = greys.view(-1, 1, 1, 1).expand(-1, 16, 16, 3).contiguous()
             save_samples(
-                made.samples(way) / f"{name}.safetensors",
+                made.samples(method) / f"{name}.safetensors",
                 SampleShard(item_ids=[i.item_id for i in items], images=images, seconds=1.0, **cost),
             )
             number += len(items)
@@ -341,8 +341,8 @@ def stages(tmp_path: Path) -> Stages:
 
 def test_images_are_found_in_any_order(stages: Stages) -> None:
     ids = [stages.items[k].item_id for k in (17, 2, 9)]
-    assert [int(image[0, 0, 0]) for image in way_images(stages, MAIN, ids)] == [17, 2, 9]
-    assert way_images(stages, MAIN, []) == []  # a run without failures shows none
+    assert [int(image[0, 0, 0]) for image in method_images(stages, MAIN, ids)] == [17, 2, 9]
+    assert method_images(stages, MAIN, []) == []  # a run without failures shows none
 
 
 def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
@@ -371,20 +371,20 @@ def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
 
 @pytest.mark.parametrize("quality", [None, {MAIN: {"kid_change": {"mean": 0.0123, "error": 0.004}}}])
 @pytest.mark.parametrize("notes", [{}, {"centroid": "a handcrafted loss"}])
-def test_pages_with_and_without_baselines_and_quality(stages: Stages, quality: dict | None, notes: dict) -> None:
+def test_pages_with_and_without_methods_and_quality(stages: Stages, quality: dict | None, notes: dict) -> None:
     summary = build_comparison(stages, Judge())
     table, shown = table_rows(summary), summary["failures"]["shown"]
     summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
     for entry in summary["leaderboard"]:
         entry["kid_change"] = (quality or {}).get(entry["name"], {}).get("kid_change")
-    verdicts = {way: read_json(stages.verdicts(way) / "verdicts.json") for way in stages.ways}
+    verdicts = {method: read_json(stages.verdicts(method) / "verdicts.json") for method in stages.methods}
     pictures = {"pareto": Figure(), "failures": failure_pictures(stages, verdicts, [item["item_id"] for item in shown])}
     values = {
         **summary,
         "config": stages.config,
         "quality": quality,
-        "baseline_notes": notes,
-        "ways": {r["name"]: r["label"] for r in table},
+        "method_notes": notes,
+        "labels": {r["name"]: r["label"] for r in table},
         "steered": table[1],
         "breakdowns": {title: breakdown(table, part) for part, title in PARTS.items()},
         "pair_names": PAIR_NAMES,
@@ -418,7 +418,7 @@ def test_pages_with_and_without_baselines_and_quality(stages: Stages, quality: d
 
 def test_scores_from_elsewhere_are_shown_where_there_are_any() -> None:
     values = {
-        "ways": {"plain": "plain", MAIN: "steered"},
+        "labels": {"plain": "plain", MAIN: "steered"},
         "config": load_run_config("mini-sd", {"benchmark.clip": "some-clip"}),
     }
     assert render_page({**values, "clip": None, "official": {}}, {}, "scores.html").strip() == ""

@@ -76,7 +76,7 @@ def test_a_label_is_the_one_relation_that_holds(boxes: dict, shown: str | None) 
 
 
 def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None:
-    run = load_run_config("mini-sd", SETTINGS | {"variants": {}})
+    run = load_run_config("mini-sd", SETTINGS | {"classifiers": {}})
     source, judge = map_source(backbone, run.capture, 6), load_judge("mini-seg")
     found = trajectories_of([scene(i) for i in range(12)], 1, RELATIONS)
     records, maps = sample_maps(
@@ -144,7 +144,7 @@ def test_the_run_keeps_kinds_of_maps_apart(undisturbed: Path) -> None:
 def test_a_classifier_stands_on_the_maps_it_learns_from(tmp_path: Path) -> None:
     def stages(**settings) -> Stages:
         return Stages(
-            config=load_run_config("mini-sd", {"variants": {}} | settings),
+            config=load_run_config("mini-sd", {"classifiers": {}} | settings),
             home=tmp_path,
             backbone="b",
             judge="j",
@@ -170,9 +170,9 @@ def test_a_classifier_stands_on_the_maps_it_learns_from(tmp_path: Path) -> None:
 
 
 def test_nothing_is_inverted_for_nobody(tmp_path: Path) -> None:
-    settings = {"variants": {}, "trajectories": 2, "classifier.maps": "trajectories"}
+    settings = {"classifiers": {}, "trajectories": 2, "classifier.maps": "trajectories"}
     alone, beside = (
-        load_run_config("mini-sd", settings | more) for more in ({}, {"variants": {"paper": {"maps": "inverted"}}})
+        load_run_config("mini-sd", settings | more) for more in ({}, {"classifiers": {"paper": {"maps": "inverted"}}})
     )
     work = work_of(alone)
     scenes = 4 * (alone.data.train + alone.data.val + alone.data.test)
@@ -197,6 +197,6 @@ def test_maps_that_nobody_samples_are_refused() -> None:
         UserError, match=r"classifier.maps is trajectories, but the run samples none; set trajectories to 1 or more"
     ):
         load_run_config("mini-sd", {"classifier.maps": "trajectories"})
-    with pytest.raises(UserError, match=r"variants.x.maps is both"):
-        load_run_config("mini-sd", {"variants": {"x": {"maps": "both"}}})
+    with pytest.raises(UserError, match=r"classifiers.x.maps is both"):
+        load_run_config("mini-sd", {"classifiers": {"x": {"maps": "both"}}})
     assert "trajectories" not in json.loads(load_run_config("mini-sd").model_dump_json())

@@ -1,1 +1,1 @@
-"""Ways to make a benchmark's images."""
+"""Methods of making a benchmark's images."""

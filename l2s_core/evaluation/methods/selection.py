@@ -1,4 +1,4 @@
-"""The best of n plain images: the baseline that spends its time on more noise, and on nothing else."""
+"""The best of n plain images: the method that spends its time on more noise, and on nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Score = tuple[float, ...]
 def equal_time_n(plain_seconds: float, steered_seconds: float) -> int:
     """Return how many plain images take the time of one steered image: the next whole number.
 
-    What choosing among them costs is not counted; both are in the baseline's favour. Raises ValueError for times that are none.
+    What choosing among them costs is not counted; both are in the method's favour. Raises ValueError for times that are none.
     """
     if not (0 < plain_seconds < math.inf and 0 < steered_seconds < math.inf):
         raise ValueError(

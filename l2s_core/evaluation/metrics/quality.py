@@ -1,6 +1,6 @@
 """Whether steering ruins images: relation accuracy bought with worse pictures does not count.
 
-Usage: ``python -m l2s_core.evaluation.metrics.quality HOME CONFIG`` on a run of the small world whose images are there: for every way
+Usage: ``python -m l2s_core.evaluation.metrics.quality HOME CONFIG`` on a run of the small world whose images are there: for every method
 of sampling, the KID of its images to rendered scenes of the same prompts, its change against plain, and how many images are
 the plain ones bit for bit.
 """
@@ -24,7 +24,7 @@ from l2s_core.evaluation.metrics.clipscore import ClipScorer, clip_summary
 from l2s_core.evaluation.metrics.features import segmenter_features
 from l2s_core.evaluation.metrics.kid import MIN_IMAGES, kid, kid_change
 from l2s_core.evaluation.metrics.untouched import untouched
-from l2s_core.evaluation.pictures import has_images, way_images
+from l2s_core.evaluation.pictures import has_images, method_images
 from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
 from l2s_core.miniworld.world.scenes import SIDE
 from l2s_core.storage.stages import Stages
@@ -38,24 +38,24 @@ Features = Callable[[np.ndarray], np.ndarray]  # uint8 images (N, H, W, 3) -> fe
 def quality_summary(
     images: Mapping[str, np.ndarray], references: np.ndarray, features: Features
 ) -> dict[str, dict[str, Any]]:
-    """Return, by way of sampling, {"kid", "kid_change", "untouched"}: JSON-able.
+    """Return, by method, {"kid", "kid_change", "untouched"}: JSON-able.
 
-    `images` are uint8 (N, H, W, 3) by way, the same prompts and noise in the same order in each. `kid` is {"mean", "error", …}
-    to the references; the other two hold a way against the plain images and are left out for those, and where there are none.
+    `images` are uint8 (N, H, W, 3) by method, the same prompts and noise in the same order in each. `kid` is {"mean", "error", …}
+    to the references; the other two hold a method against the plain images and are left out for those, and where there are none.
     `untouched` is {"identical", "count", "psnr"}: PSNR in dB over the images that changed. Where both sets go round the same
-    prompts, KID is a little below 0 for perfect images (by the variance between prompts, over N), for every way alike.
+    prompts, KID is a little below 0 for perfect images (by the variance between prompts, over N), for every method alike.
 
     Raises ValueError as `kid_change` and `untouched` do.
     """
     reference_MD = features(references)
-    features_by_way = {way: features(pictures) for way, pictures in images.items()}
+    features_by_method = {method: features(pictures) for method, pictures in images.items()}
     summary: dict[str, dict[str, Any]] = {}
-    for way, features_ND in features_by_way.items():
-        summary[way] = {"kid": asdict(kid(features_ND, reference_MD))}
-        if way != PLAIN and PLAIN in images:
-            summary[way]["kid_change"] = asdict(kid_change(features_by_way[PLAIN], features_ND, reference_MD))
-            pairs = untouched(images[way], images[PLAIN])
-            summary[way]["untouched"] = {
+    for method, features_ND in features_by_method.items():
+        summary[method] = {"kid": asdict(kid(features_ND, reference_MD))}
+        if method != PLAIN and PLAIN in images:
+            summary[method]["kid_change"] = asdict(kid_change(features_by_method[PLAIN], features_ND, reference_MD))
+            pairs = untouched(images[method], images[PLAIN])
+            summary[method]["untouched"] = {
                 "identical": sum(pairs.identical),
                 "count": len(pairs.identical),
                 "psnr": pairs.psnr,
@@ -70,33 +70,35 @@ def has_quality(stages: Stages, judge: Judge) -> bool:
 
 
 def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
-    """Return the `quality_summary` of a run's finished ways of sampling against rendered scenes, in the judge's features.
+    """Return the `quality_summary` of a run's finished methods against rendered scenes, in the judge's features.
 
     The scenes show the prompts of the run. The first entry is as many fresh scenes in place of samples: what perfect images would have. Raises UserError for a run
-    without such scenes (see `has_quality`), and when the images of no way are there.
+    without such scenes (see `has_quality`), and when the images of no method are there.
     """
     if not has_quality(stages, judge):
         needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg, prompts that scenes can show and at least {MIN_IMAGES} images"
         raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
-    ways = [way for way in stages.ways if has_images(stages, way)]
-    if not ways:
+    methods = [method for method in stages.methods if has_images(stages, method)]
+    if not methods:
         raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
     prompts = [item.prompt for item in stages.items]
     count, features = REFERENCES * len(prompts), partial(segmenter_features, judge)
     references, fresh = reference_scenes(prompts, count), reference_scenes(prompts, len(prompts), first=count)
     perfect = quality_summary({RENDERED: fresh}, references, features)
-    return perfect | quality_summary({way: np.stack(way_images(stages, way)) for way in ways}, references, features)
+    return perfect | quality_summary(
+        {method: np.stack(method_images(stages, method)) for method in methods}, references, features
+    )
 
 
 def clip_scores(stages: Stages, scorer: ClipScorer) -> dict[str, dict[str, float]]:
-    """Return the CLIPScore, mean and standard error, of every way of sampling whose images are there."""
+    """Return the CLIPScore, mean and standard error, of every method whose images are there."""
     texts = [item.prompt.text for item in stages.items]
-    ways = [way for way in stages.ways if has_images(stages, way)]
-    return {way: clip_summary(scorer.scores(np.stack(way_images(stages, way)), texts)) for way in ways}
+    methods = [method for method in stages.methods if has_images(stages, method)]
+    return {method: clip_summary(scorer.scores(np.stack(method_images(stages, method)), texts)) for method in methods}
 
 
-def _line(way: str, entry: Mapping[str, Any]) -> str:
-    line = f"{way:24s}{_value(entry['kid'])}"
+def _line(method: str, entry: Mapping[str, Any]) -> str:
+    line = f"{method:24s}{_value(entry['kid'])}"
     if "kid_change" in entry:
         pairs = entry["untouched"]
         psnr = "none changed" if pairs["psnr"] is None else f"others at {pairs['psnr']:.1f} dB"
@@ -118,8 +120,8 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     print(f"{'':24s}{'KID to scenes':19s}   {'against plain':17s}")
-    for way, entry in summary.items():
-        print(_line(way, entry))
+    for method, entry in summary.items():
+        print(_line(method, entry))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which images a way of sampling left alone, and how much it changed the others. Pure."""
+"""Which images a method left alone, and how much it changed the others. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines: objectives that point the right way, choosing that never chooses worse, and all of it through the flow."""
+"""Methods of sampling: objectives that point the right way, choosing that never chooses worse, and all of it through the flow."""
 
 from __future__ import annotations
 
@@ -312,87 +312,95 @@ def test_as_many_images_as_take_the_time_of_steering() -> None:
     [
         (
             {"kind": "centroidd"},
-            "baselines.x.kind: unknown kind 'centroidd'; did you mean 'centroid'\\? allowed: plain, classifier",
+            "methods.x.kind: unknown kind 'centroidd'; did you mean 'centroid'\\? allowed: plain, classifier",
         ),
-        ({"margin": 0.1}, "missing key 'baselines.x.kind'"),
+        ({"margin": 0.1}, "missing key 'methods.x.kind'"),
         (
             {"kind": "centroid", "marginn": 0.1},
-            "unknown key 'baselines.x.marginn'; did you mean 'margin'\\? allowed: kind, margin, steering",
+            "unknown key 'methods.x.marginn'; did you mean 'margin'\\? allowed: kind, margin, steering",
         ),
-        ({"kind": "best-of-n", "margin": 0.1}, "unknown key 'baselines.x.margin'; allowed: kind, n"),
+        ({"kind": "best-of-n", "margin": 0.1}, "unknown key 'methods.x.margin'; allowed: kind, n"),
         (
             {"kind": "classifier", "steering": {"confidense": 0.9}},
-            "unknown key 'baselines.x.steering.confidense'; did you mean 'confidence'",
+            "unknown key 'methods.x.steering.confidense'; did you mean 'confidence'",
         ),
         ({"kind": "classifier", "steering": "fats"}, "no 'fats' in configs/steering/; did you mean 'fast'"),
         (
             {"kind": "classifier", "steering": {"normalize": "rmss"}},
-            "baselines.x.steering.normalize: .*did you mean 'rms'",
+            "methods.x.steering.normalize: .*did you mean 'rms'",
         ),
         (
             {"kind": "classifier", "steering": {"until_step": 21}},
-            "baselines.x.steering.until_step is 21, but backbone.steps is 20",
+            "methods.x.steering.until_step is 21, but backbone.steps is 20",
         ),
         (
             {"kind": "attend-and-excite", "steering": {"until_step": 12}},
-            "baselines.x.steering.until_step 12 goes past the last captured step 9",
+            "methods.x.steering.until_step 12 goes past the last captured step 9",
         ),
-        ({"kind": "paper", "steering": {"normalize": "rms"}}, "baselines.x: kind paper takes the gradient as it is"),
-        ({"kind": "centroid", "steering": "fast"}, "baselines.x: steering.confidence is a classifier's"),
-        ({"kind": "centroid", "margin": 1.5}, "baselines.x.margin: .*less than 1 .*got 1.5"),
-        ({"kind": "best-of-n", "n": 0}, "baselines.x.n: .*greater than or equal to 1 .*got 0"),
+        ({"kind": "paper", "steering": {"normalize": "rms"}}, "methods.x: kind paper takes the gradient as it is"),
+        ({"kind": "centroid", "steering": "fast"}, "methods.x: steering.confidence is a classifier's"),
+        ({"kind": "centroid", "margin": 1.5}, "methods.x.margin: .*less than 1 .*got 1.5"),
+        ({"kind": "best-of-n", "n": 0}, "methods.x.n: .*greater than or equal to 1 .*got 0"),
     ],
 )
 def test_mistakes(entry: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        load_run_config("mini-sd", {"baselines": {"x": entry}})
+        load_run_config("mini-sd", {"methods": {"x": entry}})
     assert "\n" not in str(caught.value)
 
 
-def test_names_of_other_ways_are_taken() -> None:
+def test_names_of_other_methods_are_taken() -> None:
     for name in ("plain", "main", "dual-bare"):
-        with pytest.raises(UserError, match=f"baselines.{name} has the name of another way"):
-            load_run_config("mini-sd", {"baselines": {name: {"kind": "plain"}}})
-    with pytest.raises(UserError, match="baselines.Best Of: a name has small letters"):
-        load_run_config("mini-sd", {"baselines": {"Best Of": {"kind": "plain"}}})
+        with pytest.raises(UserError, match=f"methods.{name} has the name of another method"):
+            load_run_config("mini-sd", {"methods": {name: {"kind": "plain"}}})
+    with pytest.raises(UserError, match="methods.Best Of: a name has small letters"):
+        load_run_config("mini-sd", {"methods": {"Best Of": {"kind": "plain"}}})
 
 
-def test_steering_of_baselines_is_spelled_out() -> None:
+def test_steering_of_methods_is_spelled_out() -> None:
     run = load_run_config(
-        "mini-sd", {"baselines": ALL_KINDS, "steering.step_size": 0.07, "baselines.paper.steering.updates": 4}
+        "mini-sd", {"methods": ALL_KINDS, "steering.step_size": 0.07, "methods.paper.steering.updates": 4}
     )
-    assert run.baselines["sure"].steering == run.steering and run.baselines["centroid"].steering.step_size == 0.07
-    assert run.baselines["centroid"].steering.confidence is None
-    paper = run.baselines["paper"].steering
+    assert run.methods["sure"].steering == run.steering and run.methods["centroid"].steering.step_size == 0.07
+    assert run.methods["centroid"].steering.confidence is None
+    paper = run.methods["paper"].steering
     assert (paper.normalize, paper.step_size, paper.updates, paper.confidence) == ("none", 5.0, 4, None)
     for name in ("baselines", "baselines-flux"):
-        kinds = {baseline.kind for baseline in load_run_config(name).baselines.values()}
+        kinds = {method.kind for method in load_run_config(name).methods.values()}
         assert kinds == {"paper", "centroid", "attend-and-excite", "best-of-n", "best-of-n-judge"}
 
 
-def stages_of(tmp_path: Path, baselines: dict) -> Stages:
+def stages_of(tmp_path: Path, methods: dict) -> Stages:
     return Stages(
-        config=load_run_config("mini-sd", {"baselines": baselines}), home=tmp_path, backbone="b", judge="j", side=64
+        config=load_run_config("mini-sd", {"methods": methods}), home=tmp_path, backbone="b", judge="j", side=64
     )
 
 
 def test_addresses(tmp_path: Path) -> None:
-    """A run without baselines is what it was; baselines that do the same as a classifier or as plain share its images."""
+    """A run without methods is what it was; methods that do the same as a classifier or as plain share its images."""
     without, run = stages_of(tmp_path, {}), stages_of(tmp_path, ALL_KINDS)
-    assert "baselines" not in without.config.model_dump(mode="json") and without.ways == ("plain", *without.classifiers)
-    assert run.ways == (*without.ways, *ALL_KINDS)
-    assert [run.samples(way) for way in without.ways] == [without.samples(way) for way in without.ways]
+    assert "methods" not in without.config.model_dump(mode="json") and without.methods == (
+        "plain",
+        *without.classifiers,
+    )
+    assert run.methods == (*without.methods, *ALL_KINDS)
+    assert [run.samples(method) for method in without.methods] == [
+        without.samples(method) for method in without.methods
+    ]
     assert run.samples("again") == run.samples("plain") and run.verdicts("sure") == run.verdicts("main")
-    assert len({run.samples(way) for way in run.ways}) == len(run.ways) - 2
+    assert len({run.samples(method) for method in run.methods}) == len(run.methods) - 2
     wider = stages_of(tmp_path, {"centroid": {"kind": "centroid", "margin": 0.2}})
     assert wider.samples("centroid") != run.samples("centroid")
-    assert "sample baselines" not in work_of(without.config) and work_of(run.config)["sample baselines"].gradients > 0
+    assert (
+        "sample further methods" not in work_of(without.config)
+        and work_of(run.config)["sample further methods"].gradients > 0
+    )
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, str]:
-    """A tiny reproduction with two baselines, and what it printed."""
-    home = tmp_path_factory.mktemp("baselines")
+    """A tiny reproduction with two methods, and what it printed."""
+    home = tmp_path_factory.mktemp("methods")
     settings = {
         "name": "tiny",
         "data.train": 2,
@@ -407,9 +415,9 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
         "classifier.epochs": 2,
         "benchmark.prompts": 4,
         "benchmark.seeds": 1,
-        "variants": {},
+        "classifiers": {},
         "shard": 8,
-        "baselines": {"centroid": {"kind": "centroid"}, "best": {"kind": "best-of-n"}},
+        "methods": {"centroid": {"kind": "centroid"}, "best": {"kind": "best-of-n"}},
     }
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
@@ -425,10 +433,10 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     return home, done.stdout
 
 
-def test_baselines_through_the_flow(finished: tuple[Path, str]) -> None:
+def test_methods_through_the_flow(finished: tuple[Path, str]) -> None:
     home, printed = finished
     summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
-    centroid, best = summary["baselines"]["centroid"], summary["baselines"]["best"]
+    centroid, best = summary["methods"]["centroid"], summary["methods"]["best"]
     assert centroid["kind"] == "centroid" and centroid["correct"]["count"] == best["correct"]["count"] == 12
     assert centroid["gradients"] > 0 and "candidates" not in centroid
     assert best["gradients"] == 0 and best["checks"] == 2 * best["candidates"]

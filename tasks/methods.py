@@ -1,11 +1,11 @@
-"""Stage 5 for baselines: the same prompts and seeds, other ways to make the images."""
+"""Stage 5, further methods: the same prompts and seeds, other images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from l2s_core.config import HandcraftedBaseline, PlainBaseline, SelectionBaseline
-from l2s_core.evaluation.methods.baselines import candidates_of, handcrafted_objective
+from l2s_core.config import HandcraftedMethod, PlainMethod, SelectionMethod
+from l2s_core.evaluation.methods.objectives import candidates_of, handcrafted_objective
 from l2s_core.evaluation.methods.selection import Chooser, ClassifierChooser, JudgeChooser, select_items
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.samples import SampleShard, sample_items
@@ -13,29 +13,29 @@ from l2s_core.storage.stages import MAIN, Stages
 from tasks.models import backbone_for, classifier_for, color_reader_for, judge_for
 
 
-def sample_baseline(stages: Stages, name: str, items: Sequence[EvalItem]) -> SampleShard:
-    """Make a baseline's images of `items`."""
-    config, baseline = stages.config, stages.config.baselines[name]
+def sample_method(stages: Stages, name: str, items: Sequence[EvalItem]) -> SampleShard:
+    """Make a further method's images of `items`."""
+    config, method = stages.config, stages.config.methods[name]
     backbone, how = (
         backbone_for(config),
         {"batch": config.batch, "steps": config.backbone.steps, "guidance": config.backbone.guidance},
     )
-    if isinstance(baseline, SelectionBaseline):
+    if isinstance(method, SelectionMethod):
         taken = [item.seed for item in stages.items]
         return select_items(
-            backbone, items, _chooser(stages, baseline), n=candidates_of(stages, baseline), taken=taken, **how
+            backbone, items, _chooser(stages, method), n=candidates_of(stages, method), taken=taken, **how
         )
-    if isinstance(baseline, PlainBaseline):
+    if isinstance(method, PlainMethod):
         return sample_items(backbone, items, **how)
-    if isinstance(baseline, HandcraftedBaseline):
-        how["objective"] = handcrafted_objective(baseline, backbone, config.capture, config.backbone.steps)
+    if isinstance(method, HandcraftedMethod):
+        how["objective"] = handcrafted_objective(method, backbone, config.capture, config.backbone.steps)
     else:
         how["classifier"] = classifier_for(config, stages.classifier(MAIN))
-    return sample_items(backbone, items, steering=baseline.steering, **how)
+    return sample_items(backbone, items, steering=method.steering, **how)
 
 
-def _chooser(stages: Stages, baseline: SelectionBaseline) -> Chooser:
+def _chooser(stages: Stages, method: SelectionMethod) -> Chooser:
     config = stages.config
-    if baseline.kind == "best-of-n-judge":
+    if method.kind == "best-of-n-judge":
         return JudgeChooser(judge_for(stages), config.benchmark.min_score, color_reader_for(config))
     return ClassifierChooser(classifier_for(config, stages.classifier(MAIN)))

@@ -1,0 +1,36 @@
+"""The further methods of a run, made ready: their objectives, and how many images the best is chosen from."""
+
+from __future__ import annotations
+
+from l2s_core.backbones.base import Backbone
+from l2s_core.config import CaptureConfig, CentroidMethod, HandcraftedMethod, SelectionMethod
+from l2s_core.dataset.collect import map_source
+from l2s_core.evaluation.methods.selection import equal_time_n
+from l2s_core.steering.objectives import CentroidObjective, Objective, PresenceObjective
+from l2s_core.storage.files import read_json
+from l2s_core.storage.stages import MAIN, PLAIN, Stages
+
+
+def handcrafted_objective(
+    method: HandcraftedMethod, backbone: Backbone, capture: CaptureConfig, steps: int
+) -> Objective:
+    """Return a method's loss over the maps that the run captures from `backbone` in a schedule of `steps` steps."""
+    source, min_loss = map_source(backbone, capture, steps), method.steering.min_loss
+    if isinstance(method, CentroidMethod):
+        return CentroidObjective(source=source, min_loss=min_loss, margin=method.margin)
+    return PresenceObjective(source=source, min_loss=min_loss, presence=method.presence)
+
+
+def candidates_of(stages: Stages, method: SelectionMethod) -> int:
+    """Return n, or without one as many images as take the time that the run's own steering took, by the verdicts of both.
+
+    Raises UserError when these are missing: plain and steered images come first.
+    """
+    if method.n is not None:
+        return method.n
+    return equal_time_n(_seconds(stages, PLAIN), _seconds(stages, MAIN))
+
+
+def _seconds(stages: Stages, method: str) -> float:
+    rows = read_json(stages.verdicts(method) / "verdicts.json")
+    return sum(row["seconds"] for row in rows) / len(rows)
