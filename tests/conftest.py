@@ -7,16 +7,14 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
-THREADS = max(
-    1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-)  # of each process of the tests
-os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # and of each one that it starts; before torch is imported
-os.environ["L2S_HOME"] = tempfile.mkdtemp(
-    prefix="l2s-tests-"
-)  # not the folder, and the servers, of whoever runs the tests
+# Threads of each process of the tests, and of each one that it starts; set before torch is imported.
+THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+# Not the folder, and not the servers, of the person who runs the tests.
+os.environ["L2S_HOME"] = tempfile.mkdtemp(prefix="l2s-tests-")
 
 from flows.environment import prepare  # noqa: E402
 
@@ -32,23 +30,24 @@ from helpers.small_run import reproduce, shards, start  # noqa: E402
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 
 LONGEST = (
-    "faults",
-    "dask",
-    "flow",
-    "sweeps",
-    "scheduled",
-    "tracking",
-    "ablations",
-    "servers",
-    "runs",
-    "pretrain",
-)  # files, by the minutes they take
+    "faults/test_faults.py",
+    "flows/test_dask.py",
+    "flows/test_flow.py",
+    "flows/test_sweeps.py",
+    "flows/test_scheduled.py",
+    "flows/test_tracking.py",
+    "flows/test_ablations.py",
+    "flows/test_servers.py",
+    "faults/test_runs.py",
+    "unit/test_pretrain.py",
+)
+"""The files that take the most minutes, longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that no process is left alone with one of them at the end."""
-    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,6 +64,15 @@ def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def backbone() -> UNetBackbone:
     return UNetBackbone.from_pretrained("mini-sd")
+
+
+@pytest.fixture(scope="module")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of the module's own, for flows that run in this process."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -93,7 +101,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the small run was killed with SIGKILL in every stage, some time after its first file, and run to its end."""
+    """A home in which the small run was killed in every stage and then run to its end.
+
+    The signal is SIGKILL; it comes some time after the stage's first file.
+    """
     stages = ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier", "samples", "verdicts")
     after = Random(0)
 

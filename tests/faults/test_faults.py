@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.servers import free_ports, l2s
 from helpers.small_run import ROOT, command, environment, numbers, reproduce, shards, start
-from test_servers import free_ports, l2s
 
 EPOCHS = 120  # enough for MLflow to die in the middle of them
 

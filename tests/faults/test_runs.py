@@ -12,19 +12,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from helpers.small_run import ROOT, command, environment
+from helpers.small_run import ROOT, command, environment, stages_of
 
 from flows.cli import main
-from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.storage import runs
 from l2s_core.storage.lock import exclusive, holder
-from l2s_core.storage.stages import Stages
-
-
-def stages_of(home: Path, **overrides) -> Stages:
-    config = load_run_config("mini-sd", {key.replace("__", "."): value for key, value in overrides.items()})
-    return Stages(config=config, home=home, backbone="b", judge="j", side=64)
 
 
 def fill(home: Path, record: runs.RunRecord, size: int = 1000) -> None:
@@ -47,7 +40,7 @@ def set_start(home: Path, record: runs.RunRecord, started: str) -> None:
 def test_the_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
     code = (
-        "import sys, time; from pathlib import Path; from l2s_core.lock import exclusive\n"
+        "import sys, time; from pathlib import Path; from l2s_core.storage.lock import exclusive\n"
         "with exclusive(Path(sys.argv[1]), print) as sign: sign('me'); print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)

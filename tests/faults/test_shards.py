@@ -15,7 +15,6 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.context import FlowRunContext
 from prefect.states import State
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import progress, shards
 from flows.shards import GROUPS, GROUPS_A_WORKER, grouped, run_over_shards
@@ -26,12 +25,6 @@ from l2s_core.errors import UserError
 from l2s_core.storage.stages import Stages
 from l2s_core.storage.store import read_tensors
 from tasks.shards import abandon, over_shards
-
-
-@pytest.fixture(scope="module")
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (14, 1), (200, 1), (200, 4), (1000, 30), (30, 200)])
@@ -74,7 +67,7 @@ def files(home: Path) -> dict[Path, Any]:
 
 
 def test_groups_leave_the_files_that_single_shards_leave(
-    server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    prefect_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     settings = {
         **SETTINGS,
@@ -141,7 +134,7 @@ def run(work: Work) -> list[str]:
 
 @pytest.mark.parametrize(("error", "tries"), [(RuntimeError, 3), (UserError, 1)])
 def test_a_failure_says_in_which_shard_it_was_and_costs_no_other(
-    server, tmp_path: Path, error: type[Exception], tries: int
+    prefect_server, tmp_path: Path, error: type[Exception], tries: int
 ) -> None:
     """Tried again as often as any task; what is made before it stays, and the next run makes only the rest."""
     failing = Work(tmp_path, "00007", error)
@@ -207,7 +200,7 @@ def test_any_name_of_a_method_makes_a_key_that_prefect_takes(label: str) -> None
 
 
 def test_progress_counts_a_shard_of_a_group_when_its_file_is_there(
-    server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one that lay there before, but one that was there before anybody looked; the artifact is asked for far more rarely."""
     (tmp_path / "00001.json").write_text("old")

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.fakes import SOURCE, blob_maps, write_fake_shards
+from helpers.models import tiny_clip, tiny_owl
 from helpers.small_run import SETTINGS, reproduce
 from PIL import Image
-from test_judges import tiny_owl
-from test_quality import tiny_clip
 
 from flows.planning import plan
 from l2s_core.backbones.folder import SHIPPED

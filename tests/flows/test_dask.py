@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.servers import free_port, l2s
 from helpers.small_run import ROOT, command, environment, numbers, start
 from safetensors.torch import load_file
-from test_servers import free_port, l2s
 
 from flows.runners import FOLDER, load_runner
 from l2s_core.errors import UserError

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from helpers.damage import drop_weights
-from prefect.testing.utilities import prefect_test_harness
 
 from l2s_core.backbones.architecture import load_architecture, save_random_model
 from l2s_core.backbones.flux import FluxBackbone
@@ -52,14 +51,8 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_whole_flow(server, tmp_path: Path, name: str) -> None:
+def test_the_whole_flow(prefect_server, tmp_path: Path, name: str) -> None:
     from flows.reproduce import reproduce
 
     architecture = load_architecture(name)

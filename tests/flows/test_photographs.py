@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers.models import tiny_owl
 from helpers.small_run import SETTINGS, reproduce
 from PIL import Image
-from test_judges import tiny_owl
 
 from flows.cli import main
 from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.servers import free_port, free_ports, l2s
 from helpers.small_run import SETTINGS
-from test_servers import free_port, free_ports, l2s
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"))
 

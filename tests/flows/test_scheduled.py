@@ -14,8 +14,8 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
+from helpers.servers import free_port, l2s
 from helpers.small_run import ROOT, SETTINGS, environment
-from test_servers import free_port, l2s
 
 from l2s_core.config import ToleranceConfig
 from l2s_core.experiments.regression import compare, figures_of, load_baseline, save_baseline

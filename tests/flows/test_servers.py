@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.servers import free_port, l2s
 from helpers.small_run import ROOT, environment
 
 from flows import servers
@@ -20,28 +21,6 @@ from flows.environment import _own_servers
 from flows.processes import end_processes
 from l2s_core.errors import UserError
 from tasks.database import SETTING, database_url
-
-
-def l2s(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments, "--home", str(home)],
-        cwd=ROOT,
-        env=environment() | variables,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def free_ports() -> list[str]:
-    """The options of 'l2s up' that give both servers a free port."""
-    return [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
 
 
 def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 import mlflow
 import pytest
 import yaml
-from helpers.small_run import ROOT, SETTINGS, environment
+from helpers.small_run import ROOT, SETTINGS, environment, stages_of
 from mlflow.exceptions import MlflowException
-from test_runs import stages_of
 
 from l2s_core.config import INVERTED, MAIN
 from l2s_core.errors import UserError

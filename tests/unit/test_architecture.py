@@ -108,6 +108,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not circles(graph)
 
 
+def test_tests_share_code_in_helpers_only() -> None:
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    names = {path.stem for path in files} | {"conftest"}
+    wrong = {path.name: imported(path) & names for path in files}
+    assert not {name: others for name, others in wrong.items() if others}
+
+
 def test_nothing_is_pickled() -> None:
     for path in (path for package in ("l2s_core", "tasks", "flows") for path in modules(package).values()):
         text = path.read_text(encoding="utf-8")

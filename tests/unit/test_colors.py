@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_quality import tiny_clip
+from helpers.models import tiny_clip
 
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.damage import drop_weights
+from helpers.models import tiny_mask2former
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.judge import Detection
@@ -64,32 +65,6 @@ def test_wilson() -> None:
 def test_unknown_judge() -> None:
     with pytest.raises(UserError, match="no judge"):
         load_judge("mini-sec")
-
-
-def tiny_mask2former(folder: Path) -> None:
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
-
-    labels = {0: "dog", 1: "motorbike"}
-    config = Mask2FormerConfig(
-        backbone_config=SwinConfig(
-            embed_dim=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 1, 1],
-            out_features=["stage1", "stage2", "stage3", "stage4"],
-        ),
-        hidden_dim=32,
-        feature_size=32,
-        mask_feature_size=32,
-        encoder_feedforward_dim=32,
-        dim_feedforward=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        num_queries=5,
-        id2label=labels,
-        label2id={v: k for k, v in labels.items()},
-    )
-    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
 
 
 @pytest.mark.parametrize("kind", ["Segformer", "Mask2Former"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.damage import drop_weights
+from helpers.models import PIXELS, bert_tokenizer, tiny_clipseg, tiny_dino, tiny_owl
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors import boxes, named
@@ -32,104 +33,6 @@ from l2s_core.evaluation.protocols.geneval import GENEVAL_CLASSES
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (5, 40, 56, 3), np.uint8)
 NAMES = [("dog", "teddy bear"), ("cat",), ("dog", "teddy bear"), (), ("dog", "teddy bear")]
-PIXELS = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
-
-
-def save_model(folder: Path, model, tokenizer, size, spread: float = 0.5) -> None:
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:  # not the norms
-            torch.nn.init.normal_(parameter, std=spread)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PIXELS | {"size": size}))
-
-
-def bert_tokenizer():
-    """Words at places from 1030 on; the model knows the ids of [CLS], [SEP], "." and "?" by heart."""
-    from transformers import BertTokenizer
-
-    words = ["dog", "cat", "teddy", "bear"]
-    vocab = {f"[unused{i}]": i for i in range(1030)}
-    for word, place in {
-        "[PAD]": 0,
-        "[UNK]": 100,
-        "[CLS]": 101,
-        "[SEP]": 102,
-        "[MASK]": 103,
-        ".": 1012,
-        "?": 1029,
-    }.items():
-        vocab = {key: value for key, value in vocab.items() if value != place} | {word: place}
-    return BertTokenizer(vocab=vocab | {word: 1030 + i for i, word in enumerate(words)})
-
-
-def clip_tokenizer():
-    from transformers import CLIPTokenizer
-
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    symbols = ["!", *letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={s: i for i, s in enumerate(symbols)}, merges=[], pad_token="!")
-
-
-def tiny_dino(folder: Path) -> None:
-    from transformers import BertConfig, GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
-
-    config = GroundingDinoConfig(
-        backbone_config=SwinConfig(
-            embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=4, out_features=["stage2", "stage3", "stage4"]
-        ),
-        text_config=BertConfig(
-            vocab_size=1040, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-        ),
-        d_model=32,
-        num_queries=12,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        max_text_len=24,
-    )
-    save_model(
-        folder,
-        GroundingDinoForObjectDetection(config),
-        bert_tokenizer(),
-        {"shortest_edge": 64, "longest_edge": 96},
-        spread=0.1,
-    )
-
-
-def clip_parts(length: int) -> dict:
-    end = {"bos_token_id": 53, "eos_token_id": 54, "pad_token_id": 0}
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
-    return {
-        "text_config": small | end | {"vocab_size": 55, "max_position_embeddings": length},
-        "vision_config": small | {"image_size": 32, "patch_size": 8},
-        "projection_dim": 16,
-    }
-
-
-def tiny_owl(folder: Path) -> None:
-    from transformers import Owlv2Config, Owlv2ForObjectDetection
-
-    save_model(
-        folder, Owlv2ForObjectDetection(Owlv2Config(**clip_parts(32))), clip_tokenizer(), {"height": 32, "width": 32}
-    )
-
-
-def tiny_clipseg(folder: Path) -> None:
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
-
-    config = CLIPSegConfig(
-        **clip_parts(40),
-        extract_layers=[0, 1],
-        reduce_dim=8,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=16,
-    )
-    save_model(folder, CLIPSegForImageSegmentation(config), clip_tokenizer(), 32)
 
 
 TINY: dict[str, Callable[[Path], None]] = {"GroundingDino": tiny_dino, "Owlv2": tiny_owl, "ClipSeg": tiny_clipseg}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.damage import drop_weights
+from helpers.models import tiny_clip
 from scipy.ndimage import gaussian_filter
 
-from l2s_core.backbones.folder import SHIPPED
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.judge import Judge
@@ -288,24 +288,6 @@ def test_a_run_without_models(tmp_path) -> None:
     summary = run_quality(stages, judge)
     assert list(summary) == [RENDERED, "plain"] and all(list(entry) == ["kid"] for entry in summary.values())
     assert abs(summary["plain"]["kid"]["mean"]) < 3 * summary["plain"]["kid"]["error"]
-
-
-def tiny_clip(folder: Path) -> Path:
-    """Write a CLIP of tiny random weights with mini-sd's tokenizer."""
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-
-    tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "mini-sd" / "tokenizer")
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    words = {"vocab_size": len(tokenizer), "max_position_embeddings": 24, **ends}
-    config = CLIPConfig(
-        text_config=small | words, vision_config=small | {"image_size": 32, "patch_size": 8}, projection_dim=16
-    )
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,32 @@
+"""The `l2s` command as a process, and ports for the servers that it starts."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers.small_run import ROOT, environment
+
+
+def l2s(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments, "--home", str(home)],
+        cwd=ROOT,
+        env=environment() | variables,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def free_ports() -> list[str]:
+    """The options of 'l2s up' that give both servers a free port."""
+    return [part for name in ("mlflow", "prefect") for part in (f"--{name}-port", str(free_port()))]
