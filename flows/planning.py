@@ -10,7 +10,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.detectors.table import require_names
 from l2s_core.evaluation.metrics.clipscore import clip_folder
-from l2s_core.evaluation.protocols.scoring import class_of
+from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.steering.objectives import ClassifierObjective
 from l2s_core.steering.targets import Targets
 from l2s_core.storage.stages import Stages
@@ -33,8 +33,8 @@ def plan(
     # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not
     # know are errors now, not after an hour.
     phrase_check(run.backbone)([item.prompt for item in stages.items if item.prompt.triplets])
-    require_names(
-        run.benchmark.judge, dict.fromkeys(class_of(item, name) for item in stages.items for name in item.objects)
-    )
+    protocol = protocol_of(run)
+    names = [protocol.class_of(name) for item in stages.items for name in item.objects]
+    require_names(run.benchmark.judge, dict.fromkeys(names))
     open_store(stages.home)
     return stages

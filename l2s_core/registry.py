@@ -54,3 +54,15 @@ class Registry:
 
     def _plugins(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
+
+
+PROTOCOLS = Registry(
+    kind="protocol",
+    group="l2s.protocols",
+    own={
+        "pairs": "l2s_core.evaluation.protocols.pairs:Pairs",
+        "geneval": "l2s_core.evaluation.protocols.geneval:Geneval",
+        "spatial": "l2s_core.evaluation.protocols.spatial:Spatial",
+        "several": "l2s_core.evaluation.protocols.several:Several",
+    },
+)

@@ -6,16 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from l2s_core.backbones.load import pick_device
-from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.protocols.items import EvalItem
-from l2s_core.evaluation.samples import SampleShard, judge_samples, load_samples, sample_items, save_samples
+from l2s_core.evaluation.samples import SampleShard, load_samples, sample_items, save_samples
 from l2s_core.planning.memory import PeakMemory
-from l2s_core.steering.steering import steer_by
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import PLAIN, Stages
 from l2s_core.storage.store import ensure
 from tasks.methods import sample_method
-from tasks.models import backbone_for, classifier_for, color_reader_for, judge_for
+from tasks.models import backbone_for, classifier_for, judging_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator, stage_task
 
@@ -43,24 +41,21 @@ sample_shards = over_shards(sample_shard, name="sample images", tags=[GPU])
 
 def _sample_classifier(stages: Stages, method: str, items: list[EvalItem]) -> SampleShard:
     config = stages.config
-    sampler = Sampler.of(backbone_for(config), config)
-    if method == PLAIN:
-        return sample_items(sampler, items)
-    classifier = classifier_for(config, stages.classifier(method))
-    return sample_items(sampler, items, steer_by(classifier, config.steering))
+    how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
+    if method != PLAIN:
+        how |= {"classifier": classifier_for(config, stages.classifier(method)), "steering": config.steering}
+    return sample_items(backbone_for(config), items, batch=config.batch, **how)
 
 
 @stage_task(name="judge images", tags=[GPU])
 def judge_method(stages: Stages, method: str, shards: list[Path], rebuild: bool = False) -> Path:
     """Write the verdicts of a method's images unless they are there; return their JSON file."""
-    path, config = stages.verdicts(method) / "verdicts.json", stages.config
+    path = stages.verdicts(method) / "verdicts.json"
 
     def build() -> None:
         samples = [load_samples(shard) for shard in shards]
         with accelerator():
-            rows = judge_samples(
-                judge_for(stages), stages.items, samples, config.benchmark.min_score, color_reader_for(config)
-            )
+            rows = judging_for(stages).judge_samples(stages.items, samples)
         write_json(path, rows)
 
     ensure(path, read_json, build, rebuild=rebuild)

@@ -11,8 +11,10 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
 from l2s_core.evaluation.detectors.judge import Judge, SegmentationJudge
 from l2s_core.evaluation.detectors.table import judge_folder, judge_kind, load_judge
+from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.metrics.clipscore import load_clip
 from l2s_core.evaluation.metrics.colors import ColorReader
+from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.storage.stages import Stages
 
 _LOCK = threading.Lock()  # two tasks in two threads must not load the same model twice
@@ -47,8 +49,15 @@ def judge_for(stages: Stages) -> Judge:
         return _judge(stages.config.benchmark.judge, pick_device(stages.config.device), stages.home / "judged")
 
 
-def color_reader_for(config: RunConfig) -> ColorReader | None:
-    """Return what tells colours on the run's device; nothing for a benchmark that asks for none."""
+def judging_for(stages: Stages) -> Judging:
+    """Return what judges the run's images, on the run's device."""
+    return Judging(
+        protocol=protocol_of(stages.config), judge=judge_for(stages), colors=_color_reader_for(stages.config)
+    )
+
+
+def _color_reader_for(config: RunConfig) -> ColorReader | None:
+    """Return what tells colours; nothing for a benchmark that asks for none."""
     if not config.benchmark.asks_for_colors:
         return None
     with _LOCK:

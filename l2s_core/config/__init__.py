@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from l2s_core.config.backbone import FLOW_FAMILIES, BackboneConfig, FamilyName
 from l2s_core.config.base import Section, validate
-from l2s_core.config.benchmark import COLOR_TAGS, BenchmarkConfig
+from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
 from l2s_core.config.classifier import INVERTED, TRAJECTORIES, ClassifierConfig
 from l2s_core.config.data import DataConfig, Relation
@@ -30,7 +30,6 @@ __all__ = [
     "BackboneConfig",
     "MethodConfig",
     "BenchmarkConfig",
-    "COLOR_TAGS",
     "CONFIG_FOLDER",
     "CaptureConfig",
     "CentroidMethod",

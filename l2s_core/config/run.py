@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,13 @@ from l2s_core.config.backbone import FLOW_FAMILIES, BackboneConfig
 from l2s_core.config.base import Section
 from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
+from l2s_core.config.chosen import chosen_by
 from l2s_core.config.classifier import INVERTED, TRAJECTORIES, ClassifierConfig
 from l2s_core.config.data import DataConfig
 from l2s_core.config.inversion import InversionConfig
 from l2s_core.config.methods import MAIN, PLAIN, MethodConfig
 from l2s_core.config.steering import SteeringConfig
+from l2s_core.registry import PROTOCOLS
 
 
 class ToleranceConfig(Section):
@@ -49,7 +51,7 @@ class RunConfig(Section):
     methods: dict[str, MethodConfig] = Field(
         default={}, description="further methods of making the same images, by name"
     )
-    benchmark: BenchmarkConfig
+    benchmark: Annotated[BenchmarkConfig, chosen_by("protocol", PROTOCOLS)]
     tolerance: ToleranceConfig = ToleranceConfig()
 
     @property
@@ -59,10 +61,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> RunConfig:
-        steps, unknown = self.backbone.steps, set(self.benchmark.relations) - set(self.data.stated)
+        steps, unknown = self.backbone.steps, set(self.benchmark.asked_relations) - set(self.data.stated)
         if unknown:
             raise ValueError(
-                f"benchmark.relations asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it"
+                f"the benchmark asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it"
             )
         if self.capture.steps[-1] >= steps:
             raise ValueError(

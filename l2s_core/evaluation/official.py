@@ -11,9 +11,10 @@ import numpy as np
 
 from l2s_core.errors import UserError, unknown_name
 from l2s_core.evaluation.pictures import has_images, method_images
-from l2s_core.evaluation.protocols.benchmark import geneval_records
-from l2s_core.evaluation.protocols.geneval import GenevalRecord
+from l2s_core.evaluation.protocols.geneval import Geneval
 from l2s_core.evaluation.protocols.geneval_folder import check_folder, export_folder, read_results
+from l2s_core.evaluation.protocols.geneval_rules import GenevalRecord
+from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import Stages
@@ -57,14 +58,15 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _records(stages: Stages, method: str) -> list[GenevalRecord]:
-    if stages.config.benchmark.protocol != "geneval":
+    protocol = protocol_of(stages.config)
+    if not isinstance(protocol, Geneval):
         raise UserError(
-            f"{stages.config.name} has benchmark.protocol {stages.config.benchmark.protocol}, whose prompts GenEval's scorer cannot judge; "
+            f"{stages.config.name} has benchmark.protocol {protocol.protocol}, whose prompts GenEval's scorer cannot judge; "
             "set benchmark.protocol=geneval"
         )
     if method not in stages.methods:
         raise unknown_name("method", method, stages.methods)
-    return geneval_records(stages.config)
+    return protocol.records(stages.config)
 
 
 def _images(stages: Stages, method: str) -> list[np.ndarray]:

@@ -1,10 +1,11 @@
-"""Making the benchmark's images, plain or steered, and judging them."""
+"""Making the benchmark's images, plain or steered."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 
 from l2s_core.backbones.base import Backbone
-from l2s_core.diffusion.sampler import Batch, Sampler
-from l2s_core.evaluation.detectors.judge import Detection, Judge
-from l2s_core.evaluation.metrics.colors import ColorReader, seen_colors
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.config import SteeringConfig
+from l2s_core.diffusion.sampling import Observer, initial_noise, sample
 from l2s_core.evaluation.protocols.items import EvalItem
-from l2s_core.evaluation.protocols.scoring import Verdict, finds, judge_item
-from l2s_core.relations import ATTRIBUTE
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.steering.objectives import ClassifierObjective, Objective
 from l2s_core.steering.steering import Steering, SteeringCost
+from l2s_core.steering.targets import Targets
 from l2s_core.storage.store import read_tensors, write_tensors
 
 
@@ -41,27 +43,72 @@ class SampleShard:
     peak_bytes: int | None = None
 
 
-def sample_items(
-    sampler: Sampler[Backbone],
-    items: Sequence[EvalItem],
-    steer: Callable[[Batch[Backbone]], Steering] | None = None,
-) -> SampleShard:
-    """Make the images of `items` in batches, plain, or steered by the observer that `steer` builds for each batch."""
-    began = time.perf_counter()
-    observe = () if steer is None else (steer,)
-    images, costs = [], []
-    for sampled in sampler.batches([i.prompt for i in items], [i.seed for i in items], *observe):
-        images.append(sampled.images)
-        costs += [steering.cost for steering in sampled.observers] or [SteeringCost.zeros(len(sampled.images))]
+def make_images(
+    backbone: Backbone,
+    prompts: Sequence[Phrases],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    classifier: TrainedClassifier | None = None,
+    objective: Objective | None = None,
+    steering: SteeringConfig | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sample one image per (prompt, seed), steered when a classifier or another objective is given.
+
+    Returns uint8 images (N, H, W, 3) and the cost per image. An image depends on its own prompt and
+    seed alone, to rounding: batch mates only change the order of floating-point sums.
+    """
+    if classifier is not None:
+        if objective is not None:
+            raise ValueError("steering follows one objective; give an objective, or a classifier")
+        objective = ClassifierObjective.of(classifier, confidence=steering.confidence, min_loss=steering.min_loss)
+    steer = None if objective is None else partial(Steering, objective=objective, config=steering)
+    images, steered = denoise(backbone, prompts, seeds, steps=steps, guidance=guidance, before_step=steer)
+    return images, dict(vars(SteeringCost.zeros(len(prompts)) if steered is None else steered.cost))
+
+
+def denoise(
+    backbone: Backbone,
+    prompts: Sequence[Phrases],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    before_step: Callable[..., Observer] | None = None,
+) -> tuple[Tensor, Any]:
+    """Sample one image per (prompt, seed); return uint8 images (N, H, W, 3) and what `before_step` built, None without it.
+
+    `before_step` builds the callable of the sampling loop from the batch: its backbone, condition, weights_BOK, targets
+    and timesteps.
+    """
+    schedule = backbone.schedule(steps)
+    condition = backbone.encode_prompts([p.text for p in prompts], guidance=guidance)
+    latents = initial_noise(list(seeds), backbone.latent_shape, backbone.device)
+    before = None
+    if before_step is not None:
+        before = before_step(
+            backbone=backbone,
+            condition=condition,
+            weights_BOK=backbone.phrase_weights(list(prompts)),
+            targets=Targets.of(prompts, backbone.device),
+            timesteps=schedule.timesteps,
+        )
+    return torch.from_numpy(
+        backbone.decode(sample(backbone, latents, condition, schedule, () if before is None else (before,)))
+    ), before
+
+
+def sample_items(backbone: Backbone, items: Sequence[EvalItem], *, batch: int, **how: Any) -> SampleShard:
+    """Make the images of `items` in batches; `how` goes to `make_images`."""
+    began, parts = time.perf_counter(), []
+    for first in range(0, len(items), batch):
+        part = items[first : first + batch]
+        parts.append(make_images(backbone, [i.prompt for i in part], [i.seed for i in part], **how))
     seconds = time.perf_counter() - began
-    cost = SteeringCost.joined(costs)
+    cost = {name: torch.cat([c[name] for _, c in parts]) for name in parts[0][1]}
     return SampleShard(
-        item_ids=[i.item_id for i in items],
-        images=torch.cat(images),
-        gradients=cost.gradients,
-        checks=cost.checks,
-        skipped=cost.skipped,
-        seconds=seconds,
+        item_ids=[i.item_id for i in items], images=torch.cat([p for p, _ in parts]), seconds=seconds, **cost
     )
 
 
@@ -78,53 +125,3 @@ def load_samples(path: Path) -> SampleShard:
     """Read a shard; raises UserError when it is missing or damaged."""
     tensors, description = read_tensors(path)
     return SampleShard(**tensors, **description)
-
-
-def judge_images(
-    judge: Judge, items: Sequence[EvalItem], images: Tensor, min_score: float, reader: ColorReader | None = None
-) -> list[tuple[Verdict, list[Detection]]]:
-    """Return the verdict on every image (N, H, W, 3) and what the judge found in it; `reader` as in `judge_samples`."""
-    pixels, size = images.numpy(), (images.shape[2], images.shape[1])
-    found = judge.detect(pixels, [item.objects for item in items])
-    colors = seen_colors(reader, items, pixels, found)
-    return [(judge_item(item, d, size, min_score, seen), d) for item, d, seen in zip(items, found, colors, strict=True)]
-
-
-def judge_samples(
-    judge: Judge,
-    items: Sequence[EvalItem],
-    shards: Sequence[SampleShard],
-    min_score: float,
-    reader: ColorReader | None = None,
-) -> list[dict[str, Any]]:
-    """Return one JSON-able row per item: what was asked, the verdict with its reason and its boxes, cost, seconds and peak memory.
-
-    `reader` tells the colours of objects; raises UserError for a prompt that asks for one without it.
-    """
-    by_id = {item.item_id: item for item in items}
-    rows = []
-    for shard in shards:
-        asked = [by_id[item_id] for item_id in shard.item_ids]
-        judged = judge_images(judge, asked, shard.images, min_score, reader)
-        for i, (item, (verdict, detections)) in enumerate(zip(asked, judged, strict=True)):
-            rows.append(
-                {
-                    "item_id": item.item_id,
-                    "prompt_group": item.prompt_group,
-                    "prompt": item.prompt.text,
-                    "seed": item.seed,
-                    "relation": item.asks_for,
-                    "relations": [t.relation for t in item.prompt.triplets if t.relation != ATTRIBUTE],
-                    "objects": list(item.objects),
-                    **asdict(verdict),
-                    "detections": [asdict(d) for d in finds(item, detections, min_score)],
-                    "gradients": int(shard.gradients[i]),
-                    "checks": int(shard.checks[i]),
-                    "skipped": int(shard.skipped[i]),
-                    "seconds": shard.seconds / len(shard.item_ids),
-                    "peak_bytes": shard.peak_bytes,
-                }
-            )
-            if shard.chosen is not None:
-                rows[-1] |= {"candidates": shard.candidates, "chosen": int(shard.chosen[i])}
-    return rows

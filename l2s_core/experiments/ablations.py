@@ -12,6 +12,7 @@ from pydantic import Field
 from l2s_core.config import CONFIG_FOLDER, RunConfig, Section, find_config, load_run_config, read_yaml, validate
 from l2s_core.config.relative import resolve, value_at
 from l2s_core.errors import UserError
+from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.experiments.sweeps import Point, SweepConfig, point
 
 FOLDER = CONFIG_FOLDER / "ablations"
@@ -69,11 +70,8 @@ def _shared_settings(config: str, overrides: Mapping[str, Any]) -> dict[str, Any
     settings = {**overrides, "classifiers": {}, "methods": {}}
     run = load_run_config(config, settings)
     if not {"benchmark", "benchmark.suite"} & set(overrides):
-        own = (
-            read_yaml(CONFIG_FOLDER / "benchmarks" / "dev.yaml")
-            if run.benchmark.protocol == "pairs"
-            else {"suite": "dev"}
-        )
+        size = protocol_of(run).DEV_BENCHMARK
+        own = {"suite": "dev"} if size is None else read_yaml(CONFIG_FOLDER / "benchmarks" / f"{size}.yaml")
         settings["benchmark"] = {**run.benchmark.model_dump(mode="json"), **own}
         run = load_run_config(config, settings)
     if run.benchmark.suite == "test":

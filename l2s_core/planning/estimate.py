@@ -8,7 +8,7 @@ from typing import Any
 
 from l2s_core.config import RunConfig, SelectionMethod, SteeringConfig
 from l2s_core.data.scenes import PROMPT_KINDS
-from l2s_core.evaluation.protocols.benchmark import benchmark_items
+from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.planning.cost import ModelCost
 
 PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run of configs/mini-sd.yaml

@@ -10,14 +10,13 @@ from PIL import Image
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import RunConfig
-from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.protocols.items import EvalItem
-from l2s_core.evaluation.protocols.scoring import finds
-from l2s_core.evaluation.samples import judge_images
+from l2s_core.evaluation.protocols.several import Several
+from l2s_core.evaluation.samples import make_images
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.report.grids import comparison_grid
-from l2s_core.steering.steering import steer_by
 
 
 def compare(
@@ -32,25 +31,29 @@ def compare(
 
     Right means the objects and their places; attributes are steered, and not judged.
     """
-    columns, verdicts, least = {}, {}, config.benchmark.min_score
+    columns, verdicts = {}, {}
+    protocol = Several(prompts=1, min_score=config.benchmark.min_score)
+    judging = Judging(protocol=protocol, judge=judge)
     items = [EvalItem(item_id=str(seed), prompt_group="", prompt=prompt, seed=seed) for seed in seeds]
-    sampler = Sampler.of(backbone, config)
-    prompts = [prompt] * len(seeds)
-    sampled = {
-        "plain": sampler(prompts, seeds),
-        "steered": sampler(prompts, seeds, steer_by(classifier, config.steering)),
-    }
-    for method, made in sampled.items():
-        images = made.images
+    for method, how in (("plain", {}), ("steered", {"classifier": classifier, "steering": config.steering})):
+        images, _ = make_images(
+            backbone,
+            [prompt] * len(seeds),
+            seeds,
+            steps=config.backbone.steps,
+            guidance=config.backbone.guidance,
+            **how,
+        )
         columns[method] = list(images.numpy())
         verdicts[method] = [
             {
                 "prompt": prompt.text,
                 "objects": item.objects,
-                "detections": [asdict(d) for d in finds(item, detections, least)],
-                **asdict(verdict),
+                "detections": [asdict(d) for d in protocol.finds(item, detections)],
+                "correct": verdict.correct,
+                "reason": verdict.reason,
             }
-            for item, (verdict, detections) in zip(items, judge_images(judge, items, images, least), strict=True)
+            for item, (verdict, detections) in zip(items, judging.judge_images(items, images), strict=True)
         ]
     return comparison_grid(columns, verdicts), {
         method: sum(v["correct"] for v in rows) for method, rows in verdicts.items()

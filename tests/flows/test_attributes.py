@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +24,21 @@ from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig, loa
 from l2s_core.data.scenes import scene_prompt
 from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.reader import verify_shard
-from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.table import load_judge
-from l2s_core.evaluation.protocols.benchmark import benchmark_items
-from l2s_core.evaluation.protocols.geneval import Clause, GenevalRecord
 from l2s_core.evaluation.protocols.geneval_metadata import attribute_prompt, record_row
+from l2s_core.evaluation.protocols.geneval_rules import Clause, GenevalRecord
 from l2s_core.evaluation.protocols.items import EvalItem
-from l2s_core.evaluation.protocols.several import score_several
+from l2s_core.evaluation.protocols.protocol import benchmark_items
+from l2s_core.evaluation.protocols.relation_rule import judge_relations
+from l2s_core.evaluation.samples import make_images
 from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
 from l2s_core.prompts.prompt import Triplet, depicted, parse_several, prompt_for
 from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS
 from l2s_core.report.figures import confusion_figure
 from l2s_core.report.generate import compare
 from l2s_core.steering.objectives import CentroidObjective, PresenceObjective
-from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 
 WHITE_DOG = Triplet(subject="white", relation=ATTRIBUTE, object="dog")
@@ -119,8 +117,8 @@ def test_attributes_are_steered_and_not_judged_by_boxes() -> None:
         Detection(name="dog", box=(0, 0, 10, 10), score=0.9),
         Detection(name="cat", box=(30, 0, 40, 10), score=0.9),
     ]
-    verdict = score_several(prompt, found)
-    assert verdict.correct and [pair.triplet.relation for pair in verdict.pairs] == ["left of"]
+    verdict = judge_relations(prompt, found)
+    assert verdict.correct and [judged.triplet.relation for judged in verdict.relations] == ["left of"]
 
 
 # Classifier
@@ -184,25 +182,24 @@ def test_an_attribute_is_steered_like_a_relation(backbone) -> None:
         parse_several("a white dog left of a cat", ("white",)),
     ]
     assert [Targets.of(prompts).label_P.tolist(), Targets.of(prompts).weight_P.tolist()] == [[4, 4, 0], [1, 1, 1]]
-    sampler = Sampler(backbone=backbone, steps=STEPS, guidance=3.0, batch=8)
-    plain = sampler(prompts, [1, 2])
-    steered = sampler(prompts, [1, 2], steer_by(classifier_of(backbone, LABELS), FAST))
-    assert (plain.images != steered.images).flatten(1).any(1).all()
-    assert (steered.observers[0].cost.gradients > 0).all()
+    how = {"steps": STEPS, "guidance": 3.0}
+    plain, _ = make_images(backbone, prompts, [1, 2], **how)
+    steered, cost = make_images(
+        backbone, prompts, [1, 2], classifier=classifier_of(backbone, LABELS), steering=FAST, **how
+    )
+    assert (plain != steered).flatten(1).any(1).all() and (cost["gradients"] > 0).all()
 
 
 def test_an_attribute_without_a_classifier_of_it_is_an_error(backbone) -> None:
-    prompts = [parse_several("a white dog", ("white",))]
-    sampler = Sampler(backbone=backbone, steps=STEPS, guidance=3.0, batch=8)
+    prompts, how = [parse_several("a white dog", ("white",))], {"steps": STEPS, "guidance": 3.0, "steering": FAST}
     with pytest.raises(
         UserError,
         match="asks for the relation 'is', and this objective knows left of, right of, above, below; train a classifier",
     ):
-        sampler(prompts, [1], steer_by(classifier_of(backbone, RELATIONS), FAST))
+        make_images(backbone, prompts, [1], classifier=classifier_of(backbone, RELATIONS), **how)
     source = map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS)
     with pytest.raises(UserError, match="asks for the relation 'is'"):
-        objective = CentroidObjective(source=source, margin=0.1)
-        sampler(prompts, [1], partial(Steering, objective=objective, config=FAST))
+        make_images(backbone, prompts, [1], objective=CentroidObjective(source=source, margin=0.1), **how)
     PresenceObjective(source=source).require_known(Targets.of(prompts))  # asks no relation of the maps
 
 

@@ -7,17 +7,22 @@ from collections import Counter
 
 import pytest
 
-from l2s_core.config import BenchmarkConfig, DataConfig, load_run_config
+from l2s_core.config import DataConfig, load_run_config
 from l2s_core.data.miniworld import make_scenes, partition_pairs, scene_ids
 from l2s_core.data.scenes import PROMPT_KINDS, scene_prompt
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.methods.selection import judge_score
-from l2s_core.evaluation.protocols import compbench
-from l2s_core.evaluation.protocols.benchmark import benchmark_items
-from l2s_core.evaluation.protocols.geneval import Clause, GenevalRecord
-from l2s_core.evaluation.protocols.items import EvalItem, pair_items, suite_triplets
-from l2s_core.evaluation.protocols.scoring import Verdict, finds, judge_item
+from l2s_core.evaluation.protocols.geneval import Geneval
+from l2s_core.evaluation.protocols.geneval_rules import Clause, GenevalRecord
+from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.protocols.pairs import Pairs
+from l2s_core.evaluation.protocols.protocol import Protocol, benchmark_items
+from l2s_core.evaluation.protocols.several import Several
+from l2s_core.evaluation.protocols.spatial import Spatial
+from l2s_core.evaluation.protocols.spatial_rules import parse_prompt
+from l2s_core.evaluation.protocols.suites import suite_triplets
+from l2s_core.evaluation.protocols.verdict import Verdict
 from l2s_core.evaluation.statistics.aggregate import summarise
 from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
 from l2s_core.miniworld.world.sprites import OBJECTS
@@ -28,7 +33,7 @@ PAIRS = partition_pairs(DATA)
 
 
 def items(suite: str, prompts: int = 24, seeds: int = 2):
-    return pair_items(BenchmarkConfig(suite=suite, prompts=prompts, seeds=seeds), PAIRS)
+    return Pairs(suite=suite, prompts=prompts, seeds=seeds).items_of(PAIRS)
 
 
 def test_development_and_test_share_neither_prompts_nor_noise() -> None:
@@ -158,30 +163,33 @@ def test_items_are_judged_by_their_own_protocol() -> None:
     boxes = {"dog": (5, 20, 15, 30), "cat": (40, 20, 50, 30), "apple": (40, 45, 50, 55)}
     found = [Detection(name=name, box=box, score=0.9) for name, box in boxes.items()]
 
-    def verdict(text: str, detections=found):
-        return judge_item(
-            EvalItem(item_id="i", prompt_group="x", prompt=parse_several(text), seed=0), detections, (64, 64), 0.3
-        )
+    def verdict(text: str, protocol: type[Protocol] = Several) -> Verdict:
+        item = EvalItem(item_id="i", prompt_group="x", prompt=parse_several(text), seed=0)
+        return protocol(prompts=1).verdict(item, found, (64, 64), {})
 
-    assert verdict("a dog left of a cat above an apple").pairs == (True, True)
+    def held(judged: Verdict) -> list[bool]:
+        return [relation.holds for relation in judged.relations]
+
+    assert held(verdict("a dog left of a cat above an apple")) == [True, True]
     crossed = verdict("a dog left of a cat and an apple above a cat")
     assert (
         not crossed.correct
-        and crossed.both
-        and crossed.pairs == (True, False)
+        and crossed.all_found
+        and held(crossed) == [True, False]
         and crossed.reason == "apple is below, not above cat"
     )
-    assert verdict("a dog right of a cat").reason == "is left of, not right of"
+    assert verdict("a dog right of a cat", Pairs).reason == "is left of, not right of"
     nothing = SeveralPrompt(text="a photo of a dog and a cat", triplets=(), objects=("dog", "cat"), spans=())
     record = GenevalRecord(tag="two_object", prompt=nothing.text, include=(Clause(name="dog"), Clause(name="cat")))
     item = EvalItem(item_id="i", prompt_group="two_object", prompt=nothing, seed=0, record=record, label="two_object")
-    assert item.asks_for == "two_object" and judge_item(item, found, (64, 64), 0.3).correct
-    assert not judge_item(item, found[1:], (64, 64), 0.3).both
-    spatial = compbench.parse_prompt("a dog on the left of a cat")
+    geneval = Geneval(prompts=1, tags=("two_object",))
+    assert item.asks_for == "two_object" and geneval.verdict(item, found, (64, 64), {}).correct
+    assert not geneval.verdict(item, found[1:], (64, 64), {}).all_found
+    spatial = parse_prompt("a dog on the left of a cat")
     item = EvalItem(
         item_id="i", prompt_group="spatial", prompt=spatial.as_prompt(), seed=0, record=spatial, label=spatial.phrase
     )
-    soft = judge_item(item, found, (64, 64), 0.3)
+    soft = Spatial(prompts=1).verdict(item, found, (64, 64), {})
     assert soft.correct and soft.score == pytest.approx(0.95)
 
 
@@ -192,7 +200,7 @@ def test_items_are_judged_by_their_own_protocol() -> None:
         ({"benchmark.protocol": "spatial"}, "the small world lacks"),
         ({"benchmark.protocol": "several", "benchmark.forms": ["2+1"]}, "is the protocol pairs in the small world"),
         ({"benchmark.protocol": "several", "benchmark.forms": ["9+2"]}, "benchmark.forms"),
-        ({"benchmark.tags": ["two_object"]}, "is for protocol geneval, and protocol is pairs"),
+        ({"benchmark.tags": ["two_object"]}, "unknown key 'benchmark.tags'.* allowed: clip, file, judge, .*relations"),
         ({"benchmark.file": "x.jsonl"}, "needs benchmark.protocol"),
         ({"benchmark.protocol": "several", "benchmark.file": "/nothing.jsonl"}, "missing file /nothing.jsonl"),
         ({"benchmark.protocol": "geneval", "benchmark.tags": ["counting"]}, "needs benchmark.file"),
@@ -257,7 +265,7 @@ def test_prompts_may_be_counted_by_kind_of_pair() -> None:
     assert counted == {"seen": 128, "unseen": 52, "novel": 24}
     only = benchmark_items(load_run_config("mini-sd", {"benchmark.prompts": {"unseen": 3}}))
     assert len(only) == 6 and {i.prompt_group for i in only} == {"unseen"}
-    with pytest.raises(UserError, match="give one number"):
+    with pytest.raises(UserError, match="benchmark.prompts: .*valid integer .got {'seen': 3}"):
         load_run_config("mini-sd", {"benchmark": "several", "benchmark.prompts": {"seen": 3}})
 
 
@@ -280,18 +288,18 @@ def test_a_row_has_the_finds_of_its_verdict_by_the_prompts_names() -> None:
         )
         for kind, objects, asked in (
             ("geneval", ("computer mouse", "person"), record),
-            ("spatial", ("girl", "mouse"), compbench.parse_prompt("a girl next to a mouse")),
+            ("spatial", ("girl", "mouse"), parse_prompt("a girl next to a mouse")),
             ("several", ("Mouse", "girl"), None),
         )
     }
-    named = {kind: [(d.name, d.score) for d in finds(item, found, 0.3)] for kind, item in items.items()}
+    protocols = {"geneval": Geneval(prompts=1), "spatial": Spatial(prompts=1), "several": Several(prompts=1)}
+    named = {kind: [(d.name, d.score) for d in protocols[kind].finds(item, found)] for kind, item in items.items()}
     assert named == {
         "geneval": [("computer mouse", 0.9), ("person", 0.6)],
         "spatial": [("mouse", 0.9), ("girl", 0.6)],
         "several": [("Mouse", 0.9), ("person", 0.6)],
     }
-    verdict = Verdict(correct=True, both=True, reason="correct")
-    assert {kind: judge_score(item, verdict, found)[2] for kind, item in items.items()} == {
+    assert {kind: judge_score(protocols[kind], item, Verdict(), found)[2] for kind, item in items.items()} == {
         "geneval": 0.6,
         "spatial": 0.6,
         "several": 0.0,

@@ -11,15 +11,16 @@ from helpers.models import tiny_clip
 
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.methods.selection import JudgeChooser
 from l2s_core.evaluation.metrics.clipscore import clip_fingerprint, load_clip
 from l2s_core.evaluation.metrics.colors import TEMPLATES, ColorReader, seen_colors
-from l2s_core.evaluation.protocols.benchmark import benchmark_items
-from l2s_core.evaluation.protocols.geneval import COLORS
+from l2s_core.evaluation.protocols.geneval import Geneval
 from l2s_core.evaluation.protocols.geneval_prompts import generate_records
+from l2s_core.evaluation.protocols.geneval_rules import COLORS
 from l2s_core.evaluation.protocols.items import EvalItem
-from l2s_core.evaluation.protocols.scoring import judge_item
+from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.prompts.prompt import SeveralPrompt
 from l2s_core.storage.stages import Stages
 
@@ -57,6 +58,9 @@ def item(tag: str = "color_attr") -> EvalItem:
     )
 
 
+COLORED_TASKS = Geneval(prompts=1, tags=("colors", "color_attr"), clip="some-clip")
+
+
 def scene(boxes: dict[tuple[int, int, int, int], str]) -> np.ndarray:
     image = np.full((32, 48, 3), 255, np.uint8)
     for (x0, y0, x1, y1), color in boxes.items():
@@ -76,7 +80,8 @@ def test_each_box_is_cut_out_and_compared_with_the_words_of_its_own_class() -> N
         WordsAndPixels(),
         np.stack([scene({a: "green", b: "blue"}), scene({a: "red", b: "green"}), scene({})]),
     )
-    seen = seen_colors(ColorReader(clip), [asked] * 3, images, [found, found, found[:1]])
+    boxes = [COLORED_TASKS.colored_boxes(asked, one) for one in (found, found, found[:1])]
+    seen = seen_colors(ColorReader(clip), [asked.prompt.text] * 3, images, boxes)
     assert seen == [
         {(first, a): "green", (second, b): "blue"},
         {(first, a): "red", (second, b): "green"},
@@ -88,11 +93,10 @@ def test_each_box_is_cut_out_and_compared_with_the_words_of_its_own_class() -> N
         f"a photo of a red-colored {first}",
         "a photo of a red object",
     ]
-    verdict = judge_item(asked, found, (48, 32), 0.3, seen[0])
+    verdict = COLORED_TASKS.verdict(asked, found, (48, 32), seen[0])
     wanted = [clause.color for clause in asked.record.include]
-    assert (
-        verdict.reason == f"{first} looks green, not {wanted[0]}; {second} looks blue, not {wanted[1]}" and verdict.both
-    )
+    assert verdict.reason == f"{first} looks green, not {wanted[0]}; {second} looks blue, not {wanted[1]}"
+    assert verdict.all_found
 
 
 def test_a_tiny_clip_answers_alike_in_any_batch(tmp_path: Path) -> None:
@@ -111,11 +115,11 @@ def test_a_tiny_clip_answers_alike_in_any_batch(tmp_path: Path) -> None:
 
 
 def test_a_colour_that_nothing_tells_is_an_error() -> None:
-    asked, image = item("colors"), scene({})[None]
-    found = [[Detection(name=asked.objects[0], box=(0, 0, 9, 9), score=0.9)]]
+    judging, images = Judging(protocol=COLORED_TASKS, judge=Finder()), torch.from_numpy(scene({})[None])
     with pytest.raises(UserError, match="asks for a colour.* set benchmark.clip"):
-        seen_colors(None, [asked], image, found)
-    assert seen_colors(None, [item("single_object")], image, found) == [{}]
+        judging.judge_images([item("colors")], images)
+    ((verdict, found),) = judging.judge_images([item("single_object")], images)
+    assert verdict.correct and len(found) == 1
 
 
 class Finder:
@@ -130,7 +134,8 @@ def test_the_judge_chooses_by_colour_too() -> None:
         [RGB["blue"] if f" {color}" in text else RGB["red"] for text in texts]
     ).float()
     images = torch.from_numpy(np.stack([scene({(0, 0, 9, 9): name}) for name in ("red", "blue")]))
-    scores = JudgeChooser(Finder(), 0.3, ColorReader(clip)).scores([asked] * 2, images, None)
+    judging = Judging(protocol=COLORED_TASKS, judge=Finder(), colors=ColorReader(clip))
+    scores = JudgeChooser(judging).scores([asked] * 2, images, None)
     assert [score[0] for score in scores] == [0.0, 1.0]
 
 

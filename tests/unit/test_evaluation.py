@@ -12,9 +12,9 @@ from helpers.damage import drop_weights
 from helpers.models import tiny_mask2former
 
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.table import judge_folder, load_judge
-from l2s_core.evaluation.protocols.scoring import judge_relations
+from l2s_core.evaluation.protocols.relation_rule import judge_relations
 from l2s_core.evaluation.statistics.aggregate import wilson_interval
 from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
 from l2s_core.prompts.prompt import Triplet, prompt_for

@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 
 from l2s_core.errors import UserError
-from l2s_core.evaluation.protocols.coco import COCO_CLASSES
+from l2s_core.evaluation.protocols.classes import COCO_CLASSES
 from l2s_core.prompts.grammar import Clause, ParsedPrompt, read_prompt
 from l2s_core.prompts.prompt import parse_prompt, parse_several, prompt_for
 from l2s_core.relations import ALSO_READ, ATTRIBUTE, RELATIONS, WORDINGS, Triplet, readings

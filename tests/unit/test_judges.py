@@ -24,12 +24,12 @@ from l2s_core.evaluation.detectors.boxes import (
     scaled_box,
 )
 from l2s_core.evaluation.detectors.cache import CachedJudge
+from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.grounding_dino import name_weights, phrases_text
-from l2s_core.evaluation.detectors.judge import Detection, Judge
+from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.detectors.pixels import PixelSettings, model_pixels, read_pixel_settings
 from l2s_core.evaluation.detectors.table import judge_fingerprint, load_judge, require_names
-from l2s_core.evaluation.protocols.coco import COCO_CLASSES
-from l2s_core.evaluation.protocols.geneval import GENEVAL_CLASSES
+from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_CLASSES
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (5, 40, 56, 3), np.uint8)
 NAMES = [("dog", "teddy bear"), ("cat",), ("dog", "teddy bear"), (), ("dog", "teddy bear")]

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection
-from l2s_core.evaluation.protocols import compbench, compbench_prompts, geneval, geneval_folder
-from l2s_core.evaluation.protocols.coco import COCO_CLASSES
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.protocols import geneval_folder, geneval_rules, spatial_prompts, spatial_rules
+from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_CLASSES
 from l2s_core.evaluation.protocols.geneval_metadata import parse_record, position_prompt, read_metadata, record_row
 from l2s_core.evaluation.protocols.geneval_prompts import generate_records
-from l2s_core.evaluation.protocols.several import score_several, several_prompt
+from l2s_core.evaluation.protocols.relation_rule import judge_relations, kept_boxes
 from l2s_core.evaluation.protocols.several_prompts import (
     FORMS,
     OBJECT_LISTS,
     generate_several,
     parse_row,
     read_several,
+    several_prompt,
     several_row,
     write_prompt,
 )
@@ -62,18 +63,19 @@ def test_relations_between_two_boxes(case) -> None:
 def test_geneval_golden_cases(case) -> None:
     record, found = parse_record(case["record"]), detections(case["detections"])
     colors = {(name, tuple(box)): color for name, box, color in case.get("colors", [])}
-    assert set(geneval.colored_boxes(record, found)) == set(colors)
-    verdict = geneval.score_image(record, found, colors)
-    assert (verdict.correct, verdict.both, verdict.reason) == (case["correct"], case["both"], case["reason"])
-    assert [clause.holds for clause in verdict.clauses] == case["clauses"]
+    assert set(geneval_rules.colored_boxes(record, found)) == set(colors)
+    verdict = geneval_rules.score_image(record, found, colors)
+    assert (verdict.correct, verdict.all_found, verdict.reason) == (case["correct"], case["all_found"], case["reason"])
+    failures = geneval_rules.clause_failures(record, found, colors)
+    assert [failure is None for failure in failures] == case["clauses"]
 
 
 def test_geneval_counts_at_most_16_of_a_class() -> None:
     include, exclude = [{"class": "bottle", "count": 16}], [{"class": "bottle", "count": 17}]
     row = {"tag": "counting", "prompt": "a photo of sixteen bottles", "include": include, "exclude": exclude}
     found = detections([["bottle", [i, 0, i + 1, 1], 0.95] for i in range(20)])
-    assert geneval.score_image(parse_record(row), found).correct
-    assert len(geneval.kept_boxes(found, 0.9)["bottle"]) == 16
+    assert geneval_rules.score_image(parse_record(row), found).correct
+    assert len(kept_boxes(found, 0.9)["bottle"]) == 16
 
 
 def test_geneval_colours_are_of_a_closed_set() -> None:
@@ -85,29 +87,32 @@ def test_geneval_colours_are_of_a_closed_set() -> None:
 
 @cases("positions")
 def test_spatial_position_golden_cases(case) -> None:
-    score = compbench.position_score(case["phrase"], case["a"], case["b"], tuple(case["size"]))
+    score = spatial_rules.position_score(case["phrase"], case["a"], case["b"], tuple(case["size"]))
     assert score == pytest.approx(case["score"], abs=1e-12)
 
 
 @pytest.mark.parametrize("case", GOLDEN["frames"], ids=lambda case: str(case["size"]))
 def test_spatial_frames(case) -> None:
-    assert compbench.frame_size(tuple(case["size"])) == tuple(case["frame"])
+    assert spatial_rules.frame_size(tuple(case["size"])) == tuple(case["frame"])
 
 
 @cases("spatial")
 def test_spatial_image_golden_cases(case) -> None:
-    verdict = compbench.score_image(compbench.parse_prompt(case["prompt"]), detections(case["detections"]), (479, 479))
-    assert verdict.score == pytest.approx(case["score"]) and verdict.position == pytest.approx(case["position"])
-    assert verdict.both is case["both"]
+    prompt = spatial_rules.parse_prompt(case["prompt"])
+    verdict = spatial_rules.score_image(prompt, detections(case["detections"]), (479, 479))
+    positions = [failure.score for failure in verdict.failures if failure.score is not None]
+    position = positions[0] if positions else float(verdict.correct)
+    assert verdict.score == pytest.approx(case["score"]) and position == pytest.approx(case["position"])
+    assert verdict.all_found is case["all_found"]
 
 
 @cases("several")
 def test_several_golden_cases(case) -> None:
     """Once a relation of one pair passed on what another pair showed: the relations found were gathered over all pairs."""
     prompt = several_prompt(case["prompt"], [Triplet(subject=s, relation=r, object=o) for s, r, o in case["triplets"]])
-    verdict = score_several(prompt, detections(case["detections"]))
-    assert (verdict.correct, verdict.both, verdict.reason) == (case["correct"], case["both"], case["reason"])
-    assert [pair.correct for pair in verdict.pairs] == case["pairs"]
+    verdict = judge_relations(prompt, detections(case["detections"]))
+    assert (verdict.correct, verdict.all_found, verdict.reason) == (case["correct"], case["all_found"], case["reason"])
+    assert [relation.holds for relation in verdict.relations] == case["pairs"]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -117,10 +122,10 @@ def test_a_pair_depends_on_its_own_objects_alone(seed) -> None:
     boxes = [
         [name, [x, y, x + 20, y + 20], 0.9] for name in prompt.objects for x, y in [rng.integers(0, 200, 2).tolist()]
     ]
-    verdict = score_several(prompt, detections(boxes))
-    for pair in verdict.pairs:
-        own = [row for row in boxes if row[0] in (pair.triplet.subject, pair.triplet.object)]
-        assert score_several(prompt, detections(own)).pairs[verdict.pairs.index(pair)] == pair
+    verdict = judge_relations(prompt, detections(boxes))
+    for number, relation in enumerate(verdict.relations):
+        own = [row for row in boxes if row[0] in (relation.triplet.subject, relation.triplet.object)]
+        assert judge_relations(prompt, detections(own)).relations[number] == relation
 
 
 # Files
@@ -221,14 +226,14 @@ def test_spatial_prompts_are_read(tmp_path) -> None:
         "a fish on side of a painting",
         "a airplane on the left of a turtle",
     ]
-    prompts = compbench.read_prompts(lines(tmp_path / "spatial.txt", texts))
+    prompts = spatial_rules.read_prompts(lines(tmp_path / "spatial.txt", texts))
     assert [p.text for p in prompts] == texts
     for p in prompts:
         assert p.text[slice(*p.subject_span)] == p.subject and p.text[slice(*p.object_span)] == p.object
     assert prompts[0].as_prompt().triplet.relation == "above" and prompts[1].as_prompt() is None
     for text in ("a dog behind a cat", "dog near cat", "a dog near a cat next to a bird"):
         with pytest.raises(UserError, match="spatial.txt, line 2: cannot read the prompt.*on the left of"):
-            compbench.read_prompts(lines(tmp_path / "spatial.txt", [texts[0], text]))
+            spatial_rules.read_prompts(lines(tmp_path / "spatial.txt", [texts[0], text]))
 
 
 def test_several_prompts_come_back_and_both_forms_are_read(tmp_path) -> None:
@@ -357,7 +362,7 @@ def test_results_come_back_by_prompt_and_sample(tmp_path) -> None:
     read = geneval_folder.read_results(lines(tmp_path / "results.jsonl", rows[::-1]), RECORDS, 2)
     assert [(r["prompt_index"], r["sample"]) for r in read] == list(images())
     assert [r["correct"] for r in read] == [True, True, False, True]
-    assert [r["both"] for r in read] == [True, True, False, None]
+    assert [r["all_found"] for r in read] == [True, True, False, None]
     assert [r["reason"] for r in read] == ["correct", "correct", "expected x", "correct"]
     assert [r["relation"] for r in read] == [RECORDS[0].include[1].position.relation] * 2 + [
         RECORDS[1].include[1].position.relation
@@ -395,7 +400,7 @@ def test_bad_results(tmp_path, row, message) -> None:
 def suites() -> dict[str, dict[str, list[str]]]:
     """Return the prompts of every own suite: name -> suite -> texts."""
     texts = {tag: {s: [r.prompt for r in generate_records(tag, s, n)] for s in SUITES} for tag, n in TASKS.items()}
-    texts["spatial"] = {s: [p.text for p in compbench_prompts.generate_prompts(s, 70)] for s in SUITES}
+    texts["spatial"] = {s: [p.text for p in spatial_prompts.generate_prompts(s, 70)] for s in SUITES}
     for form in FORMS:
         for kind, names in OBJECT_LISTS.items():
             texts[f"{form} {kind}"] = {s: [p.text for p in generate_several(s, form, 24, names)] for s in SUITES}
@@ -466,7 +471,7 @@ def test_no_pair_of_objects_is_in_both_suites_of_two_object() -> None:
 def test_suites_are_the_same_in_every_process() -> None:
     records = [generate_records(tag, "dev", 1)[0].prompt for tag in TASKS]
     assert records == ["a photo of a hot dog", "a photo of a zebra and a boat", "a photo of a scissors left of a fork"]
-    assert compbench_prompts.generate_prompts("test", 1)[0].text == "a suitcase on the left of a cat"
+    assert spatial_prompts.generate_prompts("test", 1)[0].text == "a suitcase on the left of a cat"
     assert (
         generate_several("test", (4, 2), 1)[0].text
         == "a photo of a bowl to the left of a cat and a backpack above a umbrella"
@@ -480,7 +485,7 @@ def test_a_longer_suite_begins_with_the_shorter_one() -> None:
 
 
 def test_own_geneval_prompts_have_the_official_form() -> None:
-    assert len(geneval.GENEVAL_CLASSES) == len(set(geneval.GENEVAL_CLASSES)) == 80
+    assert len(GENEVAL_CLASSES) == len(set(GENEVAL_CLASSES)) == 80
     for tag, count in TASKS.items():
         for record in generate_records(tag, "dev", count):
             assert parse_record(record_row(record)) == record
@@ -494,9 +499,9 @@ def test_own_geneval_prompts_have_the_official_form() -> None:
 
 
 def test_own_spatial_prompts_have_the_official_form() -> None:
-    prompts = compbench_prompts.generate_prompts("test", 70)
-    assert [sum(p.phrase == phrase for p in prompts) for phrase in compbench.PHRASES] == [10] * 7
-    assert {p.subject for p in prompts} | {p.object for p in prompts} <= {*COCO_CLASSES, *compbench.PEOPLE}
+    prompts = spatial_prompts.generate_prompts("test", 70)
+    assert [sum(p.phrase == phrase for p in prompts) for phrase in spatial_rules.PHRASES] == [10] * 7
+    assert {p.subject for p in prompts} | {p.object for p in prompts} <= {*COCO_CLASSES, *spatial_rules.PEOPLE}
 
 
 def test_several_sentences_and_their_spans() -> None:

@@ -24,7 +24,7 @@ from l2s_core.evaluation.metrics.kid import block_estimates, kid, kid_change, sq
 from l2s_core.evaluation.metrics.quality import RENDERED, has_quality, quality_summary, run_quality
 from l2s_core.evaluation.metrics.untouched import untouched
 from l2s_core.evaluation.pictures import method_images
-from l2s_core.evaluation.protocols.benchmark import benchmark_items
+from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.miniworld.world.references import STREAM, can_be_shown, reference_scenes
 from l2s_core.prompts.prompt import SeveralPrompt, Triplet, prompt_for

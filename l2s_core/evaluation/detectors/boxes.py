@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
 
 PER_NAME = 16  # boxes of one name that are listed, the best ones; as many as GenEval looks at
 MASK_THRESHOLD = 120  # of 255; a pixel belongs to an object above it

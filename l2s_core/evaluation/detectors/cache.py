@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from l2s_core.evaluation.detectors.judge import Detection, Judge
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.hashing import digest
 from l2s_core.storage.files import write_text
 from l2s_core.storage.lock import exclusive

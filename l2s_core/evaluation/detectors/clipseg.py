@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from l2s_core.evaluation.detectors.boxes import MASK_THRESHOLD, mask_detection
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.named import NamedJudge
 from l2s_core.evaluation.detectors.pixels import model_pixels
 

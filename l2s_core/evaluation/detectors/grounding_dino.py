@@ -10,7 +10,7 @@ from torch import Tensor
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.boxes import best_named, pixel_boxes
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.named import NamedJudge
 from l2s_core.evaluation.detectors.pixels import model_pixels
 from l2s_core.prompts.prompt import Span

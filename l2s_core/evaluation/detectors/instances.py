@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 
 from l2s_core.backbones.complete import load_complete
 from l2s_core.evaluation.detectors.boxes import Box, box_of
-from l2s_core.evaluation.detectors.judge import Detection, Judge
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.judge import Judge
 
 SIDE = 800  # pixels the image is resized to, as the model was trained
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels

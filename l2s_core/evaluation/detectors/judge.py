@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,9 @@ from torch.nn.functional import interpolate
 
 from l2s_core.backbones.complete import load_complete
 from l2s_core.errors import unknown_name
+from l2s_core.evaluation.detectors.detection import Detection
 
 MIN_AREA = 0.013  # smallest blob that counts, as a share of the image; chosen on scenes of seed 77
-
-
-@dataclass(frozen=True, kw_only=True)
-class Detection:
-    """One object found: class name, box (x0, y0, x1, y1) in pixels, mean probability over its blob."""
-
-    name: str
-    box: tuple[int, int, int, int]
-    score: float
 
 
 class Judge:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from l2s_core.backbones.complete import load_complete, require_vocabulary
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection, Judge
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.detectors.pixels import read_pixel_settings
 
 BATCH = 4

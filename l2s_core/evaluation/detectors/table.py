@@ -14,7 +14,7 @@ from l2s_core.evaluation.detectors.grounding_dino import GroundingDinoJudge
 from l2s_core.evaluation.detectors.instances import ALIASES, InstanceJudge
 from l2s_core.evaluation.detectors.judge import Judge, SegmentationJudge
 from l2s_core.evaluation.detectors.owlv2 import Owlv2Judge
-from l2s_core.evaluation.protocols.geneval import geneval_name
+from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.hashing import digest
 from l2s_core.storage.files import read_json
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection
 from l2s_core.evaluation.metrics.clipscore import BATCH, ClipScorer
-from l2s_core.evaluation.protocols.geneval import COLORS, GenevalRecord, NamedBox, colored_boxes
-from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.protocols.geneval_rules import COLORS
+from l2s_core.evaluation.protocols.protocol import NamedBox
 
 TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
 
@@ -51,25 +50,25 @@ class ColorReader:
 
 
 def seen_colors(
-    reader: ColorReader | None, items: Sequence[EvalItem], images: np.ndarray, found: Sequence[Sequence[Detection]]
+    reader: ColorReader | None,
+    prompts: Sequence[str],
+    images: np.ndarray,
+    asked: Sequence[Sequence[NamedBox]],
 ) -> list[dict[NamedBox, str]]:
-    """Return, by image, the colours of the boxes whose colour its verdict depends on.
+    """Return, by image, the colours of the boxes whose colour its verdict depends on, those `asked` for.
 
-    `images` are uint8 (N, H, W, 3), `found` their detections. What is shown to the reader is the box alone, cut out of the
+    `images` are uint8 (N, H, W, 3), `prompts` their texts. What is shown to the reader is the box alone, cut out of the
     image. GenEval also paints the box grey (#999) outside the detector's mask; detections here carry no mask, so a bright
     background may speak for a thin object. Raises UserError for a prompt that asks for a colour without a reader.
     """
-    asked = [
-        colored_boxes(item.record, detections) if isinstance(item.record, GenevalRecord) else []
-        for item, detections in zip(items, found, strict=True)
-    ]
     if reader is None:
-        for item, boxes in zip(items, asked, strict=True):
+        for prompt, boxes in zip(prompts, asked, strict=True):
             if boxes:
                 raise UserError(
-                    f"the prompt {item.prompt.text!r} asks for a colour, and nothing here tells colours; set benchmark.clip to a CLIPModel"
+                    f"the prompt {prompt!r} asks for a colour, and nothing here tells colours; "
+                    "set benchmark.clip to a CLIPModel"
                 )
-        return [{} for _ in items]
+        return [{} for _ in prompts]
     crops = [_cut(image, box) for image, boxes in zip(images, asked, strict=True) for _, box in boxes]
     answers = iter(reader.read(crops, [name for name, _ in chain.from_iterable(asked)]))
     return [{box: next(answers) for box in boxes} for boxes in asked]

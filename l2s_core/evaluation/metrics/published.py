@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from l2s_core.config import RunConfig
+from l2s_core.evaluation.protocols.protocol import protocol_of
 
 PAPER = "arXiv 2509.02295"
-TASK = ("geneval", ("position",))  # protocol and tags of a benchmark that has the form of the paper's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def published_beside(config: RunConfig) -> tuple[tuple[Published, ...], str]:
 
     A run of the task on a backbone of the paper gets that backbone's line alone; any other run gets all of them.
     """
-    if (config.benchmark.protocol, config.benchmark.tags) != TASK:
+    if not protocol_of(config).is_papers_task:
         apart = "models, other prompts and another judge" if config.data.source == "miniworld" else "prompts"
         return (
             GENEVAL_POSITION,

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from l2s_core.errors import UserError
-from l2s_core.evaluation.protocols.geneval import GenevalRecord, all_found
 from l2s_core.evaluation.protocols.geneval_metadata import record_row
+from l2s_core.evaluation.protocols.geneval_rules import GenevalRecord, all_found
 from l2s_core.storage.files import atomic_path, write_text
 from l2s_core.storage.lines import read_jsonl
 
@@ -68,8 +68,8 @@ def read_results(path: Path, records: Sequence[GenevalRecord], samples: int) -> 
     """Read the results.jsonl of GenEval's scorer: one JSON-able row an image, by prompt and sample.
 
     A row has `prompt_index`, `sample`, `tag`, `prompt`, `relation` (None for tasks without one), `correct`, `reason`,
-    and, where the line lists its boxes, `detections` and `both` (every included class found as often as
-    asked), else None. Images are recognised by the end of their path, so the scorer may have run elsewhere.
+    and, where the line lists its boxes, `detections` and `all_found` (every included class found as often
+    as asked), else None. Images are recognised by the end of their path, so the scorer may have run elsewhere.
     Raises UserError for a damaged line, an unknown or repeated image, another prompt, or a missing image.
     """
     rows: dict[Key, dict[str, Any]] = {}
@@ -148,7 +148,7 @@ def _result_row(value: Any, records: Sequence[GenevalRecord], samples: int) -> d
         "prompt": record.prompt,
         "relation": next((c.position.relation for c in record.include if c.position is not None), None),
         "correct": value["correct"],
-        "both": None if detections is None else _both(record, detections),
+        "all_found": None if detections is None else _all_found(record, detections),
         "reason": value.get("reason") or ("correct" if value["correct"] else "no reason given"),
         "detections": detections,
     }
@@ -180,6 +180,6 @@ def _detections(details: Any) -> list[dict[str, Any]] | None:
         ) from None
 
 
-def _both(record: GenevalRecord, detections: Sequence[Mapping[str, Any]]) -> bool:
+def _all_found(record: GenevalRecord, detections: Sequence[Mapping[str, Any]]) -> bool:
     names = [detection["name"] for detection in detections]
     return all_found(record, {name: names.count(name) for name in names})

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from l2s_core.errors import UserError, did_you_mean, unknown_name
-from l2s_core.evaluation.protocols.geneval import COLORS, GENEVAL_CLASSES, TAGS, Clause, GenevalRecord, Position
+from l2s_core.evaluation.protocols.classes import GENEVAL_CLASSES
+from l2s_core.evaluation.protocols.geneval_rules import COLORS, TAGS, Clause, GenevalRecord, Position
 from l2s_core.prompts.prompt import Prompt, SeveralPrompt, Triplet, find_phrase
 from l2s_core.relations import ATTRIBUTE, RELATIONS, relation_named
 from l2s_core.storage.lines import read_jsonl

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, permutations, product
 
 from l2s_core.errors import unknown_name
-from l2s_core.evaluation.protocols.coco import COCO_CLASSES
-from l2s_core.evaluation.protocols.geneval import COLORS, GENEVAL_CLASSES, Clause, GenevalRecord, Position, geneval_name
-from l2s_core.evaluation.protocols.items import suite_triplets
-from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_half
+from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_CLASSES, geneval_name
+from l2s_core.evaluation.protocols.geneval_rules import COLORS, Clause, GenevalRecord, Position
+from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_half, suite_triplets
 from l2s_core.hashing import stable_fraction
 from l2s_core.prompts.prompt import PHOTO_PREFIX, Triplet, prompt_for, with_article
 

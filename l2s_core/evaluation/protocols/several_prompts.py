@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from l2s_core.errors import UserError, unknown_name
+from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.geneval_metadata import parse_record
-from l2s_core.evaluation.protocols.several import several_prompt
 from l2s_core.evaluation.protocols.suites import require_suite, triplet_suite
 from l2s_core.hashing import stable_fraction
-from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, Triplet
-from l2s_core.relations import OPPOSITE, RELATIONS, WORDINGS, relation_named
+from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, Triplet, phrase_spans
+from l2s_core.relations import OPPOSITE, RELATIONS, WORDINGS, label_index, relation_named
 from l2s_core.storage.lines import read_jsonl
 
 # (objects, relations) -> the lengths of the chains of objects that "and" joins: "a A r1 a B r2 a C and a D r3 a E".
@@ -67,6 +67,26 @@ NOVEL = (
 )
 OBJECT_LISTS: dict[str, tuple[str, ...]] = {"common": COMMON, "novel": NOVEL, "mixed": COMMON + NOVEL}
 PATIENCE = 2000  # draws without a new prompt after which a suite counts as used up
+
+
+def several_prompt(text: str, triplets: Sequence[Triplet]) -> SeveralPrompt:
+    """Build the record; raises UserError for no relation, an unknown one, or an object that the text does not name exactly once.
+
+    Two objects of one class cannot be told apart, neither by a phrase nor by a detector: such prompts are refused.
+    """
+    if not triplets:
+        raise UserError(f"the prompt {text!r} has no relations; needed: one or more")
+    for triplet in triplets:
+        label_index(triplet.relation, RELATIONS)
+        if triplet.subject == triplet.object:
+            raise UserError(
+                f"the prompt {text!r} relates {triplet.subject!r} to itself; allowed: objects of different classes"
+            )
+    names = {name for t in triplets for name in (t.subject, t.object)}
+    if len({geneval_name(name) for name in names}) < len(names):
+        raise UserError(f"two objects of the prompt {text!r} are one class; allowed: objects of different classes")
+    found = phrase_spans(text, names)
+    return SeveralPrompt(text=text, triplets=tuple(triplets), objects=tuple(found), spans=tuple(found.values()))
 
 
 def write_prompt(objects: Sequence[str], relations: Sequence[str], prefix: str = PHOTO_PREFIX) -> SeveralPrompt:

@@ -8,11 +8,9 @@ from itertools import combinations
 from typing import TypeVar
 
 from l2s_core.errors import UserError, unknown_name
-from l2s_core.evaluation.protocols.coco import COCO_CLASSES
-from l2s_core.evaluation.protocols.geneval import GENEVAL_NAMES
-from l2s_core.evaluation.protocols.items import suite_triplets
+from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_NAMES
 from l2s_core.hashing import stable_fraction, stable_seed
-from l2s_core.prompts.prompt import Triplet
+from l2s_core.relations import RELATIONS, Triplet
 
 T = TypeVar("T")
 _COCO_NAMES = {geneval: coco for coco, geneval in GENEVAL_NAMES.items()}
@@ -31,6 +29,17 @@ def suite_half(suite: str, values: Sequence[T], key: Callable[[T], Sequence[obje
     ordered = sorted(values, key=lambda value: stable_fraction("suite", *key(value)))
     half = len(ordered) // 2
     return ordered[:half] if suite == "dev" else ordered[half:]
+
+
+def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]], relations: Sequence[str] = RELATIONS) -> list[Triplet]:
+    """Return the suite's half of all triplets over `pairs`, in rotation over the relations."""
+    columns = []
+    for relation in relations:
+        ordered = [Triplet(subject=a, relation=relation, object=b) for x, y in pairs for a, b in ((x, y), (y, x))]
+        ordered.sort(key=lambda t: stable_fraction("suite", t.subject, t.relation, t.object))
+        half = len(ordered) // 2
+        columns.append(ordered[:half] if suite == "dev" else ordered[half:])
+    return [triplet for row in zip(*columns, strict=True) for triplet in row]
 
 
 def triplet_suite(triplet: Triplet) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from l2s_core.evaluation.protocols.compbench import PEOPLE, PHRASES, SpatialPrompt, parse_prompt
-from l2s_core.evaluation.protocols.items import suite_triplets
-from l2s_core.evaluation.protocols.suites import first_prompts, require_suite
+from l2s_core.evaluation.protocols.spatial_rules import PEOPLE, PHRASES, SpatialPrompt, parse_prompt
+from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_triplets
 
 ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
 THINGS = (

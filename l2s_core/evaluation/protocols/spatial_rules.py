@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Detection
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, Verdict
 from l2s_core.prompts.prompt import Prompt, Span, Triplet
 from l2s_core.storage.lines import read_lines
 
@@ -52,16 +53,6 @@ class SpatialPrompt:
         return Prompt(text=self.text, triplet=triplet, subject_span=self.subject_span, object_span=self.object_span)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpatialVerdict:
-    """An image's score in [0, 1], the part of it that is the position's, and whether both objects were found."""
-
-    score: float
-    position: float
-    both: bool
-    reason: str
-
-
 def read_prompts(path: Path) -> list[SpatialPrompt]:
     """Read the official file of prompts, one a line; raises UserError naming the file and the line."""
     return read_lines(path, parse_prompt)
@@ -85,7 +76,7 @@ def parse_prompt(text: str) -> SpatialPrompt:
     )
 
 
-def score_image(prompt: SpatialPrompt, detections: Sequence[Detection], size: tuple[int, int]) -> SpatialVerdict:
+def score_image(prompt: SpatialPrompt, detections: Sequence[Detection], size: tuple[int, int]) -> Verdict:
     """Score an image of `size` (width, height) pixels as T2I-CompBench does.
 
     Of detections above confidence 0.5 the best of each class takes part, the first listed among equals.
@@ -96,14 +87,19 @@ def score_image(prompt: SpatialPrompt, detections: Sequence[Detection], size: tu
     for detection in sorted(detections, key=lambda d: -d.score):
         if detection.score > MIN_SCORE:
             best.setdefault(detector_class(detection.name), detection)
-    missing = [name for name in (prompt.subject, prompt.object) if detector_class(name) not in best]
+    missing = tuple(name for name in (prompt.subject, prompt.object) if detector_class(name) not in best)
     if missing:
-        return SpatialVerdict(score=0.0, position=0.0, both=False, reason=f"not found: {', '.join(missing)}")
+        return Verdict(failures=(Failure(kind=FailureKind.MISSING, objects=missing),), score=0.0)
     a, b = best[detector_class(prompt.subject)], best[detector_class(prompt.object)]
     position = position_score(prompt.phrase, a.box, b.box, size)
     total = (a.score + b.score) / 4 + position / 2
-    reason = "correct" if position == 1 else f"position scores {position:.2f} for {prompt.phrase}"
-    return SpatialVerdict(score=total if total >= 0.5 else 0.0, position=position, both=True, reason=reason)
+    wrong = Failure(
+        kind=FailureKind.WRONG_RELATION,
+        objects=(prompt.subject, prompt.object),
+        asked=prompt.phrase,
+        score=position,
+    )
+    return Verdict(failures=() if position == 1 else (wrong,), score=total if total >= 0.5 else 0.0)
 
 
 def position_score(phrase: str, box_a: Box, box_b: Box, size: tuple[int, int]) -> float:
