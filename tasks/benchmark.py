@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from l2s_core.backbones.load import pick_device
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.samples import SampleShard, load_samples, sample_items, save_samples
 from l2s_core.planning.memory import PeakMemory
+from l2s_core.steering.steering import steer_by
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import PLAIN, Stages
 from l2s_core.storage.store import ensure
@@ -41,10 +43,11 @@ sample_shards = over_shards(sample_shard, name="sample images", tags=[GPU])
 
 def _sample_classifier(stages: Stages, method: str, items: list[EvalItem]) -> SampleShard:
     config = stages.config
-    how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
-    if method != PLAIN:
-        how |= {"classifier": classifier_for(config, stages.classifier(method)), "steering": config.steering}
-    return sample_items(backbone_for(config), items, batch=config.batch, **how)
+    sampler = Sampler.of(backbone_for(config), config)
+    if method == PLAIN:
+        return sample_items(sampler, items)
+    classifier = classifier_for(config, stages.classifier(method))
+    return sample_items(sampler, items, steer_by(classifier, config.steering))
 
 
 @stage_task(name="judge images", tags=[GPU])

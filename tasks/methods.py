@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from l2s_core.config import HandcraftedMethod, PlainMethod, SelectionMethod
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.methods.objectives import candidates_of, handcrafted_objective
 from l2s_core.evaluation.methods.selection import Chooser, ClassifierChooser, JudgeChooser, select_items
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.samples import SampleShard, sample_items
+from l2s_core.steering.objectives import ClassifierObjective, Objective
+from l2s_core.steering.steering import Steering
 from l2s_core.storage.stages import MAIN, Stages
 from tasks.models import backbone_for, classifier_for, judging_for
 
@@ -16,22 +20,17 @@ from tasks.models import backbone_for, classifier_for, judging_for
 def sample_method(stages: Stages, name: str, items: Sequence[EvalItem]) -> SampleShard:
     """Make a further method's images of `items`."""
     config, method = stages.config, stages.config.methods[name]
-    backbone, how = (
-        backbone_for(config),
-        {"batch": config.batch, "steps": config.backbone.steps, "guidance": config.backbone.guidance},
-    )
+    sampler = Sampler.of(backbone_for(config), config)
     if isinstance(method, SelectionMethod):
         taken = [item.seed for item in stages.items]
-        return select_items(
-            backbone, items, _chooser(stages, method), n=candidates_of(stages, method), taken=taken, **how
-        )
+        return select_items(sampler, items, _chooser(stages, method), n=candidates_of(stages, method), taken=taken)
     if isinstance(method, PlainMethod):
-        return sample_items(backbone, items, **how)
+        return sample_items(sampler, items)
     if isinstance(method, HandcraftedMethod):
-        how["objective"] = handcrafted_objective(method, backbone, config.capture, config.backbone.steps)
+        objective: Objective = handcrafted_objective(method, sampler.backbone, config.capture, config.backbone.steps)
     else:
-        how["classifier"] = classifier_for(config, stages.classifier(MAIN))
-    return sample_items(backbone, items, steering=method.steering, **how)
+        objective = ClassifierObjective.of(classifier_for(config, stages.classifier(MAIN)), method.steering)
+    return sample_items(sampler, items, partial(Steering, objective=objective, config=method.steering))
 
 
 def _chooser(stages: Stages, method: SelectionMethod) -> Chooser:

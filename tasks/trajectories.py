@@ -9,6 +9,8 @@ from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.reader import verify_shard
 from l2s_core.dataset.trajectories import sample_maps, trajectories_of
 from l2s_core.dataset.writer import write_shard
+from l2s_core.diffusion.sampler import Sampler
+from l2s_core.evaluation.labels import ShownRelation
 from l2s_core.storage.stages import Stages
 from l2s_core.storage.store import ensure
 from tasks.models import backbone_for, judge_for
@@ -24,18 +26,10 @@ def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = Fals
         relations = config.data.stated
         trajectories = trajectories_of(load_scenes(scenes), config.trajectories, relations)
         with accelerator():
-            backbone = backbone_for(config)
-            source = map_source(backbone, config.capture, config.backbone.steps, config.data.labels)
-            records, maps = sample_maps(
-                backbone,
-                judge_for(stages),
-                trajectories,
-                source,
-                guidance=config.backbone.guidance,
-                min_score=config.benchmark.min_score,
-                relations=relations,
-                batch=config.batch,
-            )
+            sampler = Sampler.of(backbone_for(config), config)
+            source = map_source(sampler.backbone, config.capture, config.backbone.steps, config.data.labels)
+            label = ShownRelation(judge=judge_for(stages), min_score=config.benchmark.min_score)
+            records, maps = sample_maps(sampler, trajectories, source, label=label, relations=relations)
         write_shard(path, records, maps, source, stages.trajectories.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)

@@ -7,7 +7,7 @@ no such maps; like its ORM images (Guo et al. 2025, arXiv 2501.13926), these are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,17 +17,13 @@ import numpy as np
 from l2s_core.backbones.base import Backbone
 from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import map_record
+from l2s_core.dataset.recorder import Recorder
 from l2s_core.dataset.schema import MapSource
 from l2s_core.diffusion.noise import LabelledPrompt
-from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.judge import Judge
-from l2s_core.evaluation.protocols.classes import geneval_name
-from l2s_core.evaluation.protocols.relation_rule import kept_boxes
-from l2s_core.evaluation.samples import denoise
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.hashing import stable_fraction, stable_seed
 from l2s_core.prompts.prompt import PHOTO_PREFIX, Prompt, prompt_for
-from l2s_core.relations import ATTRIBUTE, Triplet, relations_between
-from l2s_core.steering.reading import Recorder
+from l2s_core.relations import ATTRIBUTE, Triplet
 
 NO_PSNR = float("nan")  # nothing was inverted, so there is no reconstruction to measure
 
@@ -69,53 +65,37 @@ def trajectories_of(scenes: Sequence[Scene], count: int, relations: Sequence[str
     return found
 
 
+Label = Callable[[Sequence[Prompt], np.ndarray], Sequence[str | None]]
+"""(prompts, uint8 images (B, H, W, 3)) -> the one relation of each prompt's objects that its image shows, or None."""
+
+
 def sample_maps(
-    backbone: Backbone,
-    judge: Judge,
+    sampler: Sampler[Backbone],
     trajectories: Sequence[Trajectory],
     source: MapSource,
     *,
-    guidance: float,
-    min_score: float,
+    label: Label,
     relations: Sequence[str],
-    batch: int,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Sample every trajectory; return one record per (image, captured step) and maps_NOMGG float16, as `collect_maps` does.
 
-    An image is kept when exactly one relation holds between the judge's best boxes of its two objects, above `min_score` and by
-    GenEval's rule, and it is one of `relations`. The prompt's kind is "pos" where it states that relation.
+    An image is kept when `label` finds one relation in it, and it is one of `relations`. The prompt's kind is "pos" where it
+    states that relation.
     """
+    prompts = [trajectory.prompt for trajectory in trajectories]
+    seeds = [trajectory.seed for trajectory in trajectories]
     records, maps = [], []
-    for first in range(0, len(trajectories), batch):
-        part = trajectories[first : first + batch]
-        prompts = [trajectory.prompt for trajectory in part]
-        images, recorder = denoise(
-            backbone,
-            prompts,
-            [t.seed for t in part],
-            steps=source.schedule_steps,
-            guidance=guidance,
-            before_step=partial(Recorder, source=source),
-        )
-        found = judge.detect(images.numpy(), [prompt.objects for prompt in prompts])
-        for row, (trajectory, detections) in enumerate(zip(part, found, strict=True)):
-            true = shown_relation(trajectory.prompt, detections, min_score)
-            if true in relations:
-                kind = "pos" if trajectory.prompt.triplet.relation == true else "neg"
-                labelled = LabelledPrompt(
-                    image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=true
-                )
-                records += [map_record(labelled, step, NO_PSNR) for step in source.steps]
-                maps += [recorder.maps[step][row].numpy() for step in source.steps]
+    for sampled in sampler.batches(prompts, seeds, partial(Recorder, source=source)):
+        (recorder,) = sampled.observers
+        shown = label(prompts[sampled.rows], sampled.images.numpy())
+        for row, (trajectory, true) in enumerate(zip(trajectories[sampled.rows], shown, strict=True)):
+            if true not in relations:
+                continue
+            kind = "pos" if trajectory.prompt.triplet.relation == true else "neg"
+            labelled = LabelledPrompt(
+                image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=true
+            )
+            records += [map_record(labelled, step, NO_PSNR) for step in source.steps]
+            maps += [recorder.maps[step][row].numpy() for step in source.steps]
     shape = (0, 2, source.channels, source.grid, source.grid)
     return records, np.stack(maps) if maps else np.zeros(shape, np.float16)
-
-
-def shown_relation(prompt: Prompt, detections: Sequence[Detection], min_score: float) -> str | None:
-    """Return the one relation of the prompt's subject to its object in an image; None where there is none, or two."""
-    boxes = kept_boxes(detections, min_score)
-    names = [geneval_name(name) for name in prompt.objects]
-    if any(name not in boxes for name in names):
-        return None
-    held = relations_between(*(boxes[name][0] for name in names))
-    return next(iter(held)) if len(held) == 1 else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
-from torch import Tensor
 
-from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import load_run_config
-from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.dataset.collect import map_source
+from l2s_core.dataset.recorder import Recorder
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.table import load_judge
 from l2s_core.evaluation.protocols.classes import geneval_name
@@ -30,24 +32,16 @@ def centroid_correlations(name: str) -> tuple[int, dict[int, list[float]]]:
     """
     run = load_run_config(name, ITEMS)
     backbone, items = load_backbone(run.backbone, "cpu"), benchmark_items(run)
-    schedule = backbone.schedule(run.backbone.steps)
-    condition = backbone.encode_prompts([i.prompt.text for i in items], guidance=run.backbone.guidance)
-    weights_BOK = backbone.phrase_weights([i.prompt for i in items])
-    reader = AttentionReader(backbone, layers=run.capture.layers, softmax=run.capture.softmax, grid=run.capture.grid)
+    sampler = Sampler.of(backbone, run)
+    source = map_source(backbone, run.capture, run.backbone.steps)
+    record = partial(Recorder, source=source, dtype=torch.float32)
+    sampled = sampler([i.prompt for i in items], [i.seed for i in items], record)
+    (recorder,) = sampled.observers
     offsets = {}
-
-    @torch.no_grad()
-    def watch(latents: Tensor, step: int) -> Tensor:
-        if step in run.capture.steps:
-            maps_BOMGG = reader.read(latents, schedule.timesteps[step], condition, weights_BOK)
-            centroid_BO2 = centroids(maps_BOMGG).mean(2)
-            offsets[step] = (centroid_BO2[:, 0] - centroid_BO2[:, 1]).numpy()
-        return latents
-
-    images = backbone.decode(
-        sample(backbone, initial_noise([i.seed for i in items], backbone.latent_shape), condition, schedule, [watch])
-    )
-    found = load_judge(run.benchmark.judge).detect(images)
+    for step, maps_BOMGG in recorder.maps.items():
+        centroid_BO2 = centroids(maps_BOMGG).mean(2)
+        offsets[step] = (centroid_BO2[:, 0] - centroid_BO2[:, 1]).numpy()
+    found = load_judge(run.benchmark.judge).detect(sampled.images.numpy())
     shown = [
         _offset(item.prompt, detections, run.benchmark.min_score) for item, detections in zip(items, found, strict=True)
     ]

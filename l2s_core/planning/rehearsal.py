@@ -23,15 +23,14 @@ from l2s_core.config import RunConfig
 from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import map_source
 from l2s_core.diffusion.noise import invert_scenes
+from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 from l2s_core.planning.cost import PROMPT, weight_bytes
 from l2s_core.planning.estimate import prices_of, work_of
 from l2s_core.planning.memory import PeakMemory
-from l2s_core.steering.objectives import ClassifierObjective
-from l2s_core.steering.steering import Steering
-from l2s_core.steering.targets import Targets
+from l2s_core.steering.steering import steer_by
 
 STEPS = 4  # sampling steps of a rehearsal; costs a step do not depend on their number
 
@@ -97,14 +96,15 @@ def _backbone(config: RunConfig, scale: Scale, device: str) -> DiffusersModel:
 
 def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: PeakMemory) -> list[Measured]:
     prompts, rows = [PROMPT] * images, []
-    schedule = backbone.schedule(STEPS)
     noise = initial_noise(list(range(images)), backbone.latent_shape, backbone.device)
     pictures = np.random.default_rng(0).integers(
         0, 255, (images, backbone.image_side, backbone.image_side, 3), np.uint8
     )
     scenes = [Scene(image_id=f"r{i}", split="train", image=p, triplet=PROMPT.triplet) for i, p in enumerate(pictures)]
     texts = [prompt.text for prompt in prompts]
-    condition = backbone.encode_prompts(texts, guidance=config.backbone.guidance)
+    batch = Batch.of(backbone, prompts, steps=STEPS, guidance=config.backbone.guidance)
+    schedule = batch.schedule
+    condition = batch.condition
     weights_BOK = backbone.phrase_weights(prompts)
     capture = config.capture.model_copy(update={"steps": (1, STEPS - 1)})
     source = map_source(backbone, capture, STEPS, config.data.labels)
@@ -115,6 +115,7 @@ def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: P
         source=source,
     )
     once = config.steering.model_copy(update={"until_step": 1, "updates": 1, "confidence": None, "min_loss": 0.0})
+    steer = steer_by(classifier, once)(batch)
 
     def measure(operation: str, unit: str, run: Callable[[], object], per: int = 1) -> None:
         run()  # warm up: kernels are chosen and memory is taken once
@@ -131,15 +132,6 @@ def _measure(config: RunConfig, backbone: DiffusersModel, images: int, memory: P
         reader.read_and_predict(noise, schedule.timesteps[1], condition, weights_BOK)
 
     def steered() -> None:
-        steer = Steering(
-            backbone=backbone,
-            objective=ClassifierObjective.of(classifier),
-            config=once,
-            condition=condition,
-            weights_BOK=weights_BOK,
-            targets=Targets.of(prompts, backbone.device),
-            timesteps=schedule.timesteps,
-        )
         steer(noise, 0)
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_skipped, load_triplets
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.diffusion.noise import load_noise
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.detectors.accuracy import measure_judge
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.protocols.items import EvalItem
@@ -160,11 +161,8 @@ def _attention(stages: Stages, backbone: Backbone) -> Figure | None:
     if item is None:
         return None
     classifier = TrainedClassifier.load(stages.classifier(MAIN), device=backbone.device)
-    how = {"steps": config.backbone.steps, "guidance": config.backbone.guidance}
-    traces = [
-        trace_attention(backbone, item.prompt, item.seed, classifier, steering=s, **how)
-        for s in (None, config.steering)
-    ]
+    sampler = Sampler.of(backbone, config)
+    traces = [trace_attention(sampler, item.prompt, item.seed, classifier, s) for s in (None, config.steering)]
     maps, images = zip(*traces, strict=True)
     return attention_figure(images, maps, ("plain", "steered"), classifier.source.steps, item.prompt.objects)
 

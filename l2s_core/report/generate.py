@@ -10,13 +10,14 @@ from PIL import Image
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import RunConfig
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.several import Several
-from l2s_core.evaluation.samples import make_images
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.report.grids import comparison_grid
+from l2s_core.steering.steering import steer_by
 
 
 def compare(
@@ -35,15 +36,14 @@ def compare(
     protocol = Several(prompts=1, min_score=config.benchmark.min_score)
     judging = Judging(protocol=protocol, judge=judge)
     items = [EvalItem(item_id=str(seed), prompt_group="", prompt=prompt, seed=seed) for seed in seeds]
-    for method, how in (("plain", {}), ("steered", {"classifier": classifier, "steering": config.steering})):
-        images, _ = make_images(
-            backbone,
-            [prompt] * len(seeds),
-            seeds,
-            steps=config.backbone.steps,
-            guidance=config.backbone.guidance,
-            **how,
-        )
+    sampler = Sampler.of(backbone, config)
+    prompts = [prompt] * len(seeds)
+    sampled = {
+        "plain": sampler(prompts, seeds),
+        "steered": sampler(prompts, seeds, steer_by(classifier, config.steering)),
+    }
+    for method, made in sampled.items():
+        images = made.images
         columns[method] = list(images.numpy())
         verdicts[method] = [
             {

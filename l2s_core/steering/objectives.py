@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.config import SteeringConfig
 from l2s_core.dataset.schema import MapSource
 from l2s_core.errors import UserError
 from l2s_core.relations import LABELS, RELATIONS
@@ -85,11 +86,13 @@ class ClassifierObjective(Objective):
     confidence: float | None = None
 
     @classmethod
-    def of(
-        cls, classifier: TrainedClassifier, *, confidence: float | None = None, min_loss: float = 0.0
-    ) -> ClassifierObjective:
-        """The objective of a classifier, over the maps it was trained on."""
-        return cls(classifier=classifier, source=classifier.source, confidence=confidence, min_loss=min_loss)
+    def of(cls, classifier: TrainedClassifier, config: SteeringConfig | None = None) -> ClassifierObjective:
+        """The objective of a classifier, over the maps it was trained on; satisfied as `config` says, or never."""
+        if config is None:
+            return cls(classifier=classifier, source=classifier.source)
+        return cls(
+            classifier=classifier, source=classifier.source, confidence=config.confidence, min_loss=config.min_loss
+        )
 
     def loss(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> Tensor:
         return cross_entropy(self.classifier.model(maps_BOMGG, capture_index_B), label_B, reduction="none")

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from l2s_core.backbones.base import Backbone
+from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
-from l2s_core.diffusion.condition import Condition
-from l2s_core.steering.objectives import Objective
+from l2s_core.diffusion.sampler import Batch
+from l2s_core.steering.objectives import ClassifierObjective, Objective
 from l2s_core.steering.reading import ObjectiveReader
 from l2s_core.steering.targets import Targets
 
 
 @dataclass(kw_only=True)
 class SteeringCost:
-    """What steering spent, per image of the batch: evaluations with and without a gradient, skipped updates."""
+    """What steering spent, per image: evaluations with and without a gradient, skipped updates."""
 
     gradients: Tensor
     checks: Tensor
     skipped: Tensor
 
     @classmethod
-    def zeros(cls, batch: int) -> SteeringCost:
-        return cls(**{name: torch.zeros(batch, dtype=torch.long) for name in ("gradients", "checks", "skipped")})
+    def zeros(cls, count: int) -> SteeringCost:
+        """The cost of `count` images that nobody steered."""
+        none = torch.zeros(count, dtype=torch.long)
+        return cls(gradients=none, checks=none.clone(), skipped=none.clone())
+
+    @classmethod
+    def joined(cls, parts: Sequence[SteeringCost]) -> SteeringCost:
+        """The costs of several batches, one after the other."""
+        return cls(
+            gradients=torch.cat([part.gradients for part in parts]),
+            checks=torch.cat([part.checks for part in parts]),
+            skipped=torch.cat([part.skipped for part in parts]),
+        )
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Steering:
-    """A `before_step` callable that steers a batch of prompts towards their relations.
+    """An observer that steers a batch of prompts towards their relations.
 
     Before step i < until_step, up to `updates` times: run the denoiser without guidance, read the
     phrase attention, take the objective's loss for every wanted relation, and move
@@ -43,25 +57,18 @@ class Steering:
     Raises UserError for a relation that the objective does not know.
     """
 
-    backbone: Backbone
-    config: SteeringConfig
-    condition: Condition
-    weights_BOK: Tensor
-    targets: Targets
-    timesteps: tuple[float, ...]
+    batch: Batch[Backbone]
+    _: KW_ONLY
     objective: Objective
+    config: SteeringConfig
+    targets: Targets = field(init=False)
     cost: SteeringCost = field(init=False)
 
     def __post_init__(self) -> None:
+        self.targets = Targets.of(self.batch.prompts, self.batch.backbone.device)
         self.objective.require_known(self.targets)
-        self.reader = ObjectiveReader(
-            backbone=self.backbone,
-            objective=self.objective,
-            condition=self.condition,
-            weights_BOK=self.weights_BOK,
-            timesteps=self.timesteps,
-        )
-        self.cost = SteeringCost.zeros(len(self.weights_BOK))
+        self._reader = ObjectiveReader(self.batch, objective=self.objective)
+        self.cost = SteeringCost.zeros(len(self.batch))
 
     def __call__(self, latents: Tensor, step: int) -> Tensor:
         if step >= self.config.until_step:
@@ -82,7 +89,8 @@ class Steering:
 
     def _update(self, latents: Tensor, active: Tensor, step: int, number: int) -> Tensor:
         """Move the unsatisfied of the active latents in place; return those."""
-        moving, targets = latents[active].requires_grad_(True), self.targets.select(active)
+        moving = latents[active].requires_grad_(True)
+        targets = self.targets.select(active)
         self.cost.gradients[active.cpu()] += 1
         with torch.enable_grad():
             loss_P = self._loss(moving, active, step, targets)
@@ -104,4 +112,9 @@ class Steering:
 
     def _loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
         """The objective's loss of each of `targets`, the relations of the images at `indices`; differentiable in `latents`."""
-        return self.reader.loss(latents, indices, step, targets)
+        return self._reader.loss(latents, indices, step, targets)
+
+
+def steer_by(classifier: TrainedClassifier, config: SteeringConfig) -> Callable[[Batch[Backbone]], Steering]:
+    """Return what builds a batch's steering by a classifier: for `Sampler`."""
+    return partial(Steering, objective=ClassifierObjective.of(classifier, config), config=config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig, loa
 from l2s_core.data.scenes import scene_prompt
 from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.reader import verify_shard
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.table import load_judge
@@ -32,13 +34,13 @@ from l2s_core.evaluation.protocols.geneval_rules import Clause, GenevalRecord
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
-from l2s_core.evaluation.samples import make_images
 from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
 from l2s_core.prompts.prompt import Triplet, depicted, parse_several, prompt_for
 from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS
 from l2s_core.report.figures import confusion_figure
 from l2s_core.report.generate import compare
 from l2s_core.steering.objectives import CentroidObjective, PresenceObjective
+from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 
 WHITE_DOG = Triplet(subject="white", relation=ATTRIBUTE, object="dog")
@@ -182,24 +184,25 @@ def test_an_attribute_is_steered_like_a_relation(backbone) -> None:
         parse_several("a white dog left of a cat", ("white",)),
     ]
     assert [Targets.of(prompts).label_P.tolist(), Targets.of(prompts).weight_P.tolist()] == [[4, 4, 0], [1, 1, 1]]
-    how = {"steps": STEPS, "guidance": 3.0}
-    plain, _ = make_images(backbone, prompts, [1, 2], **how)
-    steered, cost = make_images(
-        backbone, prompts, [1, 2], classifier=classifier_of(backbone, LABELS), steering=FAST, **how
-    )
-    assert (plain != steered).flatten(1).any(1).all() and (cost["gradients"] > 0).all()
+    sampler = Sampler(backbone=backbone, steps=STEPS, guidance=3.0, batch=8)
+    plain = sampler(prompts, [1, 2])
+    steered = sampler(prompts, [1, 2], steer_by(classifier_of(backbone, LABELS), FAST))
+    assert (plain.images != steered.images).flatten(1).any(1).all()
+    assert (steered.observers[0].cost.gradients > 0).all()
 
 
 def test_an_attribute_without_a_classifier_of_it_is_an_error(backbone) -> None:
-    prompts, how = [parse_several("a white dog", ("white",))], {"steps": STEPS, "guidance": 3.0, "steering": FAST}
+    prompts = [parse_several("a white dog", ("white",))]
+    sampler = Sampler(backbone=backbone, steps=STEPS, guidance=3.0, batch=8)
     with pytest.raises(
         UserError,
         match="asks for the relation 'is', and this objective knows left of, right of, above, below; train a classifier",
     ):
-        make_images(backbone, prompts, [1], classifier=classifier_of(backbone, RELATIONS), **how)
+        sampler(prompts, [1], steer_by(classifier_of(backbone, RELATIONS), FAST))
     source = map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS)
     with pytest.raises(UserError, match="asks for the relation 'is'"):
-        make_images(backbone, prompts, [1], objective=CentroidObjective(source=source, margin=0.1), **how)
+        objective = CentroidObjective(source=source, margin=0.1)
+        sampler(prompts, [1], partial(Steering, objective=objective, config=FAST))
     PresenceObjective(source=source).require_known(Targets.of(prompts))  # asks no relation of the maps
 
 

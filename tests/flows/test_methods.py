@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from l2s_core.classifier.model import build_classifier
 from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig, load_run_config
 from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.schema import MapSource
+from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
@@ -30,7 +33,7 @@ from l2s_core.evaluation.methods.selection import (
 )
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.pairs import Pairs
-from l2s_core.evaluation.samples import load_samples, make_images, sample_items, save_samples
+from l2s_core.evaluation.samples import load_samples, sample_items, save_samples
 from l2s_core.planning.estimate import work_of
 from l2s_core.prompts.prompt import Triplet, prompt_for
 from l2s_core.relations import RELATIONS, label_index
@@ -43,7 +46,7 @@ from l2s_core.steering.objectives import (
     centroids,
     smoothed,
 )
-from l2s_core.steering.steering import Steering
+from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 from l2s_core.storage.stages import Stages
 
@@ -61,6 +64,12 @@ ITEMS = [
     )
     for k, relation in enumerate(("left of", "above", "below"))
 ]
+
+
+def sampler_of(backbone) -> Sampler:
+    return Sampler(backbone=backbone, steps=STEPS, guidance=GUIDANCE, batch=8)
+
+
 ALL_KINDS = {
     "again": {"kind": "plain"},
     "sure": {"kind": "classifier"},
@@ -176,15 +185,8 @@ def test_a_satisfied_objective_stops(backbone, kind) -> None:
     prompts = [item.prompt for item in ITEMS]
 
     def steering(objective) -> Steering:
-        return Steering(
-            backbone=backbone,
-            objective=objective,
-            config=STEERING.model_copy(update={"updates": 1, "step_size": 0.02}),
-            condition=backbone.encode_prompts([p.text for p in prompts]),
-            weights_BOK=backbone.phrase_weights(prompts),
-            targets=Targets.of(prompts),
-            timesteps=backbone.schedule(STEPS).timesteps,
-        )
+        config = STEERING.model_copy(update={"updates": 1, "step_size": 0.02})
+        return Steering(Batch.of(backbone, prompts, steps=STEPS), objective=objective, config=config)
 
     with torch.no_grad():
         wide = {"margin": 0.9} if kind is CentroidObjective else {"presence": 1.0}
@@ -200,20 +202,16 @@ def test_a_satisfied_objective_stops(backbone, kind) -> None:
 
 
 def test_a_classifier_is_one_objective_among_others(backbone, classifier) -> None:
-    how = {"steps": STEPS, "guidance": GUIDANCE, "steering": STEERING.model_copy(update={"confidence": 0.3})}
-    prompts, seeds = [i.prompt for i in ITEMS], [i.seed for i in ITEMS]
-    by_classifier, cost = make_images(backbone, prompts, seeds, classifier=classifier, **how)
-    by_objective, same = make_images(
-        backbone, prompts, seeds, objective=ClassifierObjective.of(classifier, confidence=0.3), **how
-    )
-    assert torch.equal(by_classifier, by_objective) and all(torch.equal(cost[name], same[name]) for name in cost)
-    with pytest.raises(ValueError, match="one objective"):
-        make_images(
-            backbone, prompts, seeds, classifier=classifier, objective=ClassifierObjective.of(classifier), **how
-        )
+    config = STEERING.model_copy(update={"confidence": 0.3})
+    objective = ClassifierObjective(classifier=classifier, source=classifier.source, confidence=0.3)
+    by_classifier = sample_items(sampler_of(backbone), ITEMS, steer_by(classifier, config))
+    by_objective = sample_items(sampler_of(backbone), ITEMS, partial(Steering, objective=objective, config=config))
+    assert torch.equal(by_classifier.images, by_objective.images) and by_classifier.gradients.sum() > 0
+    for name in ("gradients", "checks", "skipped"):
+        assert torch.equal(getattr(by_classifier, name), getattr(by_objective, name))
     other = CentroidObjective(source=map_source(backbone, CAPTURE, STEPS + 1), margin=0.1)
     with pytest.raises(UserError, match="reads other maps: schedule_steps 5 != 4"):
-        make_images(backbone, prompts, seeds, objective=other, **how)
+        sample_items(sampler_of(backbone), ITEMS, partial(Steering, objective=other, config=config))
 
 
 class Scripted(Chooser):
@@ -230,7 +228,7 @@ class Scripted(Chooser):
 def test_the_best_candidate_is_kept_and_the_first_wins_a_tie(backbone) -> None:
     rows = [[0.5, 0.1, 0.7], [0.9, 0.1, 0.2], [0.6, 0.3, 0.7]]
     chooser = Scripted(rows)
-    shard = select_items(backbone, ITEMS, chooser, n=3, batch=8, steps=2, guidance=GUIDANCE)
+    shard = select_items(replace(sampler_of(backbone), steps=2), ITEMS, chooser, n=3)
     assert shard.chosen.tolist() == [1, 2, 0] and shard.candidates == 3
     for i, best in enumerate(shard.chosen.tolist()):
         assert rows[best][i] == max(row[i] for row in rows) and torch.equal(shard.images[i], chooser.seen[best][i])
@@ -238,9 +236,9 @@ def test_the_best_candidate_is_kept_and_the_first_wins_a_tie(backbone) -> None:
 
 
 def test_the_best_of_one_is_the_plain_image_to_the_bit(backbone, classifier, tmp_path: Path) -> None:
-    how = {"batch": 2, "steps": STEPS, "guidance": GUIDANCE}
-    plain = sample_items(backbone, ITEMS, **how)
-    alone = select_items(backbone, ITEMS, ClassifierChooser(classifier), n=1, **how)
+    sampler = replace(sampler_of(backbone), batch=2)
+    plain = sample_items(sampler, ITEMS)
+    alone = select_items(sampler, ITEMS, ClassifierChooser(classifier), n=1)
     assert torch.equal(alone.images, plain.images) and alone.chosen.tolist() == [0, 0, 0]
     assert alone.checks.tolist() == [2, 2, 2] and alone.gradients.tolist() == [0, 0, 0]  # a pass at each captured step
     save_samples(tmp_path / "x.safetensors", alone)
@@ -261,7 +259,7 @@ def test_the_classifier_never_chooses_what_it_likes_less(backbone, classifier) -
         return seen[-1]
 
     chooser.scores = spy
-    shard = select_items(backbone, ITEMS, chooser, n=3, batch=8, steps=STEPS, guidance=GUIDANCE)
+    shard = select_items(sampler_of(backbone), ITEMS, chooser, n=3)
     for i, best in enumerate(shard.chosen.tolist()):
         assert seen[best][i] == max(scores[i] for scores in seen) and -20 < seen[best][i][0] < 0
     assert shard.checks.tolist() == [6, 6, 6]

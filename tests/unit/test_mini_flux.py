@@ -11,11 +11,11 @@ import torch
 from l2s_core.backbones.folder import SHIPPED
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import load_run_config
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.evaluation.detectors.table import load_judge
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
-from l2s_core.evaluation.samples import make_images
 
 TEXTS = ["a photo of a dog to the left of a cat", "a photo of an orange above a zebra"]
 
@@ -70,13 +70,7 @@ def test_images_show_both_objects(flux, config: str, least: float) -> None:
     run = load_run_config(config, {"benchmark": "dev", "benchmark.prompts": 12, "benchmark.seeds": 1})
     items = benchmark_items(run)
     with torch.no_grad():
-        images, _ = make_images(
-            flux,
-            [i.prompt for i in items],
-            [i.seed for i in items],
-            steps=run.backbone.steps,
-            guidance=run.backbone.guidance,
-        )
+        images = Sampler.of(flux, run)([i.prompt for i in items], [i.seed for i in items]).images
     found = load_judge("mini-seg", device="cpu").detect(images.numpy())
     assert (
         np.mean([judge_relations(item.prompt, d, 0.3).all_found for d, item in zip(found, items, strict=True)]) >= least

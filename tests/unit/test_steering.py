@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,12 +11,11 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig
 from l2s_core.dataset.collect import map_source
+from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.errors import UserError
-from l2s_core.evaluation.samples import make_images
 from l2s_core.prompts.prompt import SeveralPrompt, Triplet, parse_several, prompt_for
-from l2s_core.steering.objectives import ClassifierObjective
-from l2s_core.steering.steering import Steering
+from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 
 STEPS = 6
@@ -32,15 +33,11 @@ def classifier(backbone) -> TrainedClassifier:
 
 
 def steering(backbone, classifier, config: SteeringConfig = FAST, prompts=PROMPTS) -> Steering:
-    return Steering(
-        backbone=backbone,
-        objective=ClassifierObjective.of(classifier, confidence=config.confidence),
-        config=config,
-        condition=backbone.encode_prompts([p.text for p in prompts]),
-        weights_BOK=backbone.phrase_weights(prompts),
-        targets=Targets.of(prompts),
-        timesteps=backbone.schedule(STEPS).timesteps,
-    )
+    return steer_by(classifier, config)(Batch.of(backbone, prompts, steps=STEPS))
+
+
+def sampler(backbone, steps: int = STEPS) -> Sampler:
+    return Sampler(backbone=backbone, steps=steps, guidance=3.0, batch=8)
 
 
 def loss_of(steer: Steering, z: torch.Tensor, step: int = 1) -> torch.Tensor:
@@ -102,17 +99,39 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(backbone, classifi
 
 def test_steered_images_do_not_depend_on_the_batch(backbone, classifier) -> None:
     """Stated tolerance: 3 of 255 levels, after 6 updates and 6 steps."""
-    how = {"steps": STEPS, "guidance": 3.0, "classifier": classifier, "steering": FAST}
-    together, cost = make_images(backbone, PROMPTS, [7, 8, 9], **how)
-    alone = torch.cat([make_images(backbone, [p], [s], **how)[0] for p, s in zip(PROMPTS, (7, 8, 9), strict=True)])
-    assert (together.int() - alone.int()).abs().max() <= 3
-    plain, free = make_images(backbone, PROMPTS, [7, 8, 9], steps=STEPS, guidance=3.0)
-    assert not torch.equal(plain, together) and free["gradients"].sum() == 0 < cost["gradients"].sum()
+    make, steer, seeds = sampler(backbone), steer_by(classifier, FAST), [7, 8, 9]
+    together = make(PROMPTS, seeds, steer)
+    alone = torch.cat([sampled.images for sampled in replace(make, batch=1).batches(PROMPTS, seeds, steer)])
+    assert (together.images.int() - alone.int()).abs().max() <= 3
+    plain = make(PROMPTS, seeds)
+    assert not torch.equal(plain.images, together.images) and plain.observers == ()
+    assert together.observers[0].cost.gradients.sum() > 0
+
+
+def test_batches_are_cut_in_order_and_observers_are_called_in_turn(backbone) -> None:
+    calls = []
+
+    def watch(name):
+        def build(batch):
+            def look(latents, step):
+                calls.append((name, step, len(batch)))
+                return latents + 1 if name == "first" else latents
+
+            return look
+
+        return build
+
+    make = Sampler(backbone=backbone, steps=1, guidance=3.0, batch=2)
+    parts = list(make.batches(PROMPTS, [7, 8, 9], watch("first"), watch("second")))
+    assert [part.rows for part in parts] == [slice(0, 2), slice(2, 3)]
+    assert calls == [(name, 0, size) for size in (2, 1) for name in ("first", "second")]
+    assert torch.equal(parts[0].images, make(PROMPTS[:2], [7, 8], watch("first")).images)
+    assert not torch.equal(parts[0].images, make(PROMPTS[:2], [7, 8]).images)  # what the first one moved stays moved
 
 
 def test_a_classifier_of_other_steps_is_refused(backbone, classifier) -> None:
     with pytest.raises(UserError, match="schedule_steps 6 != 8"):
-        make_images(backbone, PROMPTS, [1, 2, 3], steps=8, guidance=3.0, classifier=classifier, steering=FAST)
+        sampler(backbone, steps=8)(PROMPTS, [1, 2, 3], steer_by(classifier, FAST))
 
 
 THREE = parse_several("a photo of a dog to the left of a cat above an apple")
@@ -182,10 +201,10 @@ def test_several_relations_are_lowered_together(backbone, classifier, several: s
 
 def test_prompts_without_relations_come_out_untouched(backbone, classifier) -> None:
     """To the bit, alone and beside prompts that are steered, and at no cost."""
-    prompts, seeds, how = [PROMPTS[0], NOTHING], [3, 4], {"steps": STEPS, "guidance": 3.0}
-    plain, _ = make_images(backbone, prompts, seeds, **how)
-    steered, cost = make_images(backbone, prompts, seeds, classifier=classifier, steering=FAST, **how)
-    assert torch.equal(plain[1], steered[1]) and not torch.equal(plain[0], steered[0])
-    assert cost["gradients"].tolist()[1] == cost["checks"].tolist()[1] == 0 < cost["gradients"].tolist()[0]
-    alone, _ = make_images(backbone, [NOTHING], [4], classifier=classifier, steering=FAST, **how)
-    assert torch.equal(alone, make_images(backbone, [NOTHING], [4], **how)[0])
+    prompts, seeds = [PROMPTS[0], NOTHING], [3, 4]
+    make, steer = sampler(backbone), steer_by(classifier, FAST)
+    plain, steered = make(prompts, seeds).images, make(prompts, seeds, steer)
+    assert torch.equal(plain[1], steered.images[1]) and not torch.equal(plain[0], steered.images[0])
+    cost = steered.observers[0].cost
+    assert cost.gradients.tolist()[1] == cost.checks.tolist()[1] == 0 < cost.gradients.tolist()[0]
+    assert torch.equal(make([NOTHING], [4], steer).images, make([NOTHING], [4]).images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from l2s_core.config import ClassifierConfig, load_run_config
 from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.reader import MapDataset
-from l2s_core.dataset.trajectories import NO_PSNR, sample_maps, shown_relation, trajectories_of
+from l2s_core.dataset.trajectories import NO_PSNR, sample_maps, trajectories_of
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.table import load_judge
-from l2s_core.evaluation.samples import make_images
+from l2s_core.evaluation.labels import ShownRelation, shown_relation
 from l2s_core.planning.estimate import work_of
 from l2s_core.planning.sweep_plan import stages_left
 from l2s_core.prompts.prompt import prompt_for
@@ -79,12 +81,12 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     run = load_run_config("mini-sd", SETTINGS | {"classifiers": {}})
     source, judge = map_source(backbone, run.capture, 6), load_judge("mini-seg")
     found = trajectories_of([scene(i) for i in range(12)], 1, RELATIONS)
-    records, maps = sample_maps(
-        backbone, judge, found, source, guidance=5.0, min_score=0.3, relations=RELATIONS, batch=12
-    )
+    make = Sampler(backbone=backbone, steps=6, guidance=5.0, batch=12)
+    label = ShownRelation(judge=judge, min_score=0.3)
+    records, maps = sample_maps(make, found, source, label=label, relations=RELATIONS)
 
     prompts, seeds = [t.prompt for t in found], [t.seed for t in found]
-    images, _ = make_images(backbone, prompts, seeds, steps=6, guidance=5.0)
+    images = make(prompts, seeds).images
     shown = [shown_relation(p, d, 0.3) for p, d in zip(prompts, judge.detect(images.numpy()), strict=True)]
     kept = [row for row, relation in enumerate(shown) if relation]
     assert 3 <= len(kept) < 12, "the seeds should give images of both kinds"
@@ -112,9 +114,10 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     sample(backbone, initial_noise(seeds, backbone.latent_shape), condition, schedule, [look])
     assert np.array_equal(maps, np.stack([seen_maps[step][row] for row in kept for step in (1, 3)]))
 
-    few, _ = sample_maps(backbone, judge, found, source, guidance=5.0, min_score=0.3, relations=("left of",), batch=5)
+    small = replace(make, batch=5)
+    few, _ = sample_maps(small, found, source, label=label, relations=("left of",))
     assert [r["image_id"] for r in few] == [r["image_id"] for r in records if r["true"] == "left of"]
-    none, empty = sample_maps(backbone, judge, [], source, guidance=5.0, min_score=0.3, relations=RELATIONS, batch=5)
+    none, empty = sample_maps(small, [], source, label=label, relations=RELATIONS)
     assert none == [] and empty.shape == (0, *maps.shape[1:])
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
-from l2s_core.diffusion.sampling import Observer
+from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import Protocol
 from l2s_core.evaluation.protocols.verdict import Verdict
-from l2s_core.evaluation.samples import SampleShard, denoise
+from l2s_core.evaluation.samples import SampleShard
 from l2s_core.hashing import stable_fraction
 from l2s_core.steering.objectives import ClassifierObjective, Objective
 from l2s_core.steering.reading import ObjectiveReader
@@ -58,24 +57,25 @@ def candidate_seeds(seed: int, n: int, taken: Collection[int]) -> list[int]:
     return seeds
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Watch:
-    """A `before_step` callable that leaves the latents alone and reads an objective at every captured step, without a gradient."""
+    """An observer that leaves the latents alone and reads an objective at every captured step, without a gradient."""
 
-    reader: ObjectiveReader
-    targets: Targets
-    total_B: Tensor
+    batch: Batch[Backbone]
+    _: KW_ONLY
+    objective: Objective
     reads: int = 0
 
-    @classmethod
-    def of(cls, *, objective: Objective, targets: Targets, weights_BOK: Tensor, **batch: Any) -> Watch:
-        objective.require_known(targets)
-        reader = ObjectiveReader(objective=objective, weights_BOK=weights_BOK, **batch)
-        return cls(reader=reader, targets=targets, total_B=torch.zeros(len(weights_BOK), device=reader.backbone.device))
+    def __post_init__(self) -> None:
+        device = self.batch.backbone.device
+        self.targets = Targets.of(self.batch.prompts, device)
+        self.objective.require_known(self.targets)
+        self.reader = ObjectiveReader(self.batch, objective=self.objective)
+        self.total_B = torch.zeros(len(self.batch), device=device)
 
     @torch.no_grad()
     def __call__(self, latents: Tensor, step: int) -> Tensor:
-        if step in self.reader.objective.source.steps:
+        if step in self.objective.source.steps:
             everyone = torch.arange(len(latents), device=latents.device)
             self.total_B += self.targets.total(self.reader.loss(latents, everyone, step, self.targets), len(latents))
             self.reads += 1
@@ -87,9 +87,9 @@ class Watch:
 
 
 class Chooser:
-    """Scores candidate images; `before_step` is what it wants to see of their sampling (see `denoise`)."""
+    """Scores candidate images; `observe` builds what it wants to see of their sampling (see `Sampler`)."""
 
-    before_step: Callable[..., Observer] | None = None
+    observe: tuple[Callable[[Batch[Backbone]], Watch], ...] = ()
 
     def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
         """Return a score an image (N, H, W, 3)."""
@@ -100,7 +100,7 @@ class ClassifierChooser(Chooser):
     """By the mean log-probability of the wanted relation over the captured steps: knows nothing of the judge."""
 
     def __init__(self, classifier: TrainedClassifier) -> None:
-        self.before_step = partial(Watch.of, objective=ClassifierObjective.of(classifier))
+        self.observe = (partial(Watch, objective=ClassifierObjective.of(classifier)),)
 
     def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
         return watch.scores()
@@ -130,14 +130,11 @@ def judge_score(protocol: Protocol, item: EvalItem, verdict: Verdict, detections
 
 
 def select_items(
-    backbone: Backbone,
+    sampler: Sampler[Backbone],
     items: Sequence[EvalItem],
     chooser: Chooser,
     *,
     n: int,
-    batch: int,
-    steps: int,
-    guidance: float,
     taken: Collection[int] = (),
 ) -> SampleShard:
     """Make n plain images of every item and keep the best one; the first is the item's plain image, and wins a tie.
@@ -147,10 +144,10 @@ def select_items(
     """
     began, taken = time.perf_counter(), [*taken, *(item.seed for item in items)]
     parts = []
-    for first in range(0, len(items), batch):
-        part = items[first : first + batch]
+    for first in range(0, len(items), sampler.batch):
+        part = items[first : first + sampler.batch]
         seeds = [candidate_seeds(item.seed, n, taken) for item in part]
-        parts.append(_best_of(backbone, part, seeds, chooser, steps=steps, guidance=guidance))
+        parts.append(_best_of(sampler, part, seeds, chooser))
     images, chosen, checks = (torch.cat(column) for column in zip(*parts, strict=True))
     nothing = torch.zeros(len(items), dtype=torch.long)
     return SampleShard(
@@ -166,26 +163,15 @@ def select_items(
 
 
 def _best_of(
-    backbone: Backbone,
-    items: Sequence[EvalItem],
-    seeds: Sequence[Sequence[int]],
-    chooser: Chooser,
-    *,
-    steps: int,
-    guidance: float,
+    sampler: Sampler[Backbone], items: Sequence[EvalItem], seeds: Sequence[Sequence[int]], chooser: Chooser
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the best images of a batch, which candidates they are, and the passes spent on choosing."""
     best, images = [()] * len(items), None
     chosen, checks = torch.zeros(len(items), dtype=torch.long), torch.zeros(len(items), dtype=torch.long)
     for number, round_seeds in enumerate(zip(*seeds, strict=True)):
-        candidates, watch = denoise(
-            backbone,
-            [i.prompt for i in items],
-            round_seeds,
-            steps=steps,
-            guidance=guidance,
-            before_step=chooser.before_step,
-        )
+        sampled = sampler([i.prompt for i in items], round_seeds, *chooser.observe)
+        candidates = sampled.images
+        watch = next(iter(sampled.observers), None)
         scores = chooser.scores(items, candidates, watch)
         better = torch.tensor([score > last for score, last in zip(scores, best, strict=True)])  # any score beats none
         images = candidates if images is None else torch.where(better.view(-1, 1, 1, 1), candidates, images)

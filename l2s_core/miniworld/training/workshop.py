@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from l2s_core.backbones.base import Backbone
-from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.hashing import stable_fraction
 from l2s_core.miniworld.training.trainer import TrainPlan, fit
 from l2s_core.miniworld.world.sprites import OBJECTS
-from l2s_core.prompts.prompt import with_article
+from l2s_core.prompts.prompt import SeveralPrompt, with_article
 from l2s_core.report.grids import save_png, tile
 
 GRID_IMAGES = 32
@@ -66,7 +66,7 @@ def sample_grid(backbone: Backbone, *, steps: int, guidance: float) -> np.ndarra
     prompts = []
     for i in range(GRID_IMAGES):
         a, b = sorted(OBJECTS, key=lambda name: stable_fraction("grid", i, name))[:2]
-        prompts.append(f"a photo of {with_article(a)} and {with_article(b)}")
-    condition = backbone.encode_prompts(prompts, guidance=guidance)
-    noise = initial_noise(list(range(GRID_IMAGES)), backbone.latent_shape, backbone.device)
-    return backbone.decode(sample(backbone, noise, condition, backbone.schedule(steps)))
+        text = f"a photo of {with_article(a)} and {with_article(b)}"
+        prompts.append(SeveralPrompt(text=text, triplets=(), objects=(a, b), spans=()))
+    sampler = Sampler(backbone=backbone, steps=steps, guidance=guidance, batch=GRID_IMAGES)
+    return sampler(prompts, range(GRID_IMAGES)).images.numpy()
