@@ -31,6 +31,12 @@ class Registry:
         """Return every name: the project's own, then those of installed packages. Nothing is imported."""
         return (*self.own, *(name for name in self._plugins() if name not in self.own))
 
+    def known(self, name: str) -> str:
+        """Return a name that the table has; raises ValueError for any other, as validators of settings do."""
+        if name not in self.names():
+            raise ValueError(str(unknown_name(self.kind, name, self.names())))
+        return name
+
     def load(self, name: str) -> Any:
         """Return the thing of a name; raises UserError for an unknown one, and for a plugin that cannot be used."""
         plugin = self._plugins().get(name)
@@ -55,6 +61,17 @@ class Registry:
     def _plugins(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
 
+
+FAMILIES = Registry(
+    kind="backbone family",
+    group="l2s.backbones",
+    own={
+        "unet": "l2s_core.backbones.unet:UNetBackbone",
+        "sdxl": "l2s_core.backbones.sdxl:SDXLBackbone",
+        "flux": "l2s_core.backbones.flux:FluxBackbone",
+        "sd3": "l2s_core.backbones.sd3:SD3Backbone",
+    },
+)
 
 PROTOCOLS = Registry(
     kind="protocol",

@@ -8,20 +8,20 @@ from typing import Any, Literal
 
 import torch
 
-from l2s_core.backbones.folder import Component, save_pipeline
+from l2s_core.backbones.folder import save_pipeline
 from l2s_core.backbones.load import family_named
 from l2s_core.backbones.model import DiffusersModel, Placement
-from l2s_core.config import CONFIG_FOLDER, FamilyName, Section, read_yaml, validate
+from l2s_core.config import CONFIG_FOLDER, Family, Section, read_yaml, validate
 from l2s_core.errors import unknown_name
-from l2s_core.miniworld.world.tokenizers import clip_tokenizer, t5_tokenizer
 
 Scale = Literal["full", "tiny"]
+FOLDER = CONFIG_FOLDER / "architectures"
 
 
 class Architecture(Section):
     """A family and the settings of its components; `tiny` overrides them for the small one."""
 
-    family: FamilyName
+    family: Family
     parts: dict[str, dict[str, Any]]
     tiny: dict[str, dict[str, Any]]
 
@@ -34,40 +34,47 @@ class Architecture(Section):
         return parts
 
 
+def architecture_names() -> list[str]:
+    """Return the names of the architectures in configs/architectures."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
 def load_architecture(name: str) -> Architecture:
     """Read configs/architectures/<name>.yaml; raises UserError for an unknown name."""
-    path = CONFIG_FOLDER / "architectures" / f"{name}.yaml"
+    path = FOLDER / f"{name}.yaml"
     if not path.is_file():
-        raise unknown_name("architecture", name, (p.stem for p in path.parent.glob("*.yaml")))
+        raise unknown_name("architecture", name, architecture_names())
     return validate(Architecture, read_yaml(path), str(path))
 
 
 def random_parts(
     architecture: Architecture, scale: Scale, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> dict:
-    """Return components with random weights, made directly on `device` in `dtype`.
-
-    The tokenizers are the small world's own: real vocabularies are not at hand, and cost does not depend on them.
-    """
+) -> dict[str, Any]:
+    """Return components with random weights, made directly on `device` in `dtype`."""
     components = family_named(architecture.family).COMPONENTS
     parts = {}
     with torch.random.fork_rng(devices=[]), torch.device(device), _default_dtype(dtype):
         torch.manual_seed(seed)
         for name, settings in architecture.settings(scale).items():
-            parts[name] = _component(components[name], settings)
+            parts[name] = components[name].random(settings)
     return parts
 
 
 def random_backbone(
     architecture: Architecture, scale: Scale, *, size: int | None = None, placement: Placement = Placement()
 ) -> DiffusersModel:
-    """Return a backbone with random weights; its fingerprint says so."""
+    """Return a backbone with random weights; its fingerprint says so.
+
+    `size` is the side of its images in pixels, by default what its denoiser, or for a tiny one its family, states.
+    """
+    family = family_named(architecture.family)
+    if scale == "tiny" and size is None:
+        size = family.TINY_SIDE
     parts = random_parts(
         architecture, scale, device="cpu" if placement.offload else placement.device, dtype=placement.dtype
     )
-    return family_named(architecture.family)(
-        parts, fingerprint=f"random-{architecture.digest()}-{scale}", size=size, placement=placement
-    )
+    fingerprint = f"random-{architecture.digest()}-{scale}"
+    return family(parts, fingerprint=fingerprint, size=size, placement=placement)
 
 
 def save_random_model(architecture: Architecture, folder: Path, scale: Scale = "tiny", *, seed: int = 0) -> Path:
@@ -76,22 +83,12 @@ def save_random_model(architecture: Architecture, folder: Path, scale: Scale = "
     return folder
 
 
-def _component(component: Component, settings: dict[str, Any]):
-    kind = component.kind
-    if component.name == "CLIPTokenizer":
-        return clip_tokenizer(0, length=settings["length"])
-    if component.name == "T5Tokenizer":
-        return t5_tokenizer(0, length=settings["length"])
-    if component.library == "transformers":
-        return kind(kind.config_class(**settings))
-    return kind(**settings)
-
-
 class _default_dtype:
     """Make floating-point parameters of a type as long as the block lasts."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype, self.before = dtype, torch.get_default_dtype()
+        self.dtype = dtype
+        self.before = torch.get_default_dtype()
 
     def __enter__(self) -> None:
         torch.set_default_dtype(self.dtype)

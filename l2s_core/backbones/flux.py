@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from l2s_core.attention.layers import AttentionLayer
+from l2s_core.backbones.component import (
+    ClipTokenizer,
+    DiffusersNetwork,
+    Scheduler,
+    T5Tokenizer,
+    TransformersNetwork,
+)
 from l2s_core.backbones.flow import euler_schedule
-from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
@@ -26,15 +32,20 @@ class FluxBackbone(DiffusersModel):
     """
 
     COMPONENTS = {
-        "transformer": Component("diffusers", "FluxTransformer2DModel"),
-        "vae": Component("diffusers", "AutoencoderKL"),
-        "text_encoder": Component("transformers", "CLIPTextModel"),
-        "tokenizer": Component("transformers", "CLIPTokenizer"),
-        "text_encoder_2": Component("transformers", "T5EncoderModel"),
-        "tokenizer_2": Component("transformers", "T5Tokenizer", others=("T5TokenizerFast",)),
-        "scheduler": Component("diffusers", "FlowMatchEulerDiscreteScheduler"),
+        "transformer": DiffusersNetwork(name="FluxTransformer2DModel"),
+        "vae": DiffusersNetwork(name="AutoencoderKL"),
+        "text_encoder": TransformersNetwork(name="CLIPTextModel"),
+        "tokenizer": ClipTokenizer(),
+        "text_encoder_2": TransformersNetwork(name="T5EncoderModel"),
+        "tokenizer_2": T5Tokenizer(),
+        "scheduler": Scheduler(name="FlowMatchEulerDiscreteScheduler"),
     }
-    DENOISER, PATCH, PHRASES = "transformer", PATCH, ("tokenizer_2",)
+    DENOISER = "transformer"
+    PATCH = PATCH
+    PHRASES = ("tokenizer_2",)
+    FLOW = True
+    SOFTMAXES = ("text", "joint")
+    TINY_SIDE = 64
 
     @property
     def side(self) -> int:
@@ -46,10 +57,10 @@ class FluxBackbone(DiffusersModel):
         return not self.denoiser.config.guidance_embeds
 
     def _encode(self, texts: list[str]) -> TextEncoding:
-        pooled = self.use("text_encoder")(token_ids(self.parts["tokenizer"], texts).to(self.device)).pooler_output
-        context = self.use("text_encoder_2")(
-            token_ids(self.parts["tokenizer_2"], texts).to(self.device)
-        ).last_hidden_state
+        clip_ids = token_ids(self.parts["tokenizer"], texts).to(self.device)
+        pooled = self.use("text_encoder")(clip_ids).pooler_output
+        t5_ids = token_ids(self.parts["tokenizer_2"], texts).to(self.device)
+        context = self.use("text_encoder_2")(t5_ids).last_hidden_state
         return TextEncoding(context_BKD=context, pooled_BD=pooled)
 
     def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
@@ -81,17 +92,19 @@ class FluxBackbone(DiffusersModel):
         )[0]
         return unpack(output, self.side).to(latents.dtype)
 
-    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+    def _layers(self, *, joint: bool) -> list[AttentionLayer]:
         """The double blocks, then the single ones; queries and keys as they meet, after norm and rotation."""
-        read = partial(_read, self.denoiser.pos_embed(self._ids), self._words, softmax == "joint")
-        double, single = self.denoiser.transformer_blocks, self.denoiser.single_transformer_blocks
-        sources = [
-            (f"double.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k, b.attn.norm_added_k)) for i, b in enumerate(double)
-        ]
-        sources += [(f"single.{i}", b.attn, (b.attn.norm_q, b.attn.norm_k)) for i, b in enumerate(single)]
-        return [
-            AttentionLayer(name=name, heads=attn.heads, sources=modules, read=read) for name, attn, modules in sources
-        ]
+        read = partial(_read, self.denoiser.pos_embed(self._ids), self._words, joint)
+        layers = []
+        for i, block in enumerate(self.denoiser.transformer_blocks):
+            attn = block.attn
+            sources = (attn.norm_q, attn.norm_k, attn.norm_added_k)
+            layers.append(AttentionLayer(name=f"double.{i}", heads=attn.heads, sources=sources, read=read))
+        for i, block in enumerate(self.denoiser.single_transformer_blocks):
+            attn = block.attn
+            sources = (attn.norm_q, attn.norm_k)
+            layers.append(AttentionLayer(name=f"single.{i}", heads=attn.heads, sources=sources, read=read))
+        return layers
 
     @cached_property
     def _ids(self) -> Tensor:
@@ -101,11 +114,17 @@ class FluxBackbone(DiffusersModel):
     @property
     def _words(self) -> int:
         """Number of text tokens."""
-        return self.parts["tokenizer_2"].model_max_length
+        words: int = self.parts["tokenizer_2"].model_max_length
+        return words
 
 
 def _read(
-    rotary, words: int, joint: bool, query_BNHD: Tensor, key_BNHD: Tensor, text_BKHD: Tensor | None = None
+    rotary: tuple[Tensor, Tensor],
+    words: int,
+    joint: bool,
+    query_BNHD: Tensor,
+    key_BNHD: Tensor,
+    text_BKHD: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Image queries and text (or all) keys of a block, rotated.
 

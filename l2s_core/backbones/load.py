@@ -4,25 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from l2s_core.backbones.folder import fingerprint_of, load_component, resolve_folder
+from l2s_core.backbones.folder import fingerprint_of, resolve_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
-from l2s_core.config import BackboneConfig
+from l2s_core.config import BackboneConfig, RunConfig
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import phrase_weights
-
-FAMILIES = {"unet": "UNetBackbone", "sdxl": "SDXLBackbone", "flux": "FluxBackbone", "sd3": "SD3Backbone"}
+from l2s_core.registry import FAMILIES
 
 
 def family_named(name: str) -> type[DiffusersModel]:
-    """Return the adapter class of a family."""
-    return getattr(import_module(f"l2s_core.backbones.{name}"), FAMILIES[name])
+    """Return the adapter class of a family; raises UserError for an unknown one."""
+    family = FAMILIES.load(name)
+    if not (isinstance(family, type) and issubclass(family, DiffusersModel)):
+        raise UserError(f"the {FAMILIES.kind} {name!r} is no subclass of DiffusersModel; mend or uninstall its package")
+    return family
+
+
+def require_fit(config: RunConfig) -> None:
+    """Raise UserError for settings of a run that its backbone's family does not go with; loads no weights."""
+    family = family_named(config.backbone.family)
+    if config.inversion.method == "rectified-flow" and not family.FLOW:
+        raise UserError(
+            f"inversion.method rectified-flow needs a flow model ({', '.join(_flows())}), "
+            f"not family {config.backbone.family}"
+        )
+    family.require_softmax(config.capture.softmax)
+
+
+def _flows() -> list[str]:
+    """Return the names of the families that are flows, without plugins that cannot be used."""
+    found = []
+    for name in FAMILIES.names():
+        try:
+            if family_named(name).FLOW:
+                found.append(name)
+        except UserError:
+            continue
+    return found
 
 
 def pick_device(wanted: str) -> str:
@@ -66,7 +90,7 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
     @cache
     def tokenizers() -> list:
         family, folder = family_named(config.family), model_folder(config)
-        return [load_component(family.COMPONENTS[name], folder / name) for name in family.PHRASES]
+        return [family.COMPONENTS[name].load(folder / name) for name in family.PHRASES]
 
     def check(prompts: Sequence[Phrases]) -> None:
         for tokenizer in tokenizers() if prompts else ():

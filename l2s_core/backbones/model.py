@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l2s_core.backbones.folder import Component, fingerprint_of, load_component, resolve_folder
+from l2s_core.attention.layers import AttentionLayer
+from l2s_core.backbones.component import Component
+from l2s_core.backbones.folder import fingerprint_of, resolve_folder
 from l2s_core.diffusion.condition import UNGUIDED, Condition, TextEncoding
+from l2s_core.diffusion.schedule import Schedule
 from l2s_core.errors import UserError
+from l2s_core.prompts.prompt import Phrases
 from l2s_core.storage.files import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,39 +41,49 @@ class Placement:
     vae_slicing: bool = False
 
 
-class DiffusersModel:
-    """A model in diffusers' folder layout; the families add text encoding, prediction and attention layers.
+class DiffusersModel(ABC):
+    """A model in diffusers' folder layout: what a family of models shares, and what each family says of itself.
 
     Latents are float32 (B, C, h, w) outside, whatever the components' type.
     """
 
     COMPONENTS: ClassVar[Mapping[str, Component]]
+    """Folder name -> component."""
     DENOISER: ClassVar[str]
-    PATCH: ClassVar[int] = 1  # latents of a side that make one image token
-    PHRASES: ClassVar[tuple[str, ...]] = ("tokenizer",)  # the tokenizers whose tokens phrases are looked up in
+    """The component that is steered."""
+    PATCH: ClassVar[int] = 1
+    """Latents of a side that make one image token."""
+    PHRASES: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    """The tokenizers whose tokens phrases are looked up in."""
+    FLOW: ClassVar[bool] = False
+    """Whether it samples along a rectified flow, which RF-Inversion can follow backwards."""
+    SOFTMAXES: ClassVar[tuple[str, ...]] = ("text",)
+    """The kinds of softmax (capture.softmax) that its text attention can be read with."""
+    TEXT_FIRST: ClassVar[bool] = True
+    """Whether text comes before the image where both are one sequence."""
+    TINY_SIDE: ClassVar[int | None] = None
+    """Side of a tiny random model's images, pixels; None where the denoiser's settings state it."""
 
     def __init__(
         self,
-        parts: Mapping[str, object],
+        parts: Mapping[str, Any],
         *,
         fingerprint: str,
         size: int | None = None,
         placement: Placement = Placement(),
     ) -> None:
-        self.parts, self.fingerprint, self.placement, self.device = (
-            dict(parts),
-            fingerprint,
-            placement,
-            placement.device,
-        )
+        self.parts: dict[str, Any] = dict(parts)
+        self.fingerprint = fingerprint
+        self.placement = placement
+        self.device = placement.device
         self._resident: str | None = None
-        if (
-            self.device == "cuda"
-        ):  # cuDNN's attention ends FLUX's backward pass in an illegal memory access (torch 2.11, H200)
+        if self.device == "cuda":
+            # cuDNN's attention ends FLUX's backward pass in an illegal memory access (torch 2.11, H200)
             torch.backends.cuda.enable_cudnn_sdp(False)
         for module in self.modules.values():
             module.to("cpu" if placement.offload else self.device).eval().requires_grad_(False)
-        self.denoiser, self.vae = self.parts[self.DENOISER], self.parts["vae"]
+        self.denoiser = self.parts[self.DENOISER]
+        self.vae = self.parts["vae"]
         if placement.checkpointing:
             self.denoiser.enable_gradient_checkpointing()
         if placement.vae_slicing:
@@ -85,7 +103,7 @@ class DiffusersModel:
         """
         folder = resolve_folder(model, cls.COMPONENTS, placement.precision)
         parts = {
-            name: load_component(component, folder / name, dtype=placement.dtype, precision=placement.precision)
+            name: component.load(folder / name, dtype=placement.dtype, precision=placement.precision)
             for name, component in cls.COMPONENTS.items()
         }
         return cls(
@@ -97,7 +115,7 @@ class DiffusersModel:
 
     @classmethod
     def natural_side(cls, folder: Path) -> int | None:
-        """Return the side in pixels of the images a model folder was trained for, if its settings tell; loads no weights."""
+        """Return the side, pixels, of the images that a folder's model was trained for, if its settings tell."""
         side = read_json(folder / cls.DENOISER / "config.json").get("sample_size")
         widths = read_json(folder / "vae" / "config.json").get("block_out_channels", (0,))
         return side and side * _pixels_per_latent(widths)
@@ -107,7 +125,7 @@ class DiffusersModel:
         """Side of the images in pixels."""
         return self.latent_shape[-1] * _pixels_per_latent(self.vae.config.block_out_channels)
 
-    def use(self, name: str):
+    def use(self, name: str) -> Any:
         """Return a component, on the device; with offloading the one used before makes room for it."""
         part = self.parts[name]
         if self.placement.offload and self._resident != name:
@@ -119,6 +137,7 @@ class DiffusersModel:
 
     @torch.no_grad()
     def encode_prompts(self, texts: list[str], *, guidance: float | None = None) -> Condition:
+        """Encode prompts for `predict`; with guidance the empty prompt, too, where the family is classifier-free."""
         twice = self.classifier_free and guidance is not None and guidance > UNGUIDED
         negative = self._encode([""] * len(texts)) if twice else None
         return Condition(text=self._encode(texts), negative=negative, guidance=guidance)
@@ -144,8 +163,42 @@ class DiffusersModel:
         """Whether guidance means a second, empty prompt."""
         return True
 
+    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+        """Return the layers in which image tokens attend to text, in the order the forward pass reaches them.
+
+        Raises UserError for a kind of softmax that the family does not have.
+        """
+        self.require_softmax(softmax)
+        return self._layers(joint=softmax == "joint")
+
+    @classmethod
+    def require_softmax(cls, softmax: str) -> None:
+        """Raise UserError for a kind of softmax that the family does not have."""
+        if softmax not in cls.SOFTMAXES:
+            raise UserError(
+                f"capture.softmax is {softmax!r}, but {cls.__name__} keeps text attention apart from the image's; "
+                f"set it to {' or '.join(cls.SOFTMAXES)}"
+            )
+
+    @abstractmethod
+    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
+        """weights_BOK of the prompts' object phrases over this model's text tokens."""
+
+    @abstractmethod
+    def schedule(self, steps: int) -> Schedule:
+        """The deterministic sampler of `steps` steps."""
+
+    @abstractmethod
+    def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
+        """The model's raw prediction at a timestep, guided if the condition says so."""
+
+    @abstractmethod
     def _encode(self, texts: list[str]) -> TextEncoding:
-        raise NotImplementedError
+        """Encode prompts as they are, without guidance."""
+
+    @abstractmethod
+    def _layers(self, *, joint: bool) -> list[AttentionLayer]:
+        """Return the layers of `layers`; `joint`: keys of text and image in one row, else of the text alone."""
 
     def _latent_shape(self, size: int | None) -> tuple[int, int, int]:
         """Shape (C, h, w) of the latents of images of `size` pixels."""
@@ -153,7 +206,8 @@ class DiffusersModel:
         natural = getattr(self.denoiser.config, "sample_size", None)
         if size is None and natural is None:
             raise UserError(
-                f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; set it, in pixels"
+                f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; "
+                "set it, in pixels"
             )
         unit = factor * self.PATCH
         if size is not None and (size % unit or size < unit):
@@ -167,7 +221,9 @@ def _pixels_per_latent(widths: Sequence[int]) -> int:
     return 2 ** (len(widths) - 1)
 
 
-def token_ids(tokenizer, texts: list[str], length: int | None = None) -> Tensor:
-    """Token ids (B, K), padded and cut to the tokenizer's window."""
-    length = length or tokenizer.model_max_length
-    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None = None) -> Tensor:
+    """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window."""
+    window = length or tokenizer.model_max_length
+    encoded = tokenizer(texts, padding="max_length", max_length=window, truncation=True, return_tensors="pt")
+    ids: Tensor = encoded.input_ids
+    return ids

@@ -9,8 +9,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from l2s_core.attention.layers import AttentionLayer, split_heads
+from l2s_core.backbones.component import (
+    ClipTokenizer,
+    DiffusersNetwork,
+    Scheduler,
+    T5Tokenizer,
+    TransformersNetwork,
+)
 from l2s_core.backbones.flow import euler_schedule
-from l2s_core.backbones.folder import Component
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.backbones.sdxl import clip_layer
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
@@ -28,26 +34,29 @@ class SD3Backbone(DiffusersModel):
     """
 
     COMPONENTS = {
-        "transformer": Component("diffusers", "SD3Transformer2DModel"),
-        "vae": Component("diffusers", "AutoencoderKL"),
-        "text_encoder": Component("transformers", "CLIPTextModelWithProjection"),
-        "tokenizer": Component("transformers", "CLIPTokenizer"),
-        "text_encoder_2": Component("transformers", "CLIPTextModelWithProjection"),
-        "tokenizer_2": Component("transformers", "CLIPTokenizer"),
-        "text_encoder_3": Component("transformers", "T5EncoderModel"),
-        "tokenizer_3": Component("transformers", "T5Tokenizer", others=("T5TokenizerFast",)),
-        "scheduler": Component("diffusers", "FlowMatchEulerDiscreteScheduler"),
+        "transformer": DiffusersNetwork(name="SD3Transformer2DModel"),
+        "vae": DiffusersNetwork(name="AutoencoderKL"),
+        "text_encoder": TransformersNetwork(name="CLIPTextModelWithProjection"),
+        "tokenizer": ClipTokenizer(),
+        "text_encoder_2": TransformersNetwork(name="CLIPTextModelWithProjection"),
+        "tokenizer_2": ClipTokenizer(),
+        "text_encoder_3": TransformersNetwork(name="T5EncoderModel"),
+        "tokenizer_3": T5Tokenizer(),
+        "scheduler": Scheduler(name="FlowMatchEulerDiscreteScheduler"),
     }
-    DENOISER, PATCH, PHRASES = "transformer", 2, ("tokenizer", "tokenizer_3")
+    DENOISER = "transformer"
+    PATCH = 2
+    PHRASES = ("tokenizer", "tokenizer_3")
+    FLOW = True
+    SOFTMAXES = ("text", "joint")
+    TEXT_FIRST = False
 
     def _encode(self, texts: list[str]) -> TextEncoding:
-        (first, pooled), (second, pooled_2) = (
-            clip_layer(self, f"text_encoder{suffix}", f"tokenizer{suffix}", texts) for suffix in ("", "_2")
-        )
+        first, pooled = clip_layer(self, "text_encoder", "tokenizer", texts)
+        second, pooled_2 = clip_layer(self, "text_encoder_2", "tokenizer_2", texts)
         clip = torch.cat([first, second], dim=-1)
-        words = self.use("text_encoder_3")(
-            token_ids(self.parts["tokenizer_3"], texts, self._t5_length).to(self.device)
-        ).last_hidden_state
+        ids = token_ids(self.parts["tokenizer_3"], texts, self._t5_length).to(self.device)
+        words = self.use("text_encoder_3")(ids).last_hidden_state
         context = torch.cat([pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
         return TextEncoding(context_BKD=context, pooled_BD=torch.cat([pooled, pooled_2], dim=-1))
 
@@ -78,14 +87,14 @@ class SD3Backbone(DiffusersModel):
             return_dict=False,
         )[0].to(latents.dtype)
 
-    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+    def _layers(self, *, joint: bool) -> list[AttentionLayer]:
         """The joint attention of every block; norms follow the projections only where the model has them."""
         layers = []
         for i, block in enumerate(self.denoiser.transformer_blocks):
             attn = block.attn
             choices = ((attn.norm_q, attn.to_q), (attn.norm_k, attn.to_k), (attn.norm_added_k, attn.add_k_proj))
             sources = tuple(norm if norm is not None else projection for norm, projection in choices)
-            read = partial(_read, attn.heads, softmax == "joint")
+            read = partial(_read, attn.heads, joint)
             layers.append(AttentionLayer(name=f"joint.{i}", heads=attn.heads, sources=sources, read=read))
         return layers
 

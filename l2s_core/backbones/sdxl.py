@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from l2s_core.backbones.folder import Component
-from l2s_core.backbones.model import token_ids
+from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, TransformersNetwork
+from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.diffusion.condition import TextEncoding
 
@@ -16,9 +16,9 @@ class SDXLBackbone(UNetBackbone):
 
     COMPONENTS = {
         **UNetBackbone.COMPONENTS,
-        "unet": Component("diffusers", "UNet2DConditionModel", stating={"addition_embed_type": "text_time"}),
-        "text_encoder_2": Component("transformers", "CLIPTextModelWithProjection"),
-        "tokenizer_2": Component("transformers", "CLIPTokenizer"),
+        "unet": DiffusersNetwork(name="UNet2DConditionModel", stating={"addition_embed_type": "text_time"}),
+        "text_encoder_2": TransformersNetwork(name="CLIPTextModelWithProjection"),
+        "tokenizer_2": ClipTokenizer(),
     }
 
     def _encode(self, texts: list[str]) -> TextEncoding:
@@ -40,9 +40,11 @@ class SDXLBackbone(UNetBackbone):
         return {"text_embeds": text.pooled_BD, "time_ids": sizes}
 
 
-def clip_layer(backbone, encoder: str, tokenizer: str, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Return the last but one layer (B, K, D) of a CLIP encoder, and its first output (B, D or B, K, D)."""
-    output = backbone.use(encoder)(
-        token_ids(backbone.parts[tokenizer], texts).to(backbone.device), output_hidden_states=True
-    )
+def clip_layer(backbone: DiffusersModel, encoder: str, tokenizer: str, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """Return the last but one layer (B, K, D) of a CLIP encoder, and its first output (B, D or B, K, D).
+
+    `encoder` and `tokenizer` are names of the backbone's components.
+    """
+    ids = token_ids(backbone.parts[tokenizer], texts).to(backbone.device)
+    output = backbone.use(encoder)(ids, output_hidden_states=True)
     return output.hidden_states[-2], output[0]

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from l2s_core.attention.layers import AttentionLayer, split_heads
-from l2s_core.backbones.folder import Component
+from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, Scheduler, TransformersNetwork
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
@@ -20,12 +20,12 @@ class UNetBackbone(DiffusersModel):
     """Adapter over diffusers' UNet2DConditionModel: Stable Diffusion 1.x and 2.x."""
 
     COMPONENTS = {
-        "unet": Component("diffusers", "UNet2DConditionModel", stating={"addition_embed_type": None}),
-        "vae": Component("diffusers", "AutoencoderKL"),
-        "text_encoder": Component("transformers", "CLIPTextModel"),
-        "tokenizer": Component("transformers", "CLIPTokenizer"),
+        "unet": DiffusersNetwork(name="UNet2DConditionModel", stating={"addition_embed_type": None}),
+        "vae": DiffusersNetwork(name="AutoencoderKL"),
+        "text_encoder": TransformersNetwork(name="CLIPTextModel"),
+        "tokenizer": ClipTokenizer(),
         # DDIM reads the noise schedule of whatever scheduler the model was published with
-        "scheduler": Component("diffusers", "DDIMScheduler", others=("PNDMScheduler", "EulerDiscreteScheduler")),
+        "scheduler": Scheduler(name="DDIMScheduler", others=("PNDMScheduler", "EulerDiscreteScheduler")),
     }
     DENOISER = "unet"
 
@@ -44,16 +44,16 @@ class UNetBackbone(DiffusersModel):
         timesteps = scheduler.timesteps.tolist()
         stride = scheduler.config.num_train_timesteps // steps
         alphas = scheduler.alphas_cumprod.double()
-        keep, add = [], []
+        coefficients = []
         for t in timesteps:
             before = t - stride
             alpha_before = float(alphas[before] if before >= 0 else scheduler.final_alpha_cumprod)
-            k, a = _ddim(float(alphas[t]), alpha_before, scheduler.config.prediction_type)
-            keep.append(k)
-            add.append(a)
-        return Schedule(timesteps=tuple(timesteps), keep=tuple(keep), add=tuple(add))
+            coefficients.append(_ddim(float(alphas[t]), alpha_before, scheduler.config.prediction_type))
+        keep, add = zip(*coefficients, strict=True)
+        return Schedule(timesteps=tuple(timesteps), keep=keep, add=add)
 
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
+        """The noise or v, as the scheduler says; `timestep` is the scheduler's, 0 to 999."""
         return guided(lambda z, text: self._unet(z, timestep, text), latents, condition)
 
     def _unet(self, latents: Tensor, timestep: float, text: TextEncoding) -> Tensor:
@@ -70,12 +70,8 @@ class UNetBackbone(DiffusersModel):
         """What the UNet wants beside text and time: nothing here."""
         return None
 
-    def layers(self, softmax: str = "text") -> list[AttentionLayer]:
+    def _layers(self, *, joint: bool) -> list[AttentionLayer]:
         """Cross-attention modules (`attn2`) in the order down, mid, up."""
-        if softmax != "text":
-            raise UserError(
-                f"capture.softmax is {softmax!r}, but a UNet's text attention is apart from the image's; set it to text"
-            )
         order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
         found = [(name, module) for name, module in self.denoiser.named_modules() if name.endswith(".attn2")]
         found.sort(key=lambda item: order[item[0].split(".")[0]])
@@ -96,8 +92,10 @@ def _split_both(heads: int, query_BPE: Tensor, key_BKE: Tensor) -> tuple[Tensor,
 
 def _ddim(alpha: float, alpha_before: float, prediction_type: str) -> tuple[float, float]:
     """Coefficients (keep, add) of one DDIM step for the model's kind of prediction."""
-    signal, noise = alpha**0.5, (1 - alpha) ** 0.5
-    signal_before, noise_before = alpha_before**0.5, (1 - alpha_before) ** 0.5
+    signal = alpha**0.5
+    noise = (1 - alpha) ** 0.5
+    signal_before = alpha_before**0.5
+    noise_before = (1 - alpha_before) ** 0.5
     if prediction_type == "epsilon":
         return signal_before / signal, noise_before - signal_before * noise / signal
     if prediction_type == "v_prediction":

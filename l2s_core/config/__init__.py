@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l2s_core.config.backbone import FLOW_FAMILIES, BackboneConfig, FamilyName
+from l2s_core.config.backbone import BackboneConfig, Family
 from l2s_core.config.base import Section, validate
 from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
@@ -36,9 +36,8 @@ __all__ = [
     "ClassifierMethod",
     "ClassifierConfig",
     "DataConfig",
-    "FLOW_FAMILIES",
-    "FamilyName",
     "HandcraftedMethod",
+    "Family",
     "INVERTED",
     "InversionConfig",
     "MAIN",

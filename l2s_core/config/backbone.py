@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from l2s_core.config.base import Section
+from l2s_core.registry import FAMILIES
 
-FamilyName = Literal["unet", "sdxl", "flux", "sd3"]
-FLOW_FAMILIES = ("flux", "sd3")
+Family = Annotated[str, AfterValidator(FAMILIES.known)]
+"""The name of a backbone family, one of the table FAMILIES."""
 
 
 class BackboneConfig(Section):
     """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
     model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
-    family: FamilyName
+    family: Family
     size: int | None = Field(
         default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from l2s_core.config.backbone import FLOW_FAMILIES, BackboneConfig
+from l2s_core.config.backbone import BackboneConfig
 from l2s_core.config.base import Section
 from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
@@ -74,10 +74,6 @@ class RunConfig(Section):
         if not start < stop <= steps:
             raise ValueError(
                 f"inversion.start is {start} and inversion.stop {stop}; allowed: start below stop, and stop at most backbone.steps, {steps}"
-            )
-        if self.inversion.method == "rectified-flow" and self.backbone.family not in FLOW_FAMILIES:
-            raise ValueError(
-                f"inversion.method rectified-flow needs a flow model ({', '.join(FLOW_FAMILIES)}), not family {self.backbone.family}"
             )
         return self
 

@@ -17,8 +17,9 @@ import torch
 
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.attention.reference import reference_maps, watching_attention
-from l2s_core.backbones.architecture import load_architecture, save_random_model
+from l2s_core.backbones.architecture import architecture_names, load_architecture, save_random_model
 from l2s_core.backbones.load import load_backbone
+from l2s_core.backbones.model import DiffusersModel
 from l2s_core.config import BackboneConfig, InversionConfig, load_run_config
 from l2s_core.data.scenes import Scene
 from l2s_core.diffusion.inversion import psnr
@@ -29,7 +30,6 @@ from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
 from l2s_core.prompts.prompt import Triplet, prompt_for
 from l2s_core.relations import RELATIONS
 
-ARCHITECTURES = ("sd14", "sd21", "sd21-768", "sdxl", "flux-schnell", "flux-dev", "sd35-medium")
 PROMPTS = [
     prompt_for(Triplet(subject="hot dog", relation="left of", object="cat")),
     prompt_for(Triplet(subject="teddy bear", relation="above", object="traffic light")),
@@ -40,7 +40,7 @@ ITERATIONS = (1, 2, 3)
 
 
 @torch.no_grad()
-def capture_error(backbone, softmax: str = "text") -> tuple[bool, float]:
+def capture_error(backbone: DiffusersModel, softmax: str = "text") -> tuple[bool, float]:
     """Return whether capture leaves the output bit-identical, and the largest difference of a map value."""
     latents = initial_noise(list(range(len(PROMPTS))), backbone.latent_shape, backbone.device)
     condition, weights_BOK = backbone.encode_prompts([p.text for p in PROMPTS]), backbone.phrase_weights(PROMPTS)
@@ -50,11 +50,8 @@ def capture_error(backbone, softmax: str = "text") -> tuple[bool, float]:
     maps_BOMGG, captured = AttentionReader(backbone, softmax=softmax).read_and_predict(
         latents, timestep, condition, weights_BOK
     )
-    side, text_first = (
-        backbone.latent_shape[-1] // backbone.PATCH,
-        hasattr(backbone.denoiser, "single_transformer_blocks"),
-    )
-    expected = reference_maps(calls, weights_BOK, pixels=side**2, text_first=text_first, softmax=softmax)
+    pixels = (backbone.latent_shape[-1] // backbone.PATCH) ** 2
+    expected = reference_maps(calls, weights_BOK, pixels=pixels, text_first=backbone.TEXT_FIRST, softmax=softmax)
     return torch.equal(plain, captured), float((maps_BOMGG - expected).abs().max())
 
 
@@ -62,7 +59,7 @@ def capture_table() -> list[tuple[str, str, str, bool, float]]:
     """Return (architecture, type, softmax, output identical, largest difference)."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in ARCHITECTURES:
+        for name in architecture_names():
             architecture = load_architecture(name)
             model = save_random_model(architecture, Path(folder) / name)
             for dtype in ("float32", "bfloat16"):
@@ -75,7 +72,7 @@ def capture_table() -> list[tuple[str, str, str, bool, float]]:
                     "dtype": dtype,
                 }
                 backbone = load_backbone(BackboneConfig(**settings), "cpu")
-                for softmax in ("text", "joint") if backbone.DENOISER == "transformer" else ("text",):
+                for softmax in backbone.SOFTMAXES:
                     rows.append((name, dtype, softmax, *capture_error(backbone, softmax)))
     return rows
 

@@ -20,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.architecture import load_architecture, random_backbone
-from l2s_core.backbones.folder import empty_component
 from l2s_core.backbones.load import family_named, model_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig, load_run_config
@@ -104,7 +103,7 @@ def _shapes(backbone: BackboneConfig) -> DiffusersModel:
             load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement
         )
     family, folder = family_named(backbone.family), model_folder(backbone)
-    parts = {name: empty_component(component, folder / name) for name, component in family.COMPONENTS.items()}
+    parts = {name: component.empty(folder / name) for name, component in family.COMPONENTS.items()}
     return family(parts, fingerprint="", size=backbone.size, placement=placement)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from packaging.requirements import Requirement
 
-from l2s_core.backbones.folder import check_component, component_files
-from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device
+from l2s_core.backbones.folder import component_files
+from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device, require_fit
 from l2s_core.config import RunConfig
 from l2s_core.data.is_a import is_a_test
 from l2s_core.data.sources import data_files
@@ -110,13 +110,12 @@ def _device_here(config: RunConfig) -> str:
 
 
 def _weights(config: RunConfig) -> str:
-    components, folder, precision = (
-        family_named(config.backbone.family).COMPONENTS,
-        model_folder(config.backbone),
-        config.backbone.precision,
-    )
+    require_fit(config)
+    components = family_named(config.backbone.family).COMPONENTS
+    folder = model_folder(config.backbone)
+    precision = config.backbone.precision
     for name, component in components.items():
-        check_component(component, folder / name, precision=precision)
+        component.check(folder / name, precision=precision)
     size = sum(path.stat().st_size for path in component_files(folder, components, precision))
     return f"{folder}, {size / GB:.1f} GB, {image_side(config.backbone)} px"
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from l2s_core.backbones.architecture import Scale, load_architecture, random_backbone
-from l2s_core.backbones.load import load_backbone, placement_of
+from l2s_core.backbones.load import load_backbone, placement_of, require_fit
 from l2s_core.backbones.model import DiffusersModel
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
@@ -79,6 +79,7 @@ def rehearse(config: RunConfig, *, scale: Scale = "full", images: int = 2, devic
 
 
 def _backbone(config: RunConfig, scale: Scale, device: str) -> DiffusersModel:
+    require_fit(config)
     settings = config.backbone
     if settings.architecture is None:
         if scale == "tiny":
@@ -87,8 +88,6 @@ def _backbone(config: RunConfig, scale: Scale, device: str) -> DiffusersModel:
             )
         return load_backbone(settings, device)
     size = settings.size if scale == "full" else None
-    if scale == "tiny" and settings.family == "flux":
-        size = 64
     return random_backbone(
         load_architecture(settings.architecture), scale, size=size, placement=placement_of(settings, device)
     )

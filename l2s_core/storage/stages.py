@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from l2s_core.backbones.folder import fingerprint_of
-from l2s_core.backbones.load import image_side, model_fingerprint, window_fingerprint
+from l2s_core.backbones.load import image_side, model_fingerprint, require_fit, window_fingerprint
 from l2s_core.config import (
     INVERTED,
     MAIN,
@@ -68,6 +68,7 @@ class Stages:
     @classmethod
     def of(cls, config: RunConfig, home: Path, *, given: Path | None = None, cache_salt: str = "") -> Stages:
         """The addresses of a run with the models and data that are there; raises UserError for one that is missing."""
+        require_fit(config)
         window = [] if config.data.source == "miniworld" else [window_fingerprint(config.backbone)]
         return cls(
             config=config,

@@ -11,7 +11,6 @@ from helpers.damage import drop_weights
 
 from l2s_core.backbones.architecture import load_architecture, save_random_model
 from l2s_core.backbones.flux import FluxBackbone
-from l2s_core.backbones.folder import check_component
 from l2s_core.backbones.load import load_backbone
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
@@ -147,18 +146,18 @@ def test_shards_without_what_their_index_names_are_not_loaded(
     (folder / part / f"{name}.bin.index.json").write_text(
         json.dumps({"weight_map": {"a": "b.bin"}})
     )  # some models come in pickles too
-    check_component(FluxBackbone.COMPONENTS[part], folder / part)
+    FluxBackbone.COMPONENTS[part].check(folder / part)
     shard = folder / part / f"{name}-00002-of-00002.safetensors"
     first = drop_weights(shard, count=2)
     with pytest.raises(UserError, match=f"/{part} lacks 2 weights of a .*, as {first}"):
         load(folder)
     with pytest.raises(UserError, match=f"/{part} lacks 2 weights of a .*, as {first}"):
-        check_component(FluxBackbone.COMPONENTS[part], folder / part)
+        FluxBackbone.COMPONENTS[part].check(folder / part)
     shard.unlink()
     with pytest.raises(UserError, match=f"cannot load .*/{part}: .*00002-of-00002"):
         load(folder)
     with pytest.raises(UserError, match=f"cannot load .*/{part}: .*00002-of-00002"):
-        check_component(FluxBackbone.COMPONENTS[part], folder / part)
+        FluxBackbone.COMPONENTS[part].check(folder / part)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from helpers.damage import drop_weights
 
 from flows.cli import main
-from l2s_core.backbones import folder
 from l2s_core.backbones.architecture import load_architecture, random_parts, save_random_model
+from l2s_core.backbones.component import Network
 from l2s_core.backbones.folder import SHIPPED
 from l2s_core.config import load_run_config
 from l2s_core.planning.cost import count_cost
@@ -159,10 +159,10 @@ def test_the_doctor_knows_a_model_of_another_family(tmp_path: Path) -> None:
 
 def test_the_doctor_reads_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every module of a model is on the device that holds nothing."""
-    load, parts = folder._load, []
-    monkeypatch.setattr(folder, "_load", lambda *settings, **options: parts.append(load(*settings, **options)))
+    read, parts = Network._read, []
+    monkeypatch.setattr(Network, "_read", lambda *settings, **options: parts.append(read(*settings, **options)))
     assert weights_of(SHIPPED / "mini-sd").ok
-    weights = [weight for part in parts if isinstance(part, torch.nn.Module) for weight in part.parameters()]
+    weights = [weight for part in parts for weight in part.parameters()]
     assert len(weights) > 300 and {weight.device.type for weight in weights} == {"meta"}
 
 

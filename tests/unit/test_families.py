@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from l2s_core.attention.reader import AttentionReader
-from l2s_core.backbones.architecture import load_architecture, save_random_model
+from l2s_core.backbones.architecture import architecture_names, load_architecture, save_random_model
 from l2s_core.backbones.flux import pack
-from l2s_core.backbones.load import load_backbone
-from l2s_core.config import BackboneConfig
+from l2s_core.backbones.load import load_backbone, require_fit
+from l2s_core.config import BackboneConfig, load_run_config
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
-from l2s_core.experiments.evidence import ARCHITECTURES, PROMPTS, capture_error
+from l2s_core.experiments.evidence import PROMPTS, capture_error
 
 TEXTS = [p.text for p in PROMPTS]
 
@@ -24,7 +24,7 @@ TEXTS = [p.text for p in PROMPTS]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
-    return {name: save_random_model(load_architecture(name), root / name) for name in ARCHITECTURES}
+    return {name: save_random_model(load_architecture(name), root / name) for name in architecture_names()}
 
 
 def load(folders: dict[str, Path], name: str, **settings):
@@ -61,12 +61,26 @@ def test_the_unet_of_another_family_is_refused(folders, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", architecture_names())
 def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype: str) -> None:
     backbone = load(folders, name, dtype=dtype)
-    for softmax in ("text", "joint") if backbone.DENOISER == "transformer" else ("text",):
+    for softmax in backbone.SOFTMAXES:
         same, difference = capture_error(backbone, softmax)
         assert same and difference < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inversion.method": "rectified-flow"}, r"needs a flow model \(flux, sd3\), not family unet"),
+        ({"capture.softmax": "joint"}, "capture.softmax is 'joint', but UNetBackbone .*; set it to text"),
+    ],
+)
+def test_settings_that_a_family_does_not_go_with_are_refused_before_anything_runs(settings, message: str) -> None:
+    run = load_run_config("mini-sd", settings)
+    with pytest.raises(UserError, match=message):
+        require_fit(run)
+    require_fit(load_run_config("mini-flux", settings))
 
 
 def test_a_unet_has_no_joint_softmax(folders) -> None:
@@ -74,7 +88,7 @@ def test_a_unet_has_no_joint_softmax(folders) -> None:
         load(folders, "sd14").layers("joint")
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", architecture_names())
 def test_the_gradient_is_the_slope_with_and_without_checkpointing(folders, name: str) -> None:
     """Central differences along the gradient of a loss on the captured maps; checkpointing changes no value."""
     gradients = []

@@ -1,0 +1,217 @@
+"""The components of a model's folder: how each kind is loaded, checked, and made with random weights or with none."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from l2s_core.backbones.complete import missing_from_shards, require_vocabulary, require_weights, stored_dtype
+from l2s_core.backbones.precision import is_loaded
+from l2s_core.errors import UserError, first_line
+
+FETCH_AGAIN = "the file is missing or damaged, fetch it again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component(ABC):
+    """One component of a family: the class that it is loaded with.
+
+    Files of the classes `others` are read by that class, too. `stating` has settings that tell this family's component
+    from another family's of the same class.
+    """
+
+    LIBRARY: ClassVar[str]
+    name: str
+    others: tuple[str, ...] = ()
+    stating: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> type[Any]:
+        """The class itself; imports its library."""
+        kind: type[Any] = getattr(import_module(self.LIBRARY), self.name)
+        return kind
+
+    @property
+    def settings_file(self) -> str:
+        """Name of the file of settings in the component's folder."""
+        return "config.json"
+
+    @abstractmethod
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        """Return the component with these settings, its weights drawn from torch's generator."""
+
+    def load(self, folder: Path, *, dtype: torch.dtype = torch.float32, precision: str | None = None) -> Any:
+        """Return the component of a folder; raises UserError for one of another class, a damaged and a missing one."""
+        self._require_class(folder)
+        return self._read(folder, precision, dtype=dtype)
+
+    def check(self, folder: Path, *, precision: str | None = None) -> None:
+        """Raise UserError for a component that does not load; of its weights no values are read."""
+        self._require_class(folder)
+        self._read(folder, precision, device_map={"": "meta"})
+
+    def empty(self, folder: Path) -> Any:
+        """Return the component of a folder with shapes and no weights (device "meta"); raises UserError."""
+        return self.load(folder)
+
+    def _read(self, folder: Path, _precision: str | None, **_options: Any) -> Any:
+        """Return the component; a file that the library cannot read is a UserError."""
+        try:
+            return self.kind.from_pretrained(folder)
+        except Exception as error:  # the libraries raise many kinds for one cause
+            raise UserError(f"cannot load {folder}: {first_line(error)}; {FETCH_AGAIN}") from None
+
+    def _require_class(self, folder: Path) -> None:
+        """Raise UserError where the file of settings is missing, or is another class's or another family's."""
+        file = folder / self.settings_file
+        try:
+            stated = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {file}: {error}; {FETCH_AGAIN}") from None
+        name = stated.get("_class_name") or (stated.get("architectures") or [self.name])[0]
+        if name not in (self.name, *self.others):
+            raise UserError(
+                f"{folder} holds a {name}, expected {self.name}; choose the backbone.family that fits the model"
+            )
+        for setting, value in self.stating.items():
+            if stated.get(setting) != value:
+                raise UserError(
+                    f"{folder} has {setting} {stated.get(setting)!r}, expected {value!r}; "
+                    "choose the backbone.family that fits the model"
+                )
+
+
+class Scheduler(Component):
+    """A noise schedule of diffusers: settings alone."""
+
+    LIBRARY = "diffusers"
+
+    @property
+    def settings_file(self) -> str:
+        return "scheduler_config.json"
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        return self.kind(**settings)
+
+
+class Network(Component):
+    """A component with weights."""
+
+    DTYPE_OPTION: ClassVar[str]
+
+    def empty(self, folder: Path) -> Any:
+        self._require_class(folder)
+        try:
+            with torch.device("meta"):
+                return self._of_settings(folder)
+        except Exception as error:  # settings that are none of this class
+            raise UserError(
+                f"cannot read {folder / self.settings_file}: {first_line(error)}; the file is damaged, fetch it again"
+            ) from None
+
+    @abstractmethod
+    def _of_settings(self, folder: Path) -> Any:
+        """Return the network that a folder's settings describe."""
+
+    def _indexes(self, _folder: Path, _precision: str | None) -> list[Path]:
+        """Return the indexes of shards whose word the library takes for what the shards hold."""
+        return []
+
+    def _read(
+        self, folder: Path, precision: str | None, *, dtype: torch.dtype | None = None, **options: Any
+    ) -> torch.nn.Module:
+        """Return the network; weights keep the type they are stored in where no other is asked for."""
+        try:
+            part, info = self.kind.from_pretrained(
+                folder,
+                use_safetensors=True,
+                variant=precision,
+                output_loading_info=True,
+                **{self.DTYPE_OPTION: dtype or stored_dtype(folder, precision)},
+                **options,
+            )
+            missing = set(info["missing_keys"]).union(*map(missing_from_shards, self._indexes(folder, precision)))
+        except Exception as error:  # the libraries raise many kinds for one cause
+            raise UserError(f"cannot load {folder}: {first_line(error)}; {FETCH_AGAIN}") from None
+        require_weights(folder, self.name, missing)
+        loaded: torch.nn.Module = part
+        return loaded
+
+
+class DiffusersNetwork(Network):
+    """A denoiser or an autoencoder of diffusers."""
+
+    LIBRARY = "diffusers"
+    DTYPE_OPTION = "torch_dtype"
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        return self.kind(**settings)
+
+    def _of_settings(self, folder: Path) -> Any:
+        return self.kind.from_config(self.kind.load_config(folder))
+
+    def _indexes(self, folder: Path, precision: str | None) -> list[Path]:
+        return [path for path in folder.glob("*.safetensors.*.json") if is_loaded(path.name, precision)]
+
+
+class TransformersNetwork(Network):
+    """A text encoder of transformers."""
+
+    LIBRARY = "transformers"
+    DTYPE_OPTION = "dtype"
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        return self.kind(self.kind.config_class(**settings))
+
+    def _of_settings(self, folder: Path) -> Any:
+        return self.kind(self.kind.config_class.from_pretrained(folder))
+
+
+class Tokenizer(Component):
+    """A tokenizer of transformers.
+
+    A random model has the small world's vocabulary and a window of `length` tokens: real vocabularies are not at hand,
+    and costs do not depend on them.
+    """
+
+    LIBRARY = "transformers"
+
+    @property
+    def settings_file(self) -> str:
+        return "tokenizer_config.json"
+
+    def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
+        require_vocabulary(folder)
+        return super()._read(folder, precision, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTokenizer(Tokenizer):
+    """CLIP's tokenizer."""
+
+    name: str = "CLIPTokenizer"
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        from l2s_core.miniworld.world.tokenizers import clip_tokenizer
+
+        return clip_tokenizer(0, **settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5Tokenizer(Tokenizer):
+    """T5's tokenizer."""
+
+    name: str = "T5Tokenizer"
+    others: tuple[str, ...] = ("T5TokenizerFast",)
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        from l2s_core.miniworld.world.tokenizers import t5_tokenizer
+
+        return t5_tokenizer(0, **settings)
