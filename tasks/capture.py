@@ -35,8 +35,8 @@ def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> Capture
         with accelerator():
             backbone = backbone_for(config)
             source = map_source(backbone, config.capture, config.backbone.steps, config.data.labels)
-            records, maps = collect_maps(backbone, kept, source, batch=config.batch)
-        write_shard(path, records, maps, source, stages.maps.name)
+            captured = collect_maps(backbone, kept, source, batch=config.batch)
+        write_shard(path, captured, stages.maps.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)
     images, all_images = ({row.image_id for row in s.rows} for s in (kept, shard))

@@ -29,8 +29,8 @@ def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = Fals
             sampler = Sampler.of(backbone_for(config), config)
             source = map_source(sampler.backbone, config.capture, config.backbone.steps, config.data.labels)
             label = ShownRelation(judge=judge_for(stages), min_score=config.benchmark.min_score)
-            records, maps = sample_maps(sampler, trajectories, source, label=label, relations=relations)
-        write_shard(path, records, maps, source, stages.trajectories.name)
+            shard = sample_maps(sampler, trajectories, source, label=label, relations=relations)
+        write_shard(path, shard, stages.trajectories.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)
     return path

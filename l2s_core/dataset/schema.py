@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 
 from l2s_core.attention.layers import AttentionModel
 from l2s_core.attention.reader import AttentionReader
+from l2s_core.diffusion.noise import LabelledPrompt
 from l2s_core.relations import RELATIONS
 
 METADATA_KEY = b"l2s"
 CHECKSUM_KEY = b"l2s.checksum"
-TEXT_COLUMNS = ("image_id", "split", "prompt", "prompt_kind", "stated", "true", "subject", "object")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +56,71 @@ class MapSource:
         raise ValueError(f"no captured step at or after {step}; captured: {self.steps}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MapRecord:
+    """What the dataset says of the maps of one image, under one prompt, at one step: the columns beside the maps.
+
+    `stated` is the relation in the prompt, `true` the one in the image. `psnr` is that of the image's reconstruction, dB,
+    and not a number where nothing was inverted.
+    """
+
+    image_id: str
+    split: str
+    prompt: str
+    prompt_kind: str
+    stated: str
+    true: str
+    subject: str
+    object: str
+    step: int
+    psnr: float
+
+    @classmethod
+    def of(cls, row: LabelledPrompt, step: int, psnr: float) -> MapRecord:
+        """The record of a row at a step."""
+        triplet = row.prompt.triplet
+        return cls(
+            image_id=row.image_id,
+            split=row.split,
+            prompt=row.prompt.text,
+            prompt_kind=row.kind,
+            stated=triplet.relation,
+            true=row.true,
+            subject=triplet.subject,
+            object=triplet.object,
+            step=step,
+            psnr=psnr,
+        )
+
+
+COLUMNS: dict[str, pa.DataType] = {
+    field.name: {"str": pa.string(), "int": pa.int32(), "float": pa.float32()}[str(field.type)]
+    for field in fields(MapRecord)
+}
+"""The columns beside the maps: the fields of `MapRecord`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapShard:
+    """Records and their maps_NOMGG, float16 (N, 2, M, G, G), of one source."""
+
+    records: list[MapRecord]
+    maps_NOMGG: np.ndarray
+    source: MapSource
+
+    @classmethod
+    def joined(cls, records: list[MapRecord], maps: Sequence[np.ndarray], source: MapSource) -> MapShard:
+        """Records and their maps in parts, (n, 2, M, G, G) each."""
+        none = np.zeros((0, 2, source.channels, source.grid, source.grid), np.float16)
+        return cls(records=records, maps_NOMGG=np.concatenate(maps) if maps else none, source=source)
+
+
 def arrow_schema(source: MapSource, config_hash: str) -> pa.Schema:
     """Return the Arrow schema of one record per (image, prompt, step)."""
     maps = pa.fixed_shape_tensor(pa.float16(), (2, source.channels, source.grid, source.grid))
-    fields = [pa.field(name, pa.string(), nullable=False) for name in TEXT_COLUMNS]
-    fields += [
-        pa.field("step", pa.int32(), nullable=False),
-        pa.field("psnr", pa.float32(), nullable=False),
-        pa.field("maps", maps, nullable=False),
-    ]
+    columns = [pa.field(name, kind, nullable=False) for name, kind in {**COLUMNS, "maps": maps}.items()]
     value = {"source": source.to_json(), "config": config_hash}
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(value).encode()})
+    return pa.schema(columns, metadata={METADATA_KEY: json.dumps(value).encode()})
 
 
 def maps_of(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
@@ -80,6 +135,6 @@ def maps_of(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
 def checksum(table: pa.Table) -> str:
     """Return a digest of a shard's values (not of its encoding)."""
     sha = hashlib.sha256(np.ascontiguousarray(maps_of(table)).tobytes())
-    columns = {name: table.column(name).to_pylist() for name in (*TEXT_COLUMNS, "step", "psnr")}
+    columns = {name: table.column(name).to_pylist() for name in COLUMNS}
     sha.update(json.dumps(columns, sort_keys=True).encode())
     return sha.hexdigest()

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from l2s_core.backbones.base import Backbone
 from l2s_core.data.scenes import Scene
-from l2s_core.dataset.collect import map_record
 from l2s_core.dataset.recorder import Recorder
-from l2s_core.dataset.schema import MapSource
+from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
 from l2s_core.diffusion.noise import LabelledPrompt
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.hashing import stable_fraction, stable_seed
@@ -76,8 +74,8 @@ def sample_maps(
     *,
     label: Label,
     relations: Sequence[str],
-) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Sample every trajectory; return one record per (image, captured step) and maps_NOMGG float16, as `collect_maps` does.
+) -> MapShard:
+    """Sample every trajectory; return one record per (image, captured step) with its maps, as `collect_maps` does.
 
     An image is kept when `label` finds one relation in it, and it is one of `relations`. The prompt's kind is "pos" where it
     states that relation.
@@ -95,7 +93,6 @@ def sample_maps(
             labelled = LabelledPrompt(
                 image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=true
             )
-            records += [map_record(labelled, step, NO_PSNR) for step in source.steps]
-            maps += [recorder.maps[step][row].numpy() for step in source.steps]
-    shape = (0, 2, source.channels, source.grid, source.grid)
-    return records, np.stack(maps) if maps else np.zeros(shape, np.float16)
+            records += [MapRecord.of(labelled, step, NO_PSNR) for step in source.steps]
+            maps += [recorder.maps[step][row : row + 1].numpy() for step in source.steps]
+    return MapShard.joined(records, maps, source)

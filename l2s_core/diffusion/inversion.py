@@ -7,13 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from l2s_core.diffusion.condition import Condition
+from l2s_core.diffusion.denoiser import Predictor
 from l2s_core.diffusion.schedule import Schedule
 
 THETA_RANGE = (-0.5, 1.0)  # of the mixing coefficient; keeps a step near the two points it mixes
 
 
 @torch.no_grad()
-def invert(backbone, latents: Tensor, condition, schedule: Schedule, *, iterations: int) -> Tensor:
+def invert(model: Predictor, latents: Tensor, condition: Condition, schedule: Schedule, *, iterations: int) -> Tensor:
     """Return the noise z_T (same shape) whose deterministic sampling ends in `latents`.
 
     Fixed-point DDIM inversion (Pan et al. 2023, arXiv 2309.04907; METHOD): each step solves
@@ -29,7 +31,7 @@ def invert(backbone, latents: Tensor, condition, schedule: Schedule, *, iteratio
         start = latents if prediction is None else schedule.undo_step(latents, prediction, step)
 
         def substitute(point: Tensor, target: Tensor = latents, step: int = step) -> Tensor:
-            return schedule.undo_step(target, backbone.predict(point, schedule.timesteps[step], condition), step)
+            return schedule.undo_step(target, model.predict(point, schedule.timesteps[step], condition), step)
 
         solution = solve_fixed_point(substitute, start, evaluations=iterations)
         prediction = (latents - schedule.keep[step] * solution) / schedule.add[step]
@@ -39,15 +41,20 @@ def invert(backbone, latents: Tensor, condition, schedule: Schedule, *, iteratio
 
 def solve_fixed_point(function: Callable[[Tensor], Tensor], start: Tensor, *, evaluations: int) -> Tensor:
     """Return an approximate solution of x = function(x), rows independent of each other."""
-    before, image_before = start, function(start)
+    before = start
+    image_before = function(start)
     point = image_before
     for _ in range(evaluations - 1):
         image = function(point)
-        residual, residual_before = image - point, image_before - before
+        residual = image - point
+        residual_before = image_before - before
         change = (residual - residual_before).flatten(1)
         theta = (residual.flatten(1) * change).sum(1) / change.square().sum(1).clamp_min(1e-12)
         theta = theta.clamp(*THETA_RANGE).view(-1, *[1] * (point.ndim - 1))
-        before, image_before, point = point, image, image - theta * (image - image_before)
+        mixed = image - theta * (image - image_before)
+        before = point
+        image_before = image
+        point = mixed
     return point
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2s_core.config import InversionConfig
 from l2s_core.data.scenes import PROMPT_KINDS, Scene, scene_prompt, stack_images
+from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.denoiser import Denoiser
 from l2s_core.diffusion.inversion import invert, psnr
-from l2s_core.diffusion.rectified_flow import Control, Pull, control_by, controlled_invert
+from l2s_core.diffusion.rectified_flow import RFInversionControl, controlled_invert
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.hashing import stable_seed
@@ -34,31 +36,30 @@ class LabelledPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseShard:
-    """Rows, their noise (N, C, h, w), the PSNR in dB (N,) of what it gives back, and the way back.
+    """Rows, their noise (N, C, h, w), and the PSNR in dB (N,) of the images that it gives back.
 
-    `target` holds the images' latents where the way back is pulled towards them, with `control` saying how.
+    `control` is the one under which sampling gives them back; None where plain sampling does.
     """
 
     rows: list[LabelledPrompt]
     noise: Tensor
     psnr: Tensor
-    target: Tensor | None = None
-    control: Pull | None = None
+    control: RFInversionControl | None = None
 
     def kept(self, min_psnr: float) -> NoiseShard:
         """Drop every image of which any reconstruction has a PSNR below `min_psnr`."""
         bad = {row.image_id for row, value in zip(self.rows, self.psnr.tolist(), strict=True) if value < min_psnr}
         keep = [i for i, row in enumerate(self.rows) if row.image_id not in bad]
-        target = None if self.target is None else self.target[keep]
-        return replace(
-            self, rows=[self.rows[i] for i in keep], noise=self.noise[keep], psnr=self.psnr[keep], target=target
+        return NoiseShard(
+            rows=[self.rows[i] for i in keep],
+            noise=self.noise[keep],
+            psnr=self.psnr[keep],
+            control=None if self.control is None else self.control.select(keep),
         )
 
-    def way_back(self, backbone: Denoiser, part: slice, schedule: Schedule) -> Denoiser | Control:
-        """Return what predicts the way from the noise of a part of the rows to its images."""
-        if self.control is None or self.target is None:
-            return backbone
-        return control_by(self.control, backbone, self.target[part].to(backbone.device), schedule)
+    def control_of(self, part: slice, device: str) -> RFInversionControl | None:
+        """The control of a part of the rows, on a device."""
+        return None if self.control is None else self.control.select(part, device)
 
 
 def invert_scenes(
@@ -69,66 +70,94 @@ def invert_scenes(
     Without guidance, over `steps` steps. The PSNR is against the scene itself, so it includes what the
     autoencoder loses.
     """
-    schedule, pull = backbone.schedule(steps), pull_of(config, steps)
-    pairs = [(scene, kind) for scene in scenes for kind in PROMPT_KINDS]
-    rows, noise, quality, targets = [], [], [], []
-    for first in range(0, len(pairs), batch):
-        part = pairs[first : first + batch]
-        prompts = [scene_prompt(scene.image_id, scene.triplet, kind) for scene, kind in part]
-        images = stack_images([scene for scene, _ in part])
-        condition = backbone.encode_prompts([prompt.text for prompt in prompts])
-        latents, way_back = backbone.encode_images(images), backbone
-        if pull is None:
-            start = invert(backbone, latents, condition, schedule, iterations=config.iterations)
-        else:
-            fresh = initial_noise(
-                [_noise_seed(scene.image_id) for scene, _ in part], backbone.latent_shape, backbone.device
-            )
-            start = controlled_invert(backbone, latents, fresh, condition, schedule, gamma=config.gamma)
-            way_back = control_by(pull, backbone, latents, schedule)
-            targets.append(latents.cpu())
-        returned = sample(way_back, start, condition, schedule)
-        rows += [
-            LabelledPrompt(image_id=s.image_id, split=s.split, kind=kind, prompt=p, true=s.triplet.relation)
-            for (s, kind), p in zip(part, prompts, strict=True)
-        ]
-        noise.append(start.float().cpu())
-        quality.append(psnr(torch.from_numpy(backbone.decode(returned)), torch.from_numpy(images)))
-    if not rows:
+    schedule = backbone.schedule(steps)
+    asked = [(scene, kind) for scene in scenes for kind in PROMPT_KINDS]
+    parts = [_invert_part(backbone, asked[i : i + batch], config, schedule) for i in range(0, len(asked), batch)]
+    if not parts:
         return NoiseShard(rows=[], noise=torch.zeros(0, *backbone.latent_shape), psnr=torch.zeros(0))
-    target = torch.cat(targets) if targets else None
-    return NoiseShard(rows=rows, noise=torch.cat(noise), psnr=torch.cat(quality), target=target, control=pull)
+    controls = [part.control for part in parts if part.control is not None]
+    return NoiseShard(
+        rows=[row for part in parts for row in part.rows],
+        noise=torch.cat([part.noise for part in parts]),
+        psnr=torch.cat([part.psnr for part in parts]),
+        control=replace(controls[0], image=torch.cat([c.image for c in controls])) if controls else None,
+    )
 
 
-def pull_of(config: InversionConfig, steps: int) -> Pull | None:
-    """Return how the way back is pulled to the image; None for an inversion that needs no pull."""
+def _invert_part(
+    backbone: Denoiser, part: Sequence[tuple[Scene, str]], config: InversionConfig, schedule: Schedule
+) -> NoiseShard:
+    """Invert one batch of (scene, prompt kind)."""
+    scenes = [scene for scene, _ in part]
+    prompts = [scene_prompt(scene.image_id, scene.triplet, kind) for scene, kind in part]
+    images = stack_images(scenes)
+    condition = backbone.encode_prompts([prompt.text for prompt in prompts])
+    latents = backbone.encode_images(images)
+    control = control_of(config, latents, schedule)
+    if control is None:
+        noise = invert(backbone, latents, condition, schedule, iterations=config.iterations)
+        returned = sample(backbone, noise, condition, schedule)
+    else:
+        noise = _controlled_noise(backbone, scenes, latents, condition, schedule, config.gamma)
+        returned = sample(control.over(backbone), noise, condition, schedule)
+    rows = [
+        LabelledPrompt(
+            image_id=scene.image_id, split=scene.split, kind=kind, prompt=prompt, true=scene.triplet.relation
+        )
+        for (scene, kind), prompt in zip(part, prompts, strict=True)
+    ]
+    return NoiseShard(
+        rows=rows,
+        noise=noise.float().cpu(),
+        psnr=psnr(torch.from_numpy(backbone.decode(returned)), torch.from_numpy(images)),
+        control=None if control is None else control.select(slice(None)),
+    )
+
+
+def control_of(config: InversionConfig, image: Tensor, schedule: Schedule) -> RFInversionControl | None:
+    """Return the control towards image latents that `config` asks for; None for an inversion without one."""
     if config.method == "fixed-point":
         return None
-    return Pull(eta=config.eta, start=config.start, stop=steps if config.stop is None else config.stop)
+    return RFInversionControl(image=image, eta=config.eta, sigmas=schedule.timesteps[config.start : config.stop])
 
 
-def _noise_seed(image_id: str) -> int:
-    """Return the seed of an image's fresh noise: the same under both prompts."""
-    return stable_seed("noise", image_id)
+def _controlled_noise(
+    backbone: Denoiser,
+    scenes: Sequence[Scene],
+    latents: Tensor,
+    condition: Condition,
+    schedule: Schedule,
+    gamma: float,
+) -> Tensor:
+    """Return the noise of RF-inversion, pulled to fresh noise that is an image's own, the same under both prompts."""
+    seeds = [stable_seed("noise", scene.image_id) for scene in scenes]
+    fresh = initial_noise(seeds, backbone.latent_shape, backbone.device)
+    return controlled_invert(backbone, latents, fresh, condition, schedule, gamma=gamma)
 
 
 def save_noise(path: Path, shard: NoiseShard) -> None:
-    """Write a shard atomically."""
+    """Write a shard atomically; `target` holds the latents that its control pulls to."""
     tensors = {"noise": shard.noise, "psnr": shard.psnr}
-    if shard.target is not None:
-        tensors["target"] = shard.target
-    control = None if shard.control is None else asdict(shard.control)
+    control = None
+    if shard.control is not None:
+        tensors["target"] = shard.control.image
+        control = {"eta": shard.control.eta, "sigmas": shard.control.sigmas}
     write_tensors(path, tensors, {"rows": [asdict(row) for row in shard.rows], "control": control})
 
 
 def load_noise(path: Path) -> NoiseShard:
     """Read a shard; raises UserError when it is missing or damaged."""
     tensors, stored = read_tensors(path)
-    control = None if stored["control"] is None else Pull(**stored["control"])
-    return NoiseShard(rows=[_row(record) for record in stored["rows"]], control=control, **tensors)
+    control = None
+    if stored["control"] is not None:
+        control = RFInversionControl(
+            image=tensors["target"], eta=stored["control"]["eta"], sigmas=tuple(stored["control"]["sigmas"])
+        )
+    rows = [_row(record) for record in stored["rows"]]
+    return NoiseShard(rows=rows, noise=tensors["noise"], psnr=tensors["psnr"], control=control)
 
 
-def _row(record: dict) -> LabelledPrompt:
+def _row(record: dict[str, Any]) -> LabelledPrompt:
     stored = record["prompt"]
     prompt = Prompt(
         text=stored["text"],

@@ -6,56 +6,65 @@ model's velocity with the one that leads straight to a known end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from l2s_core.diffusion.condition import Condition
+from l2s_core.diffusion.denoiser import Predictor
 from l2s_core.diffusion.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pull:
-    """How strongly, eta in [0, 1], and in which steps, start <= step < stop, sampling is pulled to an image."""
-
-    eta: float
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Control:
+class RFInversionControl:
     """The controlled reverse equation (paper, section 3.4): v + eta ((z - image) / sigma - v).
 
-    Stands in for a backbone in the sampling loop. With eta = 1 a step needs no evaluation of the model,
-    and in the last step it ends in the image itself. `sigmas` are the noise levels it acts at.
+    It pulls sampling towards `image`, latents (B, C, h, w), with a strength `eta` in [0, 1], at the noise levels
+    `sigmas` of a schedule; elsewhere it leaves the velocity v alone.
     """
 
-    backbone: object
     image: Tensor
     eta: float
     sigmas: tuple[float, ...]
 
-    def predict(self, latents: Tensor, sigma: float, condition) -> Tensor:
-        """The velocity to follow at the noise level `sigma`."""
-        if sigma in self.sigmas and self.eta == 1.0:
-            return (latents - self.image) / sigma
-        return self.adjust(latents, self.backbone.predict(latents, sigma, condition), sigma)
-
-    def adjust(self, latents: Tensor, prediction: Tensor, sigma: float) -> Tensor:
-        """The velocity to follow, for a model's prediction that is there already."""
+    def velocity(self, latents: Tensor, predicted: Tensor, sigma: float) -> Tensor:
+        """The velocity to follow where the model's is `predicted`."""
         if sigma not in self.sigmas:
-            return prediction
-        return prediction + self.eta * ((latents - self.image) / sigma - prediction)
+            return predicted
+        return predicted + self.eta * ((latents - self.image) / sigma - predicted)
+
+    def select(self, rows: slice | list[int], device: str = "cpu") -> RFInversionControl:
+        """The control of a subset of the images, on a device."""
+        return replace(self, image=self.image[rows].to(device))
+
+    def over(self, model: Predictor) -> ControlledModel:
+        """The model under this control."""
+        return ControlledModel(model=model, control=self)
 
 
-def control_by(pull: Pull, backbone, image: Tensor, schedule: Schedule) -> Control:
-    """Return the control that a pull means along a schedule."""
-    return Control(backbone=backbone, image=image, eta=pull.eta, sigmas=schedule.timesteps[pull.start : pull.stop])
+@dataclass(frozen=True, kw_only=True)
+class ControlledModel:
+    """A model under a control; stands in for the model in the denoising loop.
+
+    With eta = 1 a controlled step needs no evaluation of the model, and the last step ends in the image itself.
+    """
+
+    model: Predictor
+    control: RFInversionControl
+
+    def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
+        """The velocity to follow at the noise level `timestep`."""
+        if timestep in self.control.sigmas and self.control.eta == 1.0:
+            return (latents - self.control.image) / timestep
+        return self.control.velocity(latents, self.model.predict(latents, timestep, condition), timestep)
 
 
 @torch.no_grad()
-def controlled_invert(backbone, image: Tensor, noise: Tensor, condition, schedule: Schedule, *, gamma: float) -> Tensor:
+def controlled_invert(
+    model: Predictor, image: Tensor, noise: Tensor, condition: Condition, schedule: Schedule, *, gamma: float
+) -> Tensor:
     """Return the noise that the controlled forward equation (paper, section 3.3) makes of image latents.
 
     dz/dsigma = v + gamma ((noise - z) / (1 - sigma) - v), by Euler steps through the schedule's sigmas in
@@ -65,8 +74,8 @@ def controlled_invert(backbone, image: Tensor, noise: Tensor, condition, schedul
         return noise.to(image)
     sigmas = [0.0, *reversed(schedule.timesteps)]
     latents = image
-    for sigma, after in zip(sigmas, sigmas[1:]):
-        velocity = backbone.predict(latents, sigma, condition)
+    for sigma, after in pairwise(sigmas):
+        velocity = model.predict(latents, sigma, condition)
         straight = (noise - latents) / (1 - sigma)
         latents = latents + (after - sigma) * (velocity + gamma * (straight - velocity))
     return latents

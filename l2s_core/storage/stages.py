@@ -36,7 +36,7 @@ from l2s_core.hashing import digest
 FORMATS = {
     "catalogue": 1,
     "scenes": 2,
-    "noise": 2,
+    "noise": 3,
     "maps": 1,
     "trajectories": 1,
     "classifier": 1,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from l2s_core.data.scenes import SPLITS
-from l2s_core.dataset.schema import MapSource
+from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
 from l2s_core.dataset.writer import write_shard
 from l2s_core.relations import ATTRIBUTE, RELATIONS
 
@@ -41,20 +41,21 @@ def write_fake_shards(folder: Path, *, shards: int = 3, images: int = 24, source
                 stated = true if kind == "pos" else RELATIONS[(source.relations.index(true) + 1) % 4]
                 for step in source.steps:
                     records.append(
-                        {
-                            "image_id": image_id,
-                            "split": split,
-                            "prompt": f"a dog {stated} a cat",
-                            "prompt_kind": kind,
-                            "stated": stated,
-                            "true": true,
-                            "subject": "dog",
-                            "object": "cat",
-                            "step": step,
-                            "psnr": 30.0,
-                        }
+                        MapRecord(
+                            image_id=image_id,
+                            split=split,
+                            prompt=f"a dog {stated} a cat",
+                            prompt_kind=kind,
+                            stated=stated,
+                            true=true,
+                            subject="dog",
+                            object="cat",
+                            step=step,
+                            psnr=30.0,
+                        )
                     )
                     maps.append(blob_maps(true, rng))
         paths.append(folder / f"{shard:05d}.parquet")
-        write_shard(paths[-1], records, np.stack(maps).astype(np.float16), source, "config")
+        shard = MapShard(records=records, maps_NOMGG=np.stack(maps).astype(np.float16), source=source)
+        write_shard(paths[-1], shard, "config")
     return paths

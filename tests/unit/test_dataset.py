@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +13,33 @@ import torch
 from helpers.fakes import SOURCE, write_fake_shards
 
 from l2s_core.dataset.reader import MapDataset, verify_shard
-from l2s_core.dataset.schema import maps_of
+from l2s_core.dataset.schema import MapRecord, MapShard, maps_of
 from l2s_core.dataset.writer import write_shard
 from l2s_core.errors import UserError
 
 
 def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
     maps = np.random.default_rng(0).random((2, 2, 3, 16, 16)).astype(np.float16)
-    record = {
-        "image_id": "a",
-        "split": "train",
-        "prompt": "p",
-        "prompt_kind": "neg",
-        "stated": "above",
-        "true": "below",
-        "subject": "s",
-        "object": "o",
-        "step": 4,
-        "psnr": 21.5,
-    }
-    write_shard(tmp_path / "x.parquet", [record, {**record, "step": 1}], maps, SOURCE, "c")
+    record = MapRecord(
+        image_id="a",
+        split="train",
+        prompt="p",
+        prompt_kind="neg",
+        stated="above",
+        true="below",
+        subject="s",
+        object="o",
+        step=4,
+        psnr=21.5,
+    )
+    shard = MapShard(records=[record, replace(record, step=1)], maps_NOMGG=maps, source=SOURCE)
+    write_shard(tmp_path / "x.parquet", shard, "c")
     source, rows = verify_shard(tmp_path / "x.parquet")
     table = pq.read_table(tmp_path / "x.parquet")
     assert source == SOURCE and rows == 2
     assert np.array_equal(maps_of(table), maps)
     assert table.schema.field("maps").type.shape == [2, 3, 16, 16]
-    assert table.drop_columns("maps").to_pylist()[0] == record
+    assert table.drop_columns("maps").to_pylist()[0] == asdict(record)
 
 
 def test_a_truncated_or_altered_shard_is_named(tmp_path: Path) -> None:

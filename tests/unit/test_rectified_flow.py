@@ -10,8 +10,8 @@ from l2s_core.backbones.architecture import load_architecture, random_backbone
 from l2s_core.config import CaptureConfig, InversionConfig
 from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import collect_maps, map_source
-from l2s_core.diffusion.noise import invert_scenes, load_noise, save_noise
-from l2s_core.diffusion.rectified_flow import Pull, control_by, controlled_invert
+from l2s_core.diffusion.noise import control_of, invert_scenes, load_noise, save_noise
+from l2s_core.diffusion.rectified_flow import controlled_invert
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.prompts.prompt import Triplet
 
@@ -48,39 +48,40 @@ def test_full_control_leads_to_the_noise_and_back_to_the_image(flux, problem) ->
     assert torch.equal(controlled_invert(flux, image, noise, condition, schedule, gamma=1.0), noise)
     nearly = controlled_invert(flux, image, noise, condition, schedule, gamma=0.999999)
     assert (nearly - noise).abs().max() < 1e-3  # the shortcut for gamma = 1 is the limit of the equation
-    control = control_by(Pull(eta=1.0, start=0, stop=STEPS), flux, image, schedule)
-    assert (sample(control, noise, condition, schedule) - image).abs().max() < 1e-5
+    control = control_of(config(), image, schedule)
+    assert (sample(control.over(flux), noise, condition, schedule) - image).abs().max() < 1e-5
 
 
 def test_no_control_is_the_model_alone(flux, problem) -> None:
     image, noise, condition, schedule = problem
     free = controlled_invert(flux, image, noise, condition, schedule, gamma=0.0)
     assert torch.equal(free, controlled_invert(flux, image, -noise, condition, schedule, gamma=0.0))
-    control = control_by(Pull(eta=0.0, start=0, stop=STEPS), flux, image, schedule)
-    assert torch.equal(sample(control, noise, condition, schedule), sample(flux, noise, condition, schedule))
+    control = control_of(config(eta=0.0), image, schedule)
+    assert torch.equal(sample(control.over(flux), noise, condition, schedule), sample(flux, noise, condition, schedule))
 
 
 def test_more_control_ends_nearer_and_start_and_stop_bound_it(flux, problem) -> None:
     image, noise, condition, schedule = problem
 
     def distance(eta: float, start: int = 0, stop: int = STEPS) -> float:
-        control = control_by(Pull(eta=eta, start=start, stop=stop), flux, image, schedule)
-        return float((sample(control, noise, condition, schedule) - image).square().mean())
+        control = control_of(config(eta=eta, start=start, stop=stop), image, schedule)
+        return float((sample(control.over(flux), noise, condition, schedule) - image).square().mean())
 
     assert distance(0.0) > distance(0.5) > distance(0.9) > distance(1.0)
     assert distance(1.0, stop=2) > 1e-3 and distance(1.0, start=STEPS - 1) < 1e-9
-    before, after = (control_by(Pull(eta=0.5, start=1, stop=3), flux, image, schedule).sigmas, schedule.timesteps[1:3])
-    assert before == after
+    assert control_of(config(start=1, stop=3), image, schedule).sigmas == schedule.timesteps[1:3]
+    assert control_of(InversionConfig(method="fixed-point", min_psnr=0), image, schedule) is None
 
 
-def test_a_shard_keeps_its_way_back_and_the_model_runs_only_at_captured_steps(flux, tmp_path, monkeypatch) -> None:
+def test_a_shard_keeps_its_control_and_the_model_runs_only_at_captured_steps(flux, tmp_path, monkeypatch) -> None:
     shard = invert_scenes(flux, scenes(3), config(), steps=STEPS, batch=4)
     assert torch.equal(shard.noise[0], shard.noise[1]) and not torch.equal(
         shard.noise[0], shard.noise[2]
     )  # one noise an image
     save_noise(tmp_path / "n.safetensors", shard)
     loaded = load_noise(tmp_path / "n.safetensors")
-    assert loaded.control == Pull(eta=1.0, start=0, stop=STEPS) and torch.equal(loaded.target, shard.target)
+    assert (loaded.control.eta, loaded.control.sigmas) == (1.0, flux.schedule(STEPS).timesteps)
+    assert torch.equal(loaded.control.image, shard.control.image) and len(shard.control.image) == 6
     calls, real = [], type(flux).predict
 
     def counted(self, latents, timestep, condition):
@@ -89,15 +90,20 @@ def test_a_shard_keeps_its_way_back_and_the_model_runs_only_at_captured_steps(fl
 
     monkeypatch.setattr(type(flux), "predict", counted)
     source = map_source(flux, CaptureConfig(steps=(1, 3)), STEPS)
-    records, maps = collect_maps(flux, loaded.kept(0), source, batch=6)
-    assert calls == [flux.schedule(STEPS).timesteps[i] for i in (1, 3)] and len(records) == len(maps) == 12
-    alone = collect_maps(flux, loaded, source, batch=1)[1]
-    by_row = {(r["image_id"], r["prompt_kind"], r["step"]): m for r, m in zip(records, maps, strict=True)}
-    again = {
-        (r["image_id"], r["prompt_kind"], r["step"]): m
-        for r, m in zip(collect_maps(flux, loaded, source, batch=1)[0], alone, strict=True)
-    }
-    assert all(np.allclose(by_row[k].astype(np.float32), again[k].astype(np.float32), atol=1e-4) for k in by_row)
+    together = collect_maps(flux, loaded.kept(0), source, batch=6)
+    assert (
+        calls == [flux.schedule(STEPS).timesteps[i] for i in (1, 3)]
+        and len(together.records) == len(together.maps_NOMGG) == 12
+    )
+    alone = collect_maps(flux, loaded, source, batch=1)
+    by_row, again = (
+        {
+            (r.image_id, r.prompt_kind, r.step): m.astype(np.float32)
+            for r, m in zip(s.records, s.maps_NOMGG, strict=True)
+        }
+        for s in (together, alone)
+    )
+    assert by_row.keys() == again.keys() and all(np.allclose(by_row[k], again[k], atol=1e-4) for k in by_row)
 
 
 def test_fixed_point_inversion_serves_flows_too(flux) -> None:

@@ -83,21 +83,23 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     found = trajectories_of([scene(i) for i in range(12)], 1, RELATIONS)
     make = Sampler(backbone=backbone, steps=6, guidance=5.0, batch=12)
     label = ShownRelation(judge=judge, min_score=0.3)
-    records, maps = sample_maps(make, found, source, label=label, relations=RELATIONS)
+    shard = sample_maps(make, found, source, label=label, relations=RELATIONS)
+    records = shard.records
 
     prompts, seeds = [t.prompt for t in found], [t.seed for t in found]
     images = make(prompts, seeds).images
     shown = [shown_relation(p, d, 0.3) for p, d in zip(prompts, judge.detect(images.numpy()), strict=True)]
     kept = [row for row, relation in enumerate(shown) if relation]
     assert 3 <= len(kept) < 12, "the seeds should give images of both kinds"
-    assert [r["image_id"] for r in records[::2]] == [found[row].image_id for row in kept]
-    assert [r["true"] for r in records[::2]] == [shown[row] for row in kept]
-    assert all((r["prompt_kind"] == "pos") == (r["stated"] == r["true"]) for r in records) and {
-        r["step"] for r in records
-    } == {1, 3}
+    assert [r.image_id for r in records[::2]] == [found[row].image_id for row in kept]
+    assert [r.true for r in records[::2]] == [shown[row] for row in kept]
+    assert all((r.prompt_kind == "pos") == (r.stated == r.true) for r in records) and {r.step for r in records} == {
+        1,
+        3,
+    }
     assert (
-        {r["prompt_kind"] for r in records} == {"pos", "neg"}
-        and all(np.isnan(r["psnr"]) for r in records)
+        {r.prompt_kind for r in records} == {"pos", "neg"}
+        and all(np.isnan(r.psnr) for r in records)
         and np.isnan(NO_PSNR)
     )
 
@@ -112,13 +114,13 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
         return latents
 
     sample(backbone, initial_noise(seeds, backbone.latent_shape), condition, schedule, [look])
-    assert np.array_equal(maps, np.stack([seen_maps[step][row] for row in kept for step in (1, 3)]))
+    assert np.array_equal(shard.maps_NOMGG, np.stack([seen_maps[step][row] for row in kept for step in (1, 3)]))
 
     small = replace(make, batch=5)
-    few, _ = sample_maps(small, found, source, label=label, relations=("left of",))
-    assert [r["image_id"] for r in few] == [r["image_id"] for r in records if r["true"] == "left of"]
-    none, empty = sample_maps(small, [], source, label=label, relations=RELATIONS)
-    assert none == [] and empty.shape == (0, *maps.shape[1:])
+    few = sample_maps(small, found, source, label=label, relations=("left of",)).records
+    assert [r.image_id for r in few] == [r.image_id for r in records if r.true == "left of"]
+    none = sample_maps(small, [], source, label=label, relations=RELATIONS)
+    assert none.records == [] and none.maps_NOMGG.shape == (0, *shard.maps_NOMGG.shape[1:])
 
 
 def test_the_run_keeps_kinds_of_maps_apart(undisturbed: Path) -> None:
