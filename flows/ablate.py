@@ -60,7 +60,7 @@ def _publish(ablation: Ablation, table: Mapping[str, Any]) -> None:
             "point": row["label"],
             "settings": row["text"],
             "correct": round(row["correct"]["rate"], 4),
-            "both": round(row["both"]["rate"], 4),
+            "all_found": round(row["all_found"]["rate"], 4),
             "gradients": round(row["gradients"], 2),
             "seconds": round(row["seconds"], 3),
             "difference": round(row["difference"]["rate"], 4) if row["difference"] else None,

@@ -20,7 +20,7 @@ COLUMNS = ("images", "first", "second", "difference (95 %)", "only first", "only
 def compare_runs(home: Path, choices: Sequence[str], out: Path | None) -> Path:
     """Compare every two of the chosen runs, print it, and write and return the page."""
     judged = load_judged(home, choices)
-    pairs = compare_all({one.label: one.rows for one in judged})
+    pairs = compare_all({one.label: one.images for one in judged})
     path = out or home / FOLDER / f"{page_name([one.label for one in judged])}.html"
     write_text(path, render_significance(judged, pairs))
     for outcome in pairs[0].outcomes:

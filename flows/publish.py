@@ -17,7 +17,7 @@ def publish(summary: Mapping[str, Any], files: Sequence[Path]) -> None:
         {
             "sampling": row["label"],
             "correct": round(row["correct"]["rate"], 3),
-            "both": round(row["both"]["rate"], 3),
+            "all_found": round(row["all_found"]["rate"], 3),
             "seconds": round(row["seconds"], 3),
             "gradients": round(row["gradients"], 1),
         }

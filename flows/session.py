@@ -109,6 +109,6 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, float]:
     for name, entry in summary["classifiers"].items():
         figures |= {
             f"{name} correct": entry["steered"]["correct"]["rate"],
-            f"{name} both": entry["steered"]["both"]["rate"],
+            f"{name} all_found": entry["steered"]["all_found"]["rate"],
         }
     return figures

@@ -39,14 +39,14 @@ def _print_rates(summary: Mapping[str, Any]) -> None:
         (
             row["label"],
             _rate(row["correct"]),
-            _rate(row["both"]),
+            _rate(row["all_found"]),
             f"{row['gradients']:.1f}",
             f"{row['seconds']:.2f}",
             f"{row['time_ratio']:.1f}x",
         )
         for row in table_rows(summary)
     ]
-    print_table(("", "relation correct", "both objects", "gradients", "s/image", "time"), rows)
+    print_table(("", "relation correct", "all objects", "gradients", "s/image", "time"), rows)
 
 
 def print_rehearsal(result: Mapping[str, Any], home: Path) -> None:
@@ -71,7 +71,7 @@ def print_ranking(settings: SweepConfig, rows: Sequence[Mapping[str, Any]], file
     """Print a sweep's points, the best first, then those without a result."""
     ranked = rank(rows, settings.metric)
     click.echo(f"\n{settings.name}: {len(ranked)} of {len(rows)} points, the best by {settings.metric} first\n")
-    figures = ("correct", "both", "test_accuracy", "gradients", "seconds")
+    figures = ("correct", "all_found", "test_accuracy", "gradients", "seconds")
     print_table(
         ("point", *figures), [(row["label"], *(f"{row['metrics'][key]:.3f}" for key in figures)) for row in ranked]
     )
@@ -93,13 +93,13 @@ def print_ablation_tables(tables: Sequence[Mapping[str, Any]], files: Sequence[P
                 row["label"],
                 _rate(row["correct"]),
                 _against(row["difference"]),
-                _rate(row["both"]),
+                _rate(row["all_found"]),
                 f"{row['gradients']:.1f}",
                 f"{row['seconds']:.2f}",
             )
             for row in finished
         ]
-        print_table(("", "relation correct", "difference", "both objects", "gradients", "s/image"), rows)
+        print_table(("", "relation correct", "difference", "all objects", "gradients", "s/image"), rows)
         for row in table["rows"]:
             if row["state"] != "finished":
                 click.echo(f"{row['label']}: {row['state']} {row['reason']}")

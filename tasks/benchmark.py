@@ -7,11 +7,11 @@ from pathlib import Path
 
 from l2s_core.backbones.load import pick_device
 from l2s_core.diffusion.sampler import Sampler
+from l2s_core.evaluation.judged_image import FILE, read_judged, write_judged
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.samples import SampleShard, load_samples, sample_items, save_samples
 from l2s_core.planning.memory import PeakMemory
 from l2s_core.steering.steering import steer_by
-from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import PLAIN, Stages
 from l2s_core.storage.store import ensure
 from tasks.methods import sample_method
@@ -53,13 +53,13 @@ def _sample_classifier(stages: Stages, method: str, items: list[EvalItem]) -> Sa
 @stage_task(name="judge images", tags=[GPU])
 def judge_method(stages: Stages, method: str, shards: list[Path], rebuild: bool = False) -> Path:
     """Write the verdicts of a method's images unless they are there; return their JSON file."""
-    path = stages.verdicts(method) / "verdicts.json"
+    path = stages.verdicts(method) / FILE
 
     def build() -> None:
         samples = [load_samples(shard) for shard in shards]
         with accelerator():
-            rows = judging_for(stages).judge_samples(stages.items, samples)
-        write_json(path, rows)
+            images = judging_for(stages).judge_samples(stages.items, samples)
+        write_judged(path, images)
 
-    ensure(path, read_json, build, rebuild=rebuild)
+    ensure(path, read_judged, build, rebuild=rebuild)
     return path

@@ -24,7 +24,7 @@ class ToleranceConfig(Section):
     """How far a scheduled reproduction's figures may lie from the last good run's, up or down, before it fails."""
 
     correct: float = Field(default=0.05, ge=0, le=1, description="share of images with the right relation")
-    both: float = Field(default=0.05, ge=0, le=1, description="share of images with both objects")
+    all_found: float = Field(default=0.05, ge=0, le=1, description="share of images with all objects")
     accuracy: float = Field(default=0.03, ge=0, le=1, description="test accuracy of a classifier")
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.metrics.colors import ColorReader, seen_colors
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import Protocol
 from l2s_core.evaluation.protocols.verdict import Verdict
 from l2s_core.evaluation.samples import SampleShard
-from l2s_core.relations import ATTRIBUTE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +28,8 @@ class Judging:
     judge: Judge
     colors: ColorReader | None = None
 
-    def judge_images(self, items: Sequence[EvalItem], images: Tensor) -> list[tuple[Verdict, list[Detection]]]:
-        """Return the verdict on every uint8 image (N, H, W, 3), and what the judge found in it."""
+    def verdicts(self, items: Sequence[EvalItem], images: Tensor) -> list[tuple[Verdict, list[Detection]]]:
+        """Return the verdict on every uint8 image (N, H, W, 3), and all that the judge found in it."""
         pixels = images.numpy()
         size = (images.shape[2], images.shape[1])
         found = self.judge.detect(pixels, [item.objects for item in items])
@@ -41,36 +40,39 @@ class Judging:
             for item, detections, seen in zip(items, found, colors, strict=True)
         ]
 
-    def judge_samples(self, items: Sequence[EvalItem], shards: Sequence[SampleShard]) -> list[dict[str, Any]]:
-        """Return one JSON-able row per item: what was asked, the verdict with its boxes, cost, seconds and peak memory."""
+    def judge_images(self, items: Sequence[EvalItem], images: Tensor) -> list[JudgedImage]:
+        """Return every image (N, H, W, 3) judged, without what it cost."""
+        return [
+            JudgedImage(
+                item_id=item.item_id,
+                prompt_group=item.prompt_group,
+                prompt=item.prompt.text,
+                seed=item.seed,
+                asks_for=item.asks_for,
+                objects=tuple(item.objects),
+                verdict=verdict,
+                detections=tuple(self.protocol.finds(item, detections)),
+            )
+            for item, (verdict, detections) in zip(items, self.verdicts(items, images), strict=True)
+        ]
+
+    def judge_samples(self, items: Sequence[EvalItem], shards: Sequence[SampleShard]) -> list[JudgedImage]:
+        """Return the images of shards judged, with what each cost; the seconds of a shard are shared by its images."""
         by_id = {item.item_id: item for item in items}
-        rows = []
+        judged = []
         for shard in shards:
             asked = [by_id[item_id] for item_id in shard.item_ids]
-            judged = self.judge_images(asked, shard.images)
-            for i, (item, (verdict, detections)) in enumerate(zip(asked, judged, strict=True)):
-                rows.append(
-                    {
-                        "item_id": item.item_id,
-                        "prompt_group": item.prompt_group,
-                        "prompt": item.prompt.text,
-                        "seed": item.seed,
-                        "relation": item.asks_for,
-                        "relations": [t.relation for t in item.prompt.triplets if t.relation != ATTRIBUTE],
-                        "objects": list(item.objects),
-                        "correct": verdict.correct,
-                        "both": verdict.all_found,
-                        "reason": verdict.reason,
-                        "score": verdict.score,
-                        "pairs": [relation.holds for relation in verdict.relations],
-                        "detections": [asdict(d) for d in self.protocol.finds(item, detections)],
-                        "gradients": int(shard.gradients[i]),
-                        "checks": int(shard.checks[i]),
-                        "skipped": int(shard.skipped[i]),
-                        "seconds": shard.seconds / len(shard.item_ids),
-                        "peak_bytes": shard.peak_bytes,
-                    }
+            for i, image in enumerate(self.judge_images(asked, shard.images)):
+                judged.append(
+                    replace(
+                        image,
+                        gradients=int(shard.gradients[i]),
+                        checks=int(shard.checks[i]),
+                        skipped=int(shard.skipped[i]),
+                        seconds=shard.seconds / len(shard.item_ids),
+                        peak_bytes=shard.peak_bytes,
+                        candidates=shard.candidates,
+                        chosen=None if shard.chosen is None else int(shard.chosen[i]),
+                    )
                 )
-                if shard.chosen is not None:
-                    rows[-1] |= {"candidates": shard.candidates, "chosen": int(shard.chosen[i])}
-        return rows
+        return judged

@@ -31,14 +31,14 @@ class Comparison:
 
 def figures_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Return {kind: {figure: value}} of a summary; kinds are the keys of ToleranceConfig."""
-    figures = {kind: {"plain": summary["plain"][kind]["rate"]} for kind in ("correct", "both")} | {"accuracy": {}}
+    figures = {kind: {"plain": summary["plain"][kind]["rate"]} for kind in ("correct", "all_found")} | {"accuracy": {}}
     for name, entry in summary["classifiers"].items():
-        for kind in ("correct", "both"):
+        for kind in ("correct", "all_found"):
             figures[kind][name] = entry["steered"][kind]["rate"]
         if "result" in entry:
             figures["accuracy"][name] = entry["result"]["test"]["accuracy"]
     for name, entry in summary.get("methods", {}).items():
-        for kind in ("correct", "both"):
+        for kind in ("correct", "all_found"):
             figures[kind][name] = entry[kind]["rate"]
     return figures
 

@@ -58,7 +58,7 @@ class SweepConfig(Section):
     grid: dict[str, tuple[Any, ...]] = {}
     points: tuple[dict[str, Any], ...] = ()
     search: SearchConfig | None = None
-    metric: Literal["correct", "both", "test_accuracy"] = Field(
+    metric: Literal["correct", "all_found", "test_accuracy"] = Field(
         default="correct", description="what ranks the points, the largest first"
     )
 

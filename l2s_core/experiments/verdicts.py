@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from l2s_core.errors import UserError, unknown_name
-from l2s_core.storage.files import read_json
+from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
+from l2s_core.registry import PROTOCOLS
 from l2s_core.storage.runs import FINISHED, RunRecord, find_runs, list_runs, verdicts_of
 from l2s_core.storage.stages import MAIN
-
-FIELDS = {
-    "prompt",
-    "seed",
-    "relation",
-    "objects",
-    "prompt_group",
-    "correct",
-    "both",
-    "pairs",
-    "score",
-    "reason",
-    "detections",
-    "gradients",
-    "checks",
-    "skipped",
-    "seconds",
-    "peak_bytes",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The rows of one method of a run, its label, and who judged it: the judge and the score it asks for."""
+    """The images of one method of a run under its label.
+
+    `judge` says who judged them, above which score; `group_names` how their kinds of prompts are called.
+    """
 
     label: str
-    rows: list[dict[str, Any]]
+    images: list[JudgedImage]
     judge: str
+    group_names: Mapping[str, str]
 
 
 def load_judged(home: Path, choices: Sequence[str]) -> list[Judged]:
@@ -70,9 +55,15 @@ def _load(home: Path, records: Sequence[RunRecord], choice: str) -> Judged:
     benchmark = record.config["benchmark"]
     return Judged(
         label=record.run_id if method == MAIN else f"{record.run_id}:{method}",
-        rows=_rows(home / folders[method] / "verdicts.json", record.run_id, method),
+        images=_images(home / folders[method] / FILE, record.run_id, method),
         judge=f"{benchmark['judge']} above {benchmark['min_score']}",
+        group_names=_group_names(benchmark["protocol"]),
     )
+
+
+def _group_names(protocol: str) -> Mapping[str, str]:
+    """How a protocol's kinds of prompts are called; by their own names where the package that had it is gone."""
+    return PROTOCOLS.load(protocol).GROUP_NAMES if protocol in PROTOCOLS.names() else {}
 
 
 def _only(records: Sequence[RunRecord], word: str) -> RunRecord:
@@ -83,13 +74,10 @@ def _only(records: Sequence[RunRecord], word: str) -> RunRecord:
     return records[0]
 
 
-def _rows(path: Path, run_id: str, method: str) -> list[dict[str, Any]]:
+def _images(path: Path, run_id: str, method: str) -> list[JudgedImage]:
     if not path.is_file():
         raise UserError(
             f"run {run_id} has no verdicts of {method}: missing file {path}; a run of 'l2s train' makes none, "
             "'l2s reproduce' with the same settings does"
         )
-    rows = read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= FIELDS for row in rows):
-        raise UserError(f"{path} holds no verdicts; delete it, and give the command of {run_id} again")
-    return rows
+    return read_judged(path)

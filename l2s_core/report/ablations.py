@@ -12,7 +12,8 @@ import pandas as pd
 from l2s_core.config import RunConfig
 from l2s_core.config.relative import value_at
 from l2s_core.errors import UserError
-from l2s_core.evaluation.statistics.aggregate import summarise
+from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.evaluation.statistics.significance import ALPHA, PairedDifference, compare_to
 from l2s_core.experiments.ablations import Ablation
 from l2s_core.experiments.sweeps import settings_text
@@ -38,9 +39,7 @@ def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: 
     `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p` is the sign-flip
     test's by prompt with Holm's correction for the points of this table, `marked` whether it lies below 0.05. None where there is none.
     """
-    verdicts = [
-        read_json(home / row["verdicts"] / "verdicts.json") if row["state"] == "finished" else None for row in rows
-    ]
+    verdicts = [read_judged(home / row["verdicts"] / FILE) if row["state"] == "finished" else None for row in rows]
     tree = ablation.run.model_dump(mode="json")
     keys = list(dict.fromkeys(key for row in rows for key in row["varied"] if _differs(tree, key, rows)))
     settings = [{key: row["varied"].get(key, _reference(tree, key)) for key in keys} for row in rows]
@@ -137,19 +136,20 @@ def _text(settings: Mapping[str, Any], reference: Mapping[str, Any], number: int
     return settings_text({key: value for key, value in settings.items() if number == 0 or value != reference[key]})
 
 
-def _figures(row: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
-    if verdicts is None:
+def _figures(row: Mapping[str, Any], images: Sequence[JudgedImage] | None) -> dict[str, Any]:
+    if images is None:
         return {"state": row["state"], "reason": row.get("reason", "")}
-    summary, metrics = summarise(verdicts), row["metrics"]
+    summary = MethodSummary.of(images).to_json()
+    metrics = row["metrics"]
     accuracies = {kind: metrics[f"test_accuracy_{kind}_prompts"] for kind in ("true", "wrong")}
     return {
         "state": row["state"],
         "accuracy": {kind: None if isnan(value) else value for kind, value in accuracies.items()},
-        **{key: summary[key] for key in ("correct", "both", "gradients", "seconds")},
+        **{key: summary[key] for key in ("correct", "all_found", "gradients", "seconds")},
     }
 
 
-def _differences(verdicts: Sequence[Sequence[Mapping[str, Any]] | None]) -> list[dict[str, Any] | None]:
+def _differences(verdicts: Sequence[Sequence[JudgedImage] | None]) -> list[dict[str, Any] | None]:
     """A difference a point; none for the reference, for points without verdicts, or where the reference has none."""
     reference, *others = verdicts
     judged = {number: rows for number, rows in enumerate(others, start=1) if rows} if reference else {}

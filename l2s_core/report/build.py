@@ -25,7 +25,7 @@ from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.detectors.accuracy import measure_judge
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.protocols.items import EvalItem
-from l2s_core.evaluation.statistics.aggregate import summarise
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.relations import ATTRIBUTE
 from l2s_core.report.ablations import load_ablations
 from l2s_core.report.comparison import (
@@ -75,7 +75,7 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
         "trajectories": _trajectory_summary(stages),
         "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
         **scores(stages, judge, device),
-        "plain": summarise(verdicts[PLAIN]),
+        "plain": MethodSummary.of(verdicts[PLAIN]).to_json(),
         "classifiers": {
             name: _classifier_summary(stages, name, verdicts, tests, device) for name in stages.classifiers
         },
@@ -127,7 +127,7 @@ def _classifier_summary(
     folder = stages.classifier(name)
     model = TrainedClassifier.load(folder, device=device).model
     by_maps = {kind: evaluate(model, test, device=device).summary() for kind, test in tests.items()}
-    return {"result": load_result(folder), "steered": summarise(verdicts[name]), "by_maps": by_maps}
+    return {"result": load_result(folder), "steered": MethodSummary.of(verdicts[name]).to_json(), "by_maps": by_maps}
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:

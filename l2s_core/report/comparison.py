@@ -12,11 +12,13 @@ from PIL import Image
 
 from l2s_core.classifier.experiment import load_result
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
 from l2s_core.evaluation.metrics.clipscore import load_clip
 from l2s_core.evaluation.metrics.published import published_beside
 from l2s_core.evaluation.metrics.quality import clip_scores, has_quality, run_quality
 from l2s_core.evaluation.official import official_summary
-from l2s_core.evaluation.statistics.aggregate import summarise
+from l2s_core.evaluation.protocols.protocol import protocol_of
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.failures import CORRECT, failures_summary
 from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid
@@ -25,8 +27,8 @@ from l2s_core.report.leaderboard import leaderboard
 from l2s_core.report.page import render_page
 from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.significance_page import p_text
-from l2s_core.report.wording import JUDGED, METHOD_NOTES, PAIR_NAMES
-from l2s_core.storage.files import read_json, write_json, write_text
+from l2s_core.report.wording import JUDGED, METHOD_NOTES
+from l2s_core.storage.files import write_json, write_text
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 PAGE = "comparison_page.html"
@@ -39,8 +41,8 @@ def build_comparison(stages: Stages, judge: Judge, device: str = "cpu") -> dict[
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
         **scores(stages, judge, device),
-        "plain": summarise(verdicts[PLAIN]),
-        "classifiers": {name: {"steered": summarise(verdicts[name])} for name in stages.classifiers},
+        "plain": MethodSummary.of(verdicts[PLAIN]).to_json(),
+        "classifiers": {name: {"steered": MethodSummary.of(verdicts[name]).to_json()} for name in stages.classifiers},
         **method_summaries(stages, verdicts),
     }
     summary |= compared_methods(stages, summary, verdicts)
@@ -67,11 +69,11 @@ def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
     verdicts, picture = method_verdicts(stages), stages.verdicts(MAIN) / "grid.png"
     if not picture.is_file():
         save_png(first_items_grid(stages, verdicts), picture)
-    entry = {"result": load_result(stages.classifier(MAIN)), "steered": summarise(verdicts[MAIN])}
+    entry = {"result": load_result(stages.classifier(MAIN)), "steered": MethodSummary.of(verdicts[MAIN]).to_json()}
     methods = method_summaries(stages, verdicts)
     return {
         "name": stages.config.name,
-        "plain": summarise(verdicts[PLAIN]),
+        "plain": MethodSummary.of(verdicts[PLAIN]).to_json(),
         "classifiers": {MAIN: entry},
         **methods,
     }, picture
@@ -86,9 +88,9 @@ def scores(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
     }
 
 
-def method_verdicts(stages: Stages) -> dict[str, list[dict[str, Any]]]:
-    """Return the verdicts of every method."""
-    return {method: read_json(stages.verdicts(method) / "verdicts.json") for method in stages.methods}
+def method_verdicts(stages: Stages) -> dict[str, list[JudgedImage]]:
+    """Return the judged images of every method."""
+    return {method: read_judged(stages.verdicts(method) / FILE) for method in stages.methods}
 
 
 def method_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
@@ -96,8 +98,8 @@ def method_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
     methods = {}
     for name, method in stages.config.methods.items():
         rows = verdicts[name]
-        candidates = {"candidates": rows[0]["candidates"]} if "candidates" in rows[0] else {}
-        methods[name] = {"kind": method.kind, **candidates, **summarise(rows)}
+        candidates = {} if rows[0].candidates is None else {"candidates": rows[0].candidates}
+        methods[name] = {"kind": method.kind, **candidates, **MethodSummary.of(rows).to_json()}
     return {"methods": methods} if methods else {}
 
 
@@ -144,6 +146,6 @@ def method_values(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
         "method_notes": {name: METHOD_NOTES[method.kind] for name, method in stages.config.methods.items()},
         "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()},
         "right": CORRECT,
-        "pair_names": PAIR_NAMES,
+        "group_names": protocol_of(stages.config).GROUP_NAMES,
         "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
     }

@@ -1,91 +1,67 @@
-"""What went wrong: reasons counted by kind, what steering broke and repaired, and which failures are shown."""
+"""What went wrong: failures counted by kind, what steering broke and repaired, and which failures are shown."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
+from l2s_core.evaluation.judged_image import JudgedImage
+from l2s_core.evaluation.protocols.verdict import CORRECT, FailureKind
 from l2s_core.storage.stages import MAIN, PLAIN
 
-CORRECT = "correct"
-MISSING, SURPLUS, WRONG, NOWHERE, COLOR, OTHER = KINDS = (
-    "object missing",
-    "too many objects",
-    "wrong relation",
-    "in no relation",
-    "wrong colour",
-    "other",
-)
-PATTERNS = {  # in the reasons of every protocol
-    MISSING: r"not found: |\bfound \d+ of \d+ ",
-    SURPLUS: r", fewer than \d+ allowed$",
-    COLOR: r"\blooks .+, not ",
-    NOWHERE: r"\bis in no relation, not ",
-    WRONG: r"\bis .+, not |^no .+ to be |^position scores ",
-}
+KINDS = tuple(FailureKind)
 SHOWN = 16
 
-Row = Mapping[str, Any]  # of judge_samples
+
+def failure_kind(image: JudgedImage) -> FailureKind | None:
+    """Return the kind that an image is counted under: of several failures the first in the order of KINDS; None without."""
+    kinds = {failure.kind for failure in image.verdict.failures}
+    return next((kind for kind in KINDS if kind in kinds), None)
 
 
-def reason_kind(reason: str) -> str:
-    """Return the kind of a verdict's reason; of several, joined by "; ", the first in the order of KINDS."""
-    if reason == CORRECT:
-        return CORRECT
-    return min((_part_kind(part) for part in reason.split("; ")), key=KINDS.index)
-
-
-def _part_kind(part: str) -> str:
-    return next((kind for kind, pattern in PATTERNS.items() if re.search(pattern, part)), OTHER)
-
-
-def row_kind(row: Row) -> str:
-    """Return the kind of a row's reason; what is not correct is never counted as such."""
-    if row["correct"]:
-        return CORRECT
-    kind = reason_kind(row["reason"])
-    return OTHER if kind == CORRECT else kind
-
-
-def failures_summary(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+def failures_summary(verdicts: Mapping[str, Sequence[JudgedImage]]) -> dict[str, Any]:
     """Return, JSON-able, {"kinds", "changed"} by method, and the failures of the run's own steering that are "shown"."""
-    plain = {row["item_id"]: bool(row["correct"]) for row in verdicts[PLAIN]}
+    plain = {image.item_id: image.correct for image in verdicts[PLAIN]}
     return {
-        "kinds": {method: count_kinds(rows) for method, rows in verdicts.items()},
-        "changed": {method: count_changes(plain, rows) for method, rows in verdicts.items() if method != PLAIN},
+        "kinds": {method: count_kinds(images) for method, images in verdicts.items()},
+        "changed": {method: count_changes(plain, images) for method, images in verdicts.items() if method != PLAIN},
         "shown": [
             {
-                "item_id": row["item_id"],
-                "prompt": row["prompt"],
-                "kind": row_kind(row),
-                "reason": row["reason"],
-                "right_plain": plain[row["item_id"]],
+                "item_id": image.item_id,
+                "prompt": image.prompt,
+                "kind": failure_kind(image),
+                "reason": image.verdict.reason,
+                "right_plain": plain[image.item_id],
             }
-            for row in choose_failures(verdicts[MAIN])
+            for image in choose_failures(verdicts[MAIN])
         ],
     }
 
 
-def count_kinds(rows: Sequence[Row]) -> dict[str, int]:
-    """Return how many images have each kind of reason, "correct" among them; every image counts once."""
-    counts = Counter(row_kind(row) for row in rows)
-    return {kind: counts[kind] for kind in (CORRECT, *KINDS)}
+def count_kinds(images: Sequence[JudgedImage]) -> dict[str, int]:
+    """Return how many images have each kind of failure, and how many are "correct"; every image counts once."""
+    counts = Counter(map(failure_kind, images))
+    return {CORRECT: counts[None], **{kind.value: counts[kind] for kind in KINDS}}
 
 
-def count_changes(plain: Mapping[str, bool], rows: Sequence[Row]) -> dict[str, int]:
+def count_changes(plain: Mapping[str, bool], images: Sequence[JudgedImage]) -> dict[str, int]:
     """Return how many images went from right to wrong (broken) and from wrong to right (repaired) against the plain ones."""
-    changes = Counter((plain[row["item_id"]], bool(row["correct"])) for row in rows)
+    changes = Counter((plain[image.item_id], image.correct) for image in images)
     return {"broken": changes[True, False], "repaired": changes[False, True]}
 
 
-def choose_failures(rows: Sequence[Row], count: int = SHOWN) -> list[Row]:
-    """Return the failures to show, none picked by its look: the first of each kind in turn, in the benchmark's order, up to `count`.
+def choose_failures(images: Sequence[JudgedImage], count: int = SHOWN) -> list[JudgedImage]:
+    """Return the failures to show, none picked by its look: the first of each kind in turn, in the benchmark's order.
 
-    So every kind has an equal share, and what one cannot fill goes to the others. They come kind by kind.
+    So every kind has an equal share of the `count`, and what one cannot fill goes to the others. They come kind by kind.
     """
-    by_kind = {kind: [row for row in rows if row_kind(row) == kind] for kind in KINDS}
-    in_turn = [row for row in chain.from_iterable(zip_longest(*by_kind.values())) if row is not None][:count]
-    return sorted(in_turn, key=lambda row: KINDS.index(row_kind(row)))
+    by_kind: dict[FailureKind, list[JudgedImage]] = {kind: [] for kind in KINDS}
+    for image in images:
+        kind = failure_kind(image)
+        if kind is not None:
+            by_kind[kind].append(image)
+    in_turn = [image for image in chain.from_iterable(zip_longest(*by_kind.values())) if image is not None]
+    shown = {image.item_id for image in in_turn[:count]}
+    return [image for kind in KINDS for image in by_kind[kind] if image.item_id in shown]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from PIL import Image
 
+from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.pictures import method_images
 from l2s_core.report.grids import comparison_grid, side_by_side
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 GRID_ITEMS = 16
 
-Verdicts = Mapping[str, Sequence[Mapping[str, Any]]]  # rows of judge_samples by method
+Verdicts = Mapping[str, Sequence[JudgedImage]]  # by method
 
 
 def first_items_grid(stages: Stages, verdicts: Verdicts) -> Image.Image:
@@ -33,8 +33,8 @@ def failure_pictures(stages: Stages, verdicts: Verdicts, item_ids: Sequence[str]
     ]
 
 
-def _rows(verdicts: Sequence[Mapping[str, Any]], item_ids: Sequence[str]) -> list[Mapping[str, Any]]:
-    by_id = {row["item_id"]: row for row in verdicts}
+def _rows(verdicts: Sequence[JudgedImage], item_ids: Sequence[str]) -> list[JudgedImage]:
+    by_id = {image.item_id: image for image in verdicts}
     return [by_id[item_id] for item_id in item_ids]
 
 

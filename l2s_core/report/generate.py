@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from PIL import Image
 
@@ -33,8 +32,7 @@ def compare(
     Right means the objects and their places; attributes are steered, and not judged.
     """
     columns, verdicts = {}, {}
-    protocol = Several(prompts=1, min_score=config.benchmark.min_score)
-    judging = Judging(protocol=protocol, judge=judge)
+    judging = Judging(protocol=Several(prompts=1, min_score=config.benchmark.min_score), judge=judge)
     items = [EvalItem(item_id=str(seed), prompt_group="", prompt=prompt, seed=seed) for seed in seeds]
     sampler = Sampler.of(backbone, config)
     prompts = [prompt] * len(seeds)
@@ -45,16 +43,7 @@ def compare(
     for method, made in sampled.items():
         images = made.images
         columns[method] = list(images.numpy())
-        verdicts[method] = [
-            {
-                "prompt": prompt.text,
-                "objects": item.objects,
-                "detections": [asdict(d) for d in protocol.finds(item, detections)],
-                "correct": verdict.correct,
-                "reason": verdict.reason,
-            }
-            for item, (verdict, detections) in zip(items, judging.judge_images(items, images), strict=True)
-        ]
+        verdicts[method] = judging.judge_images(items, images)
     return comparison_grid(columns, verdicts), {
-        method: sum(v["correct"] for v in rows) for method, rows in verdicts.items()
+        method: sum(image.correct for image in judged) for method, judged in verdicts.items()
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.storage.files import atomic_path
 
 COLOURS = (
@@ -23,23 +23,20 @@ GOOD, BAD = (34, 139, 34), (190, 30, 30)  # caption colours
 MARGIN, LINE = 6, 13
 
 
-def draw_boxes(image: np.ndarray, verdict: Mapping[str, Any], side: int) -> Image.Image:
+def draw_boxes(image: np.ndarray, judged: JudgedImage, side: int) -> Image.Image:
     """Enlarge an image to a height of `side` pixels and outline every detection: in the colour of its place among the objects asked for, others grey."""
     scale = side / image.shape[0]
     picture = Image.fromarray(image).resize((round(image.shape[1] * scale), side), Image.Resampling.LANCZOS)
-    draw, colours = ImageDraw.Draw(picture), dict(zip(verdict["objects"], COLOURS, strict=False))
-    for detection in verdict["detections"]:
-        draw.rectangle(
-            [round(v * scale) for v in detection["box"]], outline=colours.get(detection["name"], OTHER), width=2
-        )
+    draw = ImageDraw.Draw(picture)
+    colours = dict(zip(judged.objects, COLOURS, strict=False))
+    for detection in judged.detections:
+        draw.rectangle([round(v * scale) for v in detection.box], outline=colours.get(detection.name, OTHER), width=2)
     return picture
 
 
-def side_by_side(
-    images: Sequence[np.ndarray], verdicts: Sequence[Mapping[str, Any]], *, side: int = 144
-) -> Image.Image:
+def side_by_side(images: Sequence[np.ndarray], verdicts: Sequence[JudgedImage], *, side: int = 144) -> Image.Image:
     """Draw images with their boxes next to each other."""
-    pictures = [draw_boxes(image, verdict, side) for image, verdict in zip(images, verdicts, strict=True)]
+    pictures = [draw_boxes(image, judged, side) for image, judged in zip(images, verdicts, strict=True)]
     sheet = Image.new(
         "RGB", (sum(p.width for p in pictures) + 2 * (len(pictures) - 1), max(p.height for p in pictures)), "white"
     )
@@ -52,14 +49,14 @@ def side_by_side(
 
 def comparison_grid(
     columns: Mapping[str, Sequence[np.ndarray]],
-    verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
+    verdicts: Mapping[str, Sequence[JudgedImage]],
     *,
     side: int = 128,
     across: int = 4,
 ) -> Image.Image:
     """Lay out items in blocks, `across` to a row; a block has the methods side by side.
 
-    `columns` maps a method to its uint8 images, `verdicts` to their rows. Above each block
+    `columns` maps a method to its uint8 images, `verdicts` to the same, judged. Above each block
     stands the prompt, below each image the verdict's reason.
     """
     methods = list(columns)
@@ -70,15 +67,16 @@ def comparison_grid(
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
     for i in range(count):
         left, top = MARGIN + i % across * block_width, MARGIN + i // across * block_height
-        draw.text((left, top), verdicts[methods[0]][i]["prompt"].removeprefix("a photo of "), fill="black", font=font)
+        draw.text((left, top), verdicts[methods[0]][i].prompt.removeprefix("a photo of "), fill="black", font=font)
         for k, method in enumerate(methods):
-            verdict, x = verdicts[method][i], left + k * (side + 2)
-            sheet.paste(draw_boxes(columns[method][i], verdict, side), (x, top + LINE))
+            judged = verdicts[method][i]
+            x = left + k * (side + 2)
+            sheet.paste(draw_boxes(columns[method][i], judged, side), (x, top + LINE))
             draw.text((x, top + LINE + side), method, fill="black", font=font)
             draw.text(
                 (x, top + 2 * LINE + side),
-                verdict["reason"][: side // 5],
-                fill=GOOD if verdict["correct"] else BAD,
+                judged.verdict.reason[: side // 5],
+                fill=GOOD if judged.correct else BAD,
                 font=font,
             )
     return sheet

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from l2s_core.evaluation.statistics.significance import ALPHA, Row, compare_to
+from l2s_core.evaluation.judged_image import JudgedImage
+from l2s_core.evaluation.statistics.significance import ALPHA, compare_to
 from l2s_core.storage.stages import MAIN
 
-FIGURES = ("name", "label", "correct", "both", "extra", "gradients", "checks", "seconds", "peak_bytes")
-OF_SOME = ("pairs", "score")  # protocols alone
+FIGURES = ("name", "label", "correct", "all_found", "extra", "gradients", "checks", "seconds", "peak_bytes")
+OF_SOME = ("single_relations", "score")  # protocols alone
 
 
 def leaderboard(
     rows: Sequence[Mapping[str, Any]],
-    verdicts: Mapping[str, Sequence[Row]],
+    verdicts: Mapping[str, Sequence[JudgedImage]],
     quality: Mapping[str, Mapping[str, Any]] | None,
 ) -> list[dict[str, Any]]:
     """Return the rows of `table_rows` in the order of a leaderboard; equal rates go by fewer gradient evaluations.
@@ -30,7 +31,7 @@ def leaderboard(
     ]
 
 
-def against_main(verdicts: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
+def against_main(verdicts: Mapping[str, Sequence[JudgedImage]]) -> dict[str, dict[str, Any]]:
     """Compare every other method with the run's own steering, paired on prompt and noise: JSON-able, by method.
 
     `difference` is the method's rate of correct images minus that of the steering, `low` to `high` its bootstrap interval by

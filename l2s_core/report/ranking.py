@@ -15,7 +15,7 @@ from l2s_core.storage.files import atomic_path, write_json
 
 LABELS = {
     "correct": "relation correct, steered",
-    "both": "both objects, steered",
+    "all_found": "all objects found, steered",
     "test_accuracy": "test accuracy of the classifier",
 }
 
@@ -26,12 +26,12 @@ def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     plain, steered, result = summary["plain"], entry["steered"], entry["result"]
     return {
         "correct": steered["correct"]["rate"],
-        "both": steered["both"]["rate"],
+        "all_found": steered["all_found"]["rate"],
         "gradients": float(steered["gradients"]),
         "seconds": float(steered["seconds"]),
         "time_ratio": steered["seconds"] / plain["seconds"],
         "plain_correct": plain["correct"]["rate"],
-        "plain_both": plain["both"]["rate"],
+        "plain_all_found": plain["all_found"]["rate"],
         "test_accuracy": result["test"]["accuracy"],
         **{
             f"test_accuracy_{kind}_prompts": result["test"].get(f"accuracy_{kind}_prompts", float("nan"))

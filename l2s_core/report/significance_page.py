@@ -8,20 +8,19 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l2s_core.evaluation.statistics.aggregate import summarise
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.evaluation.statistics.significance import PARTS, RESAMPLES, PairedDifference, PairedRuns
 from l2s_core.experiments.verdicts import Judged
 from l2s_core.hashing import digest
 from l2s_core.report.page import render_page
-from l2s_core.report.wording import PAIR_NAMES
 
 TEMPLATE = "significance.html"
 TITLES = {
     "correct": "relation correct",
-    "both": "both objects",
+    "all_found": "all objects found",
     "score": "soft score",
-    "relation": "by relation",
-    "prompt_group": "by kind of object pair",
+    "asks_for": "by relation",
+    "prompt_group": "by kind of prompt",
 }
 LONGEST = 120  # characters of a file's name
 ForestRow = tuple[
@@ -35,18 +34,22 @@ def render_significance(judged: Sequence[Judged], pairs: Sequence[PairedRuns]) -
     values = {
         "title": "One comparison" if len(pairs) == 1 else f"{len(pairs)} comparisons",
         "command": f"l2s compare {' '.join(labels)}",
-        "runs": {one.label: summarise(one.rows) for one in judged},
+        "runs": {one.label: MethodSummary.of(one.images).to_json() for one in judged},
         "judges": {one.label: one.judge for one in judged},
         "remarks": remarks(judged, pairs),
         "pairs": pairs,
         "outcomes": [*pairs[0].outcomes],
         "parts": PARTS,
         "titles": TITLES,
-        "pair_names": PAIR_NAMES,
+        "group_names": group_names(judged),
         "resamples": RESAMPLES,
     }
     return render_page(
-        values, {"forest": forest_figure(forest_rows(pairs))}, TEMPLATE, interval=signed_interval, p=p_text
+        values,
+        {"forest": forest_figure(forest_rows(pairs, group_names(judged)))},
+        TEMPLATE,
+        interval=signed_interval,
+        p=p_text,
     )
 
 
@@ -65,15 +68,18 @@ def remarks(judged: Sequence[Judged], pairs: Sequence[PairedRuns]) -> list[str]:
     return found
 
 
-def forest_rows(pairs: Sequence[PairedRuns]) -> list[ForestRow]:
-    """Return the rows of a forest plot: every pair, its parts below it."""
+def group_names(judged: Sequence[Judged]) -> dict[str, str]:
+    """Return how the kinds of prompts of all runs are called."""
+    return {group: name for one in judged for group, name in one.group_names.items()}
+
+
+def forest_rows(pairs: Sequence[PairedRuns], names: Mapping[str, str]) -> list[ForestRow]:
+    """Return the rows of a forest plot: every pair, its parts below it; `names` are those of kinds of prompts."""
     rows: list[ForestRow] = []
     for pair in pairs:
         rows.append((f"{pair.first} → {pair.second}", pair.outcomes, True))
         rows += [
-            (PAIR_NAMES.get(value, value), outcomes, False)
-            for key in PARTS
-            for value, outcomes in pair.parts[key].items()
+            (names.get(value, value), outcomes, False) for key in PARTS for value, outcomes in pair.parts[key].items()
         ]
     return rows
 

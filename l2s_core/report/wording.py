@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-PAIR_NAMES = {"seen": "seen in training", "unseen": "unseen pairs", "novel": "objects never seen by the classifier"}
 MAPS = {"inverted": "inverted scenes", "trajectories": "own sampling", "both": "both"}  # what a classifier learns from
 JUDGED = "best-of-n-judge"  # the method that looks at the verdicts
 METHOD_NOTES = {

@@ -41,7 +41,7 @@ FORMATS = {
     "trajectories": 1,
     "classifier": 1,
     "samples": 2,
-    "verdicts": 2,
+    "verdicts": 3,
 }
 
 

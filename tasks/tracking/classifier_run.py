@@ -113,10 +113,11 @@ class ClassifierRun:
             return
         metrics = {}
         for name, summary in methods.items():
-            metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "both", "extra")}
+            metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "all_found", "extra")}
             metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}
             metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_prompt_group"].items()}
-            metrics |= {f"bench_{name}_pairs": summary["pairs"]["rate"]} if "pairs" in summary else {}
+            single = summary.get("single_relations")
+            metrics |= {} if single is None else {f"bench_{name}_single_relations": single["rate"]}
             metrics |= {f"bench_{name}_score": summary["score"]["mean"]} if "score" in summary else {}
         log_metrics(self.client, run.info.run_id, metrics)
         for key, value in self.stages.config.steering.model_dump(mode="json").items():

@@ -15,14 +15,14 @@ CLASSIFIERS, SWEEPS = "l2s-classifiers", "l2s-sweeps"
 _METRICS = {
     CLASSIFIERS: (
         "bench_steered_correct",
-        "bench_steered_both",
+        "bench_steered_all_found",
         "bench_steered_gradients",
         "bench_steered_seconds",
         "test_accuracy",
         "test_accuracy_wrong_prompts",
         "bench_plain_correct",
     ),
-    SWEEPS: ("correct", "both", "gradients", "seconds", "test_accuracy", "train_seconds"),
+    SWEEPS: ("correct", "all_found", "gradients", "seconds", "test_accuracy", "train_seconds"),
 }
 _VIEWS = {
     CLASSIFIERS: ("Classifiers by what they do to images", "tags.`l2s.classifier` != ''"),

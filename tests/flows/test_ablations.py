@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+from helpers.judged import WRONG, judged_image
 from helpers.small_run import SETTINGS, shards
 
 from flows.cli import main
@@ -21,6 +22,7 @@ from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.config import load_run_config
 from l2s_core.config.relative import resolve
 from l2s_core.errors import UserError
+from l2s_core.evaluation.judged_image import FILE, write_judged
 from l2s_core.experiments.ablations import FOLDER, REFERENCE, Ablation, plan_ablations
 from l2s_core.report.ablations import ablation_table, load_ablations, write_ablation
 from l2s_core.report.page import render_page
@@ -164,27 +166,6 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
     assert not (tmp_path / "stages").exists()
 
 
-def verdict(number: int, correct: bool) -> dict[str, Any]:
-    return {
-        "prompt": f"prompt {number // 2}",
-        "seed": number,
-        "relation": "above",
-        "prompt_group": "seen",
-        "correct": correct,
-        "both": True,
-        "detections": [],
-        "gradients": 4,
-        "checks": 0,
-        "skipped": 0,
-        "seconds": 0.5,
-        "reason": "",
-        "objects": ["a", "b"],
-        "pairs": [correct],
-        "score": None,
-        "peak_bytes": None,
-    }
-
-
 def tabled(home: Path, ablation: Ablation, *hits: int | None) -> dict[str, Any]:
     """The table of points with that many of 40 images right, the first ones; None is a point that failed."""
     rows = []
@@ -197,7 +178,8 @@ def tabled(home: Path, ablation: Ablation, *hits: int | None) -> dict[str, Any]:
             "reason": "broken",
         }
         if count is not None:
-            write_json(home / point.point_id / "verdicts.json", [verdict(i, i < count) for i in range(40)])
+            images = [judged_image(i, *([] if i < count else [WRONG])) for i in range(40)]
+            write_judged(home / point.point_id / FILE, images)
             metrics = {"test_accuracy_true_prompts": 0.8, "test_accuracy_wrong_prompts": float("nan")}
             row |= {"state": "finished", "verdicts": point.point_id, "metrics": metrics}
         rows.append(row)

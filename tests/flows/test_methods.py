@@ -246,8 +246,8 @@ def test_the_best_of_one_is_the_plain_image_to_the_bit(backbone, classifier, tmp
     assert again.candidates == 1 and torch.equal(again.chosen, alone.chosen) and plain.chosen is None
     judge = type("Blind", (), {"detect": lambda self, images, names: [[] for _ in images]})()
     judging = Judging(protocol=Pairs(prompts=1), judge=judge)
-    assert all((row["candidates"], row["chosen"]) == (1, 0) for row in judging.judge_samples(ITEMS, [again]))
-    assert "chosen" not in judging.judge_samples(ITEMS, [plain])[0]
+    assert all((image.candidates, image.chosen) == (1, 0) for image in judging.judge_samples(ITEMS, [again]))
+    assert judging.judge_samples(ITEMS, [plain])[0].chosen is None
 
 
 def test_the_classifier_never_chooses_what_it_likes_less(backbone, classifier) -> None:

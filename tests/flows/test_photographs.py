@@ -76,7 +76,7 @@ def test_a_run_is_judged_by_its_protocol(run) -> None:
     }
     assert len(methods) == 2
     for rows in methods.values():
-        assert all(row["gradients"] == row["checks"] == 0 for row in rows if row["relation"] == "two_object")
+        assert all(row["gradients"] == row["checks"] == 0 for row in rows if row["asks_for"] == "two_object")
     assert sum(row["gradients"] for rows in methods.values() for row in rows) > 0
 
 

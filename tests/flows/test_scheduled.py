@@ -22,7 +22,7 @@ from l2s_core.experiments.regression import compare, figures_of, load_baseline, 
 
 
 def summary(correct: float, accuracy: float = 0.8) -> dict:
-    rate = {"correct": {"rate": correct}, "both": {"rate": 0.9}}
+    rate = {"correct": {"rate": correct}, "all_found": {"rate": 0.9}}
     return {"plain": rate, "classifiers": {"main": {"steered": rate, "result": {"test": {"accuracy": accuracy}}}}}
 
 
@@ -30,7 +30,7 @@ def test_figures_outside_the_tolerance_are_named_up_and_down(tmp_path: Path) -> 
     assert load_baseline(tmp_path, "run") is None
     save_baseline(tmp_path, "run", figures_of(summary(0.5)))
     last = load_baseline(tmp_path, "run")
-    tolerance = ToleranceConfig(correct=0.05, both=0.0, accuracy=0.02)
+    tolerance = ToleranceConfig(correct=0.05, all_found=0.0, accuracy=0.02)
 
     def outside(correct: float, accuracy: float = 0.8) -> set[str]:
         return {row.figure for row in compare(figures_of(summary(correct, accuracy)), last, tolerance) if not row.ok}

@@ -161,7 +161,7 @@ def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path
     assert sorted(c.info.status for c in children) == ["FAILED", "FINISHED", "FINISHED"]
     good = [c for c in children if c.info.status == "FINISHED"]
     assert {c.data.params["classifier.width"] for c in good} == {"8", "16"}
-    assert all({"correct", "both", "seconds", "gradients", "test_accuracy"} <= set(c.data.metrics) for c in good)
+    assert all({"correct", "all_found", "seconds", "gradients", "test_accuracy"} <= set(c.data.metrics) for c in good)
     assert "greater than or equal to 4" in next(c for c in children if c.info.status == "FAILED").data.tags["l2s.error"]
     assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {
         "sweep.json",

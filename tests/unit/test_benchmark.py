@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from helpers.judged import MISSING, WRONG, judged_image
 
 from l2s_core.config import DataConfig, load_run_config
 from l2s_core.data.miniworld import make_scenes, partition_pairs, scene_ids
 from l2s_core.data.scenes import PROMPT_KINDS, scene_prompt
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.methods.selection import judge_score
 from l2s_core.evaluation.protocols.geneval import Geneval
 from l2s_core.evaluation.protocols.geneval_rules import Clause, GenevalRecord
@@ -22,11 +25,12 @@ from l2s_core.evaluation.protocols.several import Several
 from l2s_core.evaluation.protocols.spatial import Spatial
 from l2s_core.evaluation.protocols.spatial_rules import parse_prompt
 from l2s_core.evaluation.protocols.suites import suite_triplets
-from l2s_core.evaluation.protocols.verdict import Verdict
-from l2s_core.evaluation.statistics.aggregate import summarise
+from l2s_core.evaluation.protocols.verdict import RelationVerdict, Verdict
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
 from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.prompts.prompt import SeveralPrompt, parse_several
+from l2s_core.relations import Triplet
 
 DATA = DataConfig(source="miniworld", train=4, val=2, test=2, held_out_objects=("zebra", "boat", "umbrella", "clock"))
 PAIRS = partition_pairs(DATA)
@@ -80,58 +84,44 @@ def test_a_scene_depends_on_its_id_alone() -> None:
 
 
 def test_summaries_count_what_was_judged() -> None:
-    base = {
-        "relation": "above",
-        "prompt_group": "seen",
-        "both": True,
-        "detections": [1, 2],
-        "gradients": 4,
-        "checks": 1,
-        "skipped": 0,
-        "seconds": 0.5,
-        "objects": ["a", "b"],
-        "pairs": [True],
-        "score": None,
-        "peak_bytes": 7,
-    }
-    rows = [{**base, "correct": True}, {**base, "correct": False, "relation": "below", "detections": [1, 2, 3]}]
-    summary = summarise(rows)
-    assert summary["correct"]["rate"] == 0.5 and summary["correct"]["low"] < 0.5 < summary["correct"]["high"]
-    assert summary["by_relation"]["above"]["rate"] == 1.0 and summary["by_relation"]["below"]["hits"] == 0
-    assert summary["extra"]["hits"] == 1 and summary["gradients"] == 4 and summary["seconds"] == 0.5
-    assert summary["peak_bytes"] == 7 and not {"pairs", "score"} & summary.keys()
+    find = Detection(name="dog", box=(0, 0, 1, 1), score=0.9)
+    cost = {"gradients": 4, "checks": 1, "peak_bytes": 7}
+    images = [
+        judged_image(0, asks_for="above", detections=(find,) * 2, **cost),
+        judged_image(1, WRONG, asks_for="below", detections=(find,) * 3, **cost),
+    ]
+    summary = MethodSummary.of(images)
+    assert summary.correct.rate == 0.5 and summary.correct.low < 0.5 < summary.correct.high
+    assert summary.by_relation["above"].rate == 1.0 and summary.by_relation["below"].hits == 0
+    assert summary.extra.hits == 1 and summary.gradients == 4 and summary.seconds == 0.5 and summary.peak_bytes == 7
+    assert summary.to_json()["correct"]["count"] == 2
+    assert not {"single_relations", "score"} & summary.to_json().keys()
 
 
 def test_several_relations_and_soft_scores_are_summarised() -> None:
-    base = {
-        "relation": "x",
-        "prompt_group": "y",
-        "both": True,
-        "correct": False,
-        "detections": [],
-        "objects": ["a", "b", "c"],
-        "gradients": 0,
-        "checks": 0,
-        "skipped": 0,
-        "seconds": 0.5,
-        "peak_bytes": None,
-    }
-    summary = summarise(
-        [{**base, "pairs": [True, False], "score": 0.25}, {**base, "pairs": [True, True], "score": 0.75}]
-    )
-    assert (summary["pairs"]["hits"], summary["pairs"]["count"]) == (3, 4) and summary["peak_bytes"] is None
-    related = [
-        {**base, "relations": ["above", side], "pairs": pairs, "score": None}
-        for side, pairs in (("below", [True, False]), ("above", [True, True]))
-    ]
-    by_relation = summarise(related)["by_relation"]
-    assert {name: (rate["hits"], rate["count"]) for name, rate in by_relation.items()} == {
-        "above": (3, 3),
+    def image(number: int, score: float, **held: bool) -> JudgedImage:
+        relations = tuple(
+            RelationVerdict(
+                triplet=Triplet(subject="a", relation=name, object="b"),
+                failure=None if holds else MISSING,
+            )
+            for name, holds in held.items()
+        )
+        return replace(judged_image(number), verdict=Verdict(relations=relations, score=score))
+
+    images = [image(0, 0.25, above=True, below=False), image(1, 0.75, above=True, left=True)]
+    summary = MethodSummary.of(images)
+    assert (summary.single_relations.hits, summary.single_relations.count) == (3, 4) and summary.peak_bytes is None
+    assert {name: (rate.hits, rate.count) for name, rate in summary.by_relation.items()} == {
+        "above": (2, 2),
         "below": (0, 1),
+        "left": (1, 1),
     }
-    assert summary["score"]["mean"] == 0.5 and summary["score"]["high"] - 0.5 == pytest.approx(
-        1.96 * (0.125**0.5) / 2**0.5, rel=1e-3
-    )
+    assert summary.score.mean == 0.5
+    assert summary.score.high - 0.5 == pytest.approx(1.96 * (0.125**0.5) / 2**0.5, rel=1e-3)
+    assert summary.to_json()["peak_bytes"] is None and summary.to_json()["score"]["mean"] == 0.5
+    partly = [images[0], replace(images[1], verdict=replace(images[1].verdict, score=None))]
+    assert MethodSummary.of(partly).score is None
 
 
 SUITES = {

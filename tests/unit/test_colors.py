@@ -118,8 +118,8 @@ def test_a_colour_that_nothing_tells_is_an_error() -> None:
     judging, images = Judging(protocol=COLORED_TASKS, judge=Finder()), torch.from_numpy(scene({})[None])
     with pytest.raises(UserError, match="asks for a colour.* set benchmark.clip"):
         judging.judge_images([item("colors")], images)
-    ((verdict, found),) = judging.judge_images([item("single_object")], images)
-    assert verdict.correct and len(found) == 1
+    (image,) = judging.judge_images([item("single_object")], images)
+    assert image.correct and len(image.detections) == 1
 
 
 class Finder:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.judged import MISSING, judged_image, wrong
 
 from flows.cli import main
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
+from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
 from l2s_core.evaluation.statistics.significance import (
     PairedDifference,
     bootstrap_interval,
@@ -35,27 +37,9 @@ SMALL = {"benchmark.prompts": 4, "benchmark.seeds": 2}
 Succeeds = Callable[[int], bool]
 
 
-def row(number: int, correct: bool, **values: Any) -> dict[str, Any]:
-    return {
-        "item_id": f"i{number}",
-        "prompt_group": ("seen", "novel")[number % 2],
-        "prompt": f"prompt {number // 2}",
-        "seed": number,
-        "relation": ("above", "below")[number // 2 % 2],
-        "correct": correct,
-        "both": True,
-        "reason": "correct" if correct else f"wrong {number}",
-        "detections": [],
-        "gradients": 0,
-        "checks": 0,
-        "skipped": 0,
-        "seconds": 0.5,
-        "objects": ["dog", "cat"],
-        "pairs": [correct],
-        "score": None,
-        "peak_bytes": None,
-        **values,
-    }
+def row(number: int, correct: bool, all_found: bool = True, **values: Any) -> JudgedImage:
+    failures = [] if correct else [wrong(f"wrong {number}") if all_found else MISSING]
+    return judged_image(number, *failures, **values)
 
 
 def stages_of(home: Path, **overrides: Any) -> Stages:
@@ -64,17 +48,19 @@ def stages_of(home: Path, **overrides: Any) -> Stages:
 
 
 def judge(stages: Stages, method: str, succeeds: Succeeds) -> None:
-    rows = [
-        row(number, succeeds(number), gradients=0 if method == PLAIN else 10)
-        | {
-            "prompt": item.prompt.text,
-            "seed": item.seed,
-            "prompt_group": item.prompt_group,
-            "relation": item.prompt.triplet.relation,
-        }
+    images = [
+        row(
+            number,
+            succeeds(number),
+            gradients=0 if method == PLAIN else 10,
+            prompt=item.prompt.text,
+            seed=item.seed,
+            prompt_group=item.prompt_group,
+            asks_for=item.prompt.triplet.relation,
+        )
         for number, item in enumerate(stages.items)
     ]
-    write_json(stages.verdicts(method) / "verdicts.json", rows)
+    write_judged(stages.verdicts(method) / FILE, images)
 
 
 def finished(stages: Stages, **methods: Succeeds) -> runs.RunRecord:
@@ -164,21 +150,21 @@ def test_the_interval_covers_the_true_difference_about_as_often_as_it_says() -> 
 
 def test_identical_runs_do_not_differ() -> None:
     rows = [row(n, n % 3 == 0) for n in range(12)]
-    pair = compare_two("a", "b", rows, [dict(r) for r in rows])
+    pair = compare_two("a", "b", rows, [replace(r) for r in rows])
     for difference in pair.outcomes.values():
         assert (difference.difference, difference.low, difference.high, difference.p) == (0.0, 0.0, 0.0, 1.0)
     assert (pair.gradients, pair.seconds, pair.left_out, pair.discordant) == (
         0.0,
         0.0,
         (0, 0),
-        {"correct": [], "both": []},
+        {"correct": [], "all_found": []},
     )
 
 
 def test_a_difference_by_hand() -> None:
     """Twelve images of six prompts: 2 right in the first run alone, 5 in the second alone, 3 in both."""
     first = [row(n, n in (0, 1, 2, 3, 4)) for n in range(12)]
-    second = [row(n, n in (2, 3, 4, 5, 6, 7, 8, 9), both=n != 0, gradients=10, seconds=0.75) for n in range(12)]
+    second = [row(n, n in (2, 3, 4, 5, 6, 7, 8, 9), all_found=n != 0, gradients=10, seconds=0.75) for n in range(12)]
     pair = compare_two("a", "b", first, second)
     correct = pair.outcomes["correct"]
     assert (correct.count, correct.prompts, correct.only_first, correct.only_second) == (12, 6, 2, 5)
@@ -187,13 +173,13 @@ def test_a_difference_by_hand() -> None:
     assert correct.low < 3 / 12 < correct.high
     assert (pair.gradients, pair.seconds) == (10.0, 0.25)
     assert [(d.prompt, d.seed, d.right, d.reason) for d in pair.discordant["correct"][:3]] == [
-        ("prompt 0", 0, "first", "wrong 0"),
-        ("prompt 0", 1, "first", "wrong 1"),
-        ("prompt 2", 5, "second", "wrong 5"),
+        ("prompt 0", 0, "first", "not found: dog"),
+        ("prompt 0", 1, "first", "is below, not wrong 1"),
+        ("prompt 2", 5, "second", "is below, not wrong 5"),
     ]
-    assert [(d.seed, d.right) for d in pair.discordant["both"]] == [(0, "first")]
-    assert {value: part["correct"].count for value, part in pair.parts["relation"].items()} == {"above": 6, "below": 6}
-    assert pair.parts["relation"]["below"]["correct"].difference == pytest.approx(
+    assert [(d.seed, d.right) for d in pair.discordant["all_found"]] == [(0, "first")]
+    assert {value: part["correct"].count for value, part in pair.parts["asks_for"].items()} == {"above": 6, "below": 6}
+    assert pair.parts["asks_for"]["below"]["correct"].difference == pytest.approx(
         4 / 6 - 2 / 6
     )  # 2, 3, 6, 7 against 2, 3
     assert sum(part["correct"].only_second for part in pair.parts["prompt_group"].values()) == 5
@@ -201,7 +187,7 @@ def test_a_difference_by_hand() -> None:
 
 def test_rows_are_matched_by_prompt_and_seed_in_any_order() -> None:
     first, second = [row(n, True) for n in range(6)], [row(n, n < 3) for n in reversed(range(6))]
-    assert [(a["seed"], b["seed"]) for a, b in match(first, second)] == [(n, n) for n in range(6)]
+    assert [(a.seed, b.seed) for a, b in match(first, second)] == [(n, n) for n in range(6)]
     assert match(first, [row(n, True, seed=n + 100) for n in range(6)]) == []
     with pytest.raises(UserError, match="two images of 'prompt 0' with seed 0"):
         match(first + first[:1], second)
@@ -222,7 +208,7 @@ def test_holm_corrects_over_all_pairs_of_runs() -> None:
     pairs = compare_all({label: [row(n, right(n)) for n in range(12)] for label, right in truth.items()})
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert [pair.holm["correct"] for pair in pairs] == pytest.approx([2 * 2 / 8, 3 * 2 / 16, 1])  # 3, 4 and 1 prompts
-    assert [pair.holm["both"] for pair in pairs] == [1.0, 1.0, 1.0]
+    assert [pair.holm["all_found"] for pair in pairs] == [1.0, 1.0, 1.0]
 
 
 def test_a_soft_score_is_compared_where_every_image_has_one() -> None:
@@ -237,16 +223,20 @@ def test_a_soft_score_is_compared_where_every_image_has_one() -> None:
         score.p == pair.holm["score"] == pytest.approx(4 / 16)
     )  # 5/8 or more either way: all four up, or all but the smallest
     assert score.low < score.difference < score.high and pair.outcomes["correct"].difference == 0
-    assert pair.parts["relation"]["above"]["score"].count == 4 and "score" not in pair.discordant
+    assert pair.parts["asks_for"]["above"]["score"].count == 4 and "score" not in pair.discordant
     (pair,) = compare_all({"a": first, "b": [*second[1:], row(0, True)]})
-    assert [*pair.outcomes] == ["correct", "both"]
+    assert [*pair.outcomes] == ["correct", "all_found"]
 
 
 def test_the_command_compares_soft_scores(tmp_path: Path) -> None:
     record = finished(stages_of(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0)
     for method, scale in ((PLAIN, 0.5), (MAIN, 1.0)):
-        path = stages_of(tmp_path).verdicts(method) / "verdicts.json"
-        write_json(path, [{**row, "score": scale * (0.5 + 0.5 * row["correct"])} for row in read_json(path)])
+        path = stages_of(tmp_path).verdicts(method) / FILE
+        scored = [
+            replace(image, verdict=replace(image.verdict, score=scale * (0.5 + 0.5 * image.correct)))
+            for image in read_judged(path)
+        ]
+        write_judged(path, scored)
     code, output = command(tmp_path, "mini-sd:plain", "mini-sd")
     assert code == 0 and "soft score" in output
     page = (tmp_path / "compare" / f"{record.run_id}.plain_vs_{record.run_id}.html").read_text(encoding="utf-8")
@@ -295,8 +285,8 @@ def test_the_command_compares_methods_and_writes_a_page_without_network(tmp_path
     assert re.findall(r'src="([^"]{5})', html) == ["data:"] and not re.search(
         r"https?:|<link|<script|@import|url\(", html
     )
-    first = read_json(stages_of(tmp_path).verdicts(PLAIN) / "verdicts.json")[0]
-    assert first["prompt"] in html and str(first["seed"]) in html and "seen in training" in html
+    first = read_judged(stages_of(tmp_path).verdicts(PLAIN) / FILE)[0]
+    assert first.prompt in html and str(first.seed) in html and "seen in training" in html
     again = tmp_path / "elsewhere" / "again.html"
     assert command(tmp_path, "mini-sd:plain", record.run_id, "mini-sd:dual-bare", "--out", str(again))[0] == 0
     assert again.read_text(encoding="utf-8") == html
@@ -327,7 +317,7 @@ def test_runs_of_which_one_has_more_images(tmp_path: Path) -> None:
         (("mini-sd:dual-bare", "mini-sd"), "has no verdicts of dual-bare: missing file"),
         (("stopped", "mini-sd"), "has not finished (stopped); let it end, or give its command again"),
         (("points", "mini-sd"), "'points' names 2 runs; give the id of one: points-"),
-        (("broken", "mini-sd"), "holds no verdicts; delete it"),
+        (("broken", "mini-sd"), "holds no verdicts (KeyError 'failures'); delete it"),
         (("other", "mini-sd"), "and no image of the same prompt and seed; compare runs of one benchmark.suite"),
     ],
 )
@@ -339,7 +329,7 @@ def test_mistakes_end_with_one_line_and_code_2(tmp_path: Path, choices: tuple[st
     finished(stages_of(tmp_path, name="other", benchmark__suite="dev"), main=lambda n: True)
     broken = stages_of(tmp_path, name="broken", steering__updates=1)
     finished(broken)
-    write_json(broken.verdicts(MAIN) / "verdicts.json", [{"prompt": "p"}])
+    write_json(broken.verdicts(MAIN) / FILE, [{"prompt": "p"}])
     code, output = command(tmp_path, *choices)
     assert code == 2 and message.replace("{main}", record.run_id.removeprefix("mini-sd-") + " ") in output
     assert (

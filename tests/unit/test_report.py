@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.judged import MISSING, NOWHERE, WRONG, judged_image
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from l2s_core.config import load_run_config
+from l2s_core.errors import UserError
+from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
 from l2s_core.evaluation.metrics.published import GENEVAL_POSITION, published_beside
 from l2s_core.evaluation.pictures import method_images
+from l2s_core.evaluation.protocols.pairs import Pairs
+from l2s_core.evaluation.protocols.verdict import CORRECT, Failure, FailureKind, Verdict
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import build_comparison, report_files, table_rows
-from l2s_core.report.failures import (
-    COLOR,
-    CORRECT,
-    MISSING,
-    NOWHERE,
-    OTHER,
-    SURPLUS,
-    WRONG,
-    choose_failures,
-    failures_summary,
-    reason_kind,
-)
+from l2s_core.report.failures import choose_failures, failure_kind, failures_summary
 from l2s_core.report.figures import attention_figure
 from l2s_core.report.gallery import failure_pictures
 from l2s_core.report.grids import COLOURS, draw_boxes
@@ -39,44 +34,14 @@ from l2s_core.report.leaderboard import against_main, leaderboard
 from l2s_core.report.page import render_page
 from l2s_core.report.pareto import Spot, cost_scale, draw_front, pareto_front
 from l2s_core.report.significance_page import p_text
-from l2s_core.report.wording import PAIR_NAMES
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 SETTINGS = {"benchmark.prompts": 4, "benchmark.seeds": 2, "classifiers": {}, "shard": 8}
-REASONS = {
-    MISSING: "not found: dog",
-    WRONG: "is above, not left of",
-    NOWHERE: "is in no relation, not left of",
-    OTHER: "unheard of",
-}
 
 
-def row(number: int, kind: str = CORRECT, **values: Any) -> dict[str, Any]:
-    return {
-        "item_id": f"i{number}",
-        "prompt_group": ("seen", "novel")[number % 2],
-        "prompt": f"prompt {number // 2}",
-        "seed": number,
-        "objects": ["dog", "cat"],
-        "relation": ("above", "below")[number // 2 % 2],
-        "correct": kind == CORRECT,
-        "both": kind != MISSING,
-        "reason": REASONS.get(kind, CORRECT),
-        "detections": [],
-        "gradients": 0,
-        "checks": 0,
-        "skipped": 0,
-        "seconds": 0.5,
-        "peak_bytes": None,
-        "pairs": [kind == CORRECT],
-        "score": None,
-        **values,
-    }
-
-
-def rows(*kinds: str) -> list[dict[str, Any]]:
-    return [row(number, kind) for number, kind in enumerate(kinds)]
+def rows(*failures: Failure | None) -> list[JudgedImage]:
+    return [judged_image(number, *([failure] if failure else [])) for number, failure in enumerate(failures)]
 
 
 @pytest.mark.parametrize(
@@ -134,61 +99,93 @@ def test_labels_of_close_points_do_not_overlap() -> None:
         assert not any(box.overlaps(other) for other in boxes[:i]), axes.texts[i].get_text()
 
 
+SURPLUS = Failure(kind=FailureKind.SURPLUS, objects=("dog",), count=3, found=3)
+MISCOLORED = Failure(kind=FailureKind.WRONG_COLOR, objects=("car",), asked="red", there=("red", "blue"), count=2)
+
+
 @pytest.mark.parametrize(
-    ("reason", "kind"),
+    ("failures", "reason", "kind"),
     [
-        ("correct", CORRECT),
-        ("not found: dog, cat", MISSING),
-        ("is above and left of, not below", WRONG),
-        ("is in no relation, not left of", NOWHERE),
-        ("dog is above, not left of cat; not found: bird", MISSING),
-        ("dog is in no relation, not left of cat; cat is above, not below bird", WRONG),
-        ("tennis racket is in no relation, not above bird", NOWHERE),
-        ("found 0 of 1 dog; no dog for the cat to be left of", MISSING),
-        ("dog is above, not left of cat; no dog for the bird to be above", WRONG),
-        ("found 3 dog, fewer than 3 allowed", SURPLUS),
-        ("position scores 0.31 for on the left of", WRONG),
-        ("car looks red and blue, not all red", COLOR),
-        ("tennis racket looks blue, not red; found 0 of 1 dog", MISSING),
-        ("tennis racket, not a dog", OTHER),
-        ("", OTHER),
+        ((), "correct", None),
+        ((MISSING,), "not found: dog", FailureKind.MISSING),
+        ((WRONG,), "dog is above, not left of cat", FailureKind.WRONG_RELATION),
+        ((NOWHERE,), "dog is in no relation, not left of cat", FailureKind.NO_RELATION),
+        ((WRONG, MISSING), "dog is above, not left of cat; not found: dog", FailureKind.MISSING),
+        ((NOWHERE, WRONG), None, FailureKind.WRONG_RELATION),
+        ((replace(MISSING, count=1, found=0),), "found 0 of 1 dog", FailureKind.MISSING),
+        ((replace(WRONG, there=None),), "no cat for the dog to be left of", FailureKind.WRONG_RELATION),
+        ((replace(WRONG, score=0.314),), "position scores 0.31 for left of", FailureKind.WRONG_RELATION),
+        ((SURPLUS,), "found 3 dog, fewer than 3 allowed", FailureKind.SURPLUS),
+        ((MISCOLORED,), "car looks red and blue, not all red", FailureKind.WRONG_COLOR),
+        (
+            (replace(MISCOLORED, count=1), MISSING),
+            "car looks red and blue, not red; not found: dog",
+            FailureKind.MISSING,
+        ),
     ],
 )
-def test_kinds_of_reasons(reason: str, kind: str) -> None:
-    assert reason_kind(reason) == kind
+def test_kinds_of_failures_and_their_words(
+    failures: tuple[Failure, ...], reason: str | None, kind: FailureKind | None
+) -> None:
+    image = replace(judged_image(0), verdict=Verdict(failures=failures))
+    assert failure_kind(image) is kind and image.verdict.reason == (reason or image.verdict.reason)
+    assert image.correct == (not failures) and JudgedImage.from_json(json.loads(json.dumps(image.to_json()))) == image
+
+
+def test_judged_images_come_back_from_their_file(tmp_path: Path) -> None:
+    """Also of methods that choose among candidates; what is no such file is said in one line."""
+    box = Detection(name="dog", box=(0, 1, 2, 3), score=0.5)
+    chosen = judged_image(2, NOWHERE, score=0.25, candidates=4, chosen=0, peak_bytes=7, detections=(box,))
+    images = [judged_image(0), judged_image(1, MISSING), chosen]
+    write_judged(tmp_path / FILE, images)
+    assert read_judged(tmp_path / FILE) == images
+    stored = read_json(tmp_path / FILE)
+    assert [(row["correct"], row["all_found"], row["reason"]) for row in stored] == [
+        (True, True, "correct"),
+        (False, False, "not found: dog"),
+        (False, True, "is in no relation, not left of"),
+    ]
+    assert ["chosen" in row for row in stored] == [False, False, True]
+    for broken in ({"images": []}, [{**stored[0], "failures": [{"kind": "gone"}]}], [{"prompt": "p"}], ["x"], 3):
+        write_json(tmp_path / FILE, broken)
+        with pytest.raises(UserError, match="verdicts.json holds no verdicts .*; delete it") as caught:
+            read_judged(tmp_path / FILE)
+        assert "\n" not in str(caught.value)
 
 
 def test_every_image_is_counted_once_and_against_its_plain_one() -> None:
     verdicts = {
-        PLAIN: rows(CORRECT, CORRECT, WRONG, MISSING, WRONG),
-        MAIN: rows(CORRECT, NOWHERE, CORRECT, WRONG, CORRECT),
+        PLAIN: rows(None, None, WRONG, MISSING, WRONG),
+        MAIN: rows(None, NOWHERE, None, WRONG, None),
     }
     summary = failures_summary(verdicts)
-    assert summary["kinds"][PLAIN] == {CORRECT: 2, MISSING: 1, SURPLUS: 0, WRONG: 2, NOWHERE: 0, COLOR: 0, OTHER: 0}
+    assert summary["kinds"][PLAIN] == {
+        "correct": 2,
+        "object missing": 1,
+        "too many objects": 0,
+        "wrong relation": 2,
+        "in no relation": 0,
+        "wrong colour": 0,
+    }
     assert all(sum(counts.values()) == 5 for counts in summary["kinds"].values())
     assert summary["changed"] == {MAIN: {"broken": 1, "repaired": 2}}
     assert [(shown["item_id"], shown["kind"], shown["right_plain"]) for shown in summary["shown"]] == [
-        ("i3", WRONG, False),
-        ("i1", NOWHERE, True),
+        ("i3", "wrong relation", False),
+        ("i1", "in no relation", True),
     ]
     assert json.loads(json.dumps(summary)) == summary
 
 
-def test_a_wrong_image_is_never_counted_as_correct() -> None:
-    summary = failures_summary({PLAIN: rows(CORRECT), MAIN: [row(0, WRONG, reason="correct")]})
-    assert summary["kinds"][MAIN][CORRECT] == 0 and summary["kinds"][MAIN][OTHER] == 1
-
-
 def test_failures_are_the_first_of_each_kind_in_turn() -> None:
-    judged = rows(*[WRONG] * 6, CORRECT, *[MISSING] * 3, NOWHERE, *[WRONG] * 9)
+    judged = rows(*[WRONG] * 6, None, *[MISSING] * 3, NOWHERE, *[WRONG] * 9)
     expected = {
         3: ([7], [0], [10]),
         7: ([7, 8, 9], [0, 1, 2], [10]),  # missing and wrong share what the only one of its kind leaves
         10: ([7, 8, 9], [0, 1, 2, 3, 4, 5], [10]),
     }
     for count, kinds in expected.items():
-        assert [r["item_id"] for r in choose_failures(judged, count)] == [f"i{k}" for numbers in kinds for k in numbers]
-    assert len(choose_failures(judged, 99)) == 19 and choose_failures(rows(CORRECT)) == []
+        assert [r.item_id for r in choose_failures(judged, count)] == [f"i{k}" for numbers in kinds for k in numbers]
+    assert len(choose_failures(judged, 99)) == 19 and choose_failures(rows(None)) == []
 
 
 def rate(value: float) -> dict[str, float]:
@@ -202,7 +199,7 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
             "name": name,
             "label": name,
             "correct": rate(value),
-            "both": rate(1),
+            "all_found": rate(1),
             "extra": rate(0),
             "gradients": gradients,
             "checks": 0,
@@ -212,7 +209,7 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
         for name, (value, gradients) in methods.items()
     ]
     table[0]["peak_bytes"] = 2**30
-    verdicts = {name: rows(*[CORRECT] * 4) for name in methods}
+    verdicts = {name: rows(*[None] * 4) for name in methods}
     board = leaderboard(table, verdicts, {"best": {"kid_change": {"mean": 0.1, "error": 0.2}}, "plain": {"kid": {}}})
     assert [entry["name"] for entry in board] == ["best", "main", "slow", "plain"]
     assert [entry["against_main"] is None for entry in board] == [False, True, False, False]
@@ -225,7 +222,7 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
 
 def test_a_method_differs_from_steering_only_after_correction() -> None:
     """Six prompts won, two images each, and none lost: p is 2 / 64, which holds alone and not among two comparisons."""
-    steered, other = rows(*[CORRECT] * 12, *[WRONG] * 12), rows(*[WRONG] * 24)
+    steered, other = rows(*[None] * 12, *[WRONG] * 12), rows(*[WRONG] * 24)
     alone = against_main({MAIN: steered, PLAIN: other})[PLAIN]
     assert alone["differs"] and alone["p"] == alone["holm"] == pytest.approx(2 / 64)
     assert (alone["difference"], alone["only_main"], alone["only_this"]) == (-0.5, 12, 0) and alone["high"] < 0
@@ -240,7 +237,7 @@ def test_several_relations_have_a_rate_of_their_own_on_the_board() -> None:
             "name": "main",
             "label": "steered",
             "correct": rate(0.5),
-            "both": rate(1),
+            "all_found": rate(1),
             "extra": rate(0),
             "gradients": 1,
             "checks": 0,
@@ -248,9 +245,11 @@ def test_several_relations_have_a_rate_of_their_own_on_the_board() -> None:
             "peak_bytes": None,
         }
     ]
-    verdicts = {MAIN: rows(CORRECT)}
-    assert "pairs" not in leaderboard(table, verdicts, None)[0]
-    assert leaderboard([table[0] | {"pairs": rate(0.8)}], verdicts, None)[0]["pairs"]["rate"] == 0.8
+    verdicts = {MAIN: rows(None)}
+    assert "single_relations" not in leaderboard(table, verdicts, None)[0]
+    assert (
+        leaderboard([table[0] | {"single_relations": rate(0.8)}], verdicts, None)[0]["single_relations"]["rate"] == 0.8
+    )
 
 
 @pytest.mark.parametrize("objects", [("dog", "cat"), ("dog", "cat", "bird", "car")])
@@ -298,11 +297,8 @@ def test_only_the_papers_own_figures_are_quoted() -> None:
 @pytest.mark.parametrize("asked", [["dog", "cat", "bird"], ["dog", "cat"]])
 def test_boxes_have_the_colour_of_their_place_in_the_prompt(asked: list[str]) -> None:
     boxes = {name: (16 * k, 0, 16 * k + 12, 12) for k, name in enumerate(("bird", "cat", "dog", "car"))}
-    picture = draw_boxes(
-        np.zeros((64, 64, 3), np.uint8),
-        {"objects": asked, "detections": [{"name": n, "box": b} for n, b in boxes.items()]},
-        64,
-    )
+    finds = tuple(Detection(name=name, box=box, score=0.9) for name, box in boxes.items())
+    picture = draw_boxes(np.zeros((64, 64, 3), np.uint8), judged_image(0, objects=asked, detections=finds), 64)
     third = COLOURS[2] if len(asked) > 2 else GREY
     assert [picture.getpixel((x, 0)) for x in (0, 16, 32, 48)] == [third, COLOURS[1], COLOURS[0], GREY]
 
@@ -315,9 +311,9 @@ def stages(tmp_path: Path) -> Stages:
     failing = {PLAIN: {0: WRONG, 1: MISSING, 9: WRONG}, MAIN: {1: WRONG, 5: NOWHERE}, "centroid": {0: WRONG}}
     for method, kinds in failing.items():
         judged = [
-            row(
+            judged_image(
                 k,
-                kinds.get(k, CORRECT),
+                *([kinds[k]] if k in kinds else []),
                 item_id=item.item_id,
                 prompt=item.prompt.text,
                 seed=item.seed,
@@ -325,7 +321,7 @@ def stages(tmp_path: Path) -> Stages:
             )
             for k, item in enumerate(made.items)
         ]
-        write_json(made.verdicts(method) / "verdicts.json", judged)
+        write_judged(made.verdicts(method) / FILE, judged)
         number = 0
         for name, items in made.item_shards():
             greys = torch.arange(number, number + len(items), dtype=torch.uint8)
@@ -377,7 +373,7 @@ def test_pages_with_and_without_methods_and_quality(stages: Stages, quality: dic
     summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
     for entry in summary["leaderboard"]:
         entry["kid_change"] = (quality or {}).get(entry["name"], {}).get("kid_change")
-    verdicts = {method: read_json(stages.verdicts(method) / "verdicts.json") for method in stages.methods}
+    verdicts = {method: read_judged(stages.verdicts(method) / FILE) for method in stages.methods}
     pictures = {"pareto": Figure(), "failures": failure_pictures(stages, verdicts, [item["item_id"] for item in shown])}
     values = {
         **summary,
@@ -387,7 +383,7 @@ def test_pages_with_and_without_methods_and_quality(stages: Stages, quality: dic
         "labels": {r["name"]: r["label"] for r in table},
         "steered": table[1],
         "breakdowns": {title: breakdown(table, part) for part, title in PARTS.items()},
-        "pair_names": PAIR_NAMES,
+        "group_names": Pairs.GROUP_NAMES,
         "right": CORRECT,
     }
     parts = {
@@ -408,7 +404,7 @@ def test_pages_with_and_without_methods_and_quality(stages: Stages, quality: dic
         and failures.count("broken by steering") == 1
         and "2 of 2" in failures
     )
-    assert "unheard of" not in failures and ">other<" not in failures  # kinds that no image has
+    assert ">too many objects<" not in failures and ">wrong colour<" not in failures  # kinds that no image has
     assert (
         "published: FLUX.1-dev" in parts["published"]
         and "0.61" in parts["published"]

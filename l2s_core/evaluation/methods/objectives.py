@@ -5,9 +5,9 @@ from __future__ import annotations
 from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig, CentroidMethod, HandcraftedMethod, SelectionMethod
 from l2s_core.dataset.collect import map_source
+from l2s_core.evaluation.judged_image import FILE, read_judged
 from l2s_core.evaluation.methods.selection import equal_time_n
 from l2s_core.steering.objectives import CentroidObjective, Objective, PresenceObjective
-from l2s_core.storage.files import read_json
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 
@@ -32,5 +32,5 @@ def candidates_of(stages: Stages, method: SelectionMethod) -> int:
 
 
 def _seconds(stages: Stages, method: str) -> float:
-    rows = read_json(stages.verdicts(method) / "verdicts.json")
-    return sum(row["seconds"] for row in rows) / len(rows)
+    images = read_judged(stages.verdicts(method) / FILE)
+    return sum(image.seconds for image in images) / len(images)

@@ -113,7 +113,7 @@ class JudgeChooser(Chooser):
         self.judging = judging
 
     def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
-        judged = self.judging.judge_images(items, images)
+        judged = self.judging.verdicts(items, images)
         return [
             judge_score(self.judging.protocol, item, verdict, detections)
             for item, (verdict, detections) in zip(items, judged, strict=True)

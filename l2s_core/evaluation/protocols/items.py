@@ -30,5 +30,5 @@ class EvalItem:
 
     @property
     def asks_for(self) -> str:
-        """What the prompt asks for, in a word."""
-        return self.label or self.prompt.triplets[0].relation
+        """What the prompt asks for, in a word; nothing for a prompt without a label and without relations."""
+        return self.label or next((triplet.relation for triplet in self.prompt.triplets), "")

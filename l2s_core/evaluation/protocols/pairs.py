@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from l2s_core.config import Relation, RunConfig
 from l2s_core.config.benchmark import Count
 from l2s_core.data.drawable import drawable_of
-from l2s_core.data.miniworld import partition_pairs
 from l2s_core.errors import UserError
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import Protocol
@@ -49,6 +48,8 @@ class Pairs(Protocol):
         return self.relations
 
     def items(self, config: RunConfig) -> list[EvalItem]:
+        from l2s_core.data.miniworld import partition_pairs  # imports torch, which reading settings does not need
+
         if drawable_of(config.data).objects is None:
             raise UserError(
                 f"benchmark.protocol pairs is the small world's; for data.source {config.data.source} set it to geneval"

@@ -40,6 +40,8 @@ class Protocol(BenchmarkConfig, ABC):
 
     GROUP_NAMES: ClassVar[Mapping[str, str]] = {}
     """How reports call the kinds of prompts, where their own names do not say it."""
+    RULE: ClassVar[str] = "GenEval"
+    """Whose rule tells whether an image is right."""
     DEV_BENCHMARK: ClassVar[str | None] = None
     """File of configs/benchmarks with the size of its development suite; without one, that is the run's own size."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from l2s_core.config import RunConfig
 from l2s_core.data.drawable import drawable_of
@@ -18,6 +18,8 @@ from l2s_core.prompts.prompt import SeveralPrompt
 
 class Spatial(Protocol):
     """Two objects and where one is of the other, or that they are close; the score is a soft one."""
+
+    RULE: ClassVar[str] = "T2I-CompBench"
 
     protocol: Literal["spatial"] = "spatial"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
+
+from l2s_core.evaluation.judged_image import JudgedImage
+from l2s_core.evaluation.protocols.verdict import RelationVerdict
 
 Z95 = 1.959963984540054
 
@@ -37,52 +40,88 @@ class Rate:
         return cls(hits=hits, count=count, rate=hits / count if count else 0.0, low=low, high=high)
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the rows of `judge_samples`: rates, broken down by relation and pair split, and cost per image.
+@dataclass(frozen=True, kw_only=True)
+class MeanScore:
+    """The mean of scores in [0, 1] with the normal 95 % interval, cut to that range."""
 
-    `extra` is the rate of images in which more than the objects asked for were found: a measure of damage. Prompts of several
-    relations have the rate of single `pairs` too, protocols with a soft score its mean with a 95 % interval.
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> MeanScore:
+        """Return the mean of one score or more."""
+        mean = sum(values) / len(values)
+        half = Z95 * sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1) / len(values))
+        return cls(mean=mean, low=max(0.0, mean - half), high=min(1.0, mean + half))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSummary:
+    """What a method's images come to: rates, also by what is asked for and by kind of prompt, and the cost of an image.
+
+    `extra` is the rate of images in which more than the objects asked for were found: a measure of damage. Prompts of
+    several relations have the rate of `single_relations`, protocols with a soft score its mean. `gradients`, `checks` and
+    `seconds` are means an image, `skipped` is a sum and `peak_bytes` the largest peak of memory.
     """
-    count, peaks = max(1, len(rows)), [r["peak_bytes"] for r in rows if r["peak_bytes"] is not None]
-    more = {}
-    if any(len(r["pairs"]) > 1 for r in rows):
-        more["pairs"] = asdict(Rate.of([held for r in rows for held in r["pairs"]]))
-    if rows and all(r["score"] is not None for r in rows):
-        more["score"] = _mean([r["score"] for r in rows])
-    return {
-        "correct": asdict(Rate.of([r["correct"] for r in rows])),
-        "both": asdict(Rate.of([r["both"] for r in rows])),
-        "extra": asdict(Rate.of([len(r["detections"]) > len(r["objects"]) for r in rows])),
-        "by_relation": _by_relation(rows),
-        "by_prompt_group": _by(rows, "prompt_group"),
-        "gradients": sum(r["gradients"] for r in rows) / count,
-        "checks": sum(r["checks"] for r in rows) / count,
-        "skipped": sum(r["skipped"] for r in rows),
-        "seconds": sum(r["seconds"] for r in rows) / count,
-        "peak_bytes": max(peaks, default=None),
-        **more,
-    }
+
+    correct: Rate
+    all_found: Rate
+    extra: Rate
+    by_relation: dict[str, Rate]
+    by_prompt_group: dict[str, Rate]
+    gradients: float
+    checks: float
+    skipped: int
+    seconds: float
+    peak_bytes: int | None = None
+    single_relations: Rate | None = None
+    score: MeanScore | None = None
+
+    @classmethod
+    def of(cls, images: Sequence[JudgedImage]) -> MethodSummary:
+        """Summarise the images of a method."""
+        count = max(1, len(images))
+        peaks = [image.peak_bytes for image in images if image.peak_bytes is not None]
+        scores = [image.score for image in images if image.score is not None]
+        return cls(
+            correct=Rate.of([image.correct for image in images]),
+            all_found=Rate.of([image.all_found for image in images]),
+            extra=Rate.of([len(image.detections) > len(image.objects) for image in images]),
+            by_relation=_by_relation(images),
+            by_prompt_group=_rates([(image.prompt_group, image.correct) for image in images]),
+            gradients=sum(image.gradients for image in images) / count,
+            checks=sum(image.checks for image in images) / count,
+            skipped=sum(image.skipped for image in images),
+            seconds=sum(image.seconds for image in images) / count,
+            peak_bytes=max(peaks, default=None),
+            single_relations=Rate.of([r.holds for r in _relations(images)]) if _several(images) else None,
+            score=MeanScore.of(scores) if scores and len(scores) == len(images) else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of a summary; what the protocol does not have is left out."""
+        values = asdict(self)
+        return {key: value for key, value in values.items() if value is not None or key == "peak_bytes"}
 
 
-def _mean(values: Sequence[float]) -> dict[str, float]:
-    """Return the mean of scores in [0, 1] with the normal 95 % interval, cut to that range."""
-    mean = sum(values) / len(values)
-    half = Z95 * sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1) / len(values))
-    return {"mean": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half)}
+def _several(images: Sequence[JudgedImage]) -> bool:
+    """Whether prompts have several relations."""
+    return any(len(image.verdict.relations) > 1 for image in images)
 
 
-def _by_relation(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict]:
+def _relations(images: Sequence[JudgedImage]) -> list[RelationVerdict]:
+    return [relation for image in images for relation in image.verdict.relations]
+
+
+def _by_relation(images: Sequence[JudgedImage]) -> dict[str, Rate]:
     """By what images are asked for; where prompts have several relations, by each of them alone."""
-    if not any(len(r.get("relations", ())) > 1 for r in rows):
-        return _by(rows, "relation")
-    judged = [
-        {"relation": relation, "correct": held}
-        for r in rows
-        for relation, held in zip(r["relations"], r["pairs"], strict=True)
-    ]
-    return _by(judged, "relation")
+    if not _several(images):
+        return _rates([(image.asks_for, image.correct) for image in images])
+    return _rates([(relation.triplet.relation, relation.holds) for relation in _relations(images)])
 
 
-def _by(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict]:
-    values = list(dict.fromkeys(r[key] for r in rows))
-    return {value: asdict(Rate.of([r["correct"] for r in rows if r[key] == value])) for value in values}
+def _rates(outcomes: Sequence[tuple[str, bool]]) -> dict[str, Rate]:
+    """Return the rate of each key, in the order in which keys first come."""
+    keys = dict.fromkeys(key for key, _ in outcomes)
+    return {key: Rate.of([outcome for other, outcome in outcomes if other == key]) for key in keys}

@@ -6,22 +6,22 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from l2s_core.errors import UserError
+from l2s_core.evaluation.judged_image import JudgedImage
 
 ALPHA = 0.05  # p below which a difference counts as more than chance
-OUTCOMES = ("correct", "both")
+OUTCOMES = ("correct", "all_found")
 SCORE = "score"  # a soft one in [0, 1], where every image of the runs has it
-PARTS = ("relation", "prompt_group")
+PARTS = ("asks_for", "prompt_group")
 RESAMPLES, SEED = 10_000, 0
 FIRST, SECOND = "first", "second"
 
-Row = Mapping[str, Any]  # of judge_samples
 Label = TypeVar("Label", bound=Hashable)
-Pair = tuple[Row, Row]  # the same prompt and seed in the first and in the second run
+Pair = tuple[JudgedImage, JudgedImage]  # the same prompt and seed in the first and in the second run
 
 
 def sign_flip_p(sums: Sequence[int]) -> float:
@@ -111,8 +111,8 @@ class PairedDifference:
     @classmethod
     def of(cls, pairs: Sequence[Pair], outcome: str) -> PairedDifference:
         kind, p_of = (float, drawn_sign_flip_p) if outcome == SCORE else (int, sign_flip_p)
-        first, second = (np.array([kind(pair[side][outcome]) for pair in pairs]) for side in (0, 1))
-        prompts, gains = [a["prompt"] for a, _ in pairs], second - first
+        first, second = (np.array([kind(getattr(pair[side], outcome)) for pair in pairs]) for side in (0, 1))
+        prompts, gains = [a.prompt for a, _ in pairs], second - first
         low, high = bootstrap_interval(gains, prompts)
         sums = Counter()
         for prompt, gain in zip(prompts, gains.tolist(), strict=True):
@@ -161,12 +161,12 @@ class PairedRuns:
     holm: dict[str, float]
 
 
-def compare_all(runs: Mapping[str, Sequence[Row]]) -> list[PairedRuns]:
+def compare_all(runs: Mapping[str, Sequence[JudgedImage]]) -> list[PairedRuns]:
     """Compare every two of `runs` (label to rows), in their order, with Holm's correction over all pairs, an outcome at a time.
 
     Raises UserError for two runs that share no image.
     """
-    scored = all(row[SCORE] is not None for rows in runs.values() for row in rows)
+    scored = all(image.score is not None for images in runs.values() for image in images)
     outcomes = (*OUTCOMES, SCORE) if scored else OUTCOMES
     pairs = [compare_two(a, b, runs[a], runs[b], outcomes) for a, b in combinations(runs, 2)]
     adjusted = {outcome: holm([pair.outcomes[outcome].p for pair in pairs]) for outcome in outcomes}
@@ -174,7 +174,7 @@ def compare_all(runs: Mapping[str, Sequence[Row]]) -> list[PairedRuns]:
 
 
 def compare_to(
-    reference: Sequence[Row], others: Mapping[Label, Sequence[Row]], outcome: str
+    reference: Sequence[JudgedImage], others: Mapping[Label, Sequence[JudgedImage]], outcome: str
 ) -> dict[Label, tuple[PairedDifference, float]]:
     """Compare each of `others` with one reference: by label the difference and its p, with Holm's correction over all of them."""
     differences = {label: PairedDifference.of(match(reference, rows), outcome) for label, rows in others.items()}
@@ -183,7 +183,11 @@ def compare_to(
 
 
 def compare_two(
-    first: str, second: str, first_rows: Sequence[Row], second_rows: Sequence[Row], outcomes: Sequence[str] = OUTCOMES
+    first: str,
+    second: str,
+    first_rows: Sequence[JudgedImage],
+    second_rows: Sequence[JudgedImage],
+    outcomes: Sequence[str] = OUTCOMES,
 ) -> PairedRuns:
     """Compare two runs by these outcomes; `holm` is p itself, as for a family of one. Raises UserError when they share no image."""
     pairs = match(first_rows, second_rows)
@@ -204,7 +208,7 @@ def compare_two(
     )
 
 
-def match(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
+def match(first: Sequence[JudgedImage], second: Sequence[JudgedImage]) -> list[Pair]:
     """Return the rows of the same prompt and seed side by side, in the order of the first.
 
     Raises UserError for an image that is there twice.
@@ -213,10 +217,10 @@ def match(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
     return [(row, theirs[key]) for key, row in mine.items() if key in theirs]
 
 
-def _keyed(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
-    keyed: dict[tuple[str, int], Row] = {}
+def _keyed(rows: Sequence[JudgedImage]) -> dict[tuple[str, int], JudgedImage]:
+    keyed: dict[tuple[str, int], JudgedImage] = {}
     for row in rows:
-        key = row["prompt"], row["seed"]
+        key = row.prompt, row.seed
         if key in keyed:
             raise UserError(f"two images of {key[0]!r} with seed {key[1]} in one run; its verdicts cannot be paired")
         keyed[key] = row
@@ -228,31 +232,34 @@ def _outcomes(pairs: Sequence[Pair], outcomes: Sequence[str]) -> dict[str, Paire
 
 
 def _by(pairs: Sequence[Pair], key: str, outcomes: Sequence[str]) -> dict[str, dict[str, PairedDifference]]:
-    values = dict.fromkeys(first[key] for first, _ in pairs)
-    return {value: _outcomes([pair for pair in pairs if pair[0][key] == value], outcomes) for value in values}
+    values = dict.fromkeys(getattr(first, key) for first, _ in pairs)
+    return {value: _outcomes([pair for pair in pairs if getattr(pair[0], key) == value], outcomes) for value in values}
 
 
 def _mean_difference(pairs: Sequence[Pair], cost: str) -> float:
-    return float(np.mean([second[cost] - first[cost] for first, second in pairs]))
+    return float(np.mean([getattr(second, cost) - getattr(first, cost) for first, second in pairs]))
 
 
 def _discordant(pairs: Sequence[Pair], outcome: str) -> list[Discordant]:
     found = []
     for first, second in pairs:
-        if bool(first[outcome]) != bool(second[outcome]):
-            right, other = (FIRST, second) if first[outcome] else (SECOND, first)
-            found.append(Discordant(prompt=first["prompt"], seed=first["seed"], right=right, reason=other["reason"]))
+        if getattr(first, outcome) != getattr(second, outcome):
+            right, other = (FIRST, second) if getattr(first, outcome) else (SECOND, first)
+            reason = other.verdict.reason
+            found.append(Discordant(prompt=first.prompt, seed=first.seed, right=right, reason=reason))
     return found
 
 
-def _nothing_shared(first: str, second: str, first_rows: Sequence[Row], second_rows: Sequence[Row]) -> str:
-    prompts = {row["prompt"] for row in first_rows} & {row["prompt"] for row in second_rows}
+def _nothing_shared(
+    first: str, second: str, first_rows: Sequence[JudgedImage], second_rows: Sequence[JudgedImage]
+) -> str:
+    prompts = {row.prompt for row in first_rows} & {row.prompt for row in second_rows}
     return (
         f"{first} ({_contents(first_rows)}) and {second} ({_contents(second_rows)}) share {len(prompts)} prompts and no image of the "
         "same prompt and seed; compare runs of one benchmark.suite"
     )
 
 
-def _contents(rows: Sequence[Row]) -> str:
-    example = f", as {rows[0]['prompt']!r} with seed {rows[0]['seed']}" if rows else ""
+def _contents(rows: Sequence[JudgedImage]) -> str:
+    example = f", as {rows[0].prompt!r} with seed {rows[0].seed}" if rows else ""
     return f"{len(rows)} images{example}"
