@@ -42,7 +42,8 @@ def ablate(
 
 def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[dict[str, Any], list[Path]]:
     """Run the points of one ablation; return its table and the files it is in."""
-    sweep, tracking = ablation.sweep, SweepRun(home, ablation.sweep)
+    sweep = ablation.sweep
+    tracking = SweepRun(home, ablation.sweep)
     rows = run_points(sweep, ablation.points, home, tracking, rebuild)
     table = ablation_table(ablation, rows, home)
     files = write_ablation(

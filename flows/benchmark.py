@@ -34,7 +34,8 @@ def benchmark(
     """
     with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (stages, conclude):
         sample_and_judge(stages, rebuild)
-        summary, files = write_comparison.submit(stages).result(), report_files(stages.report)
+        summary = write_comparison.submit(stages).result()
+        files = report_files(stages.report)
         conclude(summary, stages.report)
         log_benchmark(stages, summary)
         publish(summary, files)

@@ -87,7 +87,8 @@ def _print_left(planned: Sequence[Stages], rows: Sequence[StageLeft], config: st
             for r in rows
         ],
     )
-    disk, hours = f"{sum(r.bytes or 0 for r in rows) / 1e6:.0f} MB", [r.hours for r in rows if r.hours is not None]
+    disk = f"{sum(r.bytes or 0 for r in rows) / 1e6:.0f} MB"
+    hours = [r.hours for r in rows if r.hours is not None]
     if hours:
         click.echo(f"\nat most {sum(hours):.2f} h without the training, {disk}")
     else:

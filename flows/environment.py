@@ -84,7 +84,10 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # M_ constants of malloc.h
+    # The numbers of M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX in malloc.h.
+    trim_threshold = -1
+    top_pad = -2
+    mmap_max = -4
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(top_pad, 2**28)

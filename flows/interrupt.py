@@ -40,7 +40,8 @@ def prompt_stop() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, asked = {number: signal.getsignal(number) for number in SIGNALS}, []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    asked = []
 
     def stop(number: int, frame) -> None:
         asked.append(number)

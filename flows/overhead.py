@@ -38,19 +38,22 @@ class _Work(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds, self.stages = 0.0, 0
+        self.seconds = 0.0
+        self.stages = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         seconds = getattr(record, "seconds", None)
         if seconds is not None:
-            self.seconds, self.stages = self.seconds + seconds, self.stages + 1
+            self.seconds = self.seconds + seconds
+            self.stages = self.stages + 1
 
 
 def measure(shards: int, home: Path) -> tuple[int, float, float]:
     """Run the beginning of the chain up to the classifier; return (stages built, seconds in all, seconds of their work)."""
     from flows.reproduce import train
 
-    work, log = _Work(), logging.getLogger("l2s")
+    work = _Work()
+    log = logging.getLogger("l2s")
     log.addHandler(work)
     try:
         began = time.perf_counter()

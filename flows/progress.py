@@ -30,7 +30,8 @@ def follow(
     or as soon as `written` names it. The first failure is raised at once with its own exception.
     """
     sizes = {name: size for part in parts for name, size in part.items()}
-    results, over = [], set()
+    results = []
+    over = set()
     with _shown(label, sum(sizes.values()), unit) as show:
         for future, part in zip(futures, parts, strict=True):
             while not future.wrapped_future.done():

@@ -48,7 +48,8 @@ def scheduled(
 
 
 def _hold_against_last(stages: Stages, summary: dict[str, Any]) -> None:
-    run_id, figures = runs.run_id_of(stages), figures_of(summary)
+    run_id = runs.run_id_of(stages)
+    figures = figures_of(summary)
     last = load_baseline(stages.home, run_id)
     rows = compare(figures, last or figures, stages.config.tolerance)
     table = [

@@ -53,7 +53,8 @@ def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, 
 def _study(settings: SweepConfig, home: Path) -> optuna.Study:
     """Return the study of these settings, the one that is there or a new one."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage, name = study_storage(home), f"sweep {settings.name} {settings.digest()[:8]}"
+    storage = study_storage(home)
+    name = f"sweep {settings.name} {settings.digest()[:8]}"
     pruner = (
         optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
         if settings.search.prune

@@ -22,8 +22,11 @@ from l2s_core.errors import UserError
 from l2s_core.storage.files import make_folder, read_json, write_json
 from l2s_core.storage.lock import exclusive
 
-LOCAL, EVERY = "127.0.0.1", "0.0.0.0"
-START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 180, 20, 20
+LOCAL = "127.0.0.1"
+EVERY = "0.0.0.0"
+START_SECONDS = 180
+STOP_SECONDS = 20
+ANSWER_SECONDS = 20
 PORTS = {"mlflow": 5000, "prefect": 4200}
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
 PRIVATE = (

@@ -47,7 +47,8 @@ def running(
 
 @contextmanager
 def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterator[Conclude]:
-    record, headline = runs.begin(stages, flow), {}
+    record = runs.begin(stages, flow)
+    headline = {}
     sign(record.run_id)
     path = _log_path(stages.home, record.run_id)
     with _logged(path):

@@ -14,7 +14,8 @@ from flows.progress import files_from_now, follow
 from flows.runners import workers
 from tasks.shards import abandon
 
-GROUPS, GROUPS_A_WORKER = 16, 8  # up to GROUPS shards, each is a group of its own
+GROUPS = 16  # up to so many shards, each is a group of its own
+GROUPS_A_WORKER = 8
 
 
 def run_over_shards(
@@ -31,7 +32,9 @@ def run_over_shards(
     `shards` are each one's own arguments by name, `fixed` those of all; a shard appears in `folder` under its name and
     stands for `sizes` units of progress. What has not begun when a shard fails, or the run is stopped, does not begin.
     """
-    groups, token, futures = grouped(list(shards), workers(FlowRunContext.get().task_runner)), uuid4().hex, []
+    groups = grouped(list(shards), workers(FlowRunContext.get().task_runner))
+    token = uuid4().hex
+    futures = []
     written = files_from_now(folder)
     try:
         futures = task.map(

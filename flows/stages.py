@@ -31,7 +31,8 @@ def build_dataset(stages: Stages, rebuild: bool) -> dict[str, list[Path]]:
     fixed = {"stages": stages, "rebuild": rebuild}
     given = {name: {"shard": name, "entries": part} for name, part in entries.items()}
     scenes = run_over_shards(prepare_shards, given, label="prepare scenes", folder=stages.scenes, **count, **fixed)
-    pictured, shards = {path.stem: {"scenes": path} for path in scenes}, {}
+    pictured = {path.stem: {"scenes": path} for path in scenes}
+    shards = {}
     if INVERTED in stages.map_folders:
         noise = run_over_shards(invert_shards, pictured, label="invert scenes", folder=stages.noise, **count, **fixed)
         given = {path.stem: {"noise": path} for path in noise}
@@ -72,7 +73,8 @@ def whole_chain(stages: Stages, rebuild: bool, conclude: Conclude) -> dict[str, 
     """Every stage, the report, its figures on the classifiers' runs and as artifacts; return the summary."""
     train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
     sample_and_judge(stages, rebuild)
-    summary, files = write_report.submit(stages).result(), report_files(stages.report)
+    summary = write_report.submit(stages).result()
+    files = report_files(stages.report)
     conclude(summary, stages.report)
     log_benchmark(stages, summary, files)
     publish(summary, files)

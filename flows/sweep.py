@@ -35,7 +35,8 @@ def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[d
     A point that fails is recorded and does not stop the rest. A sweep that was stopped goes on: what its points
     have made is reused. `rebuild` writes damaged outputs anew.
     """
-    settings, home = load_sweep(config), Path(home)
+    settings = load_sweep(config)
+    home = Path(home)
     if settings.search is None:
         tracking = SweepRun(home, settings)
         rows = run_points(settings, points_of(settings), home, tracking, rebuild)

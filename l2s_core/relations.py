@@ -101,7 +101,8 @@ def relations_between(box_a, box_b) -> frozenset[str]:
     relation holds where that value passes 0.5 (GenEval, arXiv 2310.11513, position task). A diagonal
     arrangement may satisfy two relations, a strongly overlapping one none.
     """
-    a, b = np.asarray(box_a, dtype=float), np.asarray(box_b, dtype=float)
+    a = np.asarray(box_a, dtype=float)
+    b = np.asarray(box_b, dtype=float)
     offset = (a[:2] + a[2:]) / 2 - (b[:2] + b[2:]) / 2
     sizes = (a[2:] - a[:2]) + (b[2:] - b[:2])
     shrunk = np.sign(offset) * np.maximum(np.abs(offset) - POSITION_THRESHOLD * sizes, 0)

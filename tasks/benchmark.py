@@ -22,7 +22,8 @@ from tasks.stage_task import GPU, accelerator, stage_task
 
 def sample_shard(stages: Stages, method: str, shard: str, rebuild: bool = False) -> Path:
     """Make one shard of benchmark images by a method, unless they are there."""
-    path, config = stages.samples(method) / f"{shard}.safetensors", stages.config
+    path = stages.samples(method) / f"{shard}.safetensors"
+    config = stages.config
     items = dict(stages.item_shards())[shard]
 
     def build() -> None:

@@ -27,7 +27,8 @@ class CapturedShard:
 
 def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> CapturedShard:
     """Write the maps of one shard of noise unless they are there."""
-    path, config = stages.maps / noise.with_suffix(".parquet").name, stages.config
+    path = stages.maps / noise.with_suffix(".parquet").name
+    config = stages.config
     shard = load_noise(noise)
     kept = shard.kept(config.inversion.min_psnr)
 

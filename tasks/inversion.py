@@ -15,7 +15,8 @@ from tasks.stage_task import GPU, accelerator
 
 def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
     """Write the noise of one shard of scenes unless it is there; return its path."""
-    path, config = stages.noise / scenes.name, stages.config
+    path = stages.noise / scenes.name
+    config = stages.config
 
     def build() -> None:
         with accelerator():

@@ -19,7 +19,8 @@ from tasks.models import backbone_for, classifier_for, judging_for
 
 def sample_method(stages: Stages, name: str, items: Sequence[EvalItem]) -> SampleShard:
     """Make a further method's images of `items`."""
-    config, method = stages.config, stages.config.methods[name]
+    config = stages.config
+    method = stages.config.methods[name]
     sampler = Sampler.of(backbone_for(config), config)
     if isinstance(method, SelectionMethod):
         taken = [item.seed for item in stages.items]

@@ -16,7 +16,8 @@ from tasks.tracking.pretrain_run import PretrainRun
 @stage_task(name="pretrain", tags=[GPU])
 def pretrain_models(config: PretrainConfig, work: Path, device: str, home: Path) -> Path:
     """Train from the last checkpoints on; return the folder of the finished models."""
-    run, bars = PretrainRun(home, config), {}
+    run = PretrainRun(home, config)
+    bars = {}
 
     def observe(model: str, step: int, values: dict[str, float]) -> None:
         if model not in bars:

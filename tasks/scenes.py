@@ -17,7 +17,8 @@ from tasks.stage_task import stage_task
 @stage_task(name="choose scenes")
 def choose_scenes(stages: Stages, rebuild: bool = False) -> Path:
     """Write the catalogue of the run's scenes unless it is there; return its path."""
-    path, config = stages.catalogue, stages.config
+    path = stages.catalogue
+    config = stages.config
 
     def build() -> None:
         save_catalogue(path, build_catalogue(config.data, window_test(config.backbone)))

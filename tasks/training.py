@@ -19,7 +19,8 @@ from tasks.tracking.classifier_run import ClassifierRun
 @stage_task(name="train classifier", tags=[GPU])
 def train_classifier(stages: Stages, name: str, shards: dict[str, list[Path]], rebuild: bool = False) -> Path:
     """Train a classifier unless it is there, and see that MLflow has its run; return its folder."""
-    folder, run = stages.classifier(name), ClassifierRun(stages, name)
+    folder = stages.classifier(name)
+    run = ClassifierRun(stages, name)
     own = {kind: shards[kind] for kind in stages.maps_of(name)}
     started = False
 

@@ -20,7 +20,8 @@ from tasks.stage_task import GPU, accelerator
 
 def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
     """Sample images for the objects of one shard of scenes, and write their maps, unless they are there; return their path."""
-    path, config = stages.trajectories / scenes.with_suffix(".parquet").name, stages.config
+    path = stages.trajectories / scenes.with_suffix(".parquet").name
+    config = stages.config
 
     def build() -> None:
         relations = config.data.stated

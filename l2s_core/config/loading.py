@@ -25,7 +25,8 @@ NAMED_SECTIONS = {
 def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
     """Read a run configuration; `overrides` maps dotted keys, or the names of sections, to values. Raises UserError, one line."""
     path = find_config(path)
-    tree, values = read_yaml(path), deepcopy(dict(overrides or {}))
+    tree = read_yaml(path)
+    values = deepcopy(dict(overrides or {}))
     for key, folder in NAMED_SECTIONS.items():
         tree[key] = _resolve(values.pop(key, tree.get(key)), folder, path)
     for key, value in values.items():
@@ -71,7 +72,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
     if isinstance(value, dict):
-        base, own = value.get("base"), {key: entry for key, entry in value.items() if key != "base"}
+        base = value.get("base")
+        own = {key: entry for key, entry in value.items() if key != "base"}
         return {**(_resolve(base, folder, origin) if base else {}), **own}
     if not isinstance(value, str):
         raise UserError(f"{origin}: every run needs '{folder}'; give a name from configs/{folder}/ or a mapping")

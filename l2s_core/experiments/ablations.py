@@ -97,7 +97,9 @@ def _points(
     ablation: AblationConfig, config: str, settings: dict[str, Any], run: RunConfig
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Return what the points vary by label, the reference first, and why others are left out: not meant for this run, or the same as one before."""
-    tree, chosen, left_out = run.model_dump(mode="json"), {REFERENCE: {}}, {}
+    tree = run.model_dump(mode="json")
+    chosen = {REFERENCE: {}}
+    left_out = {}
     runs = {REFERENCE: run}
     for entry in ablation.points:
         other = [

@@ -31,7 +31,8 @@ def centroid_correlations(name: str) -> tuple[int, dict[int, list[float]]]:
     method does) with the offset between the two objects that the judge finds in the final image.
     """
     run = load_run_config(name, ITEMS)
-    backbone, items = load_backbone(run.backbone, "cpu"), benchmark_items(run)
+    backbone = load_backbone(run.backbone, "cpu")
+    items = benchmark_items(run)
     sampler = Sampler.of(backbone, run)
     source = map_source(backbone, run.capture, run.backbone.steps)
     record = partial(Recorder, source=source, dtype=torch.float32)

@@ -34,7 +34,8 @@ PROMPTS = [
     prompt_for(Triplet(subject="hot dog", relation="left of", object="cat")),
     prompt_for(Triplet(subject="teddy bear", relation="above", object="traffic light")),
 ]
-SCENES, STREAM = 100, 81
+SCENES = 100
+STREAM = 81
 SHIPPED = ("mini-sd", "mini-flux")
 ITERATIONS = (1, 2, 3)
 
@@ -43,7 +44,8 @@ ITERATIONS = (1, 2, 3)
 def capture_error(backbone: DiffusersModel, softmax: str = "text") -> tuple[bool, float]:
     """Return whether capture leaves the output bit-identical, and the largest difference of a map value."""
     latents = initial_noise(list(range(len(PROMPTS))), backbone.latent_shape, backbone.device)
-    condition, weights_BOK = backbone.encode_prompts([p.text for p in PROMPTS]), backbone.phrase_weights(PROMPTS)
+    condition = backbone.encode_prompts([p.text for p in PROMPTS])
+    weights_BOK = backbone.phrase_weights(PROMPTS)
     timestep = backbone.schedule(4).timesteps[1]
     with watching_attention() as calls:
         plain = backbone.predict(latents, timestep, condition)

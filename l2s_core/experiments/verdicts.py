@@ -34,7 +34,8 @@ def load_judged(home: Path, choices: Sequence[str]) -> list[Judged]:
     """
     if len(choices) < 2:
         raise UserError("give two runs or more, e.g. 'l2s compare RUN:plain RUN'; 'l2s runs' lists them")
-    records, judged = list_runs(home), {}
+    records = list_runs(home)
+    judged = {}
     for choice in choices:
         one = _load(home, records, choice)
         if one.label in judged:
@@ -45,7 +46,8 @@ def load_judged(home: Path, choices: Sequence[str]) -> list[Judged]:
 
 def _load(home: Path, records: Sequence[RunRecord], choice: str) -> Judged:
     word, _, method = choice.partition(":")
-    record, method = _only(find_runs(records, [word]), word), method or MAIN
+    record = _only(find_runs(records, [word]), word)
+    method = method or MAIN
     folders = verdicts_of(record)
     if method not in folders:
         raise unknown_name(f"method of {record.run_id}", method, folders)

@@ -334,13 +334,16 @@ def _skip_there(tokens: list[_Token], at: int) -> int:
 
 def _match(tokens: list[_Token], at: int) -> tuple[Any, int]:
     """The entry of the longest wording that starts at `at`, or None, and the index behind it."""
-    node, entry, end = _lexicon(), None, at
+    node = _lexicon()
+    entry = None
+    end = at
     for i in range(at, len(tokens)):
         node = node.get(tokens[i].word)
         if node is None:
             break
         if "" in node:
-            entry, end = node[""], i + 1
+            entry = node[""]
+            end = i + 1
     return entry, end
 
 
@@ -366,7 +369,9 @@ def _lead_start(tokens: list[_Token], begin: int, at: int) -> int:
 
 
 def _relation(text: str, names: tuple[str, ...], lead: list[_Token], wording: list[_Token]) -> _Relation:
-    words, start, end = frozenset(token.word for token in lead), wording[0].start, wording[-1].end
+    words = frozenset(token.word for token in lead)
+    start = wording[0].start
+    end = wording[-1].end
     if "diagonally" in words and len(names) == 1:
         _unread(text, lead[0].start, end, "a diagonal needs two directions", "write e.g. 'above and to the left of'")
     return _Relation(names, start, end, len(wording) == 1, words)
@@ -381,13 +386,16 @@ def _phrase(text: str, tokens: list[_Token], before: str = "") -> list[_Phrase]:
         _unread(text, tokens[0].start, tokens[0].end, "no object is named behind the article", "name one")
     words = tokens[article:]
     _check_words(text, words, before)
-    start, end = words[0].start, words[-1].end
+    start = words[0].start
+    end = words[-1].end
     return [_Phrase(" ".join(text[start:end].split()), start, end, article)]
 
 
 def _check_words(text: str, words: list[_Token], before: str) -> None:
     """Refuse a phrase that is more than the name of one object."""
-    end, last, previous = words[-1].end, words[-1].word, ""
+    end = words[-1].end
+    last = words[-1].word
+    previous = ""
     for i, (word, start, _) in enumerate(words):
         if not word[0].isalnum():
             _unread(text, start, end, f"{word!r} is no part of a name", "leave it out")
@@ -413,7 +421,8 @@ def _check_words(text: str, words: list[_Token], before: str) -> None:
 
 def _described(text: str, parts: list[_Part], attributes: Collection[str]) -> tuple[list[_Part], list[Clause]]:
     """The parts without the attributes that open their phrases, and the clauses that these state; a phrase keeps one word."""
-    rest, clauses = [], []
+    rest = []
+    clauses = []
     for part in parts:
         words = list(_TOKEN.finditer(text, part.start, part.end)) if isinstance(part, _Phrase) else []
         count = next((i for i, word in enumerate(words[:-1]) if word[0].lower() not in attributes), len(words[:-1]))
@@ -422,7 +431,8 @@ def _described(text: str, parts: list[_Part], attributes: Collection[str]) -> tu
                 " ".join(text[words[count].start() : part.end].split()), words[count].start(), part.end, part.article
             )
         for word in words[:count]:
-            triplet, span = Triplet(subject=word[0], relation=ATTRIBUTE, object=part.name), (part.start, part.end)
+            triplet = Triplet(subject=word[0], relation=ATTRIBUTE, object=part.name)
+            span = (part.start, part.end)
             clauses.append(
                 Clause(
                     triplet=triplet, subject_span=word.span(), relation_span=(part.start, part.start), object_span=span
@@ -479,7 +489,9 @@ class _Clauses:
     def _take_relation(self, relation: _Relation) -> None:
         self._closed()
         self.subject = self._subject_of(relation)
-        self.relation, self.open, self.joins = relation, True, []
+        self.relation = relation
+        self.open = True
+        self.joins = []
 
     def _closed(self) -> None:
         if self.open:
@@ -487,8 +499,10 @@ class _Clauses:
 
     def _place(self, phrase: _Phrase) -> None:
         """The phrase is the object that the open relation waits for."""
-        subject, relation = self.subject, self.relation
-        self.object, self.open = phrase, False
+        subject = self.subject
+        relation = self.relation
+        self.object = phrase
+        self.open = False
         if self.chained:
             self._check_single()
         for name in relation.names:
@@ -510,7 +524,9 @@ class _Clauses:
         if by_article and not phrase.article and all(join.kind != "." for join in self.joins):
             why = "without an article it may be a new object or go on with the last one"
             self._refuse(phrase, why, f"write 'the {phrase.name}', or hyphens within a name")
-        self.head, self.object, self.chained = phrase, None, False
+        self.head = phrase
+        self.object = None
+        self.chained = False
 
     def _subject_of(self, relation: _Relation) -> _Phrase:
         """The phrase that a relation is about; refuses the relation when that is open."""

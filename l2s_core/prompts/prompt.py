@@ -76,12 +76,14 @@ def with_article(phrase: str) -> str:
 def prompt_for(triplet: Triplet, *, prefix: str = "", wording: int = 0) -> Prompt:
     """Write the prompt "{prefix}a {subject} {relation} a {object}", or "{prefix}a {subject} {object}" for an attribute, and note where its phrases stand."""
     label_index(triplet.relation)
-    head, rest = prefix + with_article(triplet.subject), triplet.object
+    head = prefix + with_article(triplet.subject)
+    rest = triplet.object
     if triplet.relation != ATTRIBUTE:
         words = WORDINGS[triplet.relation]
         rest = f"{words[wording % len(words)]} {with_article(triplet.object)}"
     text = f"{head} {rest}"
-    subject_end, object_end = len(head), len(text)
+    subject_end = len(head)
+    object_end = len(text)
     return Prompt(
         text=text,
         triplet=triplet,
@@ -103,7 +105,8 @@ def phrase_spans(text: str, names: Collection[str]) -> dict[str, Span]:
 
     Raises UserError for a name that stands there not at all, or more than once.
     """
-    left, spans = text, {}
+    left = text
+    spans = {}
     for name in sorted(set(names), key=lambda name: (-len(name), name)):
         matches = (
             [m.span() for m in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", left, re.IGNORECASE)] if name else []
@@ -136,7 +139,8 @@ def parse_several(text: str, attributes: Collection[str] = ()) -> SeveralPrompt:
     Raises UserError as the grammar does, for an object that is related to itself, and for an attribute's word that stands in
     two places: one phrase cannot be two.
     """
-    clauses, spans = [_in_small_letters(clause) for clause in read_prompt(text, attributes).clauses], {}
+    clauses = [_in_small_letters(clause) for clause in read_prompt(text, attributes).clauses]
+    spans = {}
     for triplet in (clause.triplet for clause in clauses):
         if triplet.subject == triplet.object:
             raise UserError(

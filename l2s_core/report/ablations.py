@@ -20,7 +20,10 @@ from l2s_core.experiments.sweeps import settings_text
 from l2s_core.report.page import render_page
 from l2s_core.storage.files import atomic_path, read_json, write_json, write_text
 
-FOLDER, RESULTS, PAGE, TEMPLATE = "ablations", "ablations.json", "report.html", "ablations_page.html"
+FOLDER = "ablations"
+RESULTS = "ablations.json"
+PAGE = "report.html"
+TEMPLATE = "ablations_page.html"
 OUTCOME = "correct"
 SHARED_SECTIONS = (
     "backbone",

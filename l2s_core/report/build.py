@@ -61,7 +61,8 @@ def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, 
 
 
 def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> dict[str, Any]:
-    own_scenes, tests = stages.config.data.source == "miniworld", _tests_by_maps(stages)
+    own_scenes = stages.config.data.source == "miniworld"
+    tests = _tests_by_maps(stages)
     return {
         "name": stages.config.name,
         "config": stages.config.model_dump(mode="json"),
@@ -87,7 +88,9 @@ def _inversion_summary(stages: Stages) -> dict[str, Any] | None:
     """How many images there were, how many the PSNR filter dropped, and the mean PSNR; one shard in memory at a time."""
     if not stages.config.inverts:
         return None
-    images, kept, quality = set(), set(), []
+    images = set()
+    kept = set()
+    quality = []
     for name, _ in stages.scene_shards():
         shard = load_noise(stages.noise / f"{name}.safetensors")
         images |= {row.image_id for row in shard.rows}
@@ -100,7 +103,8 @@ def _trajectory_summary(stages: Stages) -> dict[str, Any] | None:
     """How many images were sampled for their maps, and how many of them show one relation."""
     if not stages.config.trajectories:
         return None
-    images, kept = 0, 0
+    images = 0
+    kept = 0
     for name, _ in stages.scene_shards():
         triplets = load_triplets(stages.scenes / f"{name}.safetensors")
         images += stages.config.trajectories * sum(t.relation != ATTRIBUTE for t in triplets)
@@ -110,7 +114,8 @@ def _trajectory_summary(stages: Stages) -> dict[str, Any] | None:
 
 def _tests_by_maps(stages: Stages) -> dict[str, MapDataset]:
     """The test sets of every kind of maps the run has; none where it has one kind alone, which is what its classifiers were tested on."""
-    folders, names = stages.map_folders, [name for name, _ in stages.scene_shards()]
+    folders = stages.map_folders
+    names = [name for name, _ in stages.scene_shards()]
     if len(folders) == 1:
         return {}
     tests = {
@@ -133,7 +138,8 @@ def _classifier_summary(
 def _data_summary(stages: Stages) -> dict[str, Any]:
     """What the source could not give: entries and images skipped, by reason, the first ones named; quotas not filled."""
     catalogue = load_catalogue(stages.catalogue)
-    counts, named = Counter(catalogue.skipped), list(catalogue.named)
+    counts = Counter(catalogue.skipped)
+    named = list(catalogue.named)
     for name, _ in stages.scene_shards():
         skipped, names = load_skipped(stages.scenes / f"{name}.safetensors")
         counts.update(skipped)
@@ -157,7 +163,8 @@ def _traced(stages: Stages) -> EvalItem | None:
 
 
 def _attention(stages: Stages, backbone: Backbone) -> Figure | None:
-    config, item = stages.config, _traced(stages)
+    config = stages.config
+    item = _traced(stages)
     if item is None:
         return None
     classifier = TrainedClassifier.load(stages.classifier(MAIN), device=backbone.device)
@@ -171,7 +178,8 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
     main = summary["classifiers"][MAIN]["result"]
     leakage = []
     for name, entry in summary["classifiers"].items():
-        config, test = stages.classifiers[name], entry["result"]["test"]
+        config = stages.classifiers[name]
+        test = entry["result"]["test"]
         leakage.append(
             {
                 "name": name,

@@ -66,7 +66,8 @@ def report_files(folder: Path) -> list[Path]:
 
 def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
     """Write grid.png of a point of a sweep; return the summary of its own classifier, and the picture."""
-    verdicts, picture = method_verdicts(stages), stages.verdicts(MAIN) / "grid.png"
+    verdicts = method_verdicts(stages)
+    picture = stages.verdicts(MAIN) / "grid.png"
     if not picture.is_file():
         save_png(first_items_grid(stages, verdicts), picture)
     entry = {"result": load_result(stages.classifier(MAIN)), "steered": MethodSummary.of(verdicts[MAIN]).to_json()}

@@ -31,7 +31,8 @@ def compare(
 
     Right means the objects and their places; attributes are steered, and not judged.
     """
-    columns, verdicts = {}, {}
+    columns = {}
+    verdicts = {}
     judging = Judging(protocol=Several(prompts=1, min_score=config.benchmark.min_score), judge=judge)
     items = [EvalItem(item_id=str(seed), prompt_group="", prompt=prompt, seed=seed) for seed in seeds]
     sampler = Sampler.of(backbone, config)

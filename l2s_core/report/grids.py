@@ -19,8 +19,10 @@ COLOURS = (
     (148, 103, 189),
 )  # boxes, by an object's place in the prompt
 OTHER = (120, 120, 120)
-GOOD, BAD = (34, 139, 34), (190, 30, 30)  # caption colours
-MARGIN, LINE = 6, 13
+GOOD = (34, 139, 34)
+BAD = (190, 30, 30)  # caption colours
+MARGIN = 6
+LINE = 13
 
 
 def draw_boxes(image: np.ndarray, judged: JudgedImage, side: int) -> Image.Image:
@@ -62,11 +64,14 @@ def comparison_grid(
     methods = list(columns)
     count = len(columns[methods[0]])
     across = min(across, count)
-    block_width, block_height = len(methods) * (side + 2) + MARGIN, side + 3 * LINE + MARGIN
+    block_width = len(methods) * (side + 2) + MARGIN
+    block_height = side + 3 * LINE + MARGIN
     sheet = Image.new("RGB", (across * block_width + MARGIN, -(-count // across) * block_height + MARGIN), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(10)
     for i in range(count):
-        left, top = MARGIN + i % across * block_width, MARGIN + i // across * block_height
+        left = MARGIN + i % across * block_width
+        top = MARGIN + i // across * block_height
         draw.text((left, top), verdicts[methods[0]][i].prompt.removeprefix("a photo of "), fill="black", font=font)
         for k, method in enumerate(methods):
             judged = verdicts[method][i]

@@ -12,8 +12,10 @@ from matplotlib.transforms import Bbox
 SIZE = 8  # points, of the letters
 REACHES = (5, 14, 24, 36, 50)  # points between a mark and its label
 SIDES = [(1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)]
-MARK, BAR = 5, 2  # pixels from the middle of a mark, of a bar, that a label keeps off
-OUTSIDE, AWAY = 20.0, 3.0  # what a pixel outside the axes, a point of distance, counts in pixels hidden
+MARK = 5  # pixels from the middle of a mark that a label keeps off
+BAR = 2  # the same for the middle of a bar
+OUTSIDE = 20.0  # pixels hidden for which a pixel outside the axes counts
+AWAY = 3.0  # pixels hidden for which a point of distance counts
 
 
 class Labelled(Protocol):
@@ -59,12 +61,14 @@ def place_labels(axes: Axes, spots: Sequence[Labelled]) -> None:
 def _places(axes: Axes, spot: Labelled, style: dict) -> list[tuple[tuple[float, float], int, Bbox]]:
     """Return where a label may stand: its middle in points from the mark, its distance, and its box in pixels."""
     text = axes.text(spot.cost, spot.value, spot.label, **style)
-    size, pixels = text.get_window_extent(), axes.figure.dpi / 72
+    size = text.get_window_extent()
+    pixels = axes.figure.dpi / 72
     text.remove()
     x, y = axes.transData.transform((spot.cost, spot.value))
     places = []
     for reach, (right, up) in product(REACHES, SIDES):
-        dx, dy = right * (reach + size.width / pixels / 2), up * (reach + size.height / pixels / 2)
+        dx = right * (reach + size.width / pixels / 2)
+        dy = up * (reach + size.height / pixels / 2)
         box = Bbox.from_bounds(
             x + dx * pixels - size.width / 2, y + dy * pixels - size.height / 2, size.width, size.height
         )

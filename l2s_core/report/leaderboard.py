@@ -23,7 +23,8 @@ def leaderboard(
     Each gains `kid_change`, None where it is not known, and `against_main`, None for the run's own steering. Nothing but
     `seconds` and `peak_bytes` depends on the machine.
     """
-    against, quality = against_main(verdicts), quality or {}
+    against = against_main(verdicts)
+    quality = quality or {}
     return [
         {key: row[key] for key in (*FIGURES, *OF_SOME) if key in row or key in FIGURES}
         | {"kid_change": quality.get(row["name"], {}).get("kid_change"), "against_main": against.get(row["name"])}

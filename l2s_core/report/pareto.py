@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from l2s_core.report.labels import place_labels
 
-FRONT, BEATEN = "tab:blue", "tab:gray"
+FRONT = "tab:blue"
+BEATEN = "tab:gray"
 WIDE = 10  # costs that differ by more are drawn on a logarithmic axis
 COSTS = {"seconds": "seconds an image", "gradients": "gradient evaluations an image"}
 
@@ -60,7 +61,8 @@ def pareto_figure(rows: Sequence[Mapping[str, Any]], own: str, apart: Collection
 
 
 def _spot(row: Mapping[str, Any], cost: str, own: str, apart: Collection[str]) -> Spot:
-    rate, name = row["correct"], row["name"]
+    rate = row["correct"]
+    name = row["name"]
     return Spot(
         cost=row[cost],
         value=rate["rate"],

@@ -23,7 +23,9 @@ LABELS = {
 def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return a point's headline figures: rates, evaluations and seconds an image, seconds of training."""
     entry = summary["classifiers"]["main"]
-    plain, steered, result = summary["plain"], entry["steered"], entry["result"]
+    plain = summary["plain"]
+    steered = entry["steered"]
+    result = entry["result"]
     return {
         "correct": steered["correct"]["rate"],
         "all_found": steered["all_found"]["rate"],

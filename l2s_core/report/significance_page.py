@@ -103,7 +103,8 @@ def forest_figure(rows: Sequence[ForestRow]) -> Figure:
 
 
 def _draw_interval(axes: Axes, height: int, difference: PairedDifference, whole: bool) -> None:
-    color, away = "tab:blue" if whole else "tab:gray", difference.low > 0 or difference.high < 0
+    color = "tab:blue" if whole else "tab:gray"
+    away = difference.low > 0 or difference.high < 0
     axes.plot([difference.low, difference.high], [height, height], color=color, linewidth=2.5 if whole else 1.4)
     dot = {"markersize": 7 if whole else 5, "markerfacecolor": color if away else "white"}
     axes.plot(difference.difference, height, marker="o", color=color, **dot)

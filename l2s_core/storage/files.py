@@ -22,7 +22,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises UserError when the disk is full; what was there before stays.
     """
-    path, temporary = Path(path), None
+    path = Path(path)
+    temporary = None
     make_folder(path.parent)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)

@@ -35,7 +35,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     with _opened(path) as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}
         metadata = stored.metadata() or {}
-        text, stated = metadata["description"], metadata["checksum"]
+        text = metadata["description"]
+        stated = metadata["checksum"]
     if _checksum(tensors, text) != stated:
         raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
     return tensors, json.loads(text)

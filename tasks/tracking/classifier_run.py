@@ -31,7 +31,8 @@ class ClassifierRun:
     """The MLflow run of one classifier; found again by its address, created once."""
 
     def __init__(self, stages: Stages, name: str) -> None:
-        self.stages, self.name = stages, name
+        self.stages = stages
+        self.name = name
         self.client: MlflowClient = open_store(stages.home)
         self.experiment = experiment_id(self.client)
         self.address = stages.classifier(name).name

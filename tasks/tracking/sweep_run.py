@@ -14,7 +14,10 @@ from l2s_core.experiments.sweeps import Point, SweepConfig
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
-SWEEP, IDENTITY, POINT, ERROR = "l2s.sweep", "l2s.sweep.id", "l2s.point", "l2s.error"
+SWEEP = "l2s.sweep"
+IDENTITY = "l2s.sweep.id"
+POINT = "l2s.point"
+ERROR = "l2s.error"
 
 
 class SweepRun:
@@ -26,7 +29,8 @@ class SweepRun:
 
     @answering()
     def __init__(self, home: Path, sweep: SweepConfig, run_id: str | None = None) -> None:
-        self.client, self.sweep = open_store(home), sweep
+        self.client = open_store(home)
+        self.sweep = sweep
         self.closes_points = run_id is None
         self.run_id = run_id or self._parent()
         self._reopen(self.client.get_run(self.run_id))

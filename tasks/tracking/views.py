@@ -11,7 +11,8 @@ from time import time
 from mlflow import MlflowClient
 
 PREFIX = "mlflow.sharedViewState."
-CLASSIFIERS, SWEEPS = "l2s-classifiers", "l2s-sweeps"
+CLASSIFIERS = "l2s-classifiers"
+SWEEPS = "l2s-sweeps"
 _METRICS = {
     CLASSIFIERS: (
         "bench_steered_correct",

@@ -17,7 +17,8 @@ from l2s_core.miniworld.world.captions import web_caption
 from l2s_core.miniworld.world.scenes import COUNTS, Layout, render, sample_layout, scene_rng, to_unit
 from l2s_core.storage.files import atomic_path
 
-SCENE_STREAM, CAPTION_STREAM = 31, 32
+SCENE_STREAM = 31
+CAPTION_STREAM = 32
 DROP_SHARE = 0.1  # captions replaced by the empty one, for classifier-free guidance
 ENCODE_BATCH = 64
 
@@ -94,10 +95,15 @@ class DenoiserLoss:
         batch: int,
         device: str = "cpu",
     ) -> None:
-        self.latents, self.tokenizer, self.encoder = latents, tokenizer, encoder.to(device).eval()
+        self.latents = latents
+        self.tokenizer = tokenizer
+        self.encoder = encoder.to(device).eval()
         self.alphas = scheduler.alphas_cumprod.to(device)
-        self.counts, self.chained = counts, chained
-        self.seed, self.batch, self.device = seed, batch, device
+        self.counts = counts
+        self.chained = chained
+        self.seed = seed
+        self.batch = batch
+        self.device = device
         self._model: nn.Module | None = None
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
@@ -120,7 +126,8 @@ class DenoiserLoss:
         velocity = alpha * noise - sigma * x0
         inputs = (alpha * x0 + sigma * noise, t, context_BKD)
         if self._model is not model:
-            self._model, self._predict = model, graphed(Prediction(model), inputs)
+            self._model = model
+            self._predict = graphed(Prediction(model), inputs)
         return nn.functional.mse_loss(self._predict(*inputs).float(), velocity)
 
 

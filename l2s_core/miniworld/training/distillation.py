@@ -30,7 +30,8 @@ class DistillationLoss:
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
         x0, text = self.batches(step)
-        z_BPC, noise_BPC = pack(x0), pack(torch.randn_like(x0))
+        z_BPC = pack(x0)
+        noise_BPC = pack(torch.randn_like(x0))
         sigma_B = 1 - (1 - stratified(len(x0)).to(x0)) ** NOISY
         z_BPC = torch.lerp(z_BPC, noise_BPC, sigma_B.view(-1, 1, 1))
         return nn.functional.mse_loss(velocity(model, z_BPC, sigma_B, text), self._guided(z_BPC, sigma_B, text))
@@ -41,8 +42,6 @@ class DistillationLoss:
             context_BKD=self.empty.context_BKD.expand_as(text.context_BKD),
             pooled_BD=self.empty.pooled_BD.expand_as(text.pooled_BD),
         )
-        under_caption, under_empty = (
-            velocity(self.teacher, z_BPC, sigma_B, text),
-            velocity(self.teacher, z_BPC, sigma_B, empty),
-        )
+        under_caption = velocity(self.teacher, z_BPC, sigma_B, text)
+        under_empty = velocity(self.teacher, z_BPC, sigma_B, empty)
         return torch.lerp(under_empty, under_caption, self.guidance)

@@ -60,8 +60,11 @@ class Encoders:
         t5_tokenizer: T5Tokenizer,
         device: str,
     ) -> None:
-        self.clip, self.t5 = clip.to(device).eval(), t5_encoder.to(device).eval()
-        self.clip_tokenizer, self.t5_tokenizer, self.device = clip_tokenizer, t5_tokenizer, device
+        self.clip = clip.to(device).eval()
+        self.t5 = t5_encoder.to(device).eval()
+        self.clip_tokenizer = clip_tokenizer
+        self.t5_tokenizer = t5_tokenizer
+        self.device = device
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> TextEncoding:
@@ -130,6 +133,7 @@ def velocity(model: nn.Module, z_BPC: Tensor, sigma_B: Tensor, text: TextEncodin
 
 def velocity_loss(model: nn.Module, x0_BCHW: Tensor, noise_BCHW: Tensor, sigma_B: Tensor, text: TextEncoding) -> Tensor:
     """Mean squared error of the velocity predicted at (1 - sigma) x0 + sigma noise."""
-    x0_BPC, noise_BPC = pack(x0_BCHW), pack(noise_BCHW)
+    x0_BPC = pack(x0_BCHW)
+    noise_BPC = pack(noise_BCHW)
     z_BPC = torch.lerp(x0_BPC, noise_BPC, sigma_B.view(-1, 1, 1))
     return nn.functional.mse_loss(velocity(model, z_BPC, sigma_B, text), noise_BPC - x0_BPC)

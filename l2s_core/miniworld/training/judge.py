@@ -64,14 +64,16 @@ def _with_shapes(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 
 def batch(seed: int, step: int, size: int) -> tuple[Tensor, Tensor]:
     """Return training images (B, 3, 64, 64) in [-1, 1] and labels (B, 64, 64), a function of (seed, step) alone."""
-    images, labels = [], []
+    images = []
+    labels = []
     for i in range(size):
         rng = scene_rng(seed, step * size + i, STREAM)
         layout = sample_layout(rng, counts=(0.2, 0.5, 0.3))
         label = label_map(layout)
         image = render(layout).astype(np.float32) / 255
         if rng.random() < 0.1:
-            image, label = background(layout.corners), np.zeros_like(label)
+            image = background(layout.corners)
+            label = np.zeros_like(label)
         image = _with_shapes(image, label, rng)
         image = gaussian_filter(image, (sigma := rng.uniform(0, 1.0), sigma, 0))
         image = image * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-0.08, 0.08)

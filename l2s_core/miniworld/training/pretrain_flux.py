@@ -25,7 +25,8 @@ from l2s_core.miniworld.world.scenes import SIDE
 from l2s_core.miniworld.world.tokenizers import t5_tokenizer
 from l2s_core.storage.files import atomic_path
 
-GRID_STEPS, GRID_GUIDANCE = 12, 5.0  # of a flow model's grids; a student needs no guidance
+GRID_STEPS = 12  # of a flow model's grids
+GRID_GUIDANCE = 5.0  # the same; a student needs no guidance
 
 
 class Reflow(TrainPlan):
@@ -68,14 +69,14 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     """Train everything; return the folder that holds mini-flux."""
     from diffusers import AutoencoderKL
 
-    seed, device, out = config.seed, shop.device, shop.work / "models"
+    seed = config.seed
+    device = shop.device
+    out = shop.work / "models"
     base = out / "mini-sd" if (out / "mini-sd" / "model_index.json").is_file() else SHIPPED / "mini-sd"
     vae = AutoencoderKL.from_pretrained(base / "vae")
     vae.register_to_config(shift_factor=0.0)  # FluxPipeline wants one; these latents have mean zero as they are
-    clip, clip_tokenizer = (
-        CLIPTextModel.from_pretrained(base / "text_encoder"),
-        CLIPTokenizer.from_pretrained(base / "tokenizer"),
-    )
+    clip = CLIPTextModel.from_pretrained(base / "text_encoder")
+    clip_tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     width = clip.config.hidden_size
     tokenizer = t5_tokenizer(seed)
     recall = t5.ContextRecall(t5.build_encoder(tokenizer, width=width, layers=2, heads=4))
@@ -120,7 +121,8 @@ class RoundTraining:
 
     def run(self, number: int, plan: Round, model: nn.Module) -> nn.Module:
         """Return the model that round `number` ends with, having begun with `model`; a round that has ended is read from its file."""
-        shop, ended = self.shop, self.shop.work / f"round-{number}.safetensors"
+        shop = self.shop
+        ended = self.shop.work / f"round-{number}.safetensors"
         if ended.is_file():
             model.load_state_dict(load_file(ended))
             return model
@@ -144,7 +146,8 @@ class RoundTraining:
             draw=self._grid(GRID_GUIDANCE),
         )
         if plan.student is not None:
-            teacher, model = model.requires_grad_(False).to(shop.device), copy.deepcopy(model).requires_grad_(True)
+            teacher = model.requires_grad_(False).to(shop.device)
+            model = copy.deepcopy(model).requires_grad_(True)
             loss = (
                 self._reflow(number, plan, teacher)
                 if plan.student.by == "reflow"
@@ -156,7 +159,8 @@ class RoundTraining:
         return model
 
     def _reflow(self, number: int, plan: Round, teacher: nn.Module) -> reflow.ReflowLoss:
-        name, how = f"pairs-{number}", plan.student
+        name = f"pairs-{number}"
+        how = plan.student
         captions = reflow.PairCaptions(seed=self.shop.seed, counts=plan.counts, chained=plan.chained)
         pairs = reflow.draw_pairs(
             self._backbone(teacher),

@@ -40,7 +40,9 @@ class SDPretrainConfig(Section):
 
 def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
     """Train everything; return the folder of both models."""
-    seed, device, out = config.seed, shop.device, shop.work / "models"
+    seed = config.seed
+    device = shop.device
+    out = shop.work / "models"
     torch.manual_seed(seed)
     tokenizer = clip_tokenizer(seed)
     recall = text.PrefixRecall(text.build_encoder(tokenizer, width=128, layers=3, heads=4))
@@ -50,7 +52,8 @@ def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
         lambda m, s: text.loss(m, text.batch(tokenizer, seed, s, config.text.batch).to(device)),
         config.text,
     )
-    vae, held_out = autoencoder.build((32, 64, 64), 4), autoencoder.batch(seed + 99, 0, 64)
+    vae = autoencoder.build((32, 64, 64), 4)
+    held_out = autoencoder.batch(seed + 99, 0, 64)
     vae_loss = lambda m, s: autoencoder.loss(m, autoencoder.batch(seed, s, config.autoencoder.batch).to(device))  # noqa: E731
     shop.train(
         "autoencoder",
@@ -61,7 +64,8 @@ def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
     )
     autoencoder.set_scaling(vae, held_out)
     shop.observe("autoencoder", config.autoencoder.steps, {"psnr": autoencoder.psnr(vae, held_out)})
-    scheduler, unet = denoiser.build_scheduler(), denoiser.build((64, 128), heads=4, text_width=128)
+    scheduler = denoiser.build_scheduler()
+    unet = denoiser.build((64, 128), heads=4, text_width=128)
     parts = {"unet": unet, "vae": vae, "text_encoder": recall.encoder, "tokenizer": tokenizer, "scheduler": scheduler}
 
     def draw_samples(model: nn.Module) -> np.ndarray:

@@ -22,7 +22,8 @@ from l2s_core.miniworld.world.captions import web_caption
 from l2s_core.miniworld.world.scenes import sample_layout, scene_rng
 from l2s_core.storage.store import read_tensors, write_tensors
 
-PAIR_STREAM, DRAW_STREAM = 41, 42
+PAIR_STREAM = 41
+DRAW_STREAM = 42
 SHARD = 512  # pairs of one file
 NOISE_SEED = 10_000_000  # noise of the pairs: seeds that no suite uses
 
@@ -58,7 +59,9 @@ def draw_pairs(
     progress: Callable[[int], None],
 ) -> Tensor:
     """Return the latents (N, C, h, w), float16, that the noise of each pair becomes; kept in `folder` shard by shard."""
-    schedule, shards, how = backbone.schedule(steps), [], {"steps": steps, "guidance": guidance}
+    schedule = backbone.schedule(steps)
+    shards = []
+    how = {"steps": steps, "guidance": guidance}
     for first in range(0, count, SHARD):
         indices = list(range(first, min(first + SHARD, count)))
         path = folder / f"{first:07d}.safetensors"
@@ -89,8 +92,11 @@ class ReflowLoss:
     """Flow matching on fixed pairs, whose images are `latents` (N, C, h, w); sigma is uniform, batches are a function of the step number alone."""
 
     def __init__(self, latents: Tensor, captions: PairCaptions, encoders: Encoders, *, seed: int, batch: int) -> None:
-        self.latents, self.captions, self.encoders = latents, captions, encoders
-        self.seed, self.batch = seed, batch
+        self.latents = latents
+        self.captions = captions
+        self.encoders = encoders
+        self.seed = seed
+        self.batch = batch
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
         indices = scene_rng(self.seed, step, DRAW_STREAM).integers(0, len(self.latents), self.batch).tolist()

@@ -65,7 +65,8 @@ def batch(tokenizer: T5Tokenizer, seed: int, step: int, size: int) -> Tensor:
 def targets(ids_BK: Tensor, vocabulary: int) -> Tensor:
     """Return which words stand up to, and from, each token: 0 or 1, (B, K, 2, V)."""
     one_hot = nn.functional.one_hot(ids_BK, vocabulary)
-    before, after = one_hot.cumsum(1), one_hot.flip(1).cumsum(1).flip(1)
+    before = one_hot.cumsum(1)
+    after = one_hot.flip(1).cumsum(1).flip(1)
     return torch.stack([before, after], dim=2).clamp(max=1)
 
 

@@ -40,7 +40,8 @@ class TrainPlan(Section):
         """Learning rate at a step: linear warm-up, then half a cosine down to 1 % of `lr`, in every round."""
         edges = (0, *self.restarts, self.steps)
         begin = max(edge for edge in edges[:-1] if edge <= step)
-        step, length = step - begin, min(edge for edge in edges if edge > begin) - begin
+        step = step - begin
+        length = min(edge for edge in edges if edge > begin) - begin
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         progress = (step - self.warmup) / max(1, length - self.warmup)
@@ -72,7 +73,8 @@ def fit(
     average = {name: p.detach().clone() for name, p in trainable.items()}
     start = _restore(checkpoint, model, trainable, average, optimizer, plan)
     window: list[float] = []
-    began, began_step = time.monotonic(), start
+    began = time.monotonic()
+    began_step = start
     for step in range(start, plan.steps):
         torch.manual_seed(seed * 1_000_003 + step)
         for group in optimizer.param_groups:

@@ -53,6 +53,7 @@ def _scene(prompt: Phrases, seed: int, number: int) -> np.ndarray:
 
 
 def _shows(prompt: Phrases, layout: Layout) -> bool:
-    alone, place = len(prompt.triplets) == 1, prompt.objects.index
+    alone = len(prompt.triplets) == 1
+    place = prompt.objects.index
     held = {t: layout.relations(place(t.subject), place(t.object)) for t in prompt.triplets}
     return all(found == {t.relation} if alone else t.relation in found for t, found in held.items())

@@ -51,7 +51,8 @@ def sprite(index: int, size: int) -> np.ndarray:
 
     The result is float32 (height, width, 4) in [0, 1], colour premultiplied by alpha.
     """
-    x, y = index % COLUMNS * CELL, index // COLUMNS * CELL
+    x = index % COLUMNS * CELL
+    y = index // COLUMNS * CELL
     cell = _atlas().crop((x, y, x + CELL, y + CELL))
     ink = cell.crop(cell.getbbox())
     scale = size / max(ink.size)
