@@ -14,7 +14,7 @@ from prefect import flow  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 
 from flows.planning import plan  # noqa: E402
-from flows.sweep import run_points  # noqa: E402
+from flows.points import run_points  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.experiments.ablations import Ablation, plan_ablations  # noqa: E402
 from l2s_core.experiments.sweeps import rank  # noqa: E402

@@ -11,8 +11,8 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from flows.points import attempt, stoppable
 from flows.session import Pruned
-from flows.sweep import attempt, stoppable
 from l2s_core.experiments.sweeps import Range, SweepConfig, point
 from l2s_core.storage.lock import exclusive
 from tasks.tracking.store import answering

@@ -1,0 +1,84 @@
+"""The points of a sweep: run each, whatever becomes of those before, and say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows.interrupt import last_words
+from flows.session import Pruned, running
+from flows.stages import build_dataset, sample_and_judge, train_classifiers
+from l2s_core.classifier.experiment import load_result
+from l2s_core.experiments.sweeps import Point, SweepConfig
+from l2s_core.report.comparison import point_summary
+from l2s_core.report.ranking import point_metrics
+from l2s_core.storage.stages import MAIN
+from tasks.tracking.sweep_run import SweepRun
+
+
+def run_points(
+    settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun, rebuild: bool
+) -> list[dict[str, Any]]:
+    """Run points one after the other, whatever becomes of those before; return a row a point."""
+    with stoppable(tracking, tracking.run_id):
+        return [attempt(settings, point, home, tracking, tracking.start(point), rebuild) for point in points]
+
+
+@contextmanager
+def stoppable(tracking: SweepRun, run_id: str) -> Iterator[None]:
+    """Have a run of MLflow end as KILLED when the block is stopped, even where the process ends without unwinding it."""
+    with last_words(lambda: tracking.stop(run_id)):
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, or Prefect's own signal that a run is to end
+            tracking.stop(run_id)
+            raise
+
+
+def attempt(
+    settings: SweepConfig,
+    point: Point,
+    home: Path,
+    tracking: SweepRun,
+    run_id: str,
+    rebuild: bool,
+    before_images: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Run one point under its MLflow run and return its row of the ranking.
+
+    `before_images` gets the classifier's result before any image is sampled; it may raise Pruned.
+    """
+    click.echo(f"\npoint {point.point_id}: {point.label}", err=True)
+    row = {"label": point.label, "varied": point.varied, "point": point.point_id}
+    try:
+        with (
+            stoppable(tracking, run_id),
+            running("sweep", settings.config, point.overrides, home) as (stages, conclude),
+        ):
+            folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
+            before_images(load_result(folders[0]))
+            sample_and_judge(stages, rebuild)
+            summary, picture = point_summary(stages)
+            conclude(summary)
+    except Pruned:
+        tracking.fail(run_id, "pruned", state="KILLED")
+        return {**row, "state": "pruned"}
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        click.echo(f"point {point.point_id} failed: {reason}", err=True)
+        tracking.fail(run_id, reason)
+        return {**row, "state": "failed", "reason": reason}
+    metrics = point_metrics(summary)
+    tracking.succeed(run_id, metrics, picture)
+    return {
+        **row,
+        "state": "finished",
+        "metrics": metrics,
+        "verdicts": str(stages.verdicts(MAIN).relative_to(stages.home)),
+    }
