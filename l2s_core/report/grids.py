@@ -19,8 +19,8 @@ COLOURS = (
     (148, 103, 189),
 )  # boxes, by an object's place in the prompt
 OTHER = (120, 120, 120)
-GOOD = (34, 139, 34)
-BAD = (190, 30, 30)  # caption colours
+GOOD = (34, 139, 34)  # colour of a caption
+BAD = (190, 30, 30)
 MARGIN = 6
 LINE = 13
 
