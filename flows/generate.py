@@ -12,7 +12,7 @@ from l2s_core.backbones.folder import shipped_classifier
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.prompts.prompt import depicted, parse_several
 from l2s_core.report.generate import compare
 from l2s_core.report.grids import save_png

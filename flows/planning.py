@@ -8,7 +8,7 @@ from typing import Any
 from l2s_core.backbones.load import phrase_check, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
-from l2s_core.evaluation.detectors.table import require_names
+from l2s_core.evaluation.detectors.load import require_names
 from l2s_core.evaluation.metrics.clipscore import clip_folder
 from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.steering.objectives import ClassifierObjective

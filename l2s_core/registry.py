@@ -83,3 +83,16 @@ PROTOCOLS = Registry(
         "several": "l2s_core.evaluation.protocols.several:Several",
     },
 )
+
+JUDGES = Registry(
+    kind="judge",
+    group="l2s.judges",
+    own={
+        "SegformerForSemanticSegmentation": "l2s_core.evaluation.detectors.segformer:SegformerJudge",
+        "Mask2FormerForUniversalSegmentation": "l2s_core.evaluation.detectors.mask2former:Mask2FormerJudge",
+        "GroundingDinoForObjectDetection": "l2s_core.evaluation.detectors.grounding_dino:GroundingDinoJudge",
+        "Owlv2ForObjectDetection": "l2s_core.evaluation.detectors.owlv2:Owlv2Judge",
+        "CLIPSegForImageSegmentation": "l2s_core.evaluation.detectors.clipseg:ClipSegJudge",
+    },
+)
+"""Judges by the class of their model in transformers, which a model's folder states."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
-from l2s_core.evaluation.detectors.judge import Judge, SegmentationJudge
-from l2s_core.evaluation.detectors.table import judge_folder, judge_kind, load_judge
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.metrics.clipscore import load_clip
 from l2s_core.evaluation.metrics.colors import ColorReader
@@ -27,9 +27,7 @@ def _backbone(config: BackboneConfig, device: str):
 
 @lru_cache(maxsize=1)
 def _judge(model: str, device: str, cache: Path) -> Judge:
-    """The small world's judge takes less time than a look into a file; the others remember every image they saw."""
-    own = judge_kind(judge_folder(model)) is SegmentationJudge
-    return load_judge(model, device=device, cache=None if own else cache)
+    return load_judge(model, device=device, cache=cache)
 
 
 @lru_cache(maxsize=1)

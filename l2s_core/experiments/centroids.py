@@ -13,7 +13,7 @@ from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.recorder import Recorder
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import kept_boxes

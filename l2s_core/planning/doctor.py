@@ -19,7 +19,7 @@ from l2s_core.config import RunConfig
 from l2s_core.data.is_a import is_a_test
 from l2s_core.data.sources import data_files
 from l2s_core.errors import UserError, first_line
-from l2s_core.evaluation.detectors.table import judge_folder, judge_kind
+from l2s_core.evaluation.detectors.load import judge_class, judge_folder
 from l2s_core.evaluation.metrics.clipscore import clip_folder
 from l2s_core.planning.cost import ModelCost, count_cost, sizes_of
 from l2s_core.planning.estimate import disk_bytes, images_of, memory_bytes, prices_of, work_of
@@ -122,7 +122,7 @@ def _weights(config: RunConfig) -> str:
 
 def _judge(config: RunConfig) -> str:
     folder = judge_folder(config.benchmark.judge)
-    return f"{folder}, {judge_kind(folder).__name__}"
+    return f"{folder}, {judge_class(folder).__name__}"
 
 
 def _data(config: RunConfig) -> str:

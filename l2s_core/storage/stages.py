@@ -27,7 +27,7 @@ from l2s_core.config import (
 )
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.data.sources import data_fingerprint
-from l2s_core.evaluation.detectors.table import judge_fingerprint
+from l2s_core.evaluation.detectors.load import judge_fingerprint
 from l2s_core.evaluation.metrics.clipscore import clip_fingerprint
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items

@@ -28,7 +28,7 @@ from l2s_core.dataset.reader import verify_shard
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.protocols.geneval_metadata import attribute_prompt, record_row
 from l2s_core.evaluation.protocols.geneval_rules import Clause, GenevalRecord
 from l2s_core.evaluation.protocols.items import EvalItem

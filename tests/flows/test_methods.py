@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.judged import BlindJudge
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
@@ -244,7 +245,7 @@ def test_the_best_of_one_is_the_plain_image_to_the_bit(backbone, classifier, tmp
     save_samples(tmp_path / "x.safetensors", alone)
     again = load_samples(tmp_path / "x.safetensors")
     assert again.candidates == 1 and torch.equal(again.chosen, alone.chosen) and plain.chosen is None
-    judge = type("Blind", (), {"detect": lambda self, images, names: [[] for _ in images]})()
+    judge = BlindJudge()
     judging = Judging(protocol=Pairs(prompts=1), judge=judge)
     assert all((image.candidates, image.chosen) == (1, 0) for image in judging.judge_samples(ITEMS, [again]))
     assert judging.judge_samples(ITEMS, [plain])[0].chosen is None

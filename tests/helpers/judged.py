@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, RelationVerdict, Verdict
 from l2s_core.relations import Triplet
@@ -11,6 +16,15 @@ from l2s_core.relations import Triplet
 MISSING = Failure(kind=FailureKind.MISSING, objects=("dog",))
 WRONG = Failure(kind=FailureKind.WRONG_RELATION, objects=("dog", "cat"), asked="left of", there=("above",))
 NOWHERE = Failure(kind=FailureKind.NO_RELATION, objects=("dog", "cat"), asked="left of", there=())
+
+
+class BlindJudge(Judge):
+    """A judge that finds nothing, and gives no features."""
+
+    def __init__(self) -> None: ...
+
+    def detect(self, images: np.ndarray, names: Sequence[Sequence[str]] | None = None) -> list[list[Detection]]:
+        return [[] for _ in images]
 
 
 def wrong(asked: str) -> Failure:

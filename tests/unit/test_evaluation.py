@@ -13,7 +13,7 @@ from helpers.models import tiny_mask2former
 
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.table import judge_folder, load_judge
+from l2s_core.evaluation.detectors.load import judge_folder, load_judge
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
 from l2s_core.evaluation.statistics.aggregate import wilson_interval
 from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng

@@ -27,8 +27,8 @@ from l2s_core.evaluation.detectors.cache import CachedJudge
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.grounding_dino import name_weights, phrases_text
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.detectors.load import judge_fingerprint, load_judge, require_names
 from l2s_core.evaluation.detectors.pixels import PixelSettings, model_pixels, read_pixel_settings
-from l2s_core.evaluation.detectors.table import judge_fingerprint, load_judge, require_names
 from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_CLASSES
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (5, 40, 56, 3), np.uint8)
@@ -50,7 +50,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_from_folder_to_detections(kind, folders, monkeypatch) -> None:
     """Every image gets its own names, boxes lie inside it, best first, and neither batches nor company change what is found."""
     judge = load_judge(str(folders[kind]))
-    assert type(judge).__name__ == f"{kind}Judge" and judge.open_vocabulary
+    assert type(judge).__name__ == f"{kind}Judge" and judge.OPEN_VOCABULARY
     found = judge.detect(IMAGES, NAMES)
     assert [bool(detections) for detections in found] == [True, True, True, False, True]
     for detections, names in zip(found, NAMES, strict=True):
@@ -339,11 +339,13 @@ class CountingJudge(Judge):
     """Finds every name at the image's first value; counts the images it looks at."""
 
     def __init__(self, open_vocabulary: bool = True) -> None:
-        self.names, self.open_vocabulary, self.looked = ("dog", "cat"), open_vocabulary, 0
+        self.names = ("dog", "cat")
+        self.OPEN_VOCABULARY = open_vocabulary
+        self.looked = 0
 
     def detect(self, images, names=None) -> list[list[Detection]]:
         self.looked += len(images)
-        names = names if self.open_vocabulary else [("dog",)] * len(images)
+        names = names if self.OPEN_VOCABULARY else [("dog",)] * len(images)
         return [
             [Detection(name=n, box=(int(image[0, 0, 0]), 0, 300, 9), score=1 / (3 + i)) for i, n in enumerate(asked)]
             for image, asked in zip(images, names, strict=True)

@@ -13,7 +13,7 @@ from l2s_core.backbones.load import load_backbone
 from l2s_core.config import load_run_config
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.diffusion.sampling import initial_noise, sample
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
 

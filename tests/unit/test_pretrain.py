@@ -10,7 +10,7 @@ from torch import nn
 
 from l2s_core.backbones.flux import FluxBackbone, unpack
 from l2s_core.backbones.unet import UNetBackbone
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.miniworld.training import denoiser
 from l2s_core.miniworld.training.distillation import DistillationLoss
 from l2s_core.miniworld.training.pretrain import load_pretrain_config, pretrain

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.damage import drop_weights
+from helpers.judged import BlindJudge
 from helpers.models import tiny_clip
 from scipy.ndimage import gaussian_filter
 
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Judge
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.metrics.clipscore import clip_summary, load_clip
-from l2s_core.evaluation.metrics.features import segmenter_features
 from l2s_core.evaluation.metrics.kid import block_estimates, kid, kid_change, squared_mmd
 from l2s_core.evaluation.metrics.quality import RENDERED, has_quality, quality_summary, run_quality
 from l2s_core.evaluation.metrics.untouched import untouched
@@ -58,8 +57,7 @@ def mmd_by_definition(x: np.ndarray, y: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def features():
-    judge = load_judge("mini-seg")
-    return lambda images, **how: segmenter_features(judge, images, **how)
+    return load_judge("mini-seg").features
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +269,7 @@ def test_a_run_without_models(tmp_path) -> None:
     with pytest.raises(UserError, match="run it first"):
         run_quality(stages, judge)
     for other in (replace(stages, side=512), replace(stages, config=load_run_config("sd21"))):
-        assert has_quality(stages, judge) and not has_quality(other, judge) and not has_quality(stages, Judge())
+        assert has_quality(stages, judge) and not has_quality(other, judge) and not has_quality(stages, BlindJudge())
         with pytest.raises(UserError, match="cannot be held against"):
             run_quality(other, judge)
     assert stages.items == benchmark_items(config)

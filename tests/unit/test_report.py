@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.judged import MISSING, NOWHERE, WRONG, judged_image
+from helpers.judged import MISSING, NOWHERE, WRONG, BlindJudge, judged_image
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
 from l2s_core.evaluation.metrics.published import GENEVAL_POSITION, published_beside
 from l2s_core.evaluation.pictures import method_images
@@ -342,7 +341,7 @@ def test_images_are_found_in_any_order(stages: Stages) -> None:
 
 
 def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
-    summary, page = build_comparison(stages, Judge()), (stages.report / "report.html").read_text()
+    summary, page = build_comparison(stages, BlindJudge()), (stages.report / "report.html").read_text()
     assert all(path.is_file() for path in report_files(stages.report)) and read_json(
         stages.report / "summary.json"
     ) == json.loads(json.dumps(summary))
@@ -368,7 +367,7 @@ def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
 @pytest.mark.parametrize("quality", [None, {MAIN: {"kid_change": {"mean": 0.0123, "error": 0.004}}}])
 @pytest.mark.parametrize("notes", [{}, {"centroid": "a handcrafted loss"}])
 def test_pages_with_and_without_methods_and_quality(stages: Stages, quality: dict | None, notes: dict) -> None:
-    summary = build_comparison(stages, Judge())
+    summary = build_comparison(stages, BlindJudge())
     table, shown = table_rows(summary), summary["failures"]["shown"]
     summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
     for entry in summary["leaderboard"]:

@@ -21,7 +21,7 @@ from l2s_core.diffusion.sampler import Sampler
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.labels import ShownRelation, shown_relation
 from l2s_core.planning.estimate import work_of
 from l2s_core.planning.sweep_plan import stages_left

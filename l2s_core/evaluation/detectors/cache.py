@@ -31,21 +31,28 @@ class CachedJudge(Judge):
 
     def __init__(self, judge: Judge, fingerprint: str, folder: Path) -> None:
         self.judge, self.fingerprint, self.path = judge, fingerprint, Path(folder) / f"{fingerprint}.jsonl"
-        self.names, self.open_vocabulary, self.criteria = judge.names, judge.open_vocabulary, judge.criteria
+        self.names = judge.names
 
     def require(self, names: Sequence[str]) -> None:
         self.judge.require(names)
 
+    @property
+    def gives_features(self) -> bool:
+        return self.judge.gives_features
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return self.judge.features(images)
+
     def detect(self, images: np.ndarray, names: Sequence[Sequence[str]] | None = None) -> list[list[Detection]]:
         """Return the detections of every uint8 image (B, H, W, 3), from the file where it has them; errors as the judge's."""
-        if self.open_vocabulary and names is None:
+        if self.judge.OPEN_VOCABULARY and names is None:
             return self.judge.detect(images)  # its own error
-        asked = [tuple(one) for one in names] if self.open_vocabulary else [()] * len(images)
+        asked = [tuple(one) for one in names] if self.judge.OPEN_VOCABULARY else [()] * len(images)
         keys = [self._key(image, one) for image, one in zip(images, asked, strict=True)]
         known = _read(self.path)
         missing = list({key: place for place, key in enumerate(keys) if key not in known}.values())
         if missing:
-            wanted = [asked[place] for place in missing] if self.open_vocabulary else None
+            wanted = [asked[place] for place in missing] if self.judge.OPEN_VOCABULARY else None
             found = self.judge.detect(images[missing], wanted)
             known |= {keys[place]: detections for place, detections in zip(missing, found, strict=True)}
             self._write(known)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from l2s_core.evaluation.detectors.boxes import MASK_THRESHOLD, mask_detection
@@ -19,8 +21,9 @@ class ClipSegJudge(NamedJudge):
     their range; the rest in `mask_detection`. Every score is above 120/255.
     """
 
-    kind = "CLIPSegForImageSegmentation"
-    criteria = (PHRASE, MASK_THRESHOLD)
+    KIND: ClassVar[str] = "CLIPSegForImageSegmentation"
+    MODEL_TYPE: ClassVar[str | None] = "clipseg"
+    CRITERIA: ClassVar[tuple[float | str, ...]] = (PHRASE, MASK_THRESHOLD)
 
     def _find(self, images: np.ndarray, names: tuple[str, ...]) -> list[list[Detection]]:
         pixels = model_pixels(images, self.pixels, self.device)

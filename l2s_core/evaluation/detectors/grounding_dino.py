@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ class GroundingDinoJudge(NamedJudge):
     only the second token of "teddy bear", is not taken for one. Overlapping boxes of one object stay, so boxes are no counts.
     """
 
-    kind = "GroundingDinoForObjectDetection"
-    criteria = ("{name}. ", MIN_SCORE)
+    KIND: ClassVar[str] = "GroundingDinoForObjectDetection"
+    MODEL_TYPE: ClassVar[str | None] = "grounding-dino"
+    CRITERIA: ClassVar[tuple[float | str, ...]] = ("{name}. ", MIN_SCORE)
 
     def require(self, names: Sequence[str]) -> None:
         """Raise UserError for a name without a letter or digit, or with a sign that ends a phrase."""
@@ -42,7 +44,7 @@ class GroundingDinoJudge(NamedJudge):
         tokens = self.tokenizer(text, return_offsets_mapping=True)
         if len(tokens["input_ids"]) > self.model.config.max_text_len:
             raise UserError(
-                f"{len(names)} names have {len(tokens['input_ids'])} tokens, and {self.kind} reads "
+                f"{len(names)} names have {len(tokens['input_ids'])} tokens, and {self.KIND} reads "
                 f"{self.model.config.max_text_len}; ask for fewer names at a time"
             )
         weights_NK = name_weights(tokens["offset_mapping"], text, spans, self.model.config.max_text_len).to(self.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,13 +26,13 @@ class NamedJudge(Judge):
     or the vocabulary are missing from the folder: the library would fill in the ones at random, and leave the other empty.
     """
 
-    open_vocabulary = True
+    OPEN_VOCABULARY: ClassVar[bool] = True
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         from transformers import AutoTokenizer
 
         require_vocabulary(folder)
-        self.model = load_complete(self.kind, folder, device)
+        self.model = load_complete(self.KIND, folder, device)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         self.pixels = read_pixel_settings(folder)
         self.device = device
@@ -52,7 +53,7 @@ class NamedJudge(Judge):
         """
         if names is None:
             raise UserError(
-                f"{self.kind} finds only what it is asked for, and no names were given; name the objects of each image, "
+                f"{self.KIND} finds only what it is asked for, and no names were given; name the objects of each image, "
                 "or choose a judge of a closed set"
             )
         groups: dict[tuple[str, ...], list[int]] = {}
@@ -76,6 +77,6 @@ class NamedJudge(Judge):
         length = self.model.config.text_config.max_position_embeddings
         for text in texts:
             if (needed := len(self.tokenizer(text)["input_ids"])) > length:
-                raise UserError(f"{text!r} has {needed} tokens, and {self.kind} reads {length}; shorten the name")
+                raise UserError(f"{text!r} has {needed} tokens, and {self.KIND} reads {length}; shorten the name")
         tokens = self.tokenizer(list(texts), padding="max_length", max_length=length, return_tensors="pt")
         return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}

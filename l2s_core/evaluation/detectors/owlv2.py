@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from l2s_core.evaluation.detectors.boxes import best_named, pixel_boxes
@@ -19,8 +21,9 @@ class Owlv2Judge(NamedJudge):
     Its scores are lower than a closed-set detector's. Overlapping boxes of one object stay, so boxes are no counts.
     """
 
-    kind = "Owlv2ForObjectDetection"
-    criteria = (PHRASE, MIN_SCORE)
+    KIND: ClassVar[str] = "Owlv2ForObjectDetection"
+    MODEL_TYPE: ClassVar[str | None] = "owlv2"
+    CRITERIA: ClassVar[tuple[float | str, ...]] = (PHRASE, MIN_SCORE)
 
     def _find(self, images: np.ndarray, names: tuple[str, ...]) -> list[list[Detection]]:
         tokens = {

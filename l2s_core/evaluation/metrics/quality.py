@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import numpy as np
 
 from l2s_core.config import PLAIN, load_run_config
 from l2s_core.errors import UserError
-from l2s_core.evaluation.detectors.judge import Judge, SegmentationJudge
-from l2s_core.evaluation.detectors.table import load_judge
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.metrics.clipscore import ClipScorer, clip_summary
-from l2s_core.evaluation.metrics.features import segmenter_features
 from l2s_core.evaluation.metrics.kid import MIN_IMAGES, kid, kid_change
 from l2s_core.evaluation.metrics.untouched import untouched
 from l2s_core.evaluation.pictures import has_images, method_images
@@ -65,7 +63,7 @@ def quality_summary(
 
 def has_quality(stages: Stages, judge: Judge) -> bool:
     """Whether `run_quality` can say something: a run of the small world with its own judge, prompts that scenes can show, and images enough."""
-    own = stages.config.data.source == "miniworld" and stages.side == SIDE and isinstance(judge, SegmentationJudge)
+    own = stages.config.data.source == "miniworld" and stages.side == SIDE and judge.gives_features
     return own and len(stages.items) >= MIN_IMAGES and all(can_be_shown(item.prompt) for item in stages.items)
 
 
@@ -82,7 +80,7 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
     if not methods:
         raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
     prompts = [item.prompt for item in stages.items]
-    count, features = REFERENCES * len(prompts), partial(segmenter_features, judge)
+    count, features = REFERENCES * len(prompts), judge.features
     references, fresh = reference_scenes(prompts, count), reference_scenes(prompts, len(prompts), first=count)
     perfect = quality_summary({RENDERED: fresh}, references, features)
     return perfect | quality_summary(

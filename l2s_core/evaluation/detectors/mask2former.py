@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,17 +32,17 @@ ALIASES = {
 }
 
 
-class InstanceJudge(Judge):
+class Mask2FormerJudge(Judge):
     """Boxes from Mask2Former (Cheng et al. 2022): score = class probability x mean mask probability (section 3.3 of MaskFormer).
 
     A query that two classes are probable for is an instance of each.
     """
 
-    kind = "Mask2FormerForUniversalSegmentation"
-    criteria = (MIN_SCORE, MAX_INSTANCES, SIDE)
+    KIND: ClassVar[str] = "Mask2FormerForUniversalSegmentation"
+    CRITERIA: ClassVar[tuple[float | str, ...]] = (MIN_SCORE, MAX_INSTANCES, SIDE)
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        self.model = load_complete(self.kind, folder, device)
+        self.model = load_complete(self.KIND, folder, device)
         self.labels = {index: ALIASES.get(name, name) for index, name in self.model.config.id2label.items()}
         self.names = tuple(self.labels.values())
         self.device = device
@@ -58,6 +59,10 @@ class InstanceJudge(Judge):
             for classes, masks in zip(output.class_queries_logits, output.masks_queries_logits, strict=True):
                 found.append(self._instances(classes.softmax(-1)[:, :-1], masks, images.shape[1:3]))
         return found
+
+    @classmethod
+    def stated_names(cls, settings: Mapping[str, Any]) -> list[str]:
+        return [ALIASES.get(name, name) for name in super().stated_names(settings)]
 
     def _instances(self, classes_QC: Tensor, masks_QHW: Tensor, size: tuple[int, int]) -> list[Detection]:
         score_N, place_N = classes_QC.flatten().topk(min(MAX_INSTANCES, classes_QC.numel()))
