@@ -28,7 +28,9 @@ def benchmark(
     home: Path = HOME,
     rebuild: bool = False,
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Plain against steered by one classifier (a folder; by default the shipped one); returns the summary and its files.
+    """Sample plain images and images steered by one classifier; return the summary and its files.
+
+    The classifier is a folder, by default the shipped one.
 
     `rebuild` writes damaged outputs anew.
     """

@@ -21,7 +21,10 @@ from tasks.rehearsal import last_rehearsal
 
 
 def print_points(settings: SweepConfig, home: Path) -> None:
-    """Print the points of a sweep, the stages they share, and the time and disk of what is left; of a search an upper bound."""
+    """Print a sweep's points, the stages they share, and the time and disk of what is left.
+
+    Of a search the figures are an upper bound.
+    """
     if settings.search is not None:
         _print_search(settings, settings.search.trials, home)
         return
@@ -41,7 +44,10 @@ def _print_search(settings: SweepConfig, trials: int, home: Path) -> None:
 
 
 def print_ablations(ablations: Sequence[Ablation], home: Path) -> None:
-    """Print the points of ablations and why others are left out, the stages that all of them share, and what is left of those."""
+    """Print the points of ablations, and why others are left out.
+
+    The stages that all of them share follow, with the time and disk of what is left.
+    """
     planned: list[Stages] = []
     for ablation in ablations:
         click.echo(f"{ablation.sweep.name}: {ablation.config.title}")

@@ -36,8 +36,8 @@ def prepare(home: Path = HOME) -> None:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-        # Threads that wait for each other spin this long before they sleep. libgomp's own 300000 rounds gain nothing here,
-        # and beside other work they eat the cores that the waited-for thread needs: three times slower.
+        # Threads that wait for each other spin this long before they sleep. libgomp's own 300000 rounds gain nothing
+        # here. Beside other work they eat the cores that the waited-for thread needs: three times slower.
         "GOMP_SPINCOUNT": "1000",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

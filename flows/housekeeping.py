@@ -31,7 +31,8 @@ def print_runs(home: Path) -> None:
     print_table(("run", "flow", "state", "started (UTC)", "model", "size", "figures"), rows)
     loose = sum(_bytes(path) for path in unreferenced(home, records))
     click.echo(
-        f"\n{sum(sizes.values()) / MB:.0f} MB in all, outputs that runs share counted once; {loose / MB:.0f} MB belong to no run ('l2s clean')"
+        f"\n{sum(sizes.values()) / MB:.0f} MB in all, outputs that runs share counted once; "
+        f"{loose / MB:.0f} MB belong to no run ('l2s clean')"
     )
 
 

@@ -21,7 +21,10 @@ _last_words: list[Callable[[], None]] = []
 
 @contextmanager
 def last_words(say: Callable[[], None]) -> Iterator[None]:
-    """Have `say` called when the process ends inside the block without unwinding it: after the grace, in another thread."""
+    """Have `say` called when the process ends inside the block without unwinding it.
+
+    It is called after the grace, in another thread.
+    """
     _last_words.append(say)
     try:
         yield

@@ -49,7 +49,10 @@ class _Work(logging.Handler):
 
 
 def measure(shards: int, home: Path) -> tuple[int, float, float]:
-    """Run the beginning of the chain up to the classifier; return (stages built, seconds in all, seconds of their work)."""
+    """Run the chain's beginning, up to the classifier.
+
+    Return (stages built, seconds in all, seconds of their work).
+    """
     from flows.reproduce import train
 
     work = _Work()
@@ -73,7 +76,8 @@ def main() -> None:
         for shards in map(int, sys.argv[1:] or (1, 200)):
             stages, seconds, work = measure(shards, home / str(shards))
             print(
-                f"{shards:8d}{stages:8d}{seconds:10.1f}{work:10.1f}{seconds - work:10.1f}{(seconds - work) / stages:10.3f}",
+                f"{shards:8d}{stages:8d}{seconds:10.1f}{work:10.1f}{seconds - work:10.1f}"
+                f"{(seconds - work) / stages:10.3f}",
                 flush=True,
             )
 

@@ -30,8 +30,8 @@ def plan(
         )
     if run.benchmark.clip is not None:
         clip_folder(run.benchmark.clip)
-    # More prompts asked for than there are, phrases that the model's text window cuts off and objects that the judge does not
-    # know are errors now, not after an hour.
+    # These are errors now, not after an hour: more prompts asked for than there are, phrases that the model's text
+    # window cuts off, objects that the judge does not know.
     phrase_check(run.backbone)([item.prompt for item in stages.items if item.prompt.triplets])
     protocol = protocol_of(run)
     names = [protocol.class_of(name) for item in stages.items for name in item.objects]

@@ -30,7 +30,10 @@ def run_points(
 
 @contextmanager
 def stoppable(tracking: SweepRun, run_id: str) -> Iterator[None]:
-    """Have a run of MLflow end as KILLED when the block is stopped, even where the process ends without unwinding it."""
+    """Have a run of MLflow end as KILLED when the block is stopped.
+
+    That holds even where the process ends without unwinding the block.
+    """
     with last_words(lambda: tracking.stop(run_id)):
         try:
             yield

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import psutil
 
@@ -32,8 +33,6 @@ def end_processes(processes: Sequence[psutil.Process], patience: float) -> None:
         _unless_gone(process.kill)
 
 
-def _unless_gone(act) -> None:
-    try:
+def _unless_gone(act: Callable[[], None]) -> None:
+    with suppress(psutil.NoSuchProcess):
         act()
-    except psutil.NoSuchProcess:
-        pass

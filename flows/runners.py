@@ -18,7 +18,9 @@ FOLDER = CONFIG_FOLDER / "runners"
 
 
 class RunnerConfig(Section):
-    """A task runner: `threads` is this process; `dask` is a cluster that is started, or one that is there (`scheduler`).
+    """A task runner: `threads` is this process, `dask` a cluster.
+
+    A cluster is started, or one that is there is used (`scheduler`).
 
     `resources` are what each task takes of its worker, so that one GPU has one task.
     """

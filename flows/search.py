@@ -1,4 +1,7 @@
-"""A budgeted search with Optuna: MLflow holds the study and its trials, Optuna's pruner decides which points get images."""
+"""A budgeted search with Optuna.
+
+MLflow holds the study and its trials. Optuna's pruner decides which points get images.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ STARTUP_TRIALS = 4  # before these have finished nothing is pruned
 def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[dict[str, Any]]]:
     """Run what is left of the budget; return the study's run and a row a trial, those of earlier calls included.
 
-    A trial that was stopped is drawn again, and is the same point: its draw depends on the seed, on its place in the search
-    and on the trials that ended before it. Another search of this name in the folder waits. Raises UserError when the
-    store stops answering.
+    A trial that was stopped is drawn again, and is the same point: its draw depends on the seed, on its place in the
+    search and on the trials that ended before it. Another search of this name in the folder waits. Raises UserError
+    when the store stops answering.
     """
     busy = f"another search {settings.name} is using {home}; waiting for it to end"
     with exclusive(home, lambda: click.echo(busy, err=True), name=f".search-{settings.name}.lock"):

@@ -153,8 +153,8 @@ def _command(home: Path, name: str, host: str, port: int) -> list[str]:
 def _environment(host: str, port: int) -> dict[str, str]:
     """This process's environment, whose settings win; a server speaks to its own database, not to another server.
 
-    MLflow answers to no host name and to no public address unless it is told them. So one that other machines are to reach is
-    told those of this machine, and that its own pages come from there.
+    MLflow answers to no host name and to no public address unless it is told them. So one that other machines are to
+    reach is told those of this machine, and that its own pages come from there.
     """
     inherited = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")}
     if host == LOCAL:
@@ -169,7 +169,10 @@ def _environment(host: str, port: int) -> dict[str, str]:
 
 
 def _names(host: str) -> list[str]:
-    """Return what other machines may call a server that listens on `host`: that address, or every one of this machine, and its host names."""
+    """Return the names by which other machines may call a server that listens on `host`.
+
+    These are that address, or every address of this machine, and the machine's host names.
+    """
     own = {
         address.address
         for addresses in psutil.net_if_addrs().values()
@@ -191,7 +194,8 @@ def _wait(server: Server) -> None:
     way_out = "; 'l2s down' ends it" if lives(server.pid) else ""
     tail = " | ".join(Path(server.log).read_text(errors="replace").splitlines()[-3:])
     raise UserError(
-        f"the {server.name} server did not come up on {server.url} ({tail[-300:] or 'it said nothing'}); its log is {server.log}{way_out}"
+        f"the {server.name} server did not come up on {server.url} "
+        f"({tail[-300:] or 'it said nothing'}); its log is {server.log}{way_out}"
     )
 
 

@@ -34,7 +34,9 @@ def running(
     classifier: Path | None = None,
     cache_salt: str = "",
 ) -> Iterator[tuple[Stages, Conclude]]:
-    """Hold the folder of runs, plan the run, keep its record and log; yields the stages and a function for the final summary.
+    """Hold the folder of runs, plan the run, and keep its record and log.
+
+    Yields the stages and a function for the final summary.
 
     That function takes the folder of the report as well, where the run has written one.
     """

@@ -1,4 +1,7 @@
-"""A stage over its shards, in groups: few enough that Prefect's task runs cost little, enough for workers to share evenly."""
+"""A stage over its shards, in groups.
+
+The groups are few, so that Prefect's task runs cost little, and enough for workers to share evenly.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ from tasks.trajectories import sample_trajectories
 
 
 def build_dataset(stages: Stages, rebuild: bool) -> dict[str, list[Path]]:
-    """Scenes, inversion, capture, and the backbone's own sampling where the run has it: return the Parquet shards by kind of maps."""
+    """Make scenes, invert them and capture maps; return the Parquet shards by kind of maps.
+
+    A run that trains on the backbone's own images samples them, too.
+    """
     choose_scenes(stages, rebuild)
     entries = dict(stages.scene_shards())
     count = {"sizes": {name: len(part) for name, part in entries.items()}, "unit": "scenes"}

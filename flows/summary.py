@@ -53,7 +53,8 @@ def print_rehearsal(result: Mapping[str, Any], home: Path) -> None:
     """Print what a rehearsal measured and what it means for the run."""
     kind = "random weights" if result["random"] else "its own weights"
     click.echo(
-        f"\n{result['name']}, {result['scale']} size, {kind} of {result['weights'] / 1e9:.2f} GB, {result['dtype']}, {result['device']}\n"
+        f"\n{result['name']}, {result['scale']} size, {kind} of "
+        f"{result['weights'] / 1e9:.2f} GB, {result['dtype']}, {result['device']}\n"
     )
     rows = [
         (row["operation"], row["unit"], f"{row['seconds']:.4f}", f"{row['peak_bytes'] / 2**30:.2f}")
@@ -84,7 +85,10 @@ def print_ranking(settings: SweepConfig, rows: Sequence[Mapping[str, Any]], file
 
 
 def print_ablation_tables(tables: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:
-    """Print every ablation's points beside the reference, then those without a result; * is a difference that chance does not explain."""
+    """Print every ablation's points beside the reference, then those without a result.
+
+    A star marks a difference that chance does not explain.
+    """
     for table in tables:
         click.echo(f"\n{table['title']}: {table['question']}\n")
         finished = [row for row in table["rows"] if row["state"] == "finished"]

@@ -1,4 +1,7 @@
-"""The closed set of spatial relations, their wordings and GenEval's geometric rule for them; beside them "is", an attribute's."""
+"""The closed set of spatial relations, their wordings and GenEval's geometric rule for them.
+
+Beside them stands "is", the relation of an attribute.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ def _joined(first: str, second: str, names: tuple[str, str]) -> dict[str, tuple[
 
 
 def _at_corner(wording: str, side: str, corner: str) -> dict[str, tuple[str, str]]:
-    """Return "to the upper left of" for "to the left of"; not "top left of", which cannot be told from "a tank top left of"."""
+    """Return "to the upper left of" for "to the left of".
+
+    It is not "top left of", which cannot be told from "a tank top left of".
+    """
     word = side.removesuffix(" of")
     blanks = "-" if corner in _HYPHEN_ALONE or wording.startswith(word) and corner in ("top", "bottom") else " -"
     return {wording.replace(word, f"{corner}{blank}{word}", 1): (_CORNERS[corner], side) for blank in blanks}

@@ -26,7 +26,8 @@ def database_url(name: str) -> str | None:
     parts = urlsplit(setting)
     if parts.query or parts.fragment:  # not shown: it may be the end of a password
         raise UserError(
-            f"{SETTING} has something after '?' or '#'; options are not read there, but from libpq's variables, e.g. PGSSLMODE=require "
+            f"{SETTING} has something after '?' or '#'; "
+            f"options are not read there, but from libpq's variables, e.g. PGSSLMODE=require "
             "(in a password write %3F and %23)"
         )
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or parts.path.strip("/"):

@@ -18,7 +18,10 @@ def rehearsal_file(home: Path, name: str, scale: str = "full") -> Path:
 
 
 def last_rehearsal(home: Path, config: RunConfig) -> dict[str, Any] | None:
-    """Return the full-size rehearsal of a run, or None when there was none, or the last one of its name was of other settings."""
+    """Return the full-size rehearsal of a run.
+
+    None when there was none, or when the last one of its name was of other settings.
+    """
     path = rehearsal_file(home, config.name)
     stored = read_json(path) if path.is_file() else {}
     return stored if stored.get("settings") == priced_settings(config) else None

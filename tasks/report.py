@@ -31,7 +31,10 @@ def write_comparison(stages: Stages) -> dict[str, Any]:
 
 @stage_task(name="log benchmark")
 def log_benchmark(stages: Stages, summary: dict[str, Any], files: Sequence[Path] = ()) -> None:
-    """Put plain and steered accuracy onto the run of every classifier that this store knows; further methods and the report's files onto the run's own."""
+    """Put plain and steered accuracy onto the run of every classifier that this store knows.
+
+    Further methods and the report's files go onto the run's own.
+    """
     for name, entry in summary["classifiers"].items():
         methods = {"plain": summary["plain"], "steered": entry["steered"]}
         if name == MAIN:

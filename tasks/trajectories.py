@@ -19,7 +19,10 @@ from tasks.stage_task import GPU, accelerator
 
 
 def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
-    """Sample images for the objects of one shard of scenes, and write their maps, unless they are there; return their path."""
+    """Sample images for the objects of one shard of scenes, and write their maps.
+
+    What is there already is kept. Returns the path.
+    """
     path = stages.trajectories / scenes.with_suffix(".parquet").name
     config = stages.config
 

@@ -21,8 +21,8 @@ from flows.options import home_option
 def compare(choices: tuple[str, ...], out: Path | None, home: Path) -> None:
     """Say which differences between runs are more than chance, on the prompts and seeds they share.
 
-    RUN is an id or a name from `l2s runs`; METHOD is plain, a classifier or a further method of the run, by default its own classifier (main).
-    Every two are compared, the later one against the earlier.
+    RUN is an id or a name from `l2s runs`; METHOD is plain, a classifier or a further method of the run, by default
+    its own classifier (main). Every two are compared, the later one against the earlier.
     """
     prepare(home)
     from flows.compare import compare_runs

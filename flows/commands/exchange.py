@@ -48,7 +48,10 @@ def export_(config: str, folder: Path, **run) -> None:
 @click.argument("results", type=click.Path(path_type=Path, dir_okay=False))
 @_run_options
 def import_(config: str, results: Path, **run) -> None:
-    """Read RESULTS, the results.jsonl of GenEval's scorer; the next report of CONFIG shows it beside our own judge's."""
+    """Read RESULTS, the results.jsonl of GenEval's scorer.
+
+    The next report of CONFIG shows it beside our own judge's.
+    """
     stages, method = _stages(config, **run)
     from flows.summary import print_official
     from l2s_core.evaluation.official import import_results

@@ -8,7 +8,10 @@ import click
 
 from flows.options import home_option, start
 
-HOST_WARNING = "warning: {host} can be reached from other machines, and neither server asks who is there; use it behind a firewall only"
+HOST_WARNING = (
+    "warning: {host} can be reached from other machines, and neither server asks who is there; "
+    "use it behind a firewall only"
+)
 
 
 @click.command()
@@ -68,7 +71,10 @@ def ui(browser: bool, home: Path) -> None:
 )
 @home_option
 def serve(names: tuple[str, ...], every: float | None, home: Path) -> None:
-    """Run the scheduled deployments of configs/deployments/prefect.yaml, or those named, on this machine; needs `l2s up`."""
+    """Run scheduled deployments on this machine; needs `l2s up`.
+
+    Without names these are all of configs/deployments/prefect.yaml.
+    """
     start(home)
     from flows.serving import serve_deployments
 

@@ -23,7 +23,10 @@ NAMED_SECTIONS = {
 
 
 def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Read a run configuration; `overrides` maps dotted keys, or the names of sections, to values. Raises UserError, one line."""
+    """Read a run configuration; raises UserError, one line.
+
+    `overrides` maps dotted keys, or the names of sections, to values.
+    """
     path = find_config(path)
     tree = read_yaml(path)
     values = deepcopy(dict(overrides or {}))
@@ -55,7 +58,8 @@ def find_config(path: str | Path, folder: Path = CONFIG_FOLDER, kind: str = "con
             return candidate
     names = sorted(p.stem for p in folder.glob("*.yaml"))
     raise UserError(
-        f"no {kind} {str(path)!r};{did_you_mean(Path(path).stem, names)} allowed: a YAML file or one of {', '.join(names)}"
+        f"no {kind} {str(path)!r};{did_you_mean(Path(path).stem, names)} "
+        f"allowed: a YAML file or one of {', '.join(names)}"
     )
 
 

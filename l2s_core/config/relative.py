@@ -9,7 +9,10 @@ from l2s_core.errors import UserError
 
 
 def is_relative(value: Any) -> bool:
-    """Whether a setting says how it follows from the reference's: {times: x}, {every: n}, {last: n} or {each: {key: ...}}."""
+    """Whether a setting says how it follows from the reference's.
+
+    The forms are {times: x}, {every: n}, {last: n} and {each: {key: ...}}.
+    """
     return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in KINDS
 
 

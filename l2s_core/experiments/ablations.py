@@ -1,4 +1,7 @@
-"""Ablations: sweeps around a run's configuration, which is the reference that every other point is held against. Pure; flows run them."""
+"""Ablations: sweeps around a run's configuration.
+
+That configuration is the reference that every other point is held against. Pure; flows run the points.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ REFERENCE = "as configured"
 
 
 class AblationPoint(Section):
-    """A point: what it sets, as values or relative to the reference (see relative.py), and which configurations it is for.
+    """A point: what it sets, and which configurations it is for.
+
+    What it sets are values, or relative to the reference (see config/relative.py).
 
     `only` maps dotted keys of the reference to the values it must have; without it, a point is for all.
     """
@@ -41,7 +46,10 @@ class AblationConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """An ablation of one run: the sweep it is, the sweep's points with the reference first, and the points left out with the reason."""
+    """An ablation of one run: its sweep, whose first point is the reference.
+
+    Points that are left out stand there with the reason.
+    """
 
     config: AblationConfig
     run: RunConfig
@@ -59,7 +67,10 @@ def load_ablation(path: str | Path) -> AblationConfig:
 def plan_ablations(
     config: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> list[Ablation]:
-    """Return the named ablations, or all that ship, of a run's configuration with `overrides`; raises UserError, one line."""
+    """Return the named ablations of a run's configuration, or all that ship.
+
+    `overrides` are put into the configuration first. Raises UserError, one line.
+    """
     chosen = [load_ablation(name) for name in names or sorted(path.stem for path in FOLDER.glob("*.yaml"))]
     settings = _shared_settings(config, overrides or {})
     return [_around(ablation, config, settings) for ablation in {one.name: one for one in chosen}.values()]
@@ -80,7 +91,8 @@ def _shared_settings(config: str, overrides: Mapping[str, Any]) -> dict[str, Any
         )
     if run.benchmark.file is not None:
         raise UserError(
-            "benchmark.file has the prompts that are reported; ablations are judged on own ones of the suite dev, so leave it out (null)"
+            "benchmark.file has the prompts that are reported; "
+            "ablations are judged on own ones of the suite dev, so leave it out (null)"
         )
     return settings
 
@@ -96,7 +108,10 @@ def _around(ablation: AblationConfig, config: str, settings: dict[str, Any]) -> 
 def _points(
     ablation: AblationConfig, config: str, settings: dict[str, Any], run: RunConfig
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return what the points vary by label, the reference first, and why others are left out: not meant for this run, or the same as one before."""
+    """Return what the points vary by label, the reference first, and why others are left out.
+
+    A point is left out that is not meant for this run, or is the same as one before it.
+    """
     tree = run.model_dump(mode="json")
     chosen = {REFERENCE: {}}
     left_out = {}

@@ -25,7 +25,9 @@ AXES = ("horizontal", "vertical")
 
 
 def centroid_correlations(name: str) -> tuple[int, dict[int, list[float]]]:
-    """Return how many plain development images show both objects, and over these, by captured step, a correlation an axis.
+    """Count the plain development images that show both objects, and correlate over these.
+
+    By captured step there is one correlation an axis.
 
     It is that of the offset between the two phrases' attention centroids (averaged over all channels, as the centroid
     method does) with the offset between the two objects that the judge finds in the final image.

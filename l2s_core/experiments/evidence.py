@@ -80,7 +80,10 @@ def capture_table() -> list[tuple[str, str, str, bool, float]]:
 
 
 def inversion_table(name: str) -> list[tuple[int, float, float, float]]:
-    """Return (evaluations a step, mean PSNR, its 5 % quantile, share of images above the run's threshold), dB, over 100 scenes.
+    """Return figures of the inversion over 100 scenes.
+
+    These are (evaluations a step, mean PSNR in dB, its 5 % quantile in dB, share of images above the run's
+    threshold).
 
     The last row, with 0 evaluations, is what the autoencoder alone gives back: the ceiling.
     """

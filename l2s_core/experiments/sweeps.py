@@ -106,7 +106,10 @@ def points_of(sweep: SweepConfig) -> list[Point]:
 
 
 def corners_of(sweep: SweepConfig) -> list[Point]:
-    """Return two points of a search: the low ends of its ranges with its first choices, and the high ends with its last."""
+    """Return two points of a search: its lowest and its highest.
+
+    The lowest has the low ends of the ranges and the first choices, the highest the high ends and the last choices.
+    """
     ends = {
         key: (values.low, values.high) if isinstance(values, Range) else (values[0], values[-1])
         for key, values in sweep.search.space.items()
@@ -126,7 +129,10 @@ def rank(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, An
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Return settings as a reader recognises them: the last part of every key, or all of one whose last part is another's, too, and its value."""
+    """Return settings as a reader recognises them: short keys with their values.
+
+    A key is its last part, or the whole key where two keys end alike.
+    """
     last = Counter(key.rpartition(".")[2] for key in settings)
     names = {key: end if last[end := key.rpartition(".")[2]] == 1 else key for key in settings}
     return ", ".join(f"{names[key]}={_short(value)}" for key, value in settings.items())

@@ -1,23 +1,23 @@
 """The grammar of position prompts: from everyday phrasing to triplets and the characters where they stand.
 
-    prompt    = [frame] group { join group } [punctuation]        frame: "a photo of", "there is", …
+    prompt    = [frame] group { join group } [punctuation]   frame: "a photo of", "there is", …
     group     = phrase relation phrase { further }
-    further   = relation phrase                                   about the phrase right before it: "A left of B above C"
-              | "and" relation phrase                             about the group's first phrase: "A left of B and above C"
+    further   = relation phrase                           about the phrase right before it: "A left of B above C"
+              | "and" relation phrase                     about the group's first phrase: "A left of B and above C"
     phrase    = [article] word { word }
-    relation  = { verb | adverb } wording                         "is", "that is", "sitting", "directly"; relations.py's wordings
+    relation  = { verb | adverb } wording                 "is", "that is", "directly"; the wordings of relations.py
     join      = "," | "and" | "with" | "while" | "." | …
 
-A diagonal wording ("above and to the left of", "at the bottom right of") states two relations of one pair. What the rules
-see two readings of is refused, not guessed; the error names the part. One pass over the words and bounded look-ahead: the
-time is linear in the text.
+A diagonal wording ("above and to the left of", "at the bottom right of") states two relations of one pair. What the
+rules see two readings of is refused, not guessed; the error names the part. One pass over the words and bounded
+look-ahead: the time is linear in the text.
 
-A word of a relation belongs to a name when it is hyphenated ("an over-ear headphone"), stands right behind an article ("an
-over ear headphone") or is not the whole wording ("a right whale", "a top hat"). There is no dictionary of nouns: "a white
-over ear headphone" alone reads as "white" over "ear headphone"; a further relation makes it an error.
+A word of a relation belongs to a name when it is hyphenated ("an over-ear headphone"), stands right behind an article
+("an over ear headphone") or is not the whole wording ("a right whale", "a top hat"). There is no dictionary of nouns:
+"a white over ear headphone" alone reads as "white" over "ear headphone"; a further relation makes it an error.
 
-Adjectives belong to the name, except for those that a reader asks for: as attributes they state a relation of their own, and a
-prompt may state nothing else ("a photo of a white dog and a cat").
+Adjectives belong to the name, except for those that a reader asks for: as attributes they state a relation of their
+own, and a prompt may state nothing else ("a photo of a white dog and a cat").
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ ALLOWED = f"allowed: {', '.join(RELATIONS)} in their usual wordings, e.g. 'a dog
 class Clause:
     """One relation that a text states, with the character spans [start, end) of its three parts.
 
-    Object spans hold the phrase with its adjectives and without its article; the triplet holds the same words, one blank
-    between two. The relation span holds the wording without verbs; both clauses of a diagonal share it. An attribute's is empty,
-    right before its object.
+    Object spans hold the phrase with its adjectives and without its article; the triplet holds the same words, one
+    blank between two. The relation span holds the wording without verbs; both clauses of a diagonal share it. An
+    attribute's is empty, right before its object.
     """
 
     triplet: Triplet
@@ -208,13 +208,14 @@ class _Refusal:
 _REFUSED: tuple[tuple[_Refusal, str], ...] = (
     (
         _Refusal("it is none of the relations", f"use one of them, or {_HYPHENS}"),
-        "next to, near, nearby, close to, beside, besides, by, side by side, alongside, along, behind, in, in front of, inside, "
-        "into, within, outside, at, on, onto, upon, around, against, between, in between, among, amid, across, opposite, facing, "
-        "toward, towards, to, from, beyond, touching",
+        "next to, near, nearby, close to, beside, besides, by, side by side, alongside, along, behind, in, in "
+        "front of, inside, into, within, outside, at, on, onto, upon, around, against, between, in between, "
+        "among, amid, across, opposite, facing, toward, towards, to, from, beyond, touching",
     ),
     (
         _Refusal("a pronoun names no object", "name the object again"),
-        "it, its, itself, he, she, him, her, his, they, them, their, whose, each other, one another, you, your, my, our",
+        "it, its, itself, he, she, him, her, his, they, them, their, whose, each other, one another, "
+        "you, your, my, our",
     ),
     (
         _Refusal("a prompt cannot say what does not hold", "state the relation that holds"),
@@ -360,7 +361,10 @@ def _part_end(tokens: list[_Token], at: int) -> int:
 
 
 def _lead_start(tokens: list[_Token], begin: int, at: int) -> int:
-    """The index of the first of the verbs and adverbs that stand right before `at`; an adverb right behind an article is a name."""
+    """The index of the first of the verbs and adverbs that stand right before `at`.
+
+    An adverb right behind an article is a name.
+    """
     end = at
     while at > begin and tokens[at - 1].word in _LEADS:
         at -= 1
@@ -420,7 +424,10 @@ def _check_words(text: str, words: list[_Token], before: str) -> None:
 
 
 def _described(text: str, parts: list[_Part], attributes: Collection[str]) -> tuple[list[_Part], list[Clause]]:
-    """The parts without the attributes that open their phrases, and the clauses that these state; a phrase keeps one word."""
+    """The parts without the attributes that open their phrases, and the clauses that these state.
+
+    A phrase keeps at least one word.
+    """
     rest = []
     clauses = []
     for part in parts:
@@ -559,7 +566,10 @@ class _Clauses:
 
     def _refuse_open(self, relation: _Relation) -> NoReturn:
         names = dict.fromkeys(repr(phrase.name) for phrase in (self.head, self.subject, self.object))
-        way_out = "write 'and' and the relation for the first, 'that is' and the relation for the last, or name the object again"
+        way_out = (
+            "write 'and' and the relation for the first, 'that is' and the relation for the last, "
+            "or name the object again"
+        )
         self._refuse(relation, f"it is open whether it is about {' or '.join(names)}", way_out)
 
     def _finish(self) -> None:

@@ -50,10 +50,12 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class SeveralPrompt:
-    """A text with any number of relations, its objects in order of mention, and the character span [start, end) of each.
+    """A text with any number of relations, its objects in order of mention, and their spans.
 
-    An object has one name and one place; relations may share it ("a A left of a B above a C"). Without relations there is
-    nothing to read off the phrases, and `spans` may be empty.
+    A span [start, end) counts characters.
+
+    An object has one name and one place; relations may share it ("a A left of a B above a C"). Without relations
+    there is nothing to read off the phrases, and `spans` may be empty.
     """
 
     text: str
@@ -74,7 +76,10 @@ def with_article(phrase: str) -> str:
 
 
 def prompt_for(triplet: Triplet, *, prefix: str = "", wording: int = 0) -> Prompt:
-    """Write the prompt "{prefix}a {subject} {relation} a {object}", or "{prefix}a {subject} {object}" for an attribute, and note where its phrases stand."""
+    """Write the prompt of a triplet and note where its phrases stand.
+
+    It reads "{prefix}a {subject} {relation} a {object}", or "{prefix}a {subject} {object}" for an attribute.
+    """
     label_index(triplet.relation)
     head = prefix + with_article(triplet.subject)
     rest = triplet.object
@@ -101,7 +106,9 @@ def find_phrase(text: str, phrase: str, *, start: int = 0) -> Span:
 
 
 def phrase_spans(text: str, names: Collection[str]) -> dict[str, Span]:
-    """Return the span of every name in order of mention, longer names first so that "bear" is not found in "teddy bear".
+    """Return the span of every name in order of mention.
+
+    Longer names are found first, so that "bear" is not found in "teddy bear".
 
     Raises UserError for a name that stands there not at all, or more than once.
     """
@@ -120,7 +127,10 @@ def phrase_spans(text: str, names: Collection[str]) -> dict[str, Span]:
 
 
 def parse_prompt(text: str) -> Prompt:
-    """Read a prompt that states one relation of two objects; raises UserError for none, for several, and for what is unclear."""
+    """Read a prompt that states one relation of two objects.
+
+    Raises UserError for none, for several, and for what is unclear.
+    """
     clauses = read_prompt(text).clauses
     if len(clauses) > 1:
         stated = "; ".join(f"{c.triplet.subject} {c.triplet.relation} {c.triplet.object}" for c in clauses)
@@ -133,11 +143,13 @@ def parse_prompt(text: str) -> Prompt:
 
 
 def parse_several(text: str, attributes: Collection[str] = ()) -> SeveralPrompt:
-    """Read a prompt with one relation or more; an object that is named again keeps its first place. Names are in small letters.
+    """Read a prompt with one relation or more.
+
+    An object that is named again keeps its first place. Names are in small letters.
 
     With `attributes`, "a white dog" states that "white" is "dog", if "white" is among them; else it names one object.
-    Raises UserError as the grammar does, for an object that is related to itself, and for an attribute's word that stands in
-    two places: one phrase cannot be two.
+    Raises UserError as the grammar does, for an object that is related to itself, and for an attribute's word that
+    stands in two places: one phrase cannot be two.
     """
     clauses = [_in_small_letters(clause) for clause in read_prompt(text, attributes).clauses]
     spans = {}

@@ -37,10 +37,13 @@ SHARED_SECTIONS = (
 
 
 def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: Path) -> dict[str, Any]:
-    """Return an ablation's table as plain values from the rows of its points, the reference's first, and from their verdicts in `home`.
+    """Return an ablation's table as plain values.
 
-    `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p` is the sign-flip
-    test's by prompt with Holm's correction for the points of this table, `marked` whether it lies below 0.05. None where there is none.
+    It comes from the rows of the ablation's points, the reference's first, and from their verdicts in `home`.
+
+    `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p`
+    is the sign-flip test's by prompt with Holm's correction for the points of this table, `marked` whether it lies
+    below 0.05. None where there is none.
     """
     verdicts = [read_judged(home / row["verdicts"] / FILE) if row["state"] == "finished" else None for row in rows]
     tree = ablation.run.model_dump(mode="json")
@@ -67,7 +70,9 @@ def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: 
 
 
 def write_ablation(home: Path, ablation: Ablation, identity: str, table: Mapping[str, Any]) -> list[Path]:
-    """Put a table beside those of the same reference; write its CSV, all of them as JSON and as a page, and return these files.
+    """Put a table beside those of the same reference.
+
+    Write its CSV, and all of them as JSON and as a page; return these files.
 
     `identity` tells references apart: tables that were held against another one go.
     """
@@ -95,8 +100,8 @@ def write_ablation(home: Path, ablation: Ablation, identity: str, table: Mapping
 def load_ablations(home: Path, config: RunConfig) -> dict[str, Any] | None:
     """Return the ablations of a run's configuration in a home, or None where there are none; what ablations.html shows.
 
-    `other_settings` names the sections in which their reference is not this run, apart from the benchmark: a configuration of
-    the same name may have been ablated with other settings.
+    `other_settings` names the sections in which their reference is not this run, apart from the benchmark: a
+    configuration of the same name may have been ablated with other settings.
     """
     stored = _stored(folder_of(home, config.name))
     if stored is None:

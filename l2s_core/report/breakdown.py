@@ -1,4 +1,7 @@
-"""Where a method is good and where it is not: rates by relation and by kind of prompt, every method beside the others."""
+"""Where a method is good and where it is not.
+
+Rates by relation and by kind of prompt, every method beside the others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ PARTS = {"by_relation": "By relation", "by_prompt_group": "By kind of prompt"}
 
 
 def breakdown(rows: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
-    """Return a line a value of `part` (a key of PARTS): {"value", "count", "rates"}, a rate a row; None where a method has no such image.
+    """Return a line a value of `part` (a key of PARTS): {"value", "count", "rates"}.
+
+    There is a rate a row, None where a method has no such image.
 
     `rows` are those of `table_rows`, the plain one first; values come in its order. `count` is the plain images'.
     """

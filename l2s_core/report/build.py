@@ -85,7 +85,10 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
 
 
 def _inversion_summary(stages: Stages) -> dict[str, Any] | None:
-    """How many images there were, how many the PSNR filter dropped, and the mean PSNR; one shard in memory at a time."""
+    """How many images there were, how many the PSNR filter dropped, and the mean PSNR.
+
+    One shard is in memory at a time.
+    """
     if not stages.config.inverts:
         return None
     images = set()
@@ -113,7 +116,10 @@ def _trajectory_summary(stages: Stages) -> dict[str, Any] | None:
 
 
 def _tests_by_maps(stages: Stages) -> dict[str, MapDataset]:
-    """The test sets of every kind of maps the run has; none where it has one kind alone, which is what its classifiers were tested on."""
+    """The test sets of every kind of maps the run has.
+
+    There are none where it has one kind alone: its classifiers were tested on that.
+    """
     folders = stages.map_folders
     names = [name for name, _ in stages.scene_shards()]
     if len(folders) == 1:
@@ -136,7 +142,10 @@ def _classifier_summary(
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:
-    """What the source could not give: entries and images skipped, by reason, the first ones named; quotas not filled."""
+    """What the source could not give.
+
+    Entries and images skipped, by reason, with the first ones named; quotas not filled.
+    """
     catalogue = load_catalogue(stages.catalogue)
     counts = Counter(catalogue.skipped)
     named = list(catalogue.named)

@@ -81,7 +81,10 @@ def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
 
 
 def scores(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
-    """Return what is known of the images beside the judge's verdicts: KID, CLIPScore, and GenEval's own; None or empty where it is not."""
+    """Return what is known of the images beside the judge's verdicts.
+
+    These are KID, CLIPScore, and what GenEval's own scorer says; None or empty where it is not known.
+    """
     return {
         "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
         "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
@@ -95,7 +98,10 @@ def method_verdicts(stages: Stages) -> dict[str, list[JudgedImage]]:
 
 
 def method_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
-    """Return {"methods": {name: its summary, with its kind and where it chooses the number of candidates}}; nothing without any."""
+    """Return {"methods": {name: its summary}}, or nothing without any.
+
+    A summary holds the method's kind and, where it chooses it, the number of candidates.
+    """
     methods = {}
     for name, method in stages.config.methods.items():
         rows = verdicts[name]
@@ -105,7 +111,10 @@ def method_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
 
 
 def compared_methods(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
-    """Return what a summary says of all methods together: the leaderboard, what went wrong, and the paper's figures beside them."""
+    """Return what a summary says of all methods together.
+
+    These are the leaderboard, what went wrong, and the paper's figures beside them.
+    """
     figures, note = published_beside(stages.config)
     return {
         "leaderboard": leaderboard(table_rows(summary), verdicts, summary.get("quality")),

@@ -16,13 +16,19 @@ SHOWN = 16
 
 
 def failure_kind(image: JudgedImage) -> FailureKind | None:
-    """Return the kind that an image is counted under: of several failures the first in the order of KINDS; None without."""
+    """Return the kind that an image is counted under, None without a failure.
+
+    Of several failures it is the first in the order of KINDS.
+    """
     kinds = {failure.kind for failure in image.verdict.failures}
     return next((kind for kind in KINDS if kind in kinds), None)
 
 
 def failures_summary(verdicts: Mapping[str, Sequence[JudgedImage]]) -> dict[str, Any]:
-    """Return, JSON-able, {"kinds", "changed"} by method, and the failures of the run's own steering that are "shown"."""
+    """Return, JSON-able, {"kinds", "changed"} by method and what is "shown".
+
+    Shown are failures of the run's own steering.
+    """
     plain = {image.item_id: image.correct for image in verdicts[PLAIN]}
     return {
         "kinds": {method: count_kinds(images) for method, images in verdicts.items()},
@@ -47,7 +53,10 @@ def count_kinds(images: Sequence[JudgedImage]) -> dict[str, int]:
 
 
 def count_changes(plain: Mapping[str, bool], images: Sequence[JudgedImage]) -> dict[str, int]:
-    """Return how many images went from right to wrong (broken) and from wrong to right (repaired) against the plain ones."""
+    """Return how many images went from right to wrong (broken) and from wrong to right (repaired).
+
+    They are compared with the plain images.
+    """
     changes = Counter((plain[image.item_id], image.correct) for image in images)
     return {"broken": changes[True, False], "repaired": changes[False, True]}
 
@@ -55,7 +64,8 @@ def count_changes(plain: Mapping[str, bool], images: Sequence[JudgedImage]) -> d
 def choose_failures(images: Sequence[JudgedImage], count: int = SHOWN) -> list[JudgedImage]:
     """Return the failures to show, none picked by its look: the first of each kind in turn, in the benchmark's order.
 
-    So every kind has an equal share of the `count`, and what one cannot fill goes to the others. They come kind by kind.
+    So every kind has an equal share of the `count`, and what one cannot fill goes to the others. They come kind by
+    kind.
     """
     by_kind: dict[FailureKind, list[JudgedImage]] = {kind: [] for kind in KINDS}
     for image in images:

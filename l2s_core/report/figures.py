@@ -54,8 +54,9 @@ def attention_figure(
 ) -> Figure:
     """Draw the mean attention of the first phrases over the steps, one row per method, and the final image.
 
-    `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, objects, G, G). The first object is drawn in
-    red, the second in blue, a third in green, each map from its least to its greatest value: means over many heads are almost flat.
+    `images` and `maps_TOGG` hold one entry per row: uint8 (H, W, 3), and (steps, objects, G, G). The first object is
+    drawn in red, the second in blue, a third in green, each map from its least to its greatest value: means over many
+    heads are almost flat.
     """
     figure = Figure(figsize=(1.3 * (len(steps) + 1), 1.45 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(steps) + 1, squeeze=False)

@@ -26,7 +26,10 @@ LINE = 13
 
 
 def draw_boxes(image: np.ndarray, judged: JudgedImage, side: int) -> Image.Image:
-    """Enlarge an image to a height of `side` pixels and outline every detection: in the colour of its place among the objects asked for, others grey."""
+    """Enlarge an image to a height of `side` pixels and outline every detection.
+
+    Its colour is that of its place among the objects asked for; others are grey.
+    """
     scale = side / image.shape[0]
     picture = Image.fromarray(image).resize((round(image.shape[1] * scale), side), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(picture)

@@ -30,7 +30,9 @@ class Labelled(Protocol):
 
 
 def place_labels(axes: Axes, spots: Sequence[Labelled]) -> None:
-    """Write every spot's label beside it, own ones bold: of places around it, the one that covers least of marks, bars and labels before it.
+    """Write every spot's label beside it, own ones bold.
+
+    Of places around the spot it takes the one that covers least of marks, bars and labels before it.
 
     A label further off is joined to its mark by a thin line. Call it when everything else is drawn.
     """

@@ -20,8 +20,8 @@ def leaderboard(
 ) -> list[dict[str, Any]]:
     """Return the rows of `table_rows` in the order of a leaderboard; equal rates go by fewer gradient evaluations.
 
-    Each gains `kid_change`, None where it is not known, and `against_main`, None for the run's own steering. Nothing but
-    `seconds` and `peak_bytes` depends on the machine.
+    Each gains `kid_change`, None where it is not known, and `against_main`, None for the run's own steering. Nothing
+    but `seconds` and `peak_bytes` depends on the machine.
     """
     against = against_main(verdicts)
     quality = quality or {}
@@ -35,8 +35,9 @@ def leaderboard(
 def against_main(verdicts: Mapping[str, Sequence[JudgedImage]]) -> dict[str, dict[str, Any]]:
     """Compare every other method with the run's own steering, paired on prompt and noise: JSON-able, by method.
 
-    `difference` is the method's rate of correct images minus that of the steering, `low` to `high` its bootstrap interval by
-    prompt; `p` is the sign-flip test's by prompt and `holm` corrects it for all these comparisons. `differs` says that `holm` is below 0.05.
+    `difference` is the method's rate of correct images minus that of the steering, `low` to `high` its bootstrap
+    interval by prompt; `p` is the sign-flip test's by prompt and `holm` corrects it for all these comparisons.
+    `differs` says that `holm` is below 0.05.
     """
     others = {method: rows for method, rows in verdicts.items() if method != MAIN}
     return {

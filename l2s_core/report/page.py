@@ -24,7 +24,10 @@ def render_page(
     template: str = TEMPLATE,
     **filters: Callable[..., str],
 ) -> str:
-    """Fill a template of this folder, the report's by default; pictures become data URIs, lists of them lists, and None is left out; `filters` are added to jinja2's."""
+    """Fill a template of this folder, the report's by default.
+
+    Pictures become data URIs, lists of them lists; None is left out. `filters` are added to jinja2's.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )

@@ -37,8 +37,8 @@ class Spot:
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the indices of the points (cost, value) that no other beats, the cheapest first.
 
-    One beats another that costs no less and is worth no more, unless they are equal: equal points stay together. A point
-    that is not finite is on no front and beats none.
+    One beats another that costs no less and is worth no more, unless they are equal: equal points stay together. A
+    point that is not finite is on no front and beats none.
     """
     finite = [i for i, point in enumerate(points) if all(map(isfinite, point))]
     front = [i for i in finite if not any(_beats(points[j], points[i]) for j in finite)]
@@ -52,7 +52,8 @@ def _beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
 def pareto_figure(rows: Sequence[Mapping[str, Any]], own: str, apart: Collection[str] = ()) -> Figure:
     """Draw relation accuracy with its interval against each of COSTS, a panel a cost.
 
-    `rows` are those of a leaderboard, `own` the name of the one to stand out, `apart` the names of those that no one can use.
+    `rows` are those of a leaderboard, `own` the name of the one to stand out, `apart` the names of those that no one
+    can use.
     """
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     for axes, (cost, name) in zip(figure.subplots(1, len(COSTS), sharey=True), COSTS.items(), strict=True):
@@ -107,7 +108,10 @@ def _scale_costs(axes: Axes, scale: str) -> None:
 
 
 def cost_scale(costs: Sequence[float]) -> str:
-    """Return the scale of an axis of costs: linear unless those above 0 differ widely; with one of 0, the logarithm ends at 1."""
+    """Return the scale of an axis of costs: linear unless those above 0 differ widely.
+
+    With a cost of 0, the logarithm ends at 1.
+    """
     positive = [cost for cost in costs if cost > 0]
     if not positive or max(positive) <= WIDE * min(positive):
         return "linear"

@@ -44,7 +44,10 @@ def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write_ranking(folder: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> list[Path]:
-    """Write ranking.csv, points.json and cost.png; return them. A row is {"label", "varied", "state", "metrics" or "reason"}."""
+    """Write ranking.csv, points.json and cost.png; return them.
+
+    A row is {"label", "varied", "state", "metrics" or "reason"}.
+    """
     best_first = rank(rows, metric)
     table = pd.DataFrame(
         [

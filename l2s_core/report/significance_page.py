@@ -85,7 +85,10 @@ def forest_rows(pairs: Sequence[PairedRuns], names: Mapping[str, str]) -> list[F
 
 
 def forest_figure(rows: Sequence[ForestRow]) -> Figure:
-    """Draw differences with their intervals, a panel an outcome; parts are grey, an interval without 0 is drawn solid."""
+    """Draw differences with their intervals, a panel an outcome.
+
+    Parts are grey. An interval without 0 is drawn solid.
+    """
     outcomes = [*rows[0][1]]
     figure = Figure(figsize=(10.5, 1.1 + 0.24 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(outcomes), sharex=True, sharey=True)
@@ -111,7 +114,10 @@ def _draw_interval(axes: Axes, height: int, difference: PairedDifference, whole:
 
 
 def page_name(labels: Sequence[str]) -> str:
-    """Return a file's name without suffix that tells what is compared; many runs are counted, and told apart by a digest."""
+    """Return a file's name without suffix that tells what is compared.
+
+    Many runs are counted, and told apart by a digest.
+    """
     names = [re.sub(r"[^\w.-]+", ".", label) for label in labels]
     name = "_vs_".join(names)
     return (

@@ -23,7 +23,9 @@ def trace_attention(
     classifier: TrainedClassifier,
     steering: SteeringConfig | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample one image, steered if `steering` is given; return maps (T, O, G, G) of its phrases and the image (H, W, 3).
+    """Sample one image, steered if `steering` is given; return maps of its phrases and the image.
+
+    The maps have the shape (T, O, G, G), the image (H, W, 3).
 
     The maps are means over all captured channels at the classifier's steps, taken after steering has
     moved the latents of that step.

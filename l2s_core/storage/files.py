@@ -36,7 +36,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if not _disk_full(error):
             raise
         raise UserError(
-            f"no space left on the disk of {path.parent}; free some ('l2s clean'), or choose another --home, and run again"
+            f"no space left on the disk of {path.parent}; "
+            f"free some ('l2s clean'), or choose another --home, and run again"
         ) from None
     finally:
         if temporary is not None:

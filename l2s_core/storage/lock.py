@@ -31,7 +31,10 @@ def exclusive(home: Path, waiting: Callable[[], None], name: str = RUN) -> Itera
 
 
 def holder(home: Path) -> str | None:
-    """Return what the process that holds the folder wrote into the lock ("" until it has), or None when nobody holds it."""
+    """Return what the process that holds the folder wrote into the lock.
+
+    That is "" until it has written, and None when nobody holds the folder.
+    """
     try:
         with open(home / RUN, encoding="utf-8") as handle:
             if _take(handle, fcntl.LOCK_SH):

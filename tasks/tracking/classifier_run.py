@@ -74,7 +74,10 @@ class ClassifierRun:
         return self.run_id
 
     def epoch(self, number: int, row: Mapping[str, float]) -> None:
-        """Log one epoch's losses and accuracies; training goes on when the store is away, and `finish` logs what it missed."""
+        """Log one epoch's losses and accuracies.
+
+        Training goes on when the store is away, and `finish` logs what it missed.
+        """
         try:
             log_metrics(self.client, self.run_id, row, number)
         except MlflowException:
@@ -88,7 +91,10 @@ class ClassifierRun:
 
     @answering()
     def finish(self, result: Mapping[str, Any], records: Mapping[str, pd.DataFrame]) -> None:
-        """Log the evaluation, the confusion matrix and the datasets, `records` by kind of maps; register the model, close the run."""
+        """Log the evaluation, the confusion matrix and the datasets; register the model, close the run.
+
+        `records` are given by kind of maps.
+        """
         if self._monitor is not None:
             self._monitor.finish()
         for number, row in self._missed:
@@ -108,7 +114,10 @@ class ClassifierRun:
 
     @answering()
     def log_benchmark(self, methods: Mapping[str, Mapping[str, Any]], files: Sequence[Path] = ()) -> None:
-        """Put what the classifier does to images, and what other methods do, onto its run, with the report's files, if the store has it."""
+        """Put what the classifier does to images onto its run, if the store has it.
+
+        What other methods do and the report's files go there, too.
+        """
         run = self.finished()
         if run is None:
             return

@@ -10,7 +10,11 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 
 
 class RegisteredClassifier(mlflow.pyfunc.PythonModel):
-    """Takes {"maps": (N, 2, M, G, G), "capture_index": (N,) positions in the captured steps}; returns probabilities (N, R)."""
+    """The classifier as a model of MLflow.
+
+    Takes {"maps": (N, 2, M, G, G), "capture_index": (N,) positions in the captured steps}; returns probabilities (N,
+    R).
+    """
 
     def load_context(self, context) -> None:
         self.classifier = TrainedClassifier.load(context.artifacts["classifier"])

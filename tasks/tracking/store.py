@@ -58,13 +58,17 @@ def open_store(home: Path) -> MlflowClient:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn a store that stops answering into one clear line; what was computed is on disk and is logged by the next call."""
+    """Turn a store that stops answering into one clear line.
+
+    What was computed is on disk and is logged by the next call.
+    """
     try:
         yield
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"the MLflow store {mlflow.get_tracking_uri()} stopped answering ({reason}); start it again, and the same command goes on from here"
+            f"the MLflow store {mlflow.get_tracking_uri()} stopped answering ({reason}); "
+            f"start it again, and the same command goes on from here"
         ) from None
 
 

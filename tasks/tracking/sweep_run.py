@@ -23,8 +23,8 @@ ERROR = "l2s.error"
 class SweepRun:
     """The parent run of a sweep, found again by the sweep's settings, with a child a point.
 
-    A search hands in the run of its study, and runs of its trials to `describe`; its study closes those. Raises UserError
-    when the store stops answering.
+    A search hands in the run of its study, and runs of its trials to `describe`; its study closes those. Raises
+    UserError when the store stops answering.
     """
 
     @answering()
@@ -76,7 +76,10 @@ class SweepRun:
         self._close(run_id, state)
 
     def stop(self, run_id: str) -> None:
-        """Close the run of a point, or the sweep's own, that is stopped in the middle; a store that is away is not waited for."""
+        """Close the run of a point, or the sweep's own, that is stopped in the middle.
+
+        A store that is away is not waited for.
+        """
         with suppress(MlflowException):
             self.client.set_tag(run_id, ERROR, "stopped")
             self.client.set_terminated(run_id, "KILLED")

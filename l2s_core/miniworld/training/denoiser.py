@@ -80,7 +80,10 @@ def encode_scenes(
 
 
 class DenoiserLoss:
-    """v-prediction loss over batches drawn from the step number alone; `counts` as in `layout_of`, `chained` as in `web_caption`."""
+    """v-prediction loss over batches that are drawn from the step number alone.
+
+    `counts` is as in `layout_of`, `chained` as in `web_caption`.
+    """
 
     def __init__(
         self,

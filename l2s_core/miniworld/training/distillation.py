@@ -21,7 +21,10 @@ NOISY = 1.5  # above 1: more of the levels near pure noise, where objects are de
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationLoss:
-    """Mean squared error to the teacher's guided velocity, e + guidance (c - e), c under the caption and e under the empty one."""
+    """Mean squared error to the teacher's guided velocity e + guidance (c - e).
+
+    c is the velocity under the caption, e the one under the empty caption.
+    """
 
     batches: SceneBatches
     teacher: nn.Module

@@ -87,7 +87,10 @@ class SceneBatches:
     stream: int = CAPTION_STREAM
 
     def __call__(self, step: int) -> tuple[Tensor, TextEncoding]:
-        """Return latents (B, C, h, w) and the text of each: its caption, or in a share of `DROP_SHARE` the empty one."""
+        """Return latents (B, C, h, w) and the text of each.
+
+        The text is the image's caption, or in a share of `DROP_SHARE` the empty one.
+        """
         rng = scene_rng(self.seed, step, self.stream)
         indices = rng.integers(0, len(self.latents), self.batch)
         captions = [self._caption(int(i), rng) for i in indices]

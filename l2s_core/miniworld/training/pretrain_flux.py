@@ -1,4 +1,7 @@
-"""Train mini-flux from a seed, on the autoencoder and the CLIP encoder of mini-sd: T5 encoder, then rounds of flow model and student."""
+"""Train mini-flux from a seed, on the autoencoder and the CLIP encoder of mini-sd.
+
+First comes the T5 encoder, then rounds of a flow model and its student.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ GRID_GUIDANCE = 5.0  # the same; a student needs no guidance
 
 
 class Reflow(TrainPlan):
-    """A student that learns `pairs` of noise and sample, drawn by the flow model in `pair_steps` steps at `guidance`."""
+    """A student that learns `pairs` of noise and sample.
+
+    The flow model draws them in `pair_steps` steps at `guidance`.
+    """
 
     by: Literal["reflow"]
     guidance: float = Field(ge=1)
@@ -46,7 +52,10 @@ class Distillation(TrainPlan):
 
 
 class Round(SceneRound):
-    """A flow model trained on rendered scenes, from what the round before ended with, and its student, if it has one."""
+    """A flow model trained on rendered scenes, and its student, if it has one.
+
+    It begins with what the round before ended with.
+    """
 
     flow: TrainPlan
     student: Annotated[Reflow | Distillation, Field(discriminator="by")] | None = None
@@ -120,7 +129,10 @@ class RoundTraining:
     encoders: flow.Encoders
 
     def run(self, number: int, plan: Round, model: nn.Module) -> nn.Module:
-        """Return the model that round `number` ends with, having begun with `model`; a round that has ended is read from its file."""
+        """Return the model that round `number` ends with, having begun with `model`.
+
+        A round that has ended is read from its file.
+        """
         shop = self.shop
         ended = self.shop.work / f"round-{number}.safetensors"
         if ended.is_file():

@@ -30,7 +30,10 @@ NOISE_SEED = 10_000_000  # noise of the pairs: seeds that no suite uses
 
 @dataclass(frozen=True, kw_only=True)
 class PairCaptions:
-    """Captions of pairs: the crawl's, of scenes that are never drawn; `counts` as in `sample_layout`, `chained` as in `web_caption`."""
+    """Captions of pairs: the crawl's, of scenes that are never drawn.
+
+    `counts` is as in `sample_layout`, `chained` as in `web_caption`.
+    """
 
     seed: int
     counts: Sequence[float]
@@ -58,7 +61,10 @@ def draw_pairs(
     guidance: float,
     progress: Callable[[int], None],
 ) -> Tensor:
-    """Return the latents (N, C, h, w), float16, that the noise of each pair becomes; kept in `folder` shard by shard."""
+    """Return the latents (N, C, h, w), float16, that the noise of each pair becomes.
+
+    They are kept in `folder` shard by shard.
+    """
     schedule = backbone.schedule(steps)
     shards = []
     how = {"steps": steps, "guidance": guidance}
@@ -89,7 +95,10 @@ def _finished(path: Path, count: int, how: dict[str, float]) -> Tensor | None:
 
 
 class ReflowLoss:
-    """Flow matching on fixed pairs, whose images are `latents` (N, C, h, w); sigma is uniform, batches are a function of the step number alone."""
+    """Flow matching on fixed pairs, whose images are `latents` (N, C, h, w).
+
+    Sigma is uniform. Batches depend on the step number alone.
+    """
 
     def __init__(self, latents: Tensor, captions: PairCaptions, encoders: Encoders, *, seed: int, batch: int) -> None:
         self.latents = latents

@@ -11,7 +11,8 @@ from l2s_core.miniworld.world.scenes import COUNTS
 class SceneRound(Section):
     """A number of rendered scenes and their captions.
 
-    `counts` are the shares of scenes of one, two and three objects, `chained` the share of captions of three that state two relations.
+    `counts` are the shares of scenes of one, two and three objects, `chained` the share of captions of three that
+    state two relations.
     """
 
     scenes: int = Field(ge=1)

@@ -39,7 +39,10 @@ def build_encoder(tokenizer: T5Tokenizer, width: int, layers: int, heads: int) -
 
 
 class ContextRecall(nn.Module):
-    """A text encoder with two linear heads that name, at each token, the words before and after it (itself included)."""
+    """A text encoder with two linear heads.
+
+    At each token they name the words before it and after it (itself included).
+    """
 
     def __init__(self, encoder: T5EncoderModel) -> None:
         super().__init__()

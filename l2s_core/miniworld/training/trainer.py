@@ -22,7 +22,10 @@ LogFunction = Callable[[int, dict[str, float]], None]
 
 
 class TrainPlan(Section):
-    """Length, batch and rates of one training; at each step of `restarts` the rate begins anew (Loshchilov & Hutter 2017)."""
+    """Length, batch and rates of one training.
+
+    At each step of `restarts` the rate begins anew (Loshchilov & Hutter 2017).
+    """
 
     batch: int
     steps: int

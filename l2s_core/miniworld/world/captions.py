@@ -30,8 +30,8 @@ def _object_list(names: list[str], rng: np.random.Generator) -> str:
 def web_caption(layout: Layout, rng: np.random.Generator, chained: float = 0.0) -> str:
     """Caption a scene the way the crawl does.
 
-    `chained` is the share of three-object scenes whose caption states two relations, "a dog above a cat left of a cup"; where it
-    is 0, such a caption is a list.
+    `chained` is the share of three-object scenes whose caption states two relations, "a dog above a cat left of a
+    cup"; where it is 0, such a caption is a list.
     """
     order = rng.permutation(len(layout.placements))
     names = [layout.placements[i].name for i in order]

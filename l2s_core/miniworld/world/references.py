@@ -1,4 +1,7 @@
-"""Rendered scenes to hold sampled images against: they show what the prompts ask for, and nothing is trained or judged on them."""
+"""Rendered scenes to hold sampled images against.
+
+They show what the prompts ask for. Nothing is trained or judged on them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ STREAM = 91  # of these scenes alone; no training, development or test scene com
 
 
 def can_be_shown(prompt: Phrases) -> bool:
-    """Whether a scene can surely show a prompt: as many sprites as fit, no relation beside its opposite, and not all three pairs of three related."""
+    """Whether a scene can surely show a prompt.
+
+    It can with as many sprites as fit, no relation beside its opposite, and of three objects not all three pairs
+    related.
+    """
     if not 1 <= len(prompt.objects) <= max(SIZES) or not set(prompt.objects) <= set(OBJECTS):
         return False
     stated = {(t.subject, t.relation, t.object) for t in prompt.triplets}
@@ -31,9 +38,9 @@ def can_be_shown(prompt: Phrases) -> bool:
 def reference_scenes(prompts: Sequence[Phrases], count: int, *, first: int = 0, seed: int = 0) -> np.ndarray:
     """Render uint8 scenes (count, 64, 64, 3) of the prompts in turn, with their objects and relations and nothing else.
 
-    The pair of a single relation has no other relation; where a prompt has several, each holds by GenEval's rule. Scene number
-    `first` + i depends on its number, the seed and its prompt alone. Raises UserError without prompts, for fewer than one scene, and
-    for a prompt that cannot be shown.
+    The pair of a single relation has no other relation; where a prompt has several, each holds by GenEval's rule.
+    Scene number `first` + i depends on its number, the seed and its prompt alone. Raises UserError without prompts,
+    for fewer than one scene, and for a prompt that cannot be shown.
     """
     if not prompts or count < 1:
         raise UserError(
@@ -45,7 +52,8 @@ def reference_scenes(prompts: Sequence[Phrases], count: int, *, first: int = 0, 
 def _scene(prompt: Phrases, seed: int, number: int) -> np.ndarray:
     if not can_be_shown(prompt):
         raise UserError(
-            f"no scene can show {prompt.text!r}; allowed: 1 to {max(SIZES)} sprites, with relations that can hold at once, and not in a ring"
+            f"no scene can show {prompt.text!r}; "
+            f"allowed: 1 to {max(SIZES)} sprites, with relations that can hold at once, and not in a ring"
         )
     return render(
         sample_layout(scene_rng(seed, number, STREAM), objects=prompt.objects, accept=partial(_shows, prompt))
