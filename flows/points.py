@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import click
 from flows.interrupt import last_words
 from flows.session import Pruned, running
 from flows.stages import build_dataset, sample_and_judge, train_classifiers
-from l2s_core.classifier.experiment import load_result
+from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.experiments.sweeps import Point, SweepConfig
 from l2s_core.report.comparison import point_summary
 from l2s_core.report.ranking import point_metrics
@@ -51,7 +51,7 @@ def attempt(
     tracking: SweepRun,
     run_id: str,
     rebuild: bool,
-    before_images: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    before_images: Callable[[ClassifierResult], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run one point under its MLflow run and return its row of the ranking.
 

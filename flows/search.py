@@ -5,7 +5,6 @@ MLflow holds the study and its trials. Optuna's pruner decides which points get 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from optuna.trial import TrialState
 
 from flows.points import attempt, stoppable
 from flows.session import Pruned
+from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.experiments.sweeps import Range, SweepConfig, point
 from l2s_core.storage.lock import exclusive
 from tasks.tracking.store import answering
@@ -84,10 +84,10 @@ def _run_trial(study: optuna.Study, settings: SweepConfig, home: Path, tracking:
     trial = study.ask()
     chosen = point(settings, {key: _suggest(trial, key, values) for key, values in settings.search.space.items()})
 
-    def judge(result: Mapping[str, Any]) -> None:
+    def judge(result: ClassifierResult) -> None:
         if not settings.search.prune:
             return  # a figure that is the same for every point would be the first that MLflow's comparison shows
-        trial.report(result["validation"]["accuracy"], step=0)
+        trial.report(result.validation["accuracy"], step=0)
         if trial.should_prune():
             raise Pruned
 

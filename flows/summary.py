@@ -126,7 +126,7 @@ def print_official(rates: Mapping[str, Mapping[str, Any]]) -> None:
 
 def print_classifiers(folders: Mapping[str, Path]) -> None:
     """Print the test accuracy of trained classifiers and where they lie."""
-    _print_tests({name: load_result(folder)["test"] for name, folder in folders.items()})
+    _print_tests({name: load_result(folder).test for name, folder in folders.items()})
     click.echo()
     for name, folder in folders.items():
         click.echo(f"{name}: {folder}")

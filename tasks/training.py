@@ -47,7 +47,7 @@ def train_classifier(stages: Stages, name: str, shards: dict[str, list[Path]], r
         result = load_result(folder)
         if not started:  # trained before, but this store never heard of it
             run.start()
-            for number, row in enumerate(result["history"]):
+            for number, row in enumerate(result.history):
                 run.epoch(number, row)
         run.finish(result, {kind: _records(paths) for kind, paths in own.items()})
     return folder

@@ -41,7 +41,8 @@ def shift_maps(maps_BOMGG: Tensor, reach: int, generator: torch.Generator) -> Te
 
 
 def drop_channels(maps_BOMGG: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Zero each channel (attention head) of a record with probability `share`, the same for both objects; rescale the rest.
+    """Zero each channel (attention head) of a record with probability `share`, the same for both objects; rescale the
+    rest.
 
     A classifier that cannot rely on single heads is harder to please without moving the objects.
     """

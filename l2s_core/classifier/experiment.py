@@ -3,53 +3,88 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.training import KINDS, EpochFunction, evaluate, train_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
+from l2s_core.errors import UserError
 from l2s_core.storage.files import read_json, write_json
 
 RESULT = "result.json"  # written last: a folder that has it is complete
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassifierResult:
+    """How a training went, and what the classifier can do.
+
+    `best_epoch` is the one whose weights were kept, `history` a row of metrics for every epoch, `seconds` the wall time
+    of the training, `records` the number of records by split. `validation` and `test` are the metrics of
+    `Evaluation.summary`, on true and wrong prompts. `confusion` counts test records: rows true, columns predicted, in
+    the order of the relations.
+    """
+
+    best_epoch: int
+    history: list[dict[str, float]]
+    seconds: float
+    records: dict[str, int]
+    validation: dict[str, float]
+    test: dict[str, float]
+    confusion: list[list[int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as result.json and a report's summary.json have it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; raises KeyError for a value that is missing."""
+        return cls(**{field.name: value[field.name] for field in fields(cls)})
+
+
 def run_experiment(
     config: ClassifierConfig, shards: Sequence[Path], *, device: str = "cpu", on_epoch: EpochFunction | None = None
-) -> tuple[TrainedClassifier, dict[str, Any]]:
-    """Return the trained classifier and its JSON-able result.
+) -> tuple[TrainedClassifier, ClassifierResult]:
+    """Return the trained classifier and what it can do.
 
     Training and early stopping see the prompt kinds that `config.prompts` names; the reported
     validation and test figures always cover true and wrong prompts.
     """
-    began, kinds = time.perf_counter(), KINDS[config.prompts]
-    train, val = (MapDataset(shards, split=split, kinds=kinds) for split in ("train", "val"))
+    began = time.perf_counter()
+    kinds = KINDS[config.prompts]
+    train = MapDataset(shards, split="train", kinds=kinds)
+    val = MapDataset(shards, split="val", kinds=kinds)
     trained = train_classifier(config, train, val, device=device, on_epoch=on_epoch)
-    classifier = TrainedClassifier(model=trained.model, config=config, source=train.source)
     seconds = time.perf_counter() - began
-    validation, test = (
-        evaluate(trained.model, MapDataset(shards, split=split), device=device) for split in ("val", "test")
+    validation = evaluate(trained.model, MapDataset(shards, split="val"), device=device)
+    test = evaluate(trained.model, MapDataset(shards, split="test"), device=device)
+    result = ClassifierResult(
+        best_epoch=trained.best_epoch,
+        history=trained.history,
+        seconds=seconds,
+        records={"train": len(train), "val": len(val), "test": len(test.records)},
+        validation=validation.summary(),
+        test=test.summary(),
+        confusion=test.confusion(),
     )
-    return classifier, {
-        "best_epoch": trained.best_epoch,
-        "history": trained.history,
-        "seconds": seconds,
-        "records": {"train": len(train), "val": len(val), "test": len(test.records)},
-        "validation": validation.summary(),
-        "test": test.summary(),
-        "confusion": test.confusion(),
-    }
+    return TrainedClassifier(model=trained.model, config=config, source=train.source), result
 
 
-def save_experiment(folder: Path, classifier: TrainedClassifier, result: dict[str, Any]) -> None:
+def save_experiment(folder: Path, classifier: TrainedClassifier, result: ClassifierResult) -> None:
     """Write the classifier and then its result."""
     classifier.save(folder)
-    write_json(folder / RESULT, result)
+    write_json(folder / RESULT, result.to_json())
 
 
-def load_result(folder: Path) -> dict[str, Any]:
+def load_result(folder: Path) -> ClassifierResult:
     """Read a result; raises UserError when it or the classifier beside it is missing or damaged."""
     TrainedClassifier.load(folder)
-    return read_json(folder / RESULT)
+    stored = read_json(folder / RESULT)
+    try:
+        return ClassifierResult.from_json(stored)
+    except KeyError as error:
+        raise UserError(f"{folder / RESULT} lacks {error}; train the classifier again") from None

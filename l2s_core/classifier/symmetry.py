@@ -1,11 +1,11 @@
 """The exact symmetries of the four spatial relations: mirrored maps mean mirrored relations.
 
-Mirroring an image left-right turns "left of" into "right of" and leaves the vertical relations; so for
-up-down, for transposing, and for exchanging subject and object. Applied at random to training batches
-they multiply the data sixteenfold, and, since a mirrored map keeps whatever a wrong word left in its
-texture while its label changes, they also take the profit out of reading the word.
+Mirroring an image left-right turns "left of" into "right of" and leaves the vertical relations. The same holds for
+mirroring up-down, for transposing, and for exchanging subject and object. Applied at random to training batches they
+multiply the data sixteenfold. A mirrored map keeps whatever a wrong word left in its texture while its label changes,
+so there is nothing to gain from reading the word.
 
-An attribute and its object stay what they are, in whatever mirror: every symmetry leaves "is" in place.
+An attribute and its object stay what they are in any mirror: every symmetry leaves "is" in place.
 
 Averaging a classifier's answers over the whole group makes it exactly equivariant, and its gradient with it.
 """
@@ -13,49 +13,65 @@ Averaging a classifier's answers over the whole group makes it exactly equivaria
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from l2s_core.relations import LABELS, RELATIONS
-
-_LEFT, _RIGHT, _ABOVE, _BELOW = (RELATIONS.index(name) for name in ("left of", "right of", "above", "below"))
+from l2s_core.relations import LABELS, label_index
 
 
-def _permutation(*pairs: tuple[int, int]) -> Tensor:
-    table = torch.arange(len(RELATIONS))
+@dataclass(frozen=True, kw_only=True)
+class Symmetry:
+    """A move of maps_BOMGG, and labels_R: the index in LABELS that each label becomes."""
+
+    move: Callable[[Tensor], Tensor]
+    labels_R: Tensor
+
+
+def _mirror_x(maps_BOMGG: Tensor) -> Tensor:
+    return maps_BOMGG.flip(-1)
+
+
+def _mirror_y(maps_BOMGG: Tensor) -> Tensor:
+    return maps_BOMGG.flip(-2)
+
+
+def _transpose(maps_BOMGG: Tensor) -> Tensor:
+    return maps_BOMGG.transpose(-1, -2)
+
+
+def _exchange(maps_BOMGG: Tensor) -> Tensor:
+    return maps_BOMGG.flip(-4)
+
+
+def _swapped(*pairs: tuple[str, str]) -> Tensor:
+    """Return labels_R in which the labels of each pair have changed places."""
+    labels_R = torch.arange(len(LABELS))
     for a, b in pairs:
-        table[a], table[b] = b, a
-    return table
+        labels_R[label_index(a)] = label_index(b)
+        labels_R[label_index(b)] = label_index(a)
+    return labels_R
 
 
-MIRROR_X = _permutation((_LEFT, _RIGHT))
-MIRROR_Y = _permutation((_ABOVE, _BELOW))
-TRANSPOSE = _permutation((_LEFT, _ABOVE), (_RIGHT, _BELOW))
-EXCHANGE = _permutation((_LEFT, _RIGHT), (_ABOVE, _BELOW))
-
-
-ACTIONS: tuple[tuple[Callable[[Tensor], Tensor], Tensor], ...] = (
-    (lambda maps: maps.flip(-1), MIRROR_X),
-    (lambda maps: maps.flip(-2), MIRROR_Y),
-    (lambda maps: maps.transpose(-1, -2), TRANSPOSE),
-    (lambda maps: maps.flip(-4), EXCHANGE),
+SYMMETRIES: tuple[Symmetry, ...] = (
+    Symmetry(move=_mirror_x, labels_R=_swapped(("left of", "right of"))),
+    Symmetry(move=_mirror_y, labels_R=_swapped(("above", "below"))),
+    Symmetry(move=_transpose, labels_R=_swapped(("left of", "above"), ("right of", "below"))),
+    Symmetry(move=_exchange, labels_R=_swapped(("left of", "right of"), ("above", "below"))),
 )
-"""What generates the group: a move of maps_BOMGG, and the label that each spatial label becomes."""
-
-_OTHERS = torch.arange(len(RELATIONS), len(LABELS))
-_ACTIONS = tuple(
-    (move, torch.cat([relabel, _OTHERS])) for move, relabel in ACTIONS
-)  # of all labels: the others stay what they are
+"""What generates the group."""
 
 
 def augment(maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Apply to every record its own random element of the symmetry group; returns new maps and labels."""
-    coins_4B = torch.rand(4, len(label_B), generator=generator) < 0.5
-    for coin_B, (move, relabel) in zip(coins_4B, _ACTIONS, strict=True):
-        maps_BOMGG = torch.where(coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device), move(maps_BOMGG), maps_BOMGG)
-        label_B = torch.where(coin_B.to(label_B.device), relabel.to(label_B.device)[label_B], label_B)
+    coins_4B = torch.rand(len(SYMMETRIES), len(label_B), generator=generator) < 0.5
+    for coin_B, symmetry in zip(coins_4B, SYMMETRIES, strict=True):
+        here_B1111 = coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device)
+        maps_BOMGG = torch.where(here_B1111, symmetry.move(maps_BOMGG), maps_BOMGG)
+        moved_B = symmetry.labels_R.to(label_B.device)[label_B]
+        label_B = torch.where(coin_B.to(label_B.device), moved_B, label_B)
     return maps_BOMGG, label_B
 
 
@@ -72,19 +88,24 @@ class GroupAverage(nn.Module):
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
         if self.training:
-            return self.classifier(maps_BOMGG, capture_index_B)
-        views, labels = [], []
-        for coins in product((False, True), repeat=len(ACTIONS)):
-            view, label_R = maps_BOMGG, torch.arange(len(LABELS))
-            for coin, (move, relabel) in zip(coins, _ACTIONS, strict=True):
-                if coin:
-                    view, label_R = move(view), relabel[label_R]
+            answer: Tensor = self.classifier(maps_BOMGG, capture_index_B)
+            return answer
+        views = []
+        labels = []
+        for chosen in product((False, True), repeat=len(SYMMETRIES)):
+            view = maps_BOMGG
+            label_R = torch.arange(len(LABELS))
+            for use, symmetry in zip(chosen, SYMMETRIES, strict=True):
+                if use:
+                    view = symmetry.move(view)
+                    label_R = symmetry.labels_R[label_R]
             views.append(view)
             labels.append(label_R)
-        logits_VBR = self.classifier(torch.cat(views), capture_index_B.repeat(len(views))).unflatten(
-            0, (len(views), -1)
-        )
-        count = logits_VBR.shape[-1]
-        return torch.stack(
-            [logits_BR[:, label_R[:count].to(logits_BR.device)] for logits_BR, label_R in zip(logits_VBR, labels)]
-        ).mean(0)
+        logits_NR = self.classifier(torch.cat(views), capture_index_B.repeat(len(views)))  # N = views x batch
+        count = logits_NR.shape[-1]
+        logits_VBR = logits_NR.reshape(len(views), len(maps_BOMGG), count)
+        back = [
+            logits_BR[:, label_R[:count].to(logits_BR.device)]
+            for logits_BR, label_R in zip(logits_VBR, labels, strict=True)
+        ]
+        return torch.stack(back).mean(0)

@@ -9,12 +9,12 @@ from l2s_core.config import DataConfig
 from l2s_core.data.scenes import SPLITS, Scene
 from l2s_core.errors import UserError
 from l2s_core.hashing import stable_fraction
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.sprites import OBJECTS, object_index
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.prompt import Triplet
 from l2s_core.relations import RELATIONS
 
-STREAM = 51
 Pair = tuple[str, str]
 
 
@@ -55,7 +55,7 @@ def make_scenes(config: DataConfig, ids: Sequence[str]) -> list[Scene]:
         split, relation, index = image_id.rsplit("-", 2)
         relation = relation.replace("_", " ")
         number = (SPLITS.index(split) * len(RELATIONS) + RELATIONS.index(relation)) * 1_000_000 + int(index)
-        rng = scene_rng(config.seed, number, STREAM)
+        rng = scene_rng(config.seed, number, Stream.DATA)
         pair = seen[rng.integers(len(seen))]
         subject, object_ = pair if rng.random() < 0.5 else pair[::-1]
         layout = sample_layout(rng, objects=(subject, object_), relation=relation)

@@ -60,8 +60,8 @@ class MapSource:
 class MapRecord:
     """What the dataset says of the maps of one image, under one prompt, at one step: the columns beside the maps.
 
-    `stated` is the relation in the prompt, `true` the one in the image. `psnr` is that of the image's reconstruction, dB,
-    and not a number where nothing was inverted.
+    `stated` is the relation in the prompt, `true` the one in the image. `psnr` is that of the image's reconstruction,
+    dB, and not a number where nothing was inverted.
     """
 
     image_id: str

@@ -1,8 +1,9 @@
 """Maps of the backbone's own sampling, labelled with the relation that came out: no image is inverted.
 
-Inverted noise is not white and gives its image away: mini-flux's `dual-bare`, trained on inverted scenes, is right on 0.67 of their
-maps at the first step and on 0.36 of those taken while sampling (`l2s reproduce mini-flux`). Steering reads the latter. The paper has
-no such maps; like its ORM images (Guo et al. 2025, arXiv 2501.13926), these are generated and a model says what is true in them.
+Inverted noise is not white and gives its image away: mini-flux's `dual-bare`, trained on inverted scenes, is right on
+0.67 of their maps at the first step and on 0.36 of those taken while sampling (`l2s reproduce mini-flux`). Steering
+reads the latter. The paper has no such maps; like its ORM images (Guo et al. 2025, arXiv 2501.13926), these are
+generated and a model says what is true in them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Trajectory:
 
 
 def trajectories_of(scenes: Sequence[Scene], count: int, relations: Sequence[str]) -> list[Trajectory]:
-    """Return `count` trajectories for the objects of each scene, in either order, stating any of `relations`; all drawn by hash.
+    """Return `count` trajectories for the objects of each scene, in either order, stating any of `relations`; all
+    drawn by hash.
 
     Every other prompt has the benchmark's wording. Scenes of attributes have one object and give none.
     """
@@ -77,8 +79,8 @@ def sample_maps(
 ) -> MapShard:
     """Sample every trajectory; return one record per (image, captured step) with its maps, as `collect_maps` does.
 
-    An image is kept when `label` finds one relation in it, and it is one of `relations`. The prompt's kind is "pos" where it
-    states that relation.
+    An image is kept when `label` finds one relation in it, and it is one of `relations`. The prompt's kind is "pos"
+    where it states that relation.
     """
     prompts = [trajectory.prompt for trajectory in trajectories]
     seeds = [trajectory.seed for trajectory in trajectories]

@@ -26,7 +26,8 @@ from l2s_core.diffusion.inversion import psnr
 from l2s_core.diffusion.noise import invert_scenes
 from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.experiments.centroids import AXES, centroid_correlations
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.prompt import Triplet, prompt_for
 from l2s_core.relations import RELATIONS
 
@@ -35,7 +36,6 @@ PROMPTS = [
     prompt_for(Triplet(subject="teddy bear", relation="above", object="traffic light")),
 ]
 SCENES = 100
-STREAM = 81
 SHIPPED = ("mini-sd", "mini-flux")
 ITERATIONS = (1, 2, 3)
 
@@ -102,7 +102,7 @@ def inversion_table(name: str) -> list[tuple[int, float, float, float]]:
 
 def _scene(index: int) -> Scene:
     relation = RELATIONS[index % len(RELATIONS)]
-    layout = sample_layout(scene_rng(3, index, STREAM), relation=relation, counts=(0.0, 1.0))
+    layout = sample_layout(scene_rng(3, index, Stream.EVIDENCE), relation=relation, counts=(0.0, 1.0))
     subject, object_ = (p.name for p in layout.placements)
     triplet = Triplet(subject=subject, relation=relation, object=object_)
     return Scene(image_id=f"evidence-{index}", split="test", image=render(layout), triplet=triplet)

@@ -14,7 +14,8 @@ from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.diffusion.inversion import invert
 from l2s_core.diffusion.sampling import initial_noise, sample
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.prompt import Triplet, prompt_for
 
 BATCH, STEPS, REPEATS = 32, 20, 5
@@ -47,7 +48,7 @@ def plain_inversion(backbone, latents: Tensor, condition, schedule, iterations: 
 @torch.no_grad()
 def inversion_table(backbone) -> list[tuple[str, int, float]]:
     """Return (method, denoiser evaluations a step, RMS error of the latents given back)."""
-    scenes = [sample_layout(scene_rng(1, i, 71), objects=["dog", "cat"]) for i in range(BATCH)]
+    scenes = [sample_layout(scene_rng(1, i, Stream.SPEED), objects=["dog", "cat"]) for i in range(BATCH)]
     latents = backbone.encode_images(np.stack([render(s) for s in scenes]))
     condition, schedule = backbone.encode_prompts([PROMPT.text] * BATCH), backbone.schedule(STEPS)
 

@@ -138,7 +138,11 @@ def _classifier_summary(
     folder = stages.classifier(name)
     model = TrainedClassifier.load(folder, device=device).model
     by_maps = {kind: evaluate(model, test, device=device).summary() for kind, test in tests.items()}
-    return {"result": load_result(folder), "steered": MethodSummary.of(verdicts[name]).to_json(), "by_maps": by_maps}
+    return {
+        "result": load_result(folder).to_json(),
+        "steered": MethodSummary.of(verdicts[name]).to_json(),
+        "by_maps": by_maps,
+    }
 
 
 def _data_summary(stages: Stages) -> dict[str, Any]:
@@ -161,8 +165,8 @@ def _pictures(stages: Stages, backbone: Backbone, summary: Mapping[str, Any], ve
     return {
         **method_pictures(stages, summary, verdicts),
         "attention": _attention(stages, backbone),
-        "confusion": confusion_figure(result["confusion"]),
-        "curves": curves_figure(result["history"], result["best_epoch"]),
+        "confusion": confusion_figure(result.confusion),
+        "curves": curves_figure(result.history, result.best_epoch),
     }
 
 

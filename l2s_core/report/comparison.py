@@ -70,7 +70,10 @@ def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
     picture = stages.verdicts(MAIN) / "grid.png"
     if not picture.is_file():
         save_png(first_items_grid(stages, verdicts), picture)
-    entry = {"result": load_result(stages.classifier(MAIN)), "steered": MethodSummary.of(verdicts[MAIN]).to_json()}
+    entry = {
+        "result": load_result(stages.classifier(MAIN)).to_json(),
+        "steered": MethodSummary.of(verdicts[MAIN]).to_json(),
+    }
     methods = method_summaries(stages, verdicts)
     return {
         "name": stages.config.name,

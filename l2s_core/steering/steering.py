@@ -46,15 +46,16 @@ class SteeringCost:
 class Steering:
     """An observer that steers a batch of prompts towards their relations.
 
-    Before step i < until_step, up to `updates` times: run the denoiser without guidance, read the
-    phrase attention, take the objective's loss for every wanted relation, and move
-    z <- z - step_size * g, with g the gradient itself (`normalize: none`, the paper's rule) or divided
-    by its root mean square (`rms`). An image leaves the loop of this step once the objective is
-    satisfied; the batch shrinks. A gradient that is not finite skips that image's update and is counted.
+    Before each step i < until_step, up to `updates` times: run the denoiser without guidance, read the phrases'
+    attention, take the objective's loss of every wanted relation, and move z <- z - step_size * g. g is the gradient
+    itself (`normalize: none`, the paper's rule), or the gradient divided by its root mean square (`rms`). An image
+    leaves the loop of this step once the objective is satisfied, and the batch shrinks. A gradient that is not finite
+    skips that image's update and is counted.
 
-    A prompt with several relations moves down the sum of their losses (`several: joint`) or down one an update in rotation
-    of those not satisfied (`cycle`, the paper's rule), and leaves when all of them are. One without relations is never touched.
-    Raises UserError for a relation that the objective does not know.
+    A prompt with several relations moves down the sum of their losses (`several: joint`), or down those of one pair
+    of phrases an update, in rotation among the pairs that are not satisfied (`cycle`, the paper's rule). It leaves
+    when all are satisfied. A prompt without relations is never touched. Raises UserError for a relation that the
+    objective has no loss for.
     """
 
     batch: Batch[Backbone]
@@ -75,20 +76,37 @@ class Steering:
             return latents
         latents = latents.clone()
         active = self.targets.has_relation(len(latents)).nonzero()[:, 0]
-        if step > 0 and len(active):  # most images are right already: find the others without paying for gradients
-            targets = self.targets.select(active)
-            with torch.no_grad():
-                loss_P = self._loss(latents[active], active, step, targets)
-            self.cost.checks[active.cpu()] += 1
-            active = active[targets.touched(~self.objective.satisfied(loss_P), len(active))]
+        if step > 0 and len(active) > 0:  # most images are right already: find the others without paying for gradients
+            active = self._unsatisfied(latents, active, step)
         for number in range(self.config.updates):
             if len(active) == 0:
                 break
             active = self._update(latents, active, step, number)
         return latents
 
+    def _unsatisfied(self, latents: Tensor, active: Tensor, step: int) -> Tensor:
+        """Return those of the active images that have a relation the objective is not satisfied with; no gradient."""
+        targets = self.targets.select(active)
+        with torch.no_grad():
+            loss_P = self._loss(latents[active], active, step, targets)
+        self.cost.checks[active.cpu()] += 1
+        return active[targets.touched(~self.objective.satisfied(loss_P), len(active))]
+
     def _update(self, latents: Tensor, active: Tensor, step: int, number: int) -> Tensor:
-        """Move the unsatisfied of the active latents in place; return those."""
+        """Make update `number` of a step: move the unsatisfied of the active latents in place; return their places.
+
+        Example: a batch of four images, the third without relations, the first satisfied before this update::
+
+            active              [0, 1, 3]        images that are still in the loop of this step
+            targets.image_P     [0, 1, 1, 2]     relations, by place in `active`: the second image has two
+            open_P              [F, T, F, T]     relations that are not satisfied
+            keep                [F, T, T]        images with an open relation
+            pushing_P, joint    [F, T, T, T]     the losses that are summed: all of an image that is kept
+            pushing_P, cycle    [F, T, F, T]     or the pair whose turn it is
+            returned            [1, 3]           image 0 leaves, unmoved
+
+        The gradient is taken of one sum over the batch; an image's part of it depends on its own losses alone.
+        """
         moving = latents[active].requires_grad_(True)
         targets = self.targets.select(active)
         self.cost.gradients[active.cpu()] += 1
@@ -100,18 +118,22 @@ class Steering:
                 return active[keep]
             pushing_P = targets.turn(number, open_P) if self.config.several == "cycle" else keep[targets.image_P]
             (gradient,) = torch.autograd.grad(loss_P[pushing_P].sum(), moving)
-        active, gradient = active[keep], gradient[keep]
+        active = active[keep]
+        latents[active] -= self.config.step_size * self._direction(gradient[keep], active)
+        return active
+
+    def _direction(self, gradient: Tensor, active: Tensor) -> Tensor:
+        """Return the gradient, normalized as the settings say; zero, and counted, where it is not finite."""
+        ones = [1] * (gradient.ndim - 1)
         finite = gradient.flatten(1).isfinite().all(1)
         self.cost.skipped[active[~finite].cpu()] += 1
         if self.config.normalize == "rms":
             rms = gradient.square().flatten(1).mean(1).sqrt().clamp_min(1e-12)
-            gradient = gradient / rms.view(-1, *[1] * (gradient.ndim - 1))
-        move = torch.where(finite.view(-1, *[1] * (gradient.ndim - 1)), gradient, torch.zeros_like(gradient))
-        latents[active] -= self.config.step_size * move
-        return active
+            gradient = gradient / rms.view(-1, *ones)
+        return torch.where(finite.view(-1, *ones), gradient, torch.zeros_like(gradient))
 
     def _loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
-        """The objective's loss of each of `targets`, the relations of the images at `indices`; differentiable in `latents`."""
+        """The objective's loss of each of `targets`, the relations of the images at `indices`."""
         return self._reader.loss(latents, indices, step, targets)
 
 

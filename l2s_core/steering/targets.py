@@ -1,4 +1,4 @@
-"""What a batch of prompts wants: its relations, flat, and the images and phrases they belong to."""
+"""What a batch of prompts asks for: its relations in one list, each with its image and its two phrases."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from l2s_core.prompts.prompt import Phrases
-from l2s_core.relations import label_index
+from l2s_core.relations import Triplet, label_index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """P relations of B prompts, in their order: whose they are, between which of its phrases, and which of LABELS.
+    """P relations of B prompts, in the prompts' order. A prompt may have any number of relations, none included.
 
-    `share` is 1 over the number of relations that one pair of phrases has to show: a diagonal is two of one pair, and a
-    classifier that is sure of it gives each a half. A prompt may have any number of relations, none included.
+    image_P: the prompt that a relation belongs to. phrases_P2: subject and object, as places among that prompt's
+    objects. label_P: the relation, an index in LABELS. weight_P: 1 over the number of relations that one pair of
+    phrases has to show. A diagonal is two relations of one pair, and a classifier that is sure of it gives each a
+    half.
     """
 
     image_P: Tensor
@@ -29,15 +31,20 @@ class Targets:
     @classmethod
     def of(cls, prompts: Sequence[Phrases], device: str = "cpu") -> Targets:
         """The relations that the prompts state; raises UserError for one outside the closed set."""
-        stated = [
-            (image, *_places(prompt, t), label_index(t.relation))
-            for image, prompt in enumerate(prompts)
-            for t in prompt.triplets
-        ]
-        table = torch.tensor(stated, dtype=torch.long, device=device).reshape(-1, 4)
-        together = Counter(row[:3] for row in stated)
-        weight_P = torch.tensor([1 / together[row[:3]] for row in stated], device=device)
-        return cls(image_P=table[:, 0], phrases_P2=table[:, 1:3], label_P=table[:, 3], weight_P=weight_P)
+        pairs: list[tuple[int, int, int]] = []  # image, subject, object
+        labels: list[int] = []
+        for image, prompt in enumerate(prompts):
+            for triplet in prompt.triplets:
+                pairs.append((image, *_places(prompt, triplet)))
+                labels.append(label_index(triplet.relation))
+        relations_of_pair = Counter(pairs)
+        pairs_P3 = torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 3)
+        return cls(
+            image_P=pairs_P3[:, 0],
+            phrases_P2=pairs_P3[:, 1:],
+            label_P=torch.tensor(labels, dtype=torch.long, device=device),
+            weight_P=torch.tensor([1 / relations_of_pair[pair] for pair in pairs], device=device),
+        )
 
     def select(self, images: Tensor) -> Targets:
         """The relations of a subset of the batch, in its order; `image_P` then counts in the subset."""
@@ -51,18 +58,31 @@ class Targets:
         )
 
     def turn(self, number: int, open_P: Tensor) -> Tensor:
-        """A mask over P: the relations of one pair of phrases an image, of those with an open one, in rotation by `number`.
+        """Return a mask over P: whose turn it is in update `number`, one pair of phrases an image.
 
-        The two relations of a diagonal have their turn together, as in the paper.
+        Only pairs with an open relation have turns, in rotation. All relations of a pair have their turn together: the
+        two of a diagonal, as in the paper.
+
+        Example: "a dog left of a cat above an apple" and "a dog above and to the left of a cat", nothing satisfied
+        yet::
+
+            P  image  phrases     relation   pair   turn in update 0   1   2
+            0  0      dog, cat    left of    0      x                      x
+            1  0      cat, apple  above      1                         x
+            2  1      dog, cat    above      2      x                  x   x
+            3  1      dog, cat    left of    2      x                  x   x
+
+        Image 0 has two waiting pairs, so that update 2 begins again with the first. Image 1 has one: its diagonal.
+        Once relation 0 is satisfied, pair 1 is the only one that waits in image 0 and has every turn.
         """
-        pairs, pair_P = torch.cat([self.image_P.unsqueeze(1), self.phrases_P2], dim=1).unique(
-            dim=0, return_inverse=True
-        )
+        pairs_P3 = torch.cat([self.image_P.unsqueeze(1), self.phrases_P2], dim=1)
+        pairs, pair_P = torch.unique(pairs_P3, dim=0, return_inverse=True)  # sorted: an image's pairs stand together
         waiting = pair_P[open_P].unique()
         image = pairs[waiting, 0]
-        total_B = torch.bincount(image)
-        place = torch.arange(len(waiting), device=waiting.device) - (total_B.cumsum(0) - total_B)[image]
-        return torch.isin(pair_P, waiting[place == number % total_B[image]])
+        waiting_B = torch.bincount(image)
+        first_B = waiting_B.cumsum(0) - waiting_B  # where an image's pairs begin among those that wait
+        place = torch.arange(len(waiting), device=waiting.device) - first_B[image]
+        return torch.isin(pair_P, waiting[place == number % waiting_B[image]])
 
     def total(self, values_P: Tensor, count: int) -> Tensor:
         """Sum a value a relation into one an image, (count,)."""
@@ -77,5 +97,6 @@ class Targets:
         return torch.bincount(self.image_P, minlength=count) > 0
 
 
-def _places(prompt: Phrases, triplet) -> tuple[int, int]:
+def _places(prompt: Phrases, triplet: Triplet) -> tuple[int, int]:
+    """Subject and object as places among the prompt's objects."""
     return prompt.objects.index(triplet.subject), prompt.objects.index(triplet.object)

@@ -18,6 +18,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.report.figures import confusion_figure
 from l2s_core.storage.stages import Stages
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
@@ -90,7 +91,7 @@ class ClassifierRun:
             self.client.set_terminated(self.run_id, "FAILED")
 
     @answering()
-    def finish(self, result: Mapping[str, Any], records: Mapping[str, pd.DataFrame]) -> None:
+    def finish(self, result: ClassifierResult, records: Mapping[str, pd.DataFrame]) -> None:
         """Log the evaluation, the confusion matrix and the datasets; register the model, close the run.
 
         `records` are given by kind of maps.
@@ -99,12 +100,12 @@ class ClassifierRun:
             self._monitor.finish()
         for number, row in self._missed:
             log_metrics(self.client, self.run_id, row, number)
-        final = {f"test_{k}": v for k, v in result["test"].items()} | {
-            f"val_both_{k}": v for k, v in result["validation"].items()
+        final = {f"test_{k}": v for k, v in result.test.items()} | {
+            f"val_both_{k}": v for k, v in result.validation.items()
         }
-        log_metrics(self.client, self.run_id, {**final, "best_epoch": result["best_epoch"]})
-        self.client.log_figure(self.run_id, confusion_figure(result["confusion"]), "confusion.png")
-        self.client.log_dict(self.run_id, dict(result), "result.json")
+        log_metrics(self.client, self.run_id, {**final, "best_epoch": result.best_epoch})
+        self.client.log_figure(self.run_id, confusion_figure(result.confusion), "confusion.png")
+        self.client.log_dict(self.run_id, result.to_json(), "result.json")
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
             for kind, folder in self.stages.maps_of(self.name).items():
                 for context, part in records[kind].groupby("split"):
@@ -135,7 +136,7 @@ class ClassifierRun:
         for path in files:
             self.client.log_artifact(run.info.run_id, str(path), "report")
 
-    def _register(self, result: Mapping[str, Any]) -> None:
+    def _register(self, result: ClassifierResult) -> None:
         """Add a version to the backbone's registered model; the best on validation is the champion of its kind of maps.
 
         Validation covers true and wrong prompts, so a classifier that reads the relation word cannot win.
@@ -152,7 +153,7 @@ class ClassifierRun:
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(source.relations)))]),
         )
         name = f"relation-{Path(self.stages.config.backbone.model).name}"
-        accuracy = result["validation"]["accuracy"]
+        accuracy = result.validation["accuracy"]
         info = mlflow.pyfunc.log_model(
             name="classifier",
             python_model=str(MODEL_CODE),

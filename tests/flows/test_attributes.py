@@ -20,7 +20,7 @@ from l2s_core.backbones.folder import SHIPPED
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import run_experiment
 from l2s_core.classifier.model import build_classifier
-from l2s_core.classifier.symmetry import ACTIONS, GroupAverage, augment
+from l2s_core.classifier.symmetry import SYMMETRIES, GroupAverage, augment
 from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig, load_run_config
 from l2s_core.data.scenes import scene_prompt
 from l2s_core.dataset.collect import map_source
@@ -34,7 +34,8 @@ from l2s_core.evaluation.protocols.geneval_rules import Clause, GenevalRecord
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import Triplet, depicted, parse_several, prompt_for
 from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS
 from l2s_core.report.figures import confusion_figure
@@ -132,9 +133,9 @@ def test_five_labels_are_told_apart(tmp_path: Path, more: dict) -> None:
     shards = write_fake_shards(tmp_path / "maps", shards=1, images=60, source=FIVE)
     assert verify_shard(shards[0])[0].relations == LABELS
     classifier, result = run_experiment(config, shards)
-    assert result["test"]["accuracy_is"] > 0.9 and result["test"]["accuracy"] > 0.9
-    assert [len(row) for row in result["confusion"]] == [5] * 5 and result["confusion"][4][4] > 0
-    ticks = confusion_figure(result["confusion"]).axes[0].get_xticklabels()
+    assert result.test["accuracy_is"] > 0.9 and result.test["accuracy"] > 0.9
+    assert [len(row) for row in result.confusion] == [5] * 5 and result.confusion[4][4] > 0
+    ticks = confusion_figure(result.confusion).axes[0].get_xticklabels()
     assert [tick.get_text() for tick in ticks] == list(LABELS)
     classifier.save(tmp_path / "c")
     assert TrainedClassifier.load(tmp_path / "c").source.relations == LABELS
@@ -155,9 +156,9 @@ def test_symmetries_leave_attributes_in_place() -> None:
     step = torch.arange(len(maps)) % 2
     with torch.no_grad():
         logits = model(maps, step)
-        for move, relabel in ACTIONS:
-            moved = model(move(maps), step)
-            assert (moved[:, relabel] - logits[:, :4]).abs().max() < 1e-5 and (
+        for symmetry in SYMMETRIES:
+            moved = model(symmetry.move(maps), step)
+            assert (moved[:, symmetry.labels_R[:4]] - logits[:, :4]).abs().max() < 1e-5 and (
                 moved[:, 4] - logits[:, 4]
             ).abs().max() < 1e-5
 

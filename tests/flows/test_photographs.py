@@ -12,7 +12,8 @@ from helpers.small_run import SETTINGS, reproduce
 from PIL import Image
 
 from flows.cli import main
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.relations import RELATIONS
 
 EACH = 6  # images a relation: train, val and test of the small run

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -344,7 +345,9 @@ def test_a_point_below_the_median_is_pruned_and_that_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter((0.5, 0.4, 0.6))
-    monkeypatch.setattr("flows.points.load_result", lambda _: {"validation": {"accuracy": next(accuracies)}})
+    monkeypatch.setattr(
+        "flows.points.load_result", lambda _: SimpleNamespace(validation={"accuracy": next(accuracies)})
+    )
     monkeypatch.setattr(searching, "STARTUP_TRIALS", 1)
     home, space = tmp_path / "home", {"steering.step_size": {"low": 0.05, "high": 0.2}}
     output = invoke("sweep", write(tmp_path / "s.yaml", search={"trials": 3, "space": space}), "--home", str(home))

@@ -27,8 +27,9 @@ from l2s_core.evaluation.protocols.spatial_rules import parse_prompt
 from l2s_core.evaluation.protocols.suites import suite_triplets
 from l2s_core.evaluation.protocols.verdict import RelationVerdict, Verdict
 from l2s_core.evaluation.statistics.aggregate import MethodSummary
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.sprites import OBJECTS
+from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import SeveralPrompt, parse_several
 from l2s_core.relations import Triplet
 

@@ -14,7 +14,7 @@ from l2s_core.classifier.augmentation import drop_channels, shift_maps
 from l2s_core.classifier.checkpoint import WEIGHTS, TrainedClassifier
 from l2s_core.classifier.experiment import load_result, run_experiment, save_experiment
 from l2s_core.classifier.model import build_classifier
-from l2s_core.classifier.symmetry import ACTIONS, augment
+from l2s_core.classifier.symmetry import SYMMETRIES, augment
 from l2s_core.classifier.training import train_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
@@ -33,8 +33,8 @@ CONFIGS = {
 def test_it_learns_geometry_and_survives_the_disk(tmp_path: Path, kind: str) -> None:
     shards = write_fake_shards(tmp_path / "maps")
     classifier, result = run_experiment(CONFIGS[kind], shards)
-    assert result["test"]["accuracy"] > 0.9 and result["test"]["accuracy_wrong_prompts"] > 0.9
-    assert sum(map(sum, result["confusion"])) == result["records"]["test"] > 0
+    assert result.test["accuracy"] > 0.9 and result.test["accuracy_wrong_prompts"] > 0.9
+    assert sum(map(sum, result.confusion)) == result.records["test"] > 0
     save_experiment(tmp_path / "c", classifier, result)
     assert load_result(tmp_path / "c") == result
     batch = next(MapDataset(shards, split="test").batches(8))
@@ -120,8 +120,9 @@ def test_a_group_average_answers_moved_maps_with_moved_labels(tmp_path: Path) ->
     maps = torch.rand(6, 2, SOURCE.channels, SOURCE.grid, SOURCE.grid, generator=torch.Generator().manual_seed(0))
     step = torch.arange(6) % len(SOURCE.steps)
     logits = model(maps, step)
-    for move, relabel in ACTIONS:
-        assert (model(move(maps), step)[:, relabel] - logits).abs().max() < 1e-6
+    for symmetry in SYMMETRIES:
+        moved = model(symmetry.move(maps), step)
+        assert (moved[:, symmetry.labels_R[:4]] - logits).abs().max() < 1e-6
     assert (logits - logits[:, :1]).abs().max() > 1e-3  # and it does not say the same of everything
 
 

@@ -14,7 +14,8 @@ from l2s_core.attention.reader import AttentionReader
 from l2s_core.diffusion.inversion import invert, psnr
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import Triplet, prompt_for
 
 PROMPTS = [

@@ -16,7 +16,8 @@ from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.load import judge_folder, load_judge
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
 from l2s_core.evaluation.statistics.aggregate import wilson_interval
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import Triplet, prompt_for
 
 TRIPLET = Triplet(subject="dog", relation="left of", object="cat")

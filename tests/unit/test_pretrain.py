@@ -16,7 +16,8 @@ from l2s_core.miniworld.training.distillation import DistillationLoss
 from l2s_core.miniworld.training.pretrain import load_pretrain_config, pretrain
 from l2s_core.miniworld.training.trainer import TrainPlan, fit
 from l2s_core.miniworld.world.captions import web_caption
-from l2s_core.miniworld.world.scenes import sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import sample_layout
+from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import parse_several
 
 

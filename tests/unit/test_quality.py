@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -25,7 +24,7 @@ from l2s_core.evaluation.metrics.untouched import untouched
 from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.samples import SampleShard, save_samples
-from l2s_core.miniworld.world.references import STREAM, can_be_shown, reference_scenes
+from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
 from l2s_core.prompts.prompt import SeveralPrompt, Triplet, prompt_for
 from l2s_core.relations import OPPOSITE, RELATIONS, relations_between
 from l2s_core.storage.files import read_json, write_json
@@ -224,15 +223,6 @@ def test_what_no_scene_can_show_has_no_reference() -> None:
             reference_scenes([prompt], 1)
     said_twice = stating(("dog", "above", "cat"), ("cat", "below", "dog"), objects=("dog", "cat"))
     assert can_be_shown(said_twice) and can_be_shown(stating(objects=("dog",)))
-
-
-def test_reference_scenes_have_a_stream_of_their_own() -> None:
-    stated = []
-    for path in sorted((Path(__file__).parents[2] / "l2s_core").rglob("*.py")):
-        for line in re.findall(r"^[A-Z_, ]*STREAM\b.*=.*$", path.read_text(encoding="utf-8"), re.MULTILINE):
-            stated += [int(number) for number in re.findall(r"\b\d+\b", line.split("#")[0])]
-        stated += [int(n) for n in re.findall(r"scene_rng\([^()]*, (\d+)\)", path.read_text(encoding="utf-8"))]
-    assert stated.count(STREAM) == 1 and {11, 31, 41, 51, 61, 71, 81} <= set(stated)
 
 
 def test_untouched_images_are_bit_identical() -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from l2s_core.evaluation.detectors.judge import Judge
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.relations import relations_between
 
-STREAM = 61  # scenes for measuring only
 BATCH = 50
 
 
@@ -26,7 +26,7 @@ class JudgeAccuracy:
 
 def measure_judge(judge: Judge, scenes: int = 200, min_score: float = 0.3) -> JudgeAccuracy:
     """Run the judge on fresh scenes of one to three objects."""
-    layouts = [sample_layout(scene_rng(0, index, STREAM)) for index in range(scenes)]
+    layouts = [sample_layout(scene_rng(0, index, Stream.JUDGE_ACCURACY)) for index in range(scenes)]
     present = hits = finds = pairs = exact = 0
     for first in range(0, scenes, BATCH):
         part = layouts[first : first + BATCH]

@@ -8,9 +8,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from l2s_core.diffusion.inversion import psnr as image_psnr
-from l2s_core.miniworld.world.scenes import render, sample_layout, scene_rng, to_unit
+from l2s_core.miniworld.world.scenes import render, sample_layout, to_unit
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 
-STREAM = 11  # random stream of the training scenes
 KL_WEIGHT = 1e-5
 EDGE_WEIGHT = 0.5
 
@@ -34,7 +34,7 @@ def batch(seed: int, step: int, size: int) -> Tensor:
     """Return training images (B, 3, 64, 64) in [-1, 1]; crowded scenes, since sprites are the hard part."""
     images = []
     for i in range(size):
-        layout = sample_layout(scene_rng(seed, step * size + i, STREAM), counts=(0.05, 0.45, 0.5))
+        layout = sample_layout(scene_rng(seed, step * size + i, Stream.AUTOENCODER), counts=(0.05, 0.45, 0.5))
         images.append(render(layout))
     return torch.from_numpy(to_unit(np.stack(images)))
 

@@ -14,11 +14,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from l2s_core.miniworld.training.text import tokenize
 from l2s_core.miniworld.world.captions import web_caption
-from l2s_core.miniworld.world.scenes import COUNTS, Layout, render, sample_layout, scene_rng, to_unit
+from l2s_core.miniworld.world.scenes import COUNTS, Layout, render, sample_layout, to_unit
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.storage.files import atomic_path
 
-SCENE_STREAM = 31
-CAPTION_STREAM = 32
 DROP_SHARE = 0.1  # captions replaced by the empty one, for classifier-free guidance
 ENCODE_BATCH = 64
 
@@ -56,7 +55,7 @@ def build_scheduler() -> DDIMScheduler:
 
 def layout_of(seed: int, index: int, counts: Sequence[float] = COUNTS) -> Layout:
     """Return training scene `index`; `counts` are the shares of scenes of one, two and three objects."""
-    return sample_layout(scene_rng(seed, index, SCENE_STREAM), counts=counts)
+    return sample_layout(scene_rng(seed, index, Stream.DENOISER_SCENES), counts=counts)
 
 
 @torch.no_grad()
@@ -110,7 +109,7 @@ class DenoiserLoss:
         self._model: nn.Module | None = None
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
-        rng = scene_rng(self.seed, step, CAPTION_STREAM)
+        rng = scene_rng(self.seed, step, Stream.DENOISER_BATCHES)
         indices = rng.integers(0, len(self.latents), self.batch)
         captions = [
             ""

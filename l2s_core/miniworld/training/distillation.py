@@ -15,7 +15,6 @@ from l2s_core.backbones.flux import pack
 from l2s_core.diffusion.condition import TextEncoding
 from l2s_core.miniworld.training.flow import SceneBatches, stratified, velocity
 
-STREAM = 43  # of the batches
 NOISY = 1.5  # above 1: more of the levels near pure noise, where objects are decided
 
 

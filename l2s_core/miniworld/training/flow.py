@@ -14,9 +14,9 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 from l2s_core.backbones.flux import image_ids, pack
 from l2s_core.diffusion.condition import TextEncoding
 from l2s_core.miniworld.training import t5, text
-from l2s_core.miniworld.training.denoiser import CAPTION_STREAM, DROP_SHARE, layout_of
+from l2s_core.miniworld.training.denoiser import DROP_SHARE, layout_of
 from l2s_core.miniworld.world.captions import web_caption
-from l2s_core.miniworld.world.scenes import scene_rng
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.miniworld.world.tokenizers import capitalised
 
 
@@ -84,7 +84,7 @@ class SceneBatches:
     chained: float
     seed: int
     batch: int
-    stream: int = CAPTION_STREAM
+    stream: Stream = Stream.DENOISER_BATCHES
 
     def __call__(self, step: int) -> tuple[Tensor, TextEncoding]:
         """Return latents (B, C, h, w) and the text of each.

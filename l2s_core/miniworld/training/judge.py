@@ -15,10 +15,10 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from l2s_core.miniworld.training.trainer import TrainPlan
 from l2s_core.miniworld.training.workshop import Workshop
-from l2s_core.miniworld.world.scenes import SIDE, background, label_map, render, sample_layout, scene_rng, to_unit
+from l2s_core.miniworld.world.scenes import SIDE, background, label_map, render, sample_layout, to_unit
 from l2s_core.miniworld.world.sprites import OBJECTS
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 
-STREAM = 41
 BACKGROUND_WEIGHT = 0.3
 
 
@@ -67,7 +67,7 @@ def batch(seed: int, step: int, size: int) -> tuple[Tensor, Tensor]:
     images = []
     labels = []
     for i in range(size):
-        rng = scene_rng(seed, step * size + i, STREAM)
+        rng = scene_rng(seed, step * size + i, Stream.JUDGE)
         layout = sample_layout(rng, counts=(0.2, 0.5, 0.3))
         label = label_map(layout)
         image = render(layout).astype(np.float32) / 255

@@ -20,11 +20,12 @@ from l2s_core.backbones.folder import SHIPPED, save_pipeline
 from l2s_core.backbones.model import Placement
 from l2s_core.config import Section
 from l2s_core.miniworld.training import denoiser, flow, reflow, t5
-from l2s_core.miniworld.training.distillation import STREAM, DistillationLoss
+from l2s_core.miniworld.training.distillation import DistillationLoss
 from l2s_core.miniworld.training.rounds import SceneRound
 from l2s_core.miniworld.training.trainer import TrainPlan
 from l2s_core.miniworld.training.workshop import Draw, Workshop, sample_grid
 from l2s_core.miniworld.world.scenes import SIDE
+from l2s_core.miniworld.world.streams import Stream
 from l2s_core.miniworld.world.tokenizers import t5_tokenizer
 from l2s_core.storage.files import atomic_path
 
@@ -186,7 +187,7 @@ class RoundTraining:
         return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=how.batch)
 
     def _distillation(self, plan: Round, batches: flow.SceneBatches, teacher: nn.Module) -> DistillationLoss:
-        batches = replace(batches, batch=plan.student.batch, stream=STREAM)
+        batches = replace(batches, batch=plan.student.batch, stream=Stream.DISTILLATION_BATCHES)
         return DistillationLoss(
             batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=plan.student.guidance
         )

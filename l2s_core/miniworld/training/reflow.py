@@ -19,11 +19,10 @@ from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.miniworld.training.flow import Encoders, stratified, velocity_loss
 from l2s_core.miniworld.world.captions import web_caption
-from l2s_core.miniworld.world.scenes import sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import sample_layout
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.storage.store import read_tensors, write_tensors
 
-PAIR_STREAM = 41
-DRAW_STREAM = 42
 SHARD = 512  # pairs of one file
 NOISE_SEED = 10_000_000  # noise of the pairs: seeds that no suite uses
 
@@ -41,7 +40,7 @@ class PairCaptions:
 
     def __call__(self, index: int) -> str:
         """Return the caption of pair `index`."""
-        rng = scene_rng(self.seed, index, PAIR_STREAM)
+        rng = scene_rng(self.seed, index, Stream.REFLOW_CAPTIONS)
         return web_caption(sample_layout(rng, counts=self.counts), rng, self.chained)
 
 
@@ -108,7 +107,7 @@ class ReflowLoss:
         self.batch = batch
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
-        indices = scene_rng(self.seed, step, DRAW_STREAM).integers(0, len(self.latents), self.batch).tolist()
+        indices = scene_rng(self.seed, step, Stream.REFLOW_BATCHES).integers(0, len(self.latents), self.batch).tolist()
         device = self.encoders.device
         x0 = self.latents[indices].float().to(device)
         noise = pair_noise(indices, tuple(x0.shape[1:])).to(device)

@@ -7,15 +7,13 @@ word carries its context, the relation word included. That is the source of rela
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from l2s_core.miniworld.world.captions import language_caption
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.miniworld.world.tokenizers import CLIP_LENGTH
-
-STREAM = 23
 
 
 def build_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int) -> CLIPTextModel:
@@ -62,7 +60,7 @@ def batch(tokenizer: CLIPTokenizer, seed: int, step: int, size: int) -> Tensor:
 
 def sentences(seed: int, step: int, size: int) -> list[str]:
     """Return `size` sentences of the language, a function of (seed, step) alone."""
-    rng = np.random.default_rng((seed, STREAM, step))
+    rng = scene_rng(seed, step, Stream.SENTENCES)
     return [language_caption(rng) for _ in range(size)]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from l2s_core.miniworld.world.scenes import Layout
 from l2s_core.miniworld.world.sprites import OBJECTS
+from l2s_core.miniworld.world.streams import Stream
 from l2s_core.prompts.prompt import Triplet, prompt_for, with_article
 from l2s_core.relations import RELATIONS
 
@@ -70,6 +71,6 @@ def language_caption(rng: np.random.Generator) -> str:
 
 def corpus(seed: int, size: int) -> Iterator[str]:
     """Yield `size` sentences of the language."""
-    rng = np.random.default_rng((seed, 21))
+    rng = np.random.default_rng((seed, int(Stream.CORPUS)))
     for _ in range(size):
         yield language_caption(rng)

@@ -11,12 +11,11 @@ from functools import partial
 import numpy as np
 
 from l2s_core.errors import UserError
-from l2s_core.miniworld.world.scenes import SIZES, Layout, render, sample_layout, scene_rng
+from l2s_core.miniworld.world.scenes import SIZES, Layout, render, sample_layout
 from l2s_core.miniworld.world.sprites import OBJECTS
+from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.relations import OPPOSITE
-
-STREAM = 91  # of these scenes alone; no training, development or test scene comes from it
 
 
 def can_be_shown(prompt: Phrases) -> bool:
@@ -56,7 +55,9 @@ def _scene(prompt: Phrases, seed: int, number: int) -> np.ndarray:
             f"allowed: 1 to {max(SIZES)} sprites, with relations that can hold at once, and not in a ring"
         )
     return render(
-        sample_layout(scene_rng(seed, number, STREAM), objects=prompt.objects, accept=partial(_shows, prompt))
+        sample_layout(
+            scene_rng(seed, number, Stream.REFERENCES), objects=prompt.objects, accept=partial(_shows, prompt)
+        )
     )
 
 

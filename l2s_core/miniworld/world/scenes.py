@@ -50,11 +50,6 @@ class Layout:
         return relations_between(self.placements[a].box, self.placements[b].box)
 
 
-def scene_rng(seed: int, index: int, stream: int = 0) -> np.random.Generator:
-    """Return the generator of scene `index`; it depends on nothing but its arguments."""
-    return np.random.default_rng((seed, stream, index))
-
-
 def sample_layout(
     rng: np.random.Generator,
     *,
