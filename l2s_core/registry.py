@@ -73,6 +73,17 @@ FAMILIES = Registry(
     },
 )
 
+SOURCES = Registry(
+    kind="source of scenes",
+    group="l2s.sources",
+    own={
+        "miniworld": "l2s_core.data.miniworld:Miniworld",
+        "gqa": "l2s_core.data.gqa:Gqa",
+        "orm": "l2s_core.data.orm:Orm",
+        "jsonl": "l2s_core.data.jsonl:Jsonl",
+    },
+)
+
 PROTOCOLS = Registry(
     kind="protocol",
     group="l2s.protocols",

@@ -7,7 +7,7 @@ from pathlib import Path
 from l2s_core.backbones.window import window_test
 from l2s_core.data.catalogue import Entry, load_catalogue, save_catalogue
 from l2s_core.data.scenes import load_scenes, save_scenes
-from l2s_core.data.sources import build_catalogue, load_entries
+from l2s_core.data.source import source_of
 from l2s_core.storage.stages import Stages
 from l2s_core.storage.store import ensure
 from tasks.shards import over_shards
@@ -21,7 +21,7 @@ def choose_scenes(stages: Stages, rebuild: bool = False) -> Path:
     config = stages.config
 
     def build() -> None:
-        save_catalogue(path, build_catalogue(config.data, window_test(config.backbone)))
+        save_catalogue(path, source_of(config.data).catalogue(window_test(config.backbone)))
 
     ensure(path, load_catalogue, build, rebuild=rebuild)
     return path
@@ -32,7 +32,7 @@ def prepare_shard(stages: Stages, shard: str, entries: list[Entry], rebuild: boo
     path = stages.scenes / f"{shard}.safetensors"
 
     def build() -> None:
-        scenes, skips = load_entries(stages.config.data, entries, stages.side)
+        scenes, skips = source_of(stages.config.data).load_entries(entries, stages.side)
         save_scenes(path, scenes, stages.side, skips.counts, skips.named)
 
     ensure(path, load_scenes, build, rebuild=rebuild)

@@ -17,7 +17,7 @@ from l2s_core.config.data import DataConfig
 from l2s_core.config.inversion import InversionConfig
 from l2s_core.config.methods import MAIN, PLAIN, MethodConfig
 from l2s_core.config.steering import SteeringConfig
-from l2s_core.registry import PROTOCOLS
+from l2s_core.registry import PROTOCOLS, SOURCES
 
 
 class ToleranceConfig(Section):
@@ -41,7 +41,7 @@ class RunConfig(Section):
     batch: int = Field(default=32, ge=1)
     shard: int = Field(default=64, ge=1, description="scenes, or prompts, of one shard")
     backbone: BackboneConfig
-    data: DataConfig
+    data: Annotated[DataConfig, chosen_by("source", SOURCES)]
     inversion: InversionConfig
     capture: CaptureConfig
     trajectories: int = Field(default=0, ge=0, description="images sampled for each scene of the data")

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from l2s_core.config import DataConfig
 from l2s_core.data.scenes import SPLITS
@@ -17,6 +18,8 @@ from l2s_core.storage.files import read_json, write_json
 NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
 Fits = Callable[[Triplet], bool]
 """triplet -> whether the backbone's text window holds both of its phrases."""
+Quotas = dict[tuple[str, str], int]
+"""(split, relation) -> number of scenes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A chosen scene: where its image lies (empty for one that is rendered), what is true in it, and which of the run's sources it is from."""
+    """A chosen scene: its image's file and what is true in it, both empty where it is rendered.
+
+    `part` is the number, among the run's sources, of the one it is from.
+    """
 
     image_id: str
     split: str
@@ -42,7 +48,7 @@ class Entry:
 class Skips:
     """Entries of a source that cannot be used: counted by reason, the first ones named."""
 
-    counts: Counter = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     named: list[str] = field(default_factory=list)
 
     def add(self, what: str, reason: str) -> None:
@@ -61,20 +67,22 @@ class Catalogue:
     short: dict[str, int] = field(default_factory=dict)
 
 
-def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fits: Fits) -> Catalogue:
+def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fits: Fits, *, origin: Path) -> Catalogue:
     """Return `train`, `val` and `test` scenes per relation, "is" included, split by image, one relation an image first.
 
     Images come in the order of a hash of their name and the seed, so a subset is the same on every machine,
     whatever order the source lists them in. An image goes to the split and relation that lack most; only
-    when every image has been asked once do images give a second relation, inside their split. A triplet that does not fit
-    gives way to the next and is counted in `skips`.
+    when every image has been asked once do images give a second relation, inside their split. A triplet that does not
+    fit gives way to the next and is counted in `skips`. Raises UserError, naming `origin`, where a split has not a
+    single scene of a relation.
     """
     by_image: dict[str, set[Triplet]] = defaultdict(set)
     for candidate in candidates:
         if candidate.triplet.relation in config.chosen:
             by_image[candidate.image].add(candidate.triplet)
     wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in config.chosen}
-    missing, chosen = dict(wanted), []
+    missing = dict(wanted)
+    chosen: list[Entry] = []
     split_of: dict[str, str] = {}
     given: dict[str, set[str]] = defaultdict(set)  # relations that an image has given
     order = sorted(by_image, key=lambda image: (stable_fraction("image", config.seed, image), image))
@@ -102,7 +110,8 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fi
     empty = [f"{split} {relation}" for (split, relation), count in missing.items() if count == wanted[split, relation]]
     if empty:
         raise UserError(
-            f"{config.path} has no usable scene for {', '.join(empty)} ({len(by_image)} usable images; {_counts(skips)}); "
+            f"{origin} has no usable scene for {', '.join(empty)} "
+            f"({len(by_image)} usable images; {_counts(skips)}); "
             "lower data.train, data.val and data.test, or give more data"
         )
     short = {f"{split} {relation}": count for (split, relation), count in missing.items() if count}
@@ -116,8 +125,13 @@ def merge(catalogues: Sequence[Catalogue]) -> Catalogue:
         for part, catalogue in enumerate(catalogues)
         for entry in catalogue.entries
     ]
-    skipped, short = (sum((Counter(getattr(c, name)) for c in catalogues), Counter()) for name in ("skipped", "short"))
-    named = [name for catalogue in catalogues for name in catalogue.named]
+    skipped: Counter[str] = Counter()
+    short: Counter[str] = Counter()
+    named = []
+    for catalogue in catalogues:
+        skipped.update(catalogue.skipped)
+        short.update(catalogue.short)
+        named += catalogue.named
     return Catalogue(entries=_shuffled(entries), skipped=dict(skipped), named=named, short=dict(short))
 
 
@@ -131,7 +145,7 @@ def _rank(config: DataConfig, image: str, triplet: Triplet) -> float:
 
 
 def _neediest(
-    triplets: Sequence[Triplet], missing: dict, wanted: dict, split: str | None
+    triplets: Sequence[Triplet], missing: Quotas, wanted: Quotas, split: str | None
 ) -> tuple[str, Triplet] | None:
     """Return the (split, triplet) whose quota is filled least; `split` fixes the split."""
     options = [
@@ -164,5 +178,5 @@ def load_catalogue(path: Path) -> Catalogue:
         raise UserError(f"{path} is not a catalogue ({error}); run again with --rebuild to write it anew") from None
 
 
-def _entry(row: dict) -> Entry:
+def _entry(row: dict[str, Any]) -> Entry:
     return Entry(**{**row, "triplet": Triplet(**row["triplet"]) if row["triplet"] else None})

@@ -1,4 +1,4 @@
-"""GQA's scene graphs (Hudson & Manning 2019): objects that occur once, in one of the four relations or with an attribute.
+"""GQA's scene graphs (Hudson & Manning 2019): objects that occur once, in a relation or with an attribute.
 
 Files: `*sceneGraphs.json`, {image id: {"objects": {object id: {"name", "x", "y", "w", "h", "attributes": [word],
 "relations": [{"name", "object"}]}}}}, and `images/<image id>.jpg`.
@@ -8,47 +8,58 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ijson
+from pydantic import Field
 
 from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.is_a import IsA, is_a_test
 from l2s_core.data.listing import file_size
+from l2s_core.data.read_source import ReadSource
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Triplet
 from l2s_core.relations import ATTRIBUTE, relation_named
 
 IMAGES = "images"
-IsA = Callable[[str, str], bool]
-"""(name, name) -> whether one is a kind of the other."""
 
 
-def annotation_files(folder: Path) -> list[Path]:
-    """Return the scene-graph files; raises UserError when there are none."""
-    files = sorted(folder.glob("*sceneGraphs.json"))
-    if not files:
-        raise UserError(
-            f"{folder} holds no *sceneGraphs.json; unpack GQA's scene graphs there, and its images into {folder / IMAGES}"
-        )
-    return files
+class Gqa(ReadSource):
+    """GQA: pairs of names of which one is a kind of the other, by `is_a`, are left out."""
 
+    source: Literal["gqa"] = "gqa"
+    is_a: str = Field(default="none", description="WordNet lexicon that tells is-a pairs, e.g. oewn:2024")
 
-def image_names(folder: Path) -> list[str]:
-    """Return the images that are there, whether or not a scene graph tells of them."""
-    try:
-        return [f"{IMAGES}/{entry.name}" for entry in os.scandir(folder / IMAGES) if entry.name.endswith(".jpg")]
-    except OSError:  # no such folder: each image is counted as missing
-        return []
+    def annotation_files(self) -> list[Path]:
+        """Return the scene-graph files; raises UserError when there are none."""
+        files = sorted(self.path.glob("*sceneGraphs.json"))
+        if not files:
+            raise UserError(
+                f"{self.path} holds no *sceneGraphs.json; "
+                f"unpack GQA's scene graphs there, and its images into {self.path / IMAGES}"
+            )
+        return files
 
+    def image_names(self) -> list[str]:
+        """Return the images that are there, whether or not a scene graph tells of them."""
+        try:
+            return [f"{IMAGES}/{entry.name}" for entry in os.scandir(self.path / IMAGES) if entry.name.endswith(".jpg")]
+        except OSError:  # no such folder: each image is counted as missing
+            return []
 
-def candidates(folder: Path, skips: Skips, is_a: IsA, attributes: Collection[str] = ()) -> Iterator[Candidate]:
-    """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
-    for file in annotation_files(folder):
-        for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
-            yield from _of_image(folder, str(image_id), graph, skips, is_a, attributes)
+    def candidates(self, skips: Skips) -> Iterator[Candidate]:
+        """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
+        is_a = is_a_test(self.is_a)
+        for file in self.annotation_files():
+            for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
+                yield from _of_image(self.path, str(image_id), graph, skips, is_a, self.attributes)
+
+    def check(self) -> str:
+        is_a_test(self.is_a)
+        return super().check()
 
 
 def _of_image(
@@ -63,12 +74,7 @@ def _of_image(
         skips.add(image_id, "image file missing")
         return
     names = dict(_names(objects, image_id, skips))
-    counts = Counter(names.values())
-    once = {
-        name
-        for name, count in counts.items()
-        if count == 1 and not any(other != name and is_a(name, other) for other in counts)
-    }
+    once = _single(names.values(), is_a)
     for key, subject in names.items():
         place = f"{image_id}/{key}"
         for word in _listed(objects[key], "attributes", str, place, skips):
@@ -85,6 +91,16 @@ def _of_image(
                 yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=target))
 
 
+def _single(names: Collection[str], is_a: IsA) -> set[str]:
+    """Return the names that occur once, and are no kind of another one."""
+    counts = Counter(names)
+    return {
+        name
+        for name, count in counts.items()
+        if count == 1 and not any(other != name and is_a(name, other) for other in counts)
+    }
+
+
 def _names(objects: dict[str, Any], image_id: str, skips: Skips) -> Iterator[tuple[str, str]]:
     """Yield the id and name of every object that has one; the others are counted."""
     for key, value in objects.items():
@@ -95,7 +111,7 @@ def _names(objects: dict[str, Any], image_id: str, skips: Skips) -> Iterator[tup
             skips.add(f"{image_id}/{key}", "object without a name")
 
 
-def _listed(thing: dict[str, Any], key: str, kind: type, place: str, skips: Skips) -> list:
+def _listed(thing: dict[str, Any], key: str, kind: type, place: str, skips: Skips) -> list[Any]:
     """Return the entries of a list of an object's that are of their kind; a list with others, or none, is counted."""
     listed = thing.get(key) or []
     entries = [entry for entry in listed if isinstance(entry, kind)] if isinstance(listed, list) else []

@@ -33,7 +33,7 @@ def read_image(path: Path, side: int) -> np.ndarray:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return grey of 16 bits (modes "I;16" and "I") by its upper 8, where `convert` would take all above 255 as white."""
+    """Return grey of 16 bits (modes "I;16" and "I") by its upper 8; `convert` would take all above 255 as white."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from l2s_core.errors import UserError
 
+IsA = Callable[[str, str], bool]
+"""(name, name) -> whether one is a kind of the other."""
 
-class WordNetTwins:
+
+REMEMBERED = 100_000  # names whose synsets stay in memory
+
+
+class WordNetIsA:
     """Whether of two nouns one is a kind of the other, in any of their senses, by the `wn` library's lexicon."""
 
     def __init__(self, lexicon: str) -> None:
@@ -22,27 +30,33 @@ class WordNetTwins:
             self._wordnet = wn.Wordnet(lexicon)
         except wn.Error:
             raise UserError(
-                f"data.is_a is {lexicon!r}, but that WordNet is not installed; get it with 'python -m wn download {lexicon}', "
-                "or set data.is_a to none"
+                f"data.is_a is {lexicon!r}, but that WordNet is not installed; "
+                f"get it with 'python -m wn download {lexicon}', or set data.is_a to none"
             ) from None
-        self._senses, self._kinds = (lru_cache(maxsize=100_000)(read) for read in (self._read_senses, self._read_kinds))
+        self._senses = lru_cache(maxsize=REMEMBERED)(self._read_senses)
+        self._kinds = lru_cache(maxsize=REMEMBERED)(self._read_kinds)
 
     def __call__(self, first: str, second: str) -> bool:
         return bool(self._senses(first) & self._kinds(second)) or bool(self._senses(second) & self._kinds(first))
 
-    def _read_senses(self, name: str) -> frozenset:
+    def _read_senses(self, name: str) -> frozenset[Any]:
         """Return the synsets of a noun."""
         return frozenset(self._wordnet.synsets(name, pos="n"))
 
-    def _read_kinds(self, name: str) -> frozenset:
+    def _read_kinds(self, name: str) -> frozenset[Any]:
         """Return the synsets of a noun and everything they are a kind of."""
-        found, frontier = set(self._senses(name)), self._senses(name)
+        found = set(self._senses(name))
+        frontier = self._senses(name)
         while frontier:
             frontier = {above for synset in frontier for above in synset.hypernyms()} - found
             found |= frontier
         return frozenset(found)
 
 
-def is_a_test(setting: str):
+def is_a_test(setting: str) -> IsA:
     """Return the test for a setting of data.is_a: "none", or the name of a WordNet lexicon such as oewn:2024."""
-    return (lambda _first, _second: False) if setting == "none" else WordNetTwins(setting)
+    return _never if setting == "none" else WordNetIsA(setting)
+
+
+def _never(_first: str, _second: str) -> bool:
+    return False

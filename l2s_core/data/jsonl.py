@@ -6,11 +6,13 @@ An attribute is a line of its own: {"image": "a.jpg", "subject": "white", "relat
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from l2s_core.data.catalogue import Candidate, Skips
 from l2s_core.data.listing import file_size
+from l2s_core.data.read_source import ReadSource
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Triplet
 from l2s_core.relations import ATTRIBUTE, relation_named
@@ -19,44 +21,54 @@ FILE = "scenes.jsonl"
 KEYS = ("image", "subject", "relation", "object")
 
 
-def annotation_files(folder: Path) -> list[Path]:
-    """Return the one file; raises UserError when it is not there."""
-    if not (folder / FILE).is_file():
-        raise UserError(
-            f"{folder} holds no {FILE}; write one line a scene: "
-            + '{"image": "a.jpg", "subject": "dog", "relation": "above", "object": "cat"}'
-        )
-    return [folder / FILE]
+class Jsonl(ReadSource):
+    """A folder of anyone's own images with scenes.jsonl."""
 
+    source: Literal["jsonl"] = "jsonl"
 
-def image_names(folder: Path) -> Iterator[str]:
-    """Yield the images that the file names, whether or not they are there."""
-    yield from (values[0] for _, values in _lines(folder) if values is not None)
+    def annotation_files(self) -> list[Path]:
+        """Return the one file; raises UserError when it is not there."""
+        if not (self.path / FILE).is_file():
+            raise UserError(
+                f"{self.path} holds no {FILE}; write one line a scene: "
+                '{"image": "a.jpg", "subject": "dog", "relation": "above", "object": "cat"}'
+            )
+        return [self.path / FILE]
 
+    def image_names(self) -> Iterator[str]:
+        """Yield the images that the file names, whether or not they are there."""
+        for file in self.annotation_files():
+            yield from (values[0] for _, values in _lines(file) if values is not None)
 
-def candidates(folder: Path, skips: Skips, attributes: Collection[str] = ()) -> Iterator[Candidate]:
-    """Yield the scenes of the file, line by line; a line that cannot be used is counted in `skips`."""
-    for name, values in _lines(folder):
+    def candidates(self, skips: Skips) -> Iterator[Candidate]:
+        """Yield the scenes of the file, line by line; a line that cannot be used is counted in `skips`."""
+        for file in self.annotation_files():
+            for name, values in _lines(file):
+                candidate = self._candidate(values)
+                if isinstance(candidate, Candidate):
+                    yield candidate
+                else:
+                    skips.add(name, candidate)
+
+    def _candidate(self, values: list[str] | None) -> Candidate | str:
+        """Return the scene of a line's values, or why it cannot be used."""
         if values is None:
-            skips.add(name, f"not an object with {', '.join(KEYS)}")
-            continue
+            return f"not an object with {', '.join(KEYS)}"
         image, subject, relation, object_ = values
-        label = ATTRIBUTE if attributes and relation == ATTRIBUTE else relation_named(relation)
+        label = ATTRIBUTE if self.attributes and relation == ATTRIBUTE else relation_named(relation)
         if label is None:
-            skips.add(name, "not one of the four relations")
-        elif label == ATTRIBUTE and subject not in attributes:
-            skips.add(name, "not one of the attributes")
-        elif file_size(folder / image) is None:
-            skips.add(name, "image file missing")
-        elif not subject or not object_ or subject == object_:
-            skips.add(name, "subject and object must be two names")
-        else:
-            yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=object_))
+            return "not one of the four relations"
+        if label == ATTRIBUTE and subject not in self.attributes:
+            return "not one of the attributes"
+        if file_size(self.path / image) is None:
+            return "image file missing"
+        if not subject or not object_ or subject == object_:
+            return "subject and object must be two names"
+        return Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=object_))
 
 
-def _lines(folder: Path) -> Iterator[tuple[str, list[str] | None]]:
+def _lines(file: Path) -> Iterator[tuple[str, list[str] | None]]:
     """Yield the name of every line that is not empty, and its values of KEYS, if it has them."""
-    (file,) = annotation_files(folder)
     with open(file, encoding="utf-8", errors="replace") as handle:
         for number, line in enumerate(handle, start=1):
             if line.strip():

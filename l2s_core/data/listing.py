@@ -23,10 +23,10 @@ def file_size(path: str | Path) -> int | None:
 
 
 def listing_digest(folder: Path, images: Iterable[str]) -> str:
-    """Return a hex digest of the names and sizes of those of a source's images that are there, and of a small source's contents.
+    """Return a hex digest of the names and sizes of a source's images that are there, and of a small source's contents.
 
-    A copy of the folder has the same, so times do not count. In a source of more than SMALL bytes an image that is replaced by
-    one of just its size goes unnoticed.
+    A copy of the folder has the same, so times do not count. In a source of more than SMALL bytes an image that is
+    replaced by one of just its size goes unnoticed.
     """
     sizes = {image: size for image in set(images) if (size := file_size(os.path.join(folder, image))) is not None}
     contents = {image: _content(folder / image) for image in sizes} if sum(sizes.values()) <= SMALL else {}

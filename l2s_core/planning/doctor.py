@@ -16,8 +16,7 @@ from packaging.requirements import Requirement
 from l2s_core.backbones.folder import component_files
 from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device, require_fit
 from l2s_core.config import RunConfig
-from l2s_core.data.is_a import is_a_test
-from l2s_core.data.sources import data_files
+from l2s_core.data.source import source_of
 from l2s_core.errors import UserError, first_line
 from l2s_core.evaluation.detectors.load import judge_class, judge_folder
 from l2s_core.evaluation.metrics.clipscore import clip_folder
@@ -126,12 +125,7 @@ def _judge(config: RunConfig) -> str:
 
 
 def _data(config: RunConfig) -> str:
-    if config.data.source == "miniworld":
-        return "rendered, nothing to read"
-    files = data_files(config.data)
-    for part in config.data.parts:
-        is_a_test(part.is_a)
-    return f"{', '.join(map(str, files))}"
+    return source_of(config.data).check()
 
 
 def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:

@@ -19,6 +19,7 @@ from l2s_core.classifier.training import evaluate
 from l2s_core.config import TRAJECTORIES
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scenes import load_skipped, load_triplets
+from l2s_core.data.source import source_of
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.diffusion.noise import load_noise
 from l2s_core.diffusion.sampler import Sampler
@@ -42,7 +43,7 @@ from l2s_core.report.gallery import Verdicts
 from l2s_core.report.page import render_page
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.trace import trace_attention
-from l2s_core.report.wording import MAPS, PHOTOGRAPH_SCOPE, SMALL_WORLD_SCOPE
+from l2s_core.report.wording import MAPS
 from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
@@ -61,7 +62,7 @@ def build_report(stages: Stages, backbone: Backbone, judge: Judge) -> dict[str, 
 
 
 def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> dict[str, Any]:
-    own_scenes = stages.config.data.source == "miniworld"
+    renders = source_of(stages.config.data).REFERENCE_SIDE is not None
     tests = _tests_by_maps(stages)
     return {
         "name": stages.config.name,
@@ -74,7 +75,7 @@ def _summary(stages: Stages, verdicts: Verdicts, judge: Judge, device: str) -> d
         "data": _data_summary(stages),
         "inversion": _inversion_summary(stages),
         "trajectories": _trajectory_summary(stages),
-        "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if own_scenes else None,
+        "judge": asdict(measure_judge(judge, min_score=stages.config.benchmark.min_score)) if renders else None,
         **scores(stages, judge, device),
         "plain": MethodSummary.of(verdicts[PLAIN]).to_json(),
         "classifiers": {
@@ -219,5 +220,5 @@ def _page_values(stages: Stages, summary: dict[str, Any]) -> dict[str, Any]:
         },
         "records": main["records"],
         "train_seconds": main["seconds"],
-        "scope": SMALL_WORLD_SCOPE if stages.config.data.source == "miniworld" else PHOTOGRAPH_SCOPE,
+        "scope": source_of(stages.config.data).SCOPE,
     }

@@ -1,4 +1,4 @@
-"""What reports call things, and what they say of a run's scope."""
+"""What reports call things."""
 
 from __future__ import annotations
 
@@ -20,14 +20,3 @@ METHOD_NOTES = {
     "best-of-n": "no steering; of several plain images, the one whose relation this run's classifier reads most surely",
     JUDGED: "no steering; of several plain images, one that the judge calls correct if there is any (an upper bound)",
 }
-SMALL_WORLD_SCOPE = (
-    "Everything here ran on a small world: 64-pixel scenes of 16 sprites, and models trained on them. Its captions "
-    "name relations seldom and mostly wrongly, which makes the model bad at relations in the way models trained on "
-    "crawled captions are. It shows that the method, its leakage argument and this code work end to end; it does not "
-    "show figures for Stable Diffusion or FLUX weights."
-)
-PHOTOGRAPH_SCOPE = (
-    "Images of the source named in the settings, inverted with the model named there; the prompts of the benchmark "
-    "have the form of the protocol named there and are drawn by this project's own seed, unless a file of the official "
-    "ones is named, too. So the figures stand beside published ones, and need not be of the same prompts."
-)

@@ -26,8 +26,8 @@ from l2s_core.config import (
     SteeringConfig,
 )
 from l2s_core.data.catalogue import Entry, load_catalogue
-from l2s_core.data.sources import data_fingerprint
 from l2s_core.evaluation.detectors.load import judge_fingerprint
+from l2s_core.data.source import source_of
 from l2s_core.evaluation.metrics.clipscore import clip_fingerprint
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items
@@ -69,14 +69,15 @@ class Stages:
     def of(cls, config: RunConfig, home: Path, *, given: Path | None = None, cache_salt: str = "") -> Stages:
         """The addresses of a run with the models and data that are there; raises UserError for one that is missing."""
         require_fit(config)
-        window = [] if config.data.source == "miniworld" else [window_fingerprint(config.backbone)]
+        source = source_of(config.data)
+        window = [window_fingerprint(config.backbone)] if source.NEEDS_WINDOW else []
         return cls(
             config=config,
             home=Path(home),
             backbone=model_fingerprint(config.backbone),
             judge=judge_fingerprint(config.benchmark.judge),
             side=image_side(config.backbone),
-            data=(*data_fingerprint(config.data), *window),
+            data=(*source.fingerprint(), *window),
             given=given,
             cache_salt=cache_salt,
             colors=clip_fingerprint(config.benchmark.clip) if config.benchmark.asks_for_colors else None,
@@ -92,7 +93,7 @@ class Stages:
 
     @cached_property
     def catalogue(self) -> Path:
-        settings = self.config.data.model_dump(mode="json", exclude={"path": True, "beside": {"__all__": {"path"}}})
+        settings = source_of(self.config.data).identity()
         return self._folder("catalogue", settings, self.data) / "catalogue.json"
 
     @cached_property

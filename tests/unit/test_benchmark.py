@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from helpers.judged import MISSING, WRONG, judged_image
 
-from l2s_core.config import DataConfig, load_run_config
-from l2s_core.data.miniworld import make_scenes, partition_pairs, scene_ids
+from l2s_core.config import load_run_config
+from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.scenes import PROMPT_KINDS, scene_prompt
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
@@ -33,8 +33,8 @@ from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import SeveralPrompt, parse_several
 from l2s_core.relations import Triplet
 
-DATA = DataConfig(source="miniworld", train=4, val=2, test=2, held_out_objects=("zebra", "boat", "umbrella", "clock"))
-PAIRS = partition_pairs(DATA)
+DATA = Miniworld(train=4, val=2, test=2, held_out_objects=("zebra", "boat", "umbrella", "clock"))
+PAIRS = DATA.pair_groups()
 
 
 def items(suite: str, prompts: int = 24, seeds: int = 2):
@@ -57,7 +57,7 @@ def test_relations_are_balanced_and_pairs_are_what_they_are_called() -> None:
         for item in part:
             pair = {item.prompt.triplet.subject, item.prompt.triplet.object}
             assert len(pair & set(DATA.held_out_objects)) == (2 if split == "novel" else 0)
-    trained = {frozenset((s.triplet.subject, s.triplet.object)) for s in make_scenes(DATA, scene_ids(DATA))}
+    trained = {frozenset((s.triplet.subject, s.triplet.object)) for s in DATA.make_scenes(DATA.scene_ids())}
     assert trained <= {frozenset(p) for p in PAIRS["seen"]}
     assert not {frozenset(p) for p in PAIRS["seen"]} & {frozenset(p) for p in PAIRS["unseen"]}
 
@@ -69,7 +69,7 @@ def test_asking_for_more_prompts_than_there_are() -> None:
 
 def test_wrong_prompts_are_wrong_and_the_same_in_every_process() -> None:
     """Wrong prompts once changed from process to process with the string hash."""
-    scenes = make_scenes(DATA, scene_ids(DATA))
+    scenes = DATA.make_scenes(DATA.scene_ids())
     for scene in scenes:
         true, wrong = (scene_prompt(scene.image_id, scene.triplet, kind) for kind in PROMPT_KINDS)
         assert true.triplet == scene.triplet and wrong.triplet.relation != scene.triplet.relation
@@ -78,8 +78,8 @@ def test_wrong_prompts_are_wrong_and_the_same_in_every_process() -> None:
 
 
 def test_a_scene_depends_on_its_id_alone() -> None:
-    ids = scene_ids(DATA)
-    together, alone = make_scenes(DATA, ids)[5], make_scenes(DATA, ids[5:6])[0]
+    ids = DATA.scene_ids()
+    together, alone = DATA.make_scenes(ids)[5], DATA.make_scenes(ids[5:6])[0]
     assert together.image_id == alone.image_id and (together.image == alone.image).all()
     assert (render(sample_layout(scene_rng(3, 4))) == render(sample_layout(scene_rng(3, 4)))).all()
 

@@ -15,13 +15,15 @@ from PIL import Image
 
 from l2s_core.backbones.load import phrase_check
 from l2s_core.backbones.window import window_test
-from l2s_core.config import DataConfig, load_run_config
+from l2s_core.config import load_run_config
 from l2s_core.data import images, listing
-from l2s_core.data.catalogue import load_catalogue
+from l2s_core.data.catalogue import Catalogue, load_catalogue
+from l2s_core.data.miniworld import Miniworld
+from l2s_core.data.read_source import ReadSource
 from l2s_core.data.scenes import PROMPT_KINDS, SPLITS, scene_prompt
-from l2s_core.data.sources import build_catalogue, data_fingerprint, load_entries
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import prompt_for
+from l2s_core.registry import SOURCES
 from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
 from l2s_core.storage.stages import Stages
 from tasks.scenes import choose_scenes
@@ -73,8 +75,12 @@ def gqa_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settings(source: str, path: Path, **more) -> DataConfig:
-    return DataConfig(**{"source": source, "path": path, "train": 2, "val": 1, "test": 1, **more})
+def settings(source: str, path: Path, **more) -> ReadSource:
+    return SOURCES.load(source)(**{"path": path, "train": 2, "val": 1, "test": 1, **more})
+
+
+def build_catalogue(source: ReadSource) -> Catalogue:
+    return source.catalogue(lambda _triplet: True)
 
 
 def test_gqa_chooses_by_image_one_relation_first_and_counts_what_is_bad(gqa_folder: Path) -> None:
@@ -240,11 +246,11 @@ def test_sources_are_read_beside_each_other_each_with_its_own_counts(gqa_folder:
     )
     parts = [e.part for e in catalogue.entries if e.split == "train"]
     assert parts != sorted(parts)  # mixed, not one source after the other
-    scenes, skips = load_entries(both, catalogue.entries, 16)
+    scenes, skips = both.load_entries(catalogue.entries, 16)
     assert len(scenes) == 27 and skips.named == ["img/0.png: not an image, or a damaged one"]
-    assert len(data_fingerprint(both)) == 4  # annotations and images of each
+    assert len(both.fingerprint()) == 4  # annotations and images of each
     with pytest.raises(ValueError, match="miniworld stands alone"):
-        settings("gqa", gqa_folder, beside=[DataConfig(source="miniworld", train=1, val=1, test=1)])
+        settings("gqa", gqa_folder, beside=[Miniworld(train=1, val=1, test=1)])
     with pytest.raises(ValueError, match="no beside of its own"):
         settings("gqa", gqa_folder, beside=[both])
 
@@ -274,7 +280,7 @@ def test_own_images_bad_lines_and_bad_files_are_counted_and_named(
     (tmp_path / "1.png").write_bytes(whole[: len(whole) // 2])
     draw(tmp_path / "2.png", (400, 300))
     monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30)
-    scenes, skips = load_entries(config, catalogue.entries, 16)
+    scenes, skips = config.load_entries(catalogue.entries, 16)
     assert len(scenes) == 9 and all(s.image.shape == (16, 16, 3) and s.image.dtype == np.uint8 for s in scenes)
     assert skips.counts == {
         "not an image, or a damaged one": 2,
@@ -458,6 +464,6 @@ def test_a_triplet_fits_under_each_of_its_prompts_or_not_at_all() -> None:
         check([prompt_for(replace(first, relation="left of"), prefix="a photo of ")])
 
 
-def build_catalogue_of(config: DataConfig):
-    data_fingerprint(config)
-    return build_catalogue(config)
+def build_catalogue_of(source: ReadSource) -> Catalogue:
+    source.fingerprint()
+    return build_catalogue(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from l2s_core.config import RunConfig
+from l2s_core.data.source import source_of
 from l2s_core.evaluation.protocols.protocol import protocol_of
 
 PAPER = "arXiv 2509.02295"
@@ -33,7 +34,7 @@ def published_beside(config: RunConfig) -> tuple[tuple[Published, ...], str]:
     A run of the task on a backbone of the paper gets that backbone's line alone; any other run gets all of them.
     """
     if not protocol_of(config).is_papers_task:
-        apart = "models, other prompts and another judge" if config.data.source == "miniworld" else "prompts"
+        apart = "models, other prompts and another judge" if source_of(config.data).drawable.objects else "prompts"
         return (
             GENEVAL_POSITION,
             f"Not comparable with this run, which has other {apart}; they say how much steering gives in the paper.",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from l2s_core.config import PLAIN, load_run_config
+from l2s_core.data.source import source_of
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.detectors.load import load_judge
@@ -23,8 +24,6 @@ from l2s_core.evaluation.metrics.clipscore import ClipScorer, clip_summary
 from l2s_core.evaluation.metrics.kid import MIN_IMAGES, kid, kid_change
 from l2s_core.evaluation.metrics.untouched import untouched
 from l2s_core.evaluation.pictures import has_images, method_images
-from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
-from l2s_core.miniworld.world.scenes import SIDE
 from l2s_core.storage.stages import Stages
 
 REFERENCES = 4  # rendered scenes an image
@@ -62,9 +61,14 @@ def quality_summary(
 
 
 def has_quality(stages: Stages, judge: Judge) -> bool:
-    """Whether `run_quality` can say something: a run of the small world with its own judge, prompts that scenes can show, and images enough."""
-    own = stages.config.data.source == "miniworld" and stages.side == SIDE and judge.gives_features
-    return own and len(stages.items) >= MIN_IMAGES and all(can_be_shown(item.prompt) for item in stages.items)
+    """Whether `run_quality` can say something.
+
+    It takes a source that renders scenes of the images' size, a judge whose features compare images, prompts that scenes can show,
+    and images enough.
+    """
+    source = source_of(stages.config.data)
+    own = source.REFERENCE_SIDE == stages.side and judge.gives_features
+    return own and len(stages.items) >= MIN_IMAGES and all(source.can_show(item.prompt) for item in stages.items)
 
 
 def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
@@ -74,17 +78,22 @@ def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
     without such scenes (see `has_quality`), and when the images of no method are there.
     """
     if not has_quality(stages, judge):
-        needed = f"data.source miniworld, images of {SIDE} px, the judge mini-seg, prompts that scenes can show and at least {MIN_IMAGES} images"
+        needed = (
+            "a data.source that renders scenes (miniworld, at 64 px), the judge mini-seg, "
+            f"prompts that scenes can show and at least {MIN_IMAGES} images"
+        )
         raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
     methods = [method for method in stages.methods if has_images(stages, method)]
     if not methods:
         raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
     prompts = [item.prompt for item in stages.items]
-    count, features = REFERENCES * len(prompts), judge.features
-    references, fresh = reference_scenes(prompts, count), reference_scenes(prompts, len(prompts), first=count)
-    perfect = quality_summary({RENDERED: fresh}, references, features)
+    count = REFERENCES * len(prompts)
+    source = source_of(stages.config.data)
+    references = source.references(prompts, count)
+    fresh = source.references(prompts, len(prompts), first=count)
+    perfect = quality_summary({RENDERED: fresh}, references, judge.features)
     return perfect | quality_summary(
-        {method: np.stack(method_images(stages, method)) for method in methods}, references, features
+        {method: np.stack(method_images(stages, method)) for method in methods}, references, judge.features
     )
 
 

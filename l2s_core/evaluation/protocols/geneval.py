@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from l2s_core.config import Relation, RunConfig
-from l2s_core.data.drawable import drawable_of
+from l2s_core.data.source import source_of
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.protocols import geneval_metadata, geneval_prompts, geneval_rules
@@ -72,7 +72,7 @@ class Geneval(Protocol):
 
     def records(self, config: RunConfig) -> list[GenevalRecord]:
         """Return the records of a run, in the order of its prompts; raises UserError as `items` does."""
-        drawable = drawable_of(config.data)
+        drawable = source_of(config.data).drawable
         if self.asks_for_colors and not drawable.attributes:
             raise UserError(
                 f"benchmark.tags {' and '.join(COLOR_TAGS)} ask for colours, and the small world's objects have their own; "

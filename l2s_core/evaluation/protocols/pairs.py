@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from l2s_core.config import Relation, RunConfig
 from l2s_core.config.benchmark import Count
-from l2s_core.data.drawable import drawable_of
+from l2s_core.data.source import source_of
 from l2s_core.errors import UserError
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import Protocol
@@ -48,13 +48,12 @@ class Pairs(Protocol):
         return self.relations
 
     def items(self, config: RunConfig) -> list[EvalItem]:
-        from l2s_core.data.miniworld import partition_pairs  # imports torch, which reading settings does not need
-
-        if drawable_of(config.data).objects is None:
+        pairs = source_of(config.data).pair_groups()
+        if not pairs:
             raise UserError(
                 f"benchmark.protocol pairs is the small world's; for data.source {config.data.source} set it to geneval"
             )
-        return self.items_of(partition_pairs(config.data))
+        return self.items_of(pairs)
 
     def items_of(self, pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[EvalItem]:
         """Return the items of the suite: per kind of pair, `prompts` prompts in rotation over the relations.

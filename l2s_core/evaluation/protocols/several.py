@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from l2s_core.config import DataConfig, RunConfig
-from l2s_core.data.drawable import drawable_of
+from l2s_core.data.source import source_of
 from l2s_core.errors import UserError
 from l2s_core.evaluation.protocols import several_prompts
 from l2s_core.evaluation.protocols.items import EvalItem
@@ -33,7 +33,7 @@ class Several(Protocol):
             yield AskedPrompt(group="file", number=number, prompt=prompt, label=_label(prompt))
 
     def _own(self, data: DataConfig) -> Iterator[AskedPrompt]:
-        if "2+1" in self.forms and drawable_of(data).objects is not None:
+        if "2+1" in self.forms and source_of(data).drawable.objects is not None:
             raise UserError(
                 "benchmark.forms 2+1 is the protocol pairs in the small world; "
                 "allowed here: 2+2 (diagonals), 3+2, 4+2, 4+3, 5+3"
@@ -49,7 +49,7 @@ class Several(Protocol):
 
     def _names(self, data: DataConfig) -> Sequence[str]:
         """The objects of prompts; in a closed world the novel ones are those that the classifier never met."""
-        drawable = drawable_of(data)
+        drawable = source_of(data).drawable
         if drawable.objects is None:
             return several_prompts.OBJECT_LISTS[self.objects]
         lists = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from l2s_core.config import RunConfig
-from l2s_core.data.drawable import drawable_of
+from l2s_core.data.source import source_of
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.protocols import spatial_prompts, spatial_rules
@@ -24,7 +24,7 @@ class Spatial(Protocol):
     protocol: Literal["spatial"] = "spatial"
 
     def items(self, config: RunConfig) -> list[EvalItem]:
-        if self.file is None and drawable_of(config.data).objects is not None:
+        if self.file is None and source_of(config.data).drawable.objects is not None:
             raise UserError(
                 "benchmark.protocol spatial asks for people and furniture, which the small world lacks; "
                 "use it for photographs"
