@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from l2s_core.data.scenes import load_scenes
+from l2s_core.data.scene_shards import load_scenes
 from l2s_core.diffusion.noise import invert_scenes, load_noise, save_noise
 from l2s_core.storage.stages import Stages
 from l2s_core.storage.store import ensure

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from l2s_core.backbones.window import window_test
 from l2s_core.data.catalogue import Entry, load_catalogue, save_catalogue
-from l2s_core.data.scenes import load_scenes, save_scenes
+from l2s_core.data.scene_shards import load_scenes, save_scenes
 from l2s_core.data.source import source_of
 from l2s_core.storage.stages import Stages
 from l2s_core.storage.store import ensure

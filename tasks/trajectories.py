@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from l2s_core.data.scenes import load_scenes
+from l2s_core.data.scene_shards import load_scenes
 from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.reader import verify_shard
 from l2s_core.dataset.trajectories import sample_maps, trajectories_of

@@ -58,8 +58,9 @@ class Gqa(ReadSource):
                 yield from _of_image(self.path, str(image_id), graph, skips, is_a, self.attributes)
 
     def check(self) -> str:
+        found = super().check()
         is_a_test(self.is_a)
-        return super().check()
+        return found
 
 
 def _of_image(

@@ -1,18 +1,15 @@
-"""The record every source yields, its true and wrong prompt, and shards of scenes on disk."""
+"""The record that every source yields, and its true and wrong prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from l2s_core.hashing import stable_fraction
 from l2s_core.prompts.prompt import Prompt, Triplet, prompt_for
 from l2s_core.relations import RELATIONS
-from l2s_core.storage.store import read_description, read_tensors, write_tensors
 
 SPLITS = ("train", "val", "test")
 PROMPT_KINDS = ("pos", "neg")  # the stated relation is the true one, or a wrong one
@@ -38,37 +35,6 @@ def scene_prompt(image_id: str, triplet: Triplet, kind: str) -> Prompt:
     wrong = [name for name in RELATIONS if name != triplet.relation]
     chosen = wrong[int(stable_fraction("wrong", image_id) * len(wrong))]
     return prompt_for(Triplet(subject=triplet.subject, relation=chosen, object=triplet.object))
-
-
-def save_scenes(
-    path: Path, scenes: Sequence[Scene], side: int, skipped: Mapping[str, int] | None = None, named: Sequence[str] = ()
-) -> None:
-    """Write a shard of scenes of one image size, and what was skipped on the way."""
-    images = torch.from_numpy(
-        np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, side, side, 3), np.uint8)
-    )
-    records = [{"image_id": s.image_id, "split": s.split, "triplet": asdict(s.triplet)} for s in scenes]
-    write_tensors(path, {"images": images}, {"scenes": records, "skipped": dict(skipped or {}), "named": list(named)})
-
-
-def load_scenes(path: Path) -> list[Scene]:
-    """Read a shard of scenes; raises UserError when it is missing or damaged."""
-    tensors, stored = read_tensors(path)
-    return [
-        Scene(image_id=r["image_id"], split=r["split"], image=image, triplet=Triplet(**r["triplet"]))
-        for r, image in zip(stored["scenes"], tensors["images"].numpy(), strict=True)
-    ]
-
-
-def load_triplets(path: Path) -> list[Triplet]:
-    """Read what is true in a shard's scenes, and none of their images."""
-    return [Triplet(**record["triplet"]) for record in read_description(path)["scenes"]]
-
-
-def load_skipped(path: Path) -> tuple[dict[str, int], list[str]]:
-    """Read what a shard of scenes had to skip: counts by reason, and names."""
-    stored = read_description(path)
-    return stored["skipped"], stored["named"]
 
 
 def stack_images(scenes: Sequence[Scene]) -> np.ndarray:

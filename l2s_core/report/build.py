@@ -18,7 +18,7 @@ from l2s_core.classifier.experiment import load_result
 from l2s_core.classifier.training import evaluate
 from l2s_core.config import TRAJECTORIES
 from l2s_core.data.catalogue import load_catalogue
-from l2s_core.data.scenes import load_skipped, load_triplets
+from l2s_core.data.scene_shards import load_skipped, load_triplets
 from l2s_core.data.source import source_of
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.diffusion.noise import load_noise

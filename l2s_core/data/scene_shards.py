@@ -1,0 +1,45 @@
+"""Shards of scenes on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from l2s_core.data.scenes import Scene
+from l2s_core.prompts.prompt import Triplet
+from l2s_core.storage.store import read_description, read_tensors, write_tensors
+
+
+def save_scenes(
+    path: Path, scenes: Sequence[Scene], side: int, skipped: Mapping[str, int] | None = None, named: Sequence[str] = ()
+) -> None:
+    """Write a shard of scenes of one image size, and what was skipped on the way."""
+    images = torch.from_numpy(
+        np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, side, side, 3), np.uint8)
+    )
+    records = [{"image_id": s.image_id, "split": s.split, "triplet": asdict(s.triplet)} for s in scenes]
+    write_tensors(path, {"images": images}, {"scenes": records, "skipped": dict(skipped or {}), "named": list(named)})
+
+
+def load_scenes(path: Path) -> list[Scene]:
+    """Read a shard of scenes; raises UserError when it is missing or damaged."""
+    tensors, stored = read_tensors(path)
+    return [
+        Scene(image_id=r["image_id"], split=r["split"], image=image, triplet=Triplet(**r["triplet"]))
+        for r, image in zip(stored["scenes"], tensors["images"].numpy(), strict=True)
+    ]
+
+
+def load_triplets(path: Path) -> list[Triplet]:
+    """Read what is true in a shard's scenes, and none of their images."""
+    return [Triplet(**record["triplet"]) for record in read_description(path)["scenes"]]
+
+
+def load_skipped(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Read what a shard of scenes had to skip: counts by reason, and names."""
+    stored = read_description(path)
+    return stored["skipped"], stored["named"]
