@@ -71,7 +71,7 @@ class Source(DataConfig, ABC):
         return Drawable()
 
     def pair_groups(self) -> Mapping[str, Sequence[Pair]]:
-        """Return the object pairs of prompts by what the classifier met of them; none where a prompt may ask for any."""
+        """Return the object pairs of prompts, by what the classifier met of them; none where any may be asked for."""
         return {}
 
     def can_show(self, prompt: Phrases) -> bool:
