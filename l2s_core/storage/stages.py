@@ -26,8 +26,8 @@ from l2s_core.config import (
     SteeringConfig,
 )
 from l2s_core.data.catalogue import Entry, load_catalogue
-from l2s_core.evaluation.detectors.load import judge_fingerprint
 from l2s_core.data.source import source_of
+from l2s_core.evaluation.detectors.load import judge_fingerprint
 from l2s_core.evaluation.metrics.clipscore import clip_fingerprint
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items

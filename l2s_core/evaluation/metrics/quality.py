@@ -63,8 +63,8 @@ def quality_summary(
 def has_quality(stages: Stages, judge: Judge) -> bool:
     """Whether `run_quality` can say something.
 
-    It takes a source that renders scenes of the images' size, a judge whose features compare images, prompts that scenes can show,
-    and images enough.
+    It takes a source that renders scenes of the images' size, a judge whose features compare images, prompts that
+    scenes can show, and images enough.
     """
     source = source_of(stages.config.data)
     own = source.REFERENCE_SIDE == stages.side and judge.gives_features
