@@ -17,8 +17,8 @@ Count = Annotated[int, Field(ge=1)]
 class BenchmarkConfig(Section):
     """What every benchmark says; `protocol` names the class, of the table PROTOCOLS, that has further settings.
 
-    Protocols draw their own prompts by seed, half of them for choices (`dev`) and half for reports (`test`), or read the
-    official ones from `file`.
+    Protocols draw their own prompts by seed, half of them for choices (`dev`) and half for reports (`test`), or read
+    the official ones from `file`.
     """
 
     protocol: str = "pairs"

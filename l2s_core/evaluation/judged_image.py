@@ -20,10 +20,10 @@ OPTIONAL = ("candidates", "chosen")  # of methods that choose among several imag
 class JudgedImage:
     """What was asked for, what was found, and what the image cost.
 
-    `asks_for` says in a word what the prompt asks for, its one relation or its task; `detections` are the finds that take
-    part in the verdict. `gradients`, `checks` and `skipped` count evaluations and updates of the steering, `seconds` is the
-    wall time of the image, `peak_bytes` the peak of memory meanwhile. `candidates` is how many images a method chose this
-    one from, `chosen` which of them it is.
+    `asks_for` says in a word what the prompt asks for, its one relation or its task; `detections` are the finds that
+    take part in the verdict. `gradients`, `checks` and `skipped` count evaluations and updates of the steering,
+    `seconds` is the wall time of the image, `peak_bytes` the peak of memory meanwhile. `candidates` is how many
+    images a method chose this one from, `chosen` which of them it is.
     """
 
     item_id: str
@@ -97,7 +97,7 @@ def write_judged(path: Path, images: Sequence[JudgedImage]) -> None:
 
 
 def read_judged(path: Path) -> list[JudgedImage]:
-    """Read what `write_judged` wrote; raises UserError, one line, for a file that is missing or holds something else."""
+    """Read what `write_judged` wrote; raises UserError for a file that is missing or holds something else."""
     stored = read_json(path)
     try:
         return [JudgedImage.from_json(value) for value in stored]

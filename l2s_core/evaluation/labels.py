@@ -17,13 +17,13 @@ from l2s_core.relations import relations_between
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRelation:
-    """Labels images with the one relation that holds between the judge's best boxes above `min_score`, by GenEval's rule."""
+    """Labels images with the one relation that holds, by GenEval's rule, between the judge's best boxes."""
 
     judge: Judge
     min_score: float
 
     def __call__(self, prompts: Sequence[Prompt], images: np.ndarray) -> list[str | None]:
-        """Return the relation of each prompt's subject to its object in its image (B, H, W, 3); None for none, or two."""
+        """Return the relation of each prompt's subject to its object in images (B, H, W, 3); None for none, or two."""
         found = self.judge.detect(images, [prompt.objects for prompt in prompts])
         return [shown_relation(*pair, self.min_score) for pair in zip(prompts, found, strict=True)]
 

@@ -16,7 +16,7 @@ BATCH = 50
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeAccuracy:
-    """Shares over `scenes` scenes: objects found, finds that are false, object pairs whose relations are read exactly."""
+    """Shares over `scenes` scenes: objects found, false finds, object pairs whose relations are read exactly."""
 
     scenes: int
     found: float

@@ -38,8 +38,8 @@ def best_named(scores_QN: Tensor, corners_Q4: Tensor, names: Sequence[str], min_
     Left out are boxes that do not score above `min_score` or have no area, and all but the 16 best of a name. Of
     equal scores the first name, and the first box, counts.
     """
-    rows_QN, corners, found = scores_QN.tolist(), corners_Q4.tolist(), []
-    for scores, (x0, y0, x1, y1) in zip(rows_QN, corners, strict=True):
+    found = []
+    for scores, (x0, y0, x1, y1) in zip(scores_QN.tolist(), corners_Q4.tolist(), strict=True):
         best = max(range(len(names)), key=scores.__getitem__)
         if scores[best] > min_score and x0 < x1 and y0 < y1:
             found.append(Detection(name=names[best], box=(x0, y0, x1, y1), score=scores[best]))
@@ -69,9 +69,9 @@ def mask_detection(probability_HW: np.ndarray, name: str, size: tuple[int, int])
 def largest_blob(mask_HW: np.ndarray) -> np.ndarray | None:
     """Return the pixels of a mask's largest blob, or None for an empty mask.
 
-    Pixels that touch at a side or a corner are one blob; its size is the area of the polygon through the centres of its
-    outermost pixels, holes and all, as OpenCV's contourArea has it: a line has none. Of equal ones the first counts, row by row
-    from the top.
+    Pixels that touch at a side or a corner are one blob; its size is the area of the polygon through the centres of
+    its outermost pixels, holes and all, as OpenCV's contourArea has it: a line has none. Of equal ones the first
+    counts, row by row from the top.
     """
     blobs_HW, count = ndimage.label(mask_HW, structure=EIGHT_NEIGHBOURS)
     if not count:
@@ -97,8 +97,12 @@ def box_of(blob_HW: np.ndarray) -> Box:
 
 
 def scaled_box(box: Box, of: tuple[int, int], to: tuple[int, int]) -> Box:
-    """Return a box of a map of size `of` (height, width) in an image of size `to`, rounded down, at least one pixel wide and high."""
-    (map_height, map_width), (height, width) = of, to
+    """Return a box of a map of size `of` (height, width) in an image of size `to`, rounded down.
+
+    It is at least one pixel wide and high.
+    """
+    map_height, map_width = of
+    height, width = to
     x0, x1 = (x * width // map_width for x in box[0::2])
     y0, y1 = (y * height // map_height for y in box[1::2])
     return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)

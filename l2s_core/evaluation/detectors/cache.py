@@ -30,7 +30,9 @@ class CachedJudge(Judge):
     """
 
     def __init__(self, judge: Judge, fingerprint: str, folder: Path) -> None:
-        self.judge, self.fingerprint, self.path = judge, fingerprint, Path(folder) / f"{fingerprint}.jsonl"
+        self.judge = judge
+        self.fingerprint = fingerprint
+        self.path = Path(folder) / f"{fingerprint}.jsonl"
         self.names = judge.names
 
     def require(self, names: Sequence[str]) -> None:
@@ -44,7 +46,10 @@ class CachedJudge(Judge):
         return self.judge.features(images)
 
     def detect(self, images: np.ndarray, names: Sequence[Sequence[str]] | None = None) -> list[list[Detection]]:
-        """Return the detections of every uint8 image (B, H, W, 3), from the file where it has them; errors as the judge's."""
+        """Return the detections of every uint8 image (B, H, W, 3), from the file where it has them.
+
+        Errors are the judge's.
+        """
         if self.judge.OPEN_VOCABULARY and names is None:
             return self.judge.detect(images)  # its own error
         asked = [tuple(one) for one in names] if self.judge.OPEN_VOCABULARY else [()] * len(images)

@@ -36,6 +36,7 @@ class ClipSegJudge(NamedJudge):
             for detections, probability_HW in zip(
                 found, logits.reshape(len(images), *logits.shape[-2:]).sigmoid().cpu().numpy(), strict=True
             ):
-                if (detection := mask_detection(probability_HW, name, images.shape[1:3])) is not None:
+                detection = mask_detection(probability_HW, name, images.shape[1:3])
+                if detection is not None:
                     detections.append(detection)
         return [sorted(detections, key=lambda d: -d.score) for detections in found]

@@ -25,7 +25,8 @@ class GroundingDinoJudge(NamedJudge):
     """Boxes from Grounding DINO (Liu et al. 2023, arXiv 2303.05499), all names in one text: "dog. cat.".
 
     A box scores the mean sigmoid over a name's tokens, as the authors' evaluation on COCO has it: a bear, which fires
-    only the second token of "teddy bear", is not taken for one. Overlapping boxes of one object stay, so boxes are no counts.
+    only the second token of "teddy bear", is not taken for one. Overlapping boxes of one object stay, so boxes are no
+    counts.
     """
 
     KIND: ClassVar[str] = "GroundingDinoForObjectDetection"
@@ -59,7 +60,8 @@ class GroundingDinoJudge(NamedJudge):
 
 def phrases_text(names: Sequence[str]) -> tuple[str, list[Span]]:
     """Return the text that asks for all names, and each name's character span [start, end) in it."""
-    text, spans = "", []
+    text = ""
+    spans: list[Span] = []
     for name in names:
         phrase = " ".join(name.lower().split())
         spans.append((len(text), len(text) + len(phrase)))
@@ -68,7 +70,10 @@ def phrases_text(names: Sequence[str]) -> tuple[str, list[Span]]:
 
 
 def name_weights(offsets: Sequence[Span], text: str, spans: Sequence[Span], length: int) -> Tensor:
-    """Return weights_NK (N, K = `length`): row n averages the tokens of span n. Raises UserError for a name without tokens."""
+    """Return weights_NK (N, K = `length`): row n averages the tokens of span n.
+
+    Raises UserError for a name without tokens.
+    """
     weights_NK = torch.zeros(len(spans), length)
     for n, span in enumerate(spans):
         tokens = tokens_of_span(offsets, span)

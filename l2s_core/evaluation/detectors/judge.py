@@ -16,8 +16,8 @@ from l2s_core.evaluation.detectors.detection import Detection
 class Judge(ABC):
     """A detector: of a closed set of classes, its `names`, or of whatever names it is asked for (`OPEN_VOCABULARY`).
 
-    A subclass is built from a model's folder and a device. It loads safetensors only, runs no code of the folder and asks
-    no network; it raises UserError when something is missing from the folder.
+    A subclass is built from a model's folder and a device. It loads safetensors only, runs no code of the folder and
+    asks no network; it raises UserError when something is missing from the folder.
     """
 
     KIND: ClassVar[str]
@@ -55,7 +55,7 @@ class Judge(ABC):
         return False
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Return features_ND, float64, of uint8 images (N, H, W, 3): what the model sees in each before it names anything."""
+        """Return features_ND, float64, of uint8 images (N, H, W, 3): what the model sees before it names anything."""
         raise NotImplementedError(f"{type(self).__name__} gives no features")
 
     @classmethod

@@ -34,7 +34,7 @@ def judge_class(folder: Path) -> type[Judge]:
     if stated is None and model_type is not None:
         for name in JUDGES.names():
             judge = JUDGES.load(name)
-            if judge.MODEL_TYPE == model_type:
+            if model_type == judge.MODEL_TYPE:
                 return judge
     raise UserError(
         f"{folder} holds a {stated or model_type or 'nothing'}, which is no judge; allowed: {', '.join(JUDGES.names())}"
@@ -62,9 +62,9 @@ def require_names(model: str, names: Iterable[str]) -> None:
 
 
 def load_judge(model: str, *, device: str = "cpu", cache: Path | None = None) -> Judge:
-    """Load a judge by the class its settings state; with `cache`, a folder, one that is not quick keeps there what it found.
+    """Load a judge by the class its settings state; with `cache`, a folder, it keeps there what it found.
 
-    Raises UserError when it is missing, damaged or of another class.
+    A judge that is quick keeps nothing. Raises UserError when it is missing, damaged or of another class.
     """
     folder = judge_folder(model)
     kind = judge_class(folder)

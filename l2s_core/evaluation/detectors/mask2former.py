@@ -17,7 +17,8 @@ from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
 
 SIDE = 800  # pixels the image is resized to, as the model was trained
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, and their standard deviation
+DEVIATION = (0.229, 0.224, 0.225)
 MIN_SCORE = 0.05  # weaker instances are not even listed
 MAX_INSTANCES = 100  # in an image, the most confident ones, as the detector's own evaluation counts
 BATCH = 4
@@ -33,9 +34,10 @@ ALIASES = {
 
 
 class Mask2FormerJudge(Judge):
-    """Boxes from Mask2Former (Cheng et al. 2022): score = class probability x mean mask probability (section 3.3 of MaskFormer).
+    """Boxes from Mask2Former (Cheng et al. 2022).
 
-    A query that two classes are probable for is an instance of each.
+    The score is the class probability times the mean mask probability (section 3.3 of MaskFormer). A query that two
+    classes are probable for is an instance of each.
     """
 
     KIND: ClassVar[str] = "Mask2FormerForUniversalSegmentation"
@@ -72,11 +74,12 @@ class Mask2FormerJudge(Judge):
             if score > MIN_SCORE
         ]
         masks = {query: _mask(masks_QHW[query], size) for query in {query for _, query, _ in listed}}
-        found = [
-            Detection(name=self.labels[index], box=mask[0], score=score * mask[1])
-            for score, query, index in listed
-            if (mask := masks[query]) is not None
-        ]
+        found = []
+        for score, query, index in listed:
+            mask = masks[query]
+            if mask is not None:
+                box, inside = mask
+                found.append(Detection(name=self.labels[index], box=box, score=score * inside))
         return sorted(found, key=lambda d: -d.score)
 
 

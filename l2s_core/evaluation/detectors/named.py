@@ -1,4 +1,4 @@
-"""Judges of an open vocabulary: what they share, from loading to batches of images that are asked for the same names."""
+"""What judges of an open vocabulary share, from loading to batches of images that are asked for the same names."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ BATCH = 4
 class NamedJudge(Judge):
     """A model of transformers that looks for the names it is given; subclasses say which model, and how it is asked.
 
-    Loads safetensors only, runs no code of the model's folder and asks no network. Raises UserError when weights
-    or the vocabulary are missing from the folder: the library would fill in the ones at random, and leave the other empty.
+    Loads safetensors only, runs no code of the model's folder and asks no network. Raises UserError when weights or
+    the vocabulary are missing from the folder: the library would fill in the ones at random, and leave the other
+    empty.
     """
 
     OPEN_VOCABULARY: ClassVar[bool] = True
@@ -53,8 +54,8 @@ class NamedJudge(Judge):
         """
         if names is None:
             raise UserError(
-                f"{self.KIND} finds only what it is asked for, and no names were given; name the objects of each image, "
-                "or choose a judge of a closed set"
+                f"{self.KIND} finds only what it is asked for, and no names were given; "
+                "name the objects of each image, or choose a judge of a closed set"
             )
         groups: dict[tuple[str, ...], list[int]] = {}
         for place, (_, asked) in enumerate(zip(images, names, strict=True)):
@@ -73,10 +74,14 @@ class NamedJudge(Judge):
         raise NotImplementedError
 
     def _encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return the token ids and the mask (N, K) of texts, filled up to the model's K; raises UserError for one that is longer."""
+        """Return the token ids and the mask (N, K) of texts, filled up to the model's K.
+
+        Raises UserError for a text that is longer.
+        """
         length = self.model.config.text_config.max_position_embeddings
         for text in texts:
-            if (needed := len(self.tokenizer(text)["input_ids"])) > length:
+            needed = len(self.tokenizer(text)["input_ids"])
+            if needed > length:
                 raise UserError(f"{text!r} has {needed} tokens, and {self.KIND} reads {length}; shorten the name")
         tokens = self.tokenizer(list(texts), padding="max_length", max_length=length, return_tensors="pt")
         return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}

@@ -40,7 +40,7 @@ class PixelSettings:
 
 
 def read_pixel_settings(folder: Path) -> PixelSettings:
-    """Read a model folder's settings; raises UserError when its file is missing, or says nothing that can be followed."""
+    """Read a model folder's settings; raises UserError when its file is missing, or cannot be followed."""
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if file is None:
         raise UserError(
@@ -56,7 +56,9 @@ def read_pixel_settings(folder: Path) -> PixelSettings:
 
 
 def _settings(stated: Mapping[str, Any]) -> PixelSettings:
-    size, mean, deviation = stated["size"], tuple(stated["image_mean"]), tuple(stated["image_std"])
+    size = stated["size"]
+    mean = tuple(stated["image_mean"])
+    deviation = tuple(stated["image_std"])
     if isinstance(size, int):
         size = {"height": size, "width": size}
     size = {name: int(value) for name, value in size.items() if value is not None}

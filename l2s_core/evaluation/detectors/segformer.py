@@ -21,7 +21,7 @@ FEATURE_BATCH = 50
 
 
 class SegformerJudge(Judge):
-    """Boxes from SegFormer (Xie et al. 2021, arXiv 2105.15203): blobs of each class, score = mean probability over a blob."""
+    """Boxes of each class's blobs by SegFormer (Xie et al. 2021, arXiv 2105.15203); score: mean probability in it."""
 
     KIND: ClassVar[str] = "SegformerForSemanticSegmentation"
     CRITERIA: ClassVar[tuple[float | str, ...]] = (MIN_AREA,)
@@ -48,9 +48,10 @@ class SegformerJudge(Judge):
     def features(self, images: np.ndarray, *, batch: int = FEATURE_BATCH) -> np.ndarray:
         """Return the hidden states of every stage of the encoder, each averaged over the image.
 
-        D is the sum of the stages' widths (224 for mini-seg). All stages, because the early ones see noise and blur that
-        the last one is trained to overlook. The average leaves out where things are: moving an object changes little.
-        An image's features do not depend on its batch, to rounding. Raises ValueError for anything but such images.
+        D is the sum of the stages' widths (224 for mini-seg). All stages, because the early ones see noise and blur
+        that the last one is trained to overlook. The average leaves out where things are: moving an object changes
+        little. An image's features do not depend on its batch, to rounding. Raises ValueError for anything but such
+        images.
         """
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
             raise ValueError(f"features are of uint8 images (N, H, W, 3); got {images.dtype} {images.shape}")

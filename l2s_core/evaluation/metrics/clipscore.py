@@ -1,4 +1,4 @@
-"""CLIPScore: how well an image goes with its prompt in the eyes of a CLIP model (Hessel et al. 2021, arXiv 2104.08718)."""
+"""CLIPScore: how well an image goes with its prompt, says a CLIP model (Hessel et al. 2021, arXiv 2104.08718)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL = "CLIPModel"
 
 
 def load_clip(model: str, *, device: str = "cpu") -> ClipScorer:
-    """Load a scorer from a folder or the hub's cache; raises UserError when it is missing, incomplete or of another class."""
+    """Load a scorer from a folder or the hub's cache; raises UserError where it is missing, incomplete or another's."""
     return ClipScorer(clip_folder(model), device=device)
 
 
@@ -53,7 +53,8 @@ class ClipScorer:
         require_vocabulary(folder)
         how = {"local_files_only": True}
         try:
-            self.model, self.device = load_complete(MODEL, folder, device), device
+            self.model = load_complete(MODEL, folder, device)
+            self.device = device
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, **how)
             self.processor = CLIPImageProcessorPil.from_pretrained(
                 folder, **how
@@ -66,10 +67,11 @@ class ClipScorer:
             ) from None
 
     def scores(self, images: np.ndarray, texts: Sequence[str], *, batch: int = BATCH) -> np.ndarray:
-        """Return score_N, from 0 to 100, of uint8 images (N, H, W, 3) with one text each; longer texts are cut at CLIP's window.
+        """Return score_N, from 0 to 100, of uint8 images (N, H, W, 3) with one text each.
 
-        Texts go in as they are, without the paper's "A photo depicts". A score does not depend on its batch, to rounding.
-        Raises ValueError for anything but such images, and where images and texts do not pair up.
+        Longer texts are cut at CLIP's window. Texts go in as they are, without the paper's "A photo depicts". A score
+        does not depend on its batch, to rounding. Raises ValueError for anything but such images, and where images
+        and texts do not pair up.
         """
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"CLIPScore is of uint8 images (N, H, W, 3); got {images.dtype} {images.shape}")

@@ -1,4 +1,4 @@
-"""The colour of what a judge found, by GenEval's rule: CLIP's zero-shot answer on the box (Ghosh et al. 2023, arXiv 2310.11513)."""
+"""The colour of a find by GenEval's rule: CLIP's zero-shot answer on its box (Ghosh et al. 2023, arXiv 2310.11513)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}
 class ColorReader:
     """Tells which of GenEval's ten colours an object has.
 
-    A colour is the normalised mean of the normalised embeddings of three texts that name it and the object's class; the answer is
-    the colour that is closest to the image's embedding, by cosine, the first of equal ones (zero-shot classification, Radford
-    et al. 2021, arXiv 2103.00020, section 3.1). GenEval's model is CLIP ViT-L/14 of OpenAI.
+    A colour is the normalised mean of the normalised embeddings of three texts that name it and the object's class;
+    the answer is the colour that is closest to the image's embedding, by cosine, the first of equal ones (zero-shot
+    classification, Radford et al. 2021, arXiv 2103.00020, section 3.1). GenEval's model is CLIP ViT-L/14 of OpenAI.
     """
 
     def __init__(self, clip: ClipScorer) -> None:
@@ -57,9 +57,10 @@ def seen_colors(
 ) -> list[dict[NamedBox, str]]:
     """Return, by image, the colours of the boxes whose colour its verdict depends on, those `asked` for.
 
-    `images` are uint8 (N, H, W, 3), `prompts` their texts. What is shown to the reader is the box alone, cut out of the
-    image. GenEval also paints the box grey (#999) outside the detector's mask; detections here carry no mask, so a bright
-    background may speak for a thin object. Raises UserError for a prompt that asks for a colour without a reader.
+    `images` are uint8 (N, H, W, 3), `prompts` their texts. What is shown to the reader is the box alone, cut out of
+    the image. GenEval also paints the box grey (#999) outside the detector's mask; detections here carry no mask, so
+    a bright background may speak for a thin object. Raises UserError for a prompt that asks for a colour without a
+    reader.
     """
     if reader is None:
         for prompt, boxes in zip(prompts, asked, strict=True):

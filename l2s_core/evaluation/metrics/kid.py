@@ -1,8 +1,8 @@
 """The Kernel Inception Distance of two sets of features (Bińkowski et al. 2018, arXiv 1801.01401). Pure.
 
-It is the squared maximum mean discrepancy under the kernel k(x, y) = (x·y / D + 1)^3: 0 for two sets of one distribution,
-larger the further they are apart, and without the bias for few images that FID has. It has no unit; values compare only
-between features of the same network.
+It is the squared maximum mean discrepancy under the kernel k(x, y) = (x·y / D + 1)^3: 0 for two sets of one
+distribution, larger the further they are apart, and without the bias for few images that FID has. It has no unit;
+values compare only between features of the same network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from math import sqrt
 import numpy as np
 
 DEGREE = 3
-SUBSETS, SEED = 200, 0
+SUBSETS = 200
+SEED = 0
 MIN_IMAGES = 4  # of a set whose halves are drawn
 
 
@@ -29,7 +30,8 @@ class KID:
 
 def polynomial_kernel(x_ND: np.ndarray, y_MD: np.ndarray) -> np.ndarray:
     """Return k_NM = (x·y / D + 1)^3 in float64."""
-    x_ND, y_MD = np.asarray(x_ND, np.float64), np.asarray(y_MD, np.float64)
+    x_ND = np.asarray(x_ND, np.float64)
+    y_MD = np.asarray(y_MD, np.float64)
     return (x_ND @ y_MD.T / x_ND.shape[1] + 1) ** DEGREE
 
 
@@ -48,13 +50,13 @@ def kid(
 ) -> KID:
     """Return the KID of two sets; memory grows with (N + M)².
 
-    `subset_size` images of x, by default half of them, and the same share of y make one estimate. The error is that of the
-    whole sample: the spread of the estimates times sqrt(m / (N - m)) for m of N images, the delete-d jackknife (Shao and
-    Wu 1989). Subsets overlap, so spread / sqrt(subsets) would shrink with the work done, not with the images seen. It is
-    exact where the sets differ; where they do not, it is too large by sqrt(3) at the default size.
+    `subset_size` images of x, by default half of them, and the same share of y make one estimate. The error is that
+    of the whole sample: the spread of the estimates times sqrt(m / (N - m)) for m of N images, the delete-d jackknife
+    (Shao and Wu 1989). Subsets overlap, so spread / sqrt(subsets) would shrink with the work done, not with the
+    images seen. It is exact where the sets differ; where they do not, it is too large by sqrt(3) at the default size.
 
-    Raises ValueError as `squared_mmd` does, and for subsets that are no proper part of x, of fewer than two images, or fewer
-    than two.
+    Raises ValueError as `squared_mmd` does, and for subsets that are no proper part of x, of fewer than two images,
+    or fewer than two.
     """
     return _summary(
         block_estimates(x_ND, y_MD, subset_size=subset_size, subsets=subsets, seed=seed), len(x_ND), subset_size
@@ -70,11 +72,11 @@ def kid_change(
     subsets: int = SUBSETS,
     seed: int = SEED,
 ) -> KID:
-    """Return KID(after, reference) - KID(before, reference); `before` and `after` are the same prompts and noise in the same order.
+    """Return KID(after, reference) - KID(before, reference).
 
-    Both are taken on the same subsets, so what they share cancels: the error is that of the difference, smaller than the two
-    errors suggest. Above 0, the images moved away from the reference. Raises ValueError as `kid` does, and for sets of
-    different length.
+    `before` and `after` are the same prompts and noise in the same order. Both are taken on the same subsets, so what
+    they share cancels: the error is that of the difference, smaller than the two errors suggest. Above 0, the images
+    moved away from the reference. Raises ValueError as `kid` does, and for sets of different length.
     """
     if len(before_ND) != len(after_ND):
         raise ValueError(f"a change needs pairs of images; got {len(before_ND)} before and {len(after_ND)} after")
@@ -122,7 +124,8 @@ def _mmd_S(x_ND: np.ndarray, y_MD: np.ndarray, chosen_NS: np.ndarray, chosen_MS:
 
 
 def _within_S(x_ND: np.ndarray, chosen_NS: np.ndarray) -> np.ndarray:
-    kernel_NN, count_S = polynomial_kernel(x_ND, x_ND), chosen_NS.sum(0)
+    kernel_NN = polynomial_kernel(x_ND, x_ND)
+    count_S = chosen_NS.sum(0)
     np.fill_diagonal(kernel_NN, 0)
     return (chosen_NS * (kernel_NN @ chosen_NS)).sum(0) / (count_S * (count_S - 1))
 

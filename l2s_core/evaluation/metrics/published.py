@@ -1,4 +1,4 @@
-"""What the paper reports for GenEval's position task: figures to stand beside a run's own, none of them measured here."""
+"""What the paper reports for GenEval's position task, to stand beside a run's own figures; not measured here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAPER = "arXiv 2509.02295"
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Relation accuracy of a backbone without and with steering; `architecture` is its name in configs/architectures."""
+    """Relation accuracy of a backbone plain and steered; `architecture` is its name in configs/architectures."""
 
     backbone: str
     architecture: str
@@ -43,7 +43,8 @@ def published_beside(config: RunConfig) -> tuple[tuple[Published, ...], str]:
     if same:
         return (
             same,
-            "The same backbone and task. Prompts, noise and training images need not be the paper's, so a difference has more than one cause.",
+            "The same backbone and task. Prompts, noise and training images need not be the paper's, "
+            "so a difference has more than one cause.",
         )
     return (
         GENEVAL_POSITION,

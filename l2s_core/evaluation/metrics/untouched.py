@@ -12,7 +12,7 @@ from l2s_core.diffusion.inversion import psnr
 
 @dataclass(frozen=True, kw_only=True)
 class Untouched:
-    """Pair by pair: `identical` bit for bit or not, and the mean PSNR of the pairs that are not, in dB, None where all are."""
+    """Pair by pair `identical`, bit for bit; `psnr` is the mean of those that are not, dB, None where all are."""
 
     identical: tuple[bool, ...]
     psnr: float | None

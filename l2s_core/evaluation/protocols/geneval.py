@@ -75,8 +75,8 @@ class Geneval(Protocol):
         drawable = source_of(config.data).drawable
         if self.asks_for_colors and not drawable.attributes:
             raise UserError(
-                f"benchmark.tags {' and '.join(COLOR_TAGS)} ask for colours, and the small world's objects have their own; "
-                "allowed here: single_object, two_object"
+                f"benchmark.tags {' and '.join(COLOR_TAGS)} ask for colours, and the small world's objects have "
+                "their own; allowed here: single_object, two_object"
             )
         if self.file is not None:
             return self._of_file()

@@ -164,7 +164,7 @@ def _result_key(filename: str, records: Sequence[GenevalRecord], samples: int) -
 
 
 def _detections(details: Any) -> list[dict[str, Any]] | None:
-    """Return the boxes listed in `details`, a JSON text of class -> [[x0, y0, x1, y1, confidence], ...], or None without it."""
+    """Return the boxes of `details`, a JSON text of class -> [[x0, y0, x1, y1, confidence], ...]; None without."""
     if details is None:
         return None
     try:

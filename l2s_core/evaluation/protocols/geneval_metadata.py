@@ -9,7 +9,7 @@ from typing import Any
 from l2s_core.errors import UserError, did_you_mean, unknown_name
 from l2s_core.evaluation.protocols.classes import GENEVAL_CLASSES
 from l2s_core.evaluation.protocols.geneval_rules import COLORS, TAGS, Clause, GenevalRecord, Position
-from l2s_core.prompts.prompt import Prompt, SeveralPrompt, Triplet, find_phrase
+from l2s_core.prompts.prompt import Prompt, SeveralPrompt, Span, Triplet, find_phrase
 from l2s_core.relations import ATTRIBUTE, RELATIONS, relation_named
 from l2s_core.storage.lines import read_jsonl
 
@@ -55,7 +55,8 @@ def position_prompt(record: GenevalRecord) -> Prompt:
         raise UserError(
             f"the prompt {record.prompt!r} states {len(placed)} relations; allowed: 1, as in the tag position"
         )
-    subject, position = placed[0].name, placed[0].position
+    subject = placed[0].name
+    position = placed[0].position
     object_ = record.include[position.index].name
     subject_span = find_phrase(record.prompt, subject)
     return Prompt(
@@ -69,13 +70,14 @@ def position_prompt(record: GenevalRecord) -> Prompt:
 def attribute_prompt(record: GenevalRecord) -> SeveralPrompt | None:
     """Return the prompt of a record with its colours as attributes ("red" is "car"), with the spans of its phrases.
 
-    None where one word stands for two things ("an orange orange"), which phrases cannot tell apart. Raises UserError for a name
-    that the prompt lacks.
+    None where one word stands for two things ("an orange orange"), which phrases cannot tell apart. Raises UserError
+    for a name that the prompt lacks.
     """
     names = [name for clause in record.include for name in (clause.color, clause.name) if name is not None]
     if len(set(names)) < len(names):
         return None
-    spans, start = [], 0
+    spans: list[Span] = []
+    start = 0
     for name in names:
         spans.append(find_phrase(record.prompt, name, start=start))
         start = spans[-1][1]

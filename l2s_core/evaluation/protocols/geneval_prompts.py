@@ -18,9 +18,9 @@ SHORT_WORDING = 1  # GenEval says "left of", not "to the left of"
 def generate_records(tag: str, suite: str, count: int, names: Sequence[str] = GENEVAL_CLASSES) -> list[GenevalRecord]:
     """Return `count` records of a task over the classes `names`; `dev` and `test` share none.
 
-    Which half a prompt belongs to, and its place there, are hashes of its words: the same in every
-    process. Position prompts are over COCO's classes. Raises UserError for an unknown task or suite, or for more prompts
-    than the half has.
+    Which half a prompt belongs to, and its place there, are hashes of its words: the same in every process. Position
+    prompts are over COCO's classes. Raises UserError for an unknown task or suite, or for more prompts than the half
+    has.
     """
     require_suite(suite)
     if tag not in _TASKS:
@@ -52,8 +52,9 @@ def _colors(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
 
 
 def _color_attr(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
-    """One prompt a pair of classes, which belongs to a suite whatever its order; a hash chooses two colours that name neither."""
-    records, choices = [], list(permutations(COLORS, 2))
+    """One prompt a pair of classes, whatever its order; a hash chooses two colours that name neither."""
+    records = []
+    choices = list(permutations(COLORS, 2))
     for pair in suite_half(suite, list(combinations(_colorable(names), 2)), key=lambda pair: ("color_attr", *pair)):
         a, b = pair if stable_fraction("order", *pair) < 0.5 else pair[::-1]
         allowed = [colors for colors in choices if not {a, b} & set(colors)]
@@ -79,7 +80,8 @@ def _position(suite: str, _names: Sequence[str]) -> list[GenevalRecord]:
 
 def _position_record(triplet: Triplet) -> GenevalRecord:
     """The target's clause comes first, as in GenEval's own lines."""
-    subject, object_ = geneval_name(triplet.subject), geneval_name(triplet.object)
+    subject = geneval_name(triplet.subject)
+    object_ = geneval_name(triplet.object)
     placed = Clause(name=subject, position=Position(relation=triplet.relation, index=0))
     named = Triplet(subject=subject, relation=triplet.relation, object=object_)
     prompt = prompt_for(named, prefix=PHOTO_PREFIX, wording=SHORT_WORDING).text

@@ -72,7 +72,7 @@ def score_image(
 def clause_failures(
     record: GenevalRecord, detections: Sequence[Detection], colors: Mapping[NamedBox, str]
 ) -> list[Failure | None]:
-    """Return what is wrong with every clause, those to include first; each is judged on its own and its target's boxes."""
+    """Return what is wrong with each clause, those to include first; it is judged on its own and its target's boxes."""
     boxes = kept_boxes(detections, record.least_score)
     groups: list[Sequence[Box] | None] = []  # per clause its boxes, or None where it does not hold
     failures: list[Failure | None] = []
@@ -88,7 +88,7 @@ def clause_failures(
 
 
 def colored_boxes(record: GenevalRecord, detections: Sequence[Detection]) -> list[NamedBox]:
-    """Return the boxes whose colour a verdict depends on: of each clause with a colour that was found as often as asked."""
+    """Return the boxes whose colour a verdict depends on: of clauses with a colour, found as often as asked."""
     boxes = kept_boxes(detections, record.least_score)
     named: list[NamedBox] = []
     for clause in record.include:

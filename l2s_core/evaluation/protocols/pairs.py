@@ -1,4 +1,4 @@
-"""Pairs of objects of a closed world, four relations, three kinds of pair: GenEval's position task in the small world."""
+"""Pairs of objects of a closed world, of three kinds, in four relations: GenEval's position task in the small world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several relations in one prompt (Yiflach et al., arXiv 2509.02295): own prompts in the paper's forms, or a file of such."""
+"""Several relations in one prompt (Yiflach et al., arXiv 2509.02295): own prompts in the paper's forms, or a file."""
 
 from __future__ import annotations
 

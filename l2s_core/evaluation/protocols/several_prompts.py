@@ -70,9 +70,10 @@ PATIENCE = 2000  # draws without a new prompt after which a suite counts as used
 
 
 def several_prompt(text: str, triplets: Sequence[Triplet]) -> SeveralPrompt:
-    """Build the record; raises UserError for no relation, an unknown one, or an object that the text does not name exactly once.
+    """Build the record of a prompt.
 
-    Two objects of one class cannot be told apart, neither by a phrase nor by a detector: such prompts are refused.
+    Raises UserError for no relation, an unknown one, or an object that the text does not name exactly once. Two
+    objects of one class cannot be told apart, neither by a phrase nor by a detector: such prompts are refused.
     """
     if not triplets:
         raise UserError(f"the prompt {text!r} has no relations; needed: one or more")
@@ -103,13 +104,16 @@ def write_prompt(objects: Sequence[str], relations: Sequence[str], prefix: str =
     form = FORMS.get((len(objects), len(relations)))
     if form is None:
         raise unknown_name("form", f"({len(objects)}, {len(relations)})", map(str, (*FORMS, DIAGONAL)))
-    names, links = iter(objects), iter(relations)
-    parts, triplets = [], []
+    names = iter(objects)
+    links = iter(relations)
+    parts = []
+    triplets = []
     for length in form:
         subject = next(names)
         part = f"a {subject}"
         for _ in range(length - 1):
-            relation, object_ = next(links), next(names)
+            relation = next(links)
+            object_ = next(names)
             part += f" {WORDINGS[relation][0]} a {object_}"
             triplets.append(Triplet(subject=subject, relation=relation, object=object_))
             subject = object_
@@ -135,7 +139,8 @@ def generate_several(
     while len(found) < count:
         prompt = _draw(form, sorted(set(names)), number, RELATIONS[len(found) % len(RELATIONS)])
         if prompt.text not in found and _suite_of(prompt) == suite:
-            found[prompt.text], last = prompt, number
+            found[prompt.text] = prompt
+            last = number
         number += 1
         if number - last > PATIENCE:
             raise UserError(

@@ -1,4 +1,4 @@
-"""T2I-CompBench's 2D-spatial task (Huang et al. 2023, arXiv 2307.06350): own prompts in its form, or the official ones."""
+"""T2I-CompBench's 2D-spatial task (Huang et al. 2023, arXiv 2307.06350): own prompts in its form, or the official."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T2I-CompBench's 2D-spatial task: its prompts and its soft score (Huang et al. 2023, arXiv 2307.06350, section 4.2)."""
+"""T2I-CompBench's 2D-spatial prompts and their soft score (Huang et al. 2023, arXiv 2307.06350, section 4.2)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ PHRASES: dict[str, str | None] = {
 MIN_SCORE = 0.5  # a detection takes part above this confidence
 MAX_IOU = 0.1  # overlap beyond which the score of a side shrinks, as 0.1 / IoU
 NEAR = 150.0  # pixels of the frame within which objects are close on an axis
-SHORT_SIDE, LONG_SIDE = 479, 480  # the frame: the shorter side, unless the longer one would pass its bound
+SHORT_SIDE = 479  # the frame, pixels: its shorter side, unless the longer one would pass its bound
+LONG_SIDE = 480
 PEOPLE = ("girl", "boy", "man", "woman")  # all of them are the detector's class "person"
 _LINE = re.compile(rf"an?\s+(\S.*?)\s+({'|'.join(map(re.escape, PHRASES))})\s+an?\s+(\S.*)", re.IGNORECASE)
 
@@ -90,7 +91,8 @@ def score_image(prompt: SpatialPrompt, detections: Sequence[Detection], size: tu
     missing = tuple(name for name in (prompt.subject, prompt.object) if detector_class(name) not in best)
     if missing:
         return Verdict(failures=(Failure(kind=FailureKind.MISSING, objects=missing),), score=0.0)
-    a, b = best[detector_class(prompt.subject)], best[detector_class(prompt.object)]
+    a = best[detector_class(prompt.subject)]
+    b = best[detector_class(prompt.object)]
     position = position_score(prompt.phrase, a.box, b.box, size)
     total = (a.score + b.score) / 4 + position / 2
     wrong = Failure(
@@ -138,9 +140,11 @@ def frame_size(size: tuple[int, int]) -> tuple[int, int]:
     if min(size) < 1:
         raise UserError(f"the image size is {size}; allowed: a width and a height in pixels, from 1 up")
     short, long = sorted(size)
-    new_short, new_long = SHORT_SIDE, SHORT_SIDE * long // short
+    new_short = SHORT_SIDE
+    new_long = SHORT_SIDE * long // short
     if new_long > LONG_SIDE:
-        new_short, new_long = LONG_SIDE * new_short // new_long, LONG_SIDE
+        new_short = LONG_SIDE * new_short // new_long
+        new_long = LONG_SIDE
     return (new_short, new_long) if size[0] <= size[1] else (new_long, new_short)
 
 

@@ -66,5 +66,5 @@ def first_prompts(values: Sequence[T], count: int, what: str) -> list[T]:
 
 
 def noise_seed(item_id: str, text: str) -> int:
-    """Return the seed of an item's noise: a hash of its id and prompt, so that ids which name the suite never share one."""
+    """Return the seed of an item's noise, a hash of its id and prompt: ids that name the suite never share one."""
     return stable_seed("seed", item_id, text)

@@ -13,7 +13,7 @@ CORRECT = "correct"  # the reason of an image in which nothing is wrong
 
 
 class FailureKind(StrEnum):
-    """What can be wrong; of several failures of an image, the first in this order is the one that it is counted under."""
+    """What can be wrong; an image with several failures is counted under the first in this order."""
 
     MISSING = "object missing"
     SURPLUS = "too many objects"
@@ -26,10 +26,10 @@ class FailureKind(StrEnum):
 class Failure:
     """One thing that is wrong.
 
-    `objects` are the objects concerned: of a relation its subject and its object. `asked` is the relation or colour that
-    was asked for, `there` what is there instead: colours or relations, None for a relation that was not looked at since
-    its object does not hold. Where objects are counted, `count` is how many were asked for, or are too many, and `found`
-    how many there are. `score` is what a protocol with a soft score gives the relation, below 1.
+    `objects` are the objects concerned: of a relation its subject and its object. `asked` is the relation or colour
+    that was asked for, `there` what is there instead: colours or relations, None for a relation that was not looked
+    at since its object does not hold. Where objects are counted, `count` is how many were asked for, or are too many,
+    and `found` how many there are. `score` is what a protocol with a soft score gives the relation, below 1.
     """
 
     kind: FailureKind
@@ -41,7 +41,7 @@ class Failure:
     score: float | None = None
 
     def sentence(self, *, named: bool = True) -> str:
-        """Return what is wrong, in words; without `named`, those that say of which objects a relation is are left out."""
+        """Return what is wrong, in words; without `named`, a relation's objects are left out."""
         match self.kind:
             case FailureKind.MISSING if self.count is None:
                 return f"not found: {', '.join(self.objects)}"
@@ -113,8 +113,8 @@ class RelationVerdict:
 class Verdict:
     """What is wrong in an image, nothing if it shows what its prompt asks for.
 
-    `relations` are those of the prompt, in its order, where the protocol judges each by itself; `score` in [0, 1] is that
-    of a protocol with a soft one.
+    `relations` are those of the prompt, in its order, where the protocol judges each by itself; `score` in [0, 1] is
+    that of a protocol with a soft one.
     """
 
     failures: tuple[Failure, ...] = ()

@@ -17,7 +17,8 @@ def wilson_interval(hits: int, count: int, z: float = Z95) -> tuple[float, float
     """Return Wilson's score interval of a rate (Wilson 1927); (0, 1) for no trials."""
     if count == 0:
         return 0.0, 1.0
-    rate, spread = hits / count, z * z / count
+    rate = hits / count
+    spread = z * z / count
     centre = (rate + spread / 2) / (1 + spread)
     half = z / (1 + spread) * sqrt(rate * (1 - rate) / count + spread / (4 * count))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -35,7 +36,8 @@ class Rate:
 
     @classmethod
     def of(cls, outcomes: Sequence[bool]) -> Rate:
-        hits, count = sum(map(bool, outcomes)), len(outcomes)
+        hits = sum(map(bool, outcomes))
+        count = len(outcomes)
         low, high = wilson_interval(hits, count)
         return cls(hits=hits, count=count, rate=hits / count if count else 0.0, low=low, high=high)
 
@@ -61,8 +63,8 @@ class MethodSummary:
     """What a method's images come to: rates, also by what is asked for and by kind of prompt, and the cost of an image.
 
     `extra` is the rate of images in which more than the objects asked for were found: a measure of damage. Prompts of
-    several relations have the rate of `single_relations`, protocols with a soft score its mean. `gradients`, `checks` and
-    `seconds` are means an image, `skipped` is a sum and `peak_bytes` the largest peak of memory.
+    several relations have the rate of `single_relations`, protocols with a soft score its mean. `gradients`, `checks`
+    and `seconds` are means an image, `skipped` is a sum and `peak_bytes` the largest peak of memory.
     """
 
     correct: Rate

@@ -1,4 +1,4 @@
-"""Whether runs differ by more than chance: paired on the same prompts and seeds. Pure; nothing is sampled or judged anew."""
+"""Whether runs differ by more than chance, paired on the same prompts and seeds. Pure; nothing is sampled or judged."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ ALPHA = 0.05  # p below which a difference counts as more than chance
 OUTCOMES = ("correct", "all_found")
 SCORE = "score"  # a soft one in [0, 1], where every image of the runs has it
 PARTS = ("asks_for", "prompt_group")
-RESAMPLES, SEED = 10_000, 0
-FIRST, SECOND = "first", "second"
+RESAMPLES = 10_000
+SEED = 0
+FIRST = "first"
+SECOND = "second"
 
 Label = TypeVar("Label", bound=Hashable)
 Pair = tuple[JudgedImage, JudgedImage]  # the same prompt and seed in the first and in the second run
 
 
 def sign_flip_p(sums: Sequence[int]) -> float:
-    """Return the exact two-sided p of the sign-flip test (Fisher 1935; Pitman 1937) from each prompt's sum of differences; 1 for none.
+    """Return the exact two-sided p of the sign-flip test (Fisher 1935; Pitman 1937); 1 for no sums.
 
-    Where runs do not differ, a prompt's sum is as likely with the other sign: p is the share of all sign patterns whose total is
-    at least as far from 0 as the one seen. With one image a prompt this is McNemar's exact test; with several, images of
-    a prompt count together, not as independent ones.
+    A sum is that of a prompt's differences. Where runs do not differ, a prompt's sum is as likely with the other
+    sign: p is the share of all sign patterns whose total is at least as far from 0 as the one seen. With one image a
+    prompt this is McNemar's exact test; with several, images of a prompt count together, not as independent ones.
     """
     sizes = [abs(value) for value in sums if value]
     share = np.ones(
@@ -37,12 +39,16 @@ def sign_flip_p(sums: Sequence[int]) -> float:
     )  # of the patterns of the prompts so far, by their total: from minus to plus its largest, in steps of 1
     for size in sizes:
         share = (np.pad(share, (2 * size, 0)) + np.pad(share, (0, 2 * size))) / 2
-    middle, seen = len(share) // 2, abs(sum(sums))
+    middle = len(share) // 2
+    seen = abs(sum(sums))
     return min(1.0, float(2 * share[middle + seen :].sum())) if seen else 1.0
 
 
 def drawn_sign_flip_p(sums: Sequence[float]) -> float:
-    """Return the p of `sign_flip_p` for sums that are no whole numbers: from all sign patterns, or RESAMPLES - 1 random ones where there are more."""
+    """Return the p of `sign_flip_p` for sums that are no whole numbers.
+
+    It comes from all sign patterns, or from RESAMPLES - 1 random ones where there are more.
+    """
     from scipy.stats import permutation_test  # half a second to import, and soft scores are rare
 
     sums_P = np.asarray([value for value in sums if value], dtype=float)
@@ -60,7 +66,7 @@ def drawn_sign_flip_p(sums: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p values (Holm 1979), in the order given: below alpha, a test holds for the family of all of them."""
+    """Return Holm's adjusted p values (Holm 1979), in the order given: one below alpha holds for the whole family."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -93,8 +99,9 @@ def bootstrap_interval(
 class PairedDifference:
     """Rates of an outcome, or means of a score, in two runs on the same `count` images of `prompts` prompts.
 
-    `difference` is second minus first, `low` to `high` its 95 % bootstrap interval by prompt, `p` that of the sign-flip test
-    by prompt; `only_first` and `only_second` count the images where one run alone succeeds, or scores higher.
+    `difference` is second minus first, `low` to `high` its 95 % bootstrap interval by prompt, `p` that of the
+    sign-flip test by prompt; `only_first` and `only_second` count the images where one run alone succeeds, or scores
+    higher.
     """
 
     count: int
@@ -112,7 +119,8 @@ class PairedDifference:
     def of(cls, pairs: Sequence[Pair], outcome: str) -> PairedDifference:
         kind, p_of = (float, drawn_sign_flip_p) if outcome == SCORE else (int, sign_flip_p)
         first, second = (np.array([kind(getattr(pair[side], outcome)) for pair in pairs]) for side in (0, 1))
-        prompts, gains = [a.prompt for a, _ in pairs], second - first
+        prompts = [a.prompt for a, _ in pairs]
+        gains = second - first
         low, high = bootstrap_interval(gains, prompts)
         sums = Counter()
         for prompt, gain in zip(prompts, gains.tolist(), strict=True):
@@ -145,8 +153,9 @@ class Discordant:
 class PairedRuns:
     """Two runs, `first` and `second`, on the images they share; `left_out` counts those that only one of them has.
 
-    `outcomes` goes by OUTCOMES, and SCORE where there is one, `discordant` by OUTCOMES, `parts` by a key of PARTS, its value and the
-    outcome; `holm` is p after Holm's correction. `gradients` and `seconds` are mean differences an image, second minus first.
+    `outcomes` goes by OUTCOMES, and SCORE where there is one, `discordant` by OUTCOMES, `parts` by a key of PARTS,
+    its value and the outcome; `holm` is p after Holm's correction. `gradients` and `seconds` are mean differences an
+    image, second minus first.
     """
 
     first: str
@@ -162,7 +171,7 @@ class PairedRuns:
 
 
 def compare_all(runs: Mapping[str, Sequence[JudgedImage]]) -> list[PairedRuns]:
-    """Compare every two of `runs` (label to rows), in their order, with Holm's correction over all pairs, an outcome at a time.
+    """Compare every two of `runs`, in their order, with Holm's correction over all pairs, an outcome at a time.
 
     Raises UserError for two runs that share no image.
     """
@@ -176,7 +185,7 @@ def compare_all(runs: Mapping[str, Sequence[JudgedImage]]) -> list[PairedRuns]:
 def compare_to(
     reference: Sequence[JudgedImage], others: Mapping[Label, Sequence[JudgedImage]], outcome: str
 ) -> dict[Label, tuple[PairedDifference, float]]:
-    """Compare each of `others` with one reference: by label the difference and its p, with Holm's correction over all of them."""
+    """Compare each of `others` with one reference: by label the difference and its p, with Holm's correction."""
     differences = {label: PairedDifference.of(match(reference, rows), outcome) for label, rows in others.items()}
     adjusted = holm([difference.p for difference in differences.values()])
     return {label: (difference, p) for (label, difference), p in zip(differences.items(), adjusted, strict=True)}
@@ -189,7 +198,10 @@ def compare_two(
     second_rows: Sequence[JudgedImage],
     outcomes: Sequence[str] = OUTCOMES,
 ) -> PairedRuns:
-    """Compare two runs by these outcomes; `holm` is p itself, as for a family of one. Raises UserError when they share no image."""
+    """Compare two runs by these outcomes; `holm` is p itself, as for a family of one.
+
+    Raises UserError when they share no image.
+    """
     pairs = match(first_rows, second_rows)
     if not pairs:
         raise UserError(_nothing_shared(first, second, first_rows, second_rows))
@@ -213,7 +225,8 @@ def match(first: Sequence[JudgedImage], second: Sequence[JudgedImage]) -> list[P
 
     Raises UserError for an image that is there twice.
     """
-    mine, theirs = _keyed(first), _keyed(second)
+    mine = _keyed(first)
+    theirs = _keyed(second)
     return [(row, theirs[key]) for key, row in mine.items() if key in theirs]
 
 
@@ -255,8 +268,8 @@ def _nothing_shared(
 ) -> str:
     prompts = {row.prompt for row in first_rows} & {row.prompt for row in second_rows}
     return (
-        f"{first} ({_contents(first_rows)}) and {second} ({_contents(second_rows)}) share {len(prompts)} prompts and no image of the "
-        "same prompt and seed; compare runs of one benchmark.suite"
+        f"{first} ({_contents(first_rows)}) and {second} ({_contents(second_rows)}) share {len(prompts)} prompts "
+        "and no image of the same prompt and seed; compare runs of one benchmark.suite"
     )
 
 
