@@ -16,10 +16,10 @@ from prefect.artifacts import create_table_artifact  # noqa: E402
 from flows.planning import plan  # noqa: E402
 from flows.points import run_points  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
+from l2s_core.config import MAIN  # noqa: E402
 from l2s_core.experiments.ablations import Ablation, plan_ablations  # noqa: E402
 from l2s_core.experiments.sweeps import rank  # noqa: E402
 from l2s_core.report.ablations import ablation_table, write_ablation  # noqa: E402
-from l2s_core.storage.stages import MAIN  # noqa: E402
 from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
 

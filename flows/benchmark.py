@@ -34,11 +34,11 @@ def benchmark(
 
     `rebuild` writes damaged outputs anew.
     """
-    with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (stages, conclude):
-        sample_and_judge(stages, rebuild)
-        summary = write_comparison.submit(stages).result()
-        files = report_files(stages.report)
-        conclude(summary, stages.report)
-        log_benchmark(stages, summary)
+    with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (run, conclude):
+        sample_and_judge(run, rebuild)
+        summary = write_comparison.submit(run).result()
+        files = report_files(run.paths.report)
+        conclude(summary, run.paths.report)
+        log_benchmark(run, summary)
         publish(summary, files)
     return summary, files

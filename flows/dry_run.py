@@ -12,11 +12,11 @@ from flows.planning import plan
 from flows.summary import print_table
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
+from l2s_core.evaluation.run import Run
 from l2s_core.experiments.ablations import Ablation
 from l2s_core.experiments.sweeps import Point, SweepConfig, corners_of, points_of, settings_text
 from l2s_core.planning.sweep_plan import StageLeft, hours_as_measured, search_left, stages_left
 from l2s_core.storage.files import read_json
-from l2s_core.storage.stages import Stages
 from tasks.rehearsal import last_rehearsal
 
 
@@ -48,7 +48,7 @@ def print_ablations(ablations: Sequence[Ablation], home: Path) -> None:
 
     The stages that all of them share follow, with the time and disk of what is left.
     """
-    planned: list[Stages] = []
+    planned: list[Run] = []
     for ablation in ablations:
         click.echo(f"{ablation.sweep.name}: {ablation.config.title}")
         planned += _planned(ablation.sweep.config, ablation.points, home)
@@ -60,8 +60,8 @@ def print_ablations(ablations: Sequence[Ablation], home: Path) -> None:
     _print_left(planned, stages_left(planned, _rehearsal(config, home)), config, home)
 
 
-def _planned(config: str, points: Sequence[Point], home: Path) -> list[Stages]:
-    """Print a line a point; return the stages of those that can run."""
+def _planned(config: str, points: Sequence[Point], home: Path) -> list[Run]:
+    """Print a line a point; return those that can."""
     planned = []
     for point in points:
         values = f" ({settings_text(point.varied)})" if point.name and point.varied else ""
@@ -77,7 +77,7 @@ def _rehearsal(config: str, home: Path) -> Mapping[str, Any] | None:
     return last_rehearsal(home, load_run_config(config))
 
 
-def _print_left(planned: Sequence[Stages], rows: Sequence[StageLeft], config: str, home: Path) -> None:
+def _print_left(planned: Sequence[Run], rows: Sequence[StageLeft], config: str, home: Path) -> None:
     click.echo()
     print_table(
         ("stage", "wanted", "different", "there", "hours at most", "MB"),

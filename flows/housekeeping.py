@@ -10,43 +10,56 @@ import click
 from flows.summary import print_table
 from l2s_core.errors import UserError
 from l2s_core.storage.lock import exclusive
-from l2s_core.storage.runs import files_of, find_runs, folder_bytes, list_runs, remove, unreferenced
+from l2s_core.storage.records import EARLIER, EarlierRecord, RunRecord
+from l2s_core.storage.runs import (
+    files_of,
+    files_of_earlier,
+    find_runs,
+    folder_bytes,
+    list_earlier,
+    list_runs,
+    remove,
+    unreferenced,
+)
 
 MB = 1e6
+COLUMNS = ("run", "flow", "state", "started (UTC)", "model", "size", "figures")
 
 
 def print_runs(home: Path) -> None:
-    """Print a line a run, the newest first, and how much can go."""
-    records = list_runs(home)
-    if not records:
+    """Print a line a run, the newest first, those of earlier versions last, and how much can go."""
+    records, earlier = list_runs(home), list_earlier(home)
+    if not records and not earlier:
         click.echo(f"no runs in {home}; 'l2s reproduce' makes one")
         return
-    sizes = {output: folder_bytes(home / output) for record in records for output in record.outputs}
-    rows = []
-    for record in records:
-        figures = ", ".join(f"{name} {value:.2f}" for name, value in (record.headline or {}).items())
-        size = sum(sizes[output] for output in set(record.outputs))
-        model = record.config["backbone"]["model"]
-        rows.append((record.run_id, record.flow, record.state, record.started, model, f"{size / MB:.0f} MB", figures))
-    print_table(("run", "flow", "state", "started (UTC)", "model", "size", "figures"), rows)
-    loose = sum(_bytes(path) for path in unreferenced(home, records))
+    sizes = {output: folder_bytes(home / output) for record in (*records, *earlier) for output in record.outputs}
+    rows = [_row(record, sizes) for record in records] + [_earlier_row(record, sizes) for record in earlier]
+    print_table(COLUMNS, rows)
+    own = sum(sizes[output] for output in {output for record in records for output in record.outputs})
+    loose = sum(_bytes(path) for path in _loose(home, records, records, earlier))
     click.echo(
-        f"\n{sum(sizes.values()) / MB:.0f} MB in all, outputs that runs share counted once; "
-        f"{loose / MB:.0f} MB belong to no run ('l2s clean')"
+        f"\n{own / MB:.0f} MB in all, outputs that runs share counted once; "
+        f"{loose / MB:.0f} MB belong to no run of this version ('l2s clean')"
     )
 
 
 def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
-    """Say what would go, or delete it: what belongs to the named runs alone, and what no other run depends on."""
+    """Say what would go, or delete it: what belongs to the named runs alone, and what no other run depends on.
+
+    Whatever runs of earlier versions left goes, named or not.
+    """
 
     def busy() -> None:
         raise UserError(f"a run is using {home}; wait for it to end, or stop it")
 
     with exclusive(home, busy):
-        records = list_runs(home)
-        forgotten = find_runs(records, names)
+        records, earlier = list_runs(home), list_earlier(home)
+        old = {name for record in earlier for name in (record.run_id, record.name)}
+        known = {name for record in records for name in (record.run_id, record.name)}
+        forgotten = find_runs(records, [name for name in names if name in known or name not in old])
         kept = [record for record in records if record not in forgotten]
-        paths = [path for record in forgotten for path in files_of(home, record, records)] + unreferenced(home, kept)
+        paths = [path for record in forgotten for path in files_of(home, record, records)]
+        paths += _loose(home, kept, records, earlier)
         for path in paths:
             click.echo(f"{_bytes(path) / MB:8.1f} MB  {path}")
         total = sum(map(_bytes, paths)) / MB
@@ -57,6 +70,26 @@ def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
             click.echo(f"deleted {total:.0f} MB")
         else:
             click.echo(f"{total:.0f} MB would go; --yes deletes")
+
+
+def _loose(
+    home: Path, kept: Sequence[RunRecord], records: Sequence[RunRecord], earlier: Sequence[EarlierRecord]
+) -> list[Path]:
+    """Return what runs of earlier versions left, and the outputs that none of the `kept` runs depends on."""
+    left = [path for record in earlier for path in files_of_earlier(home, record, records)]
+    return list(dict.fromkeys(left)) + unreferenced(home, kept)
+
+
+def _row(record: RunRecord, sizes: dict[str, int]) -> tuple[str, ...]:
+    figures = ", ".join(f"{name} {value:.2f}" for name, value in (record.headline or {}).items())
+    model = record.config["backbone"]["model"]
+    size = sum(sizes[output] for output in set(record.outputs))
+    return record.run_id, record.flow, record.state, record.started, model, f"{size / MB:.0f} MB", figures
+
+
+def _earlier_row(record: EarlierRecord, sizes: dict[str, int]) -> tuple[str, ...]:
+    size = sum(sizes[output] for output in set(record.outputs))
+    return record.run_id, "", EARLIER, "", "", f"{size / MB:.0f} MB", ""
 
 
 def _bytes(path: Path) -> int:

@@ -11,30 +11,30 @@ from l2s_core.config import load_run_config
 from l2s_core.evaluation.detectors.load import require_names
 from l2s_core.evaluation.metrics.clipscore import clip_folder
 from l2s_core.evaluation.protocols.protocol import protocol_of
+from l2s_core.evaluation.run import Run
 from l2s_core.steering.objectives import ClassifierObjective
 from l2s_core.steering.targets import Targets
-from l2s_core.storage.stages import Stages
 from tasks.tracking.store import open_store
 
 
 def plan(
     config: str, overrides: dict[str, Any] | None, home: Path, classifier: Path | None = None, cache_salt: str = ""
-) -> Stages:
-    """Return the run's addresses; raises UserError for settings, models, prompts or stores that cannot work."""
-    run = load_run_config(config, overrides)
-    pick_device(run.device)
-    stages = Stages.of(run, home, given=classifier, cache_salt=cache_salt)
+) -> Run:
+    """Return the run; raises UserError for settings, models, prompts or stores that cannot work."""
+    settings = load_run_config(config, overrides)
+    pick_device(settings.device)
+    run = Run.of(settings, home, given=classifier, cache_salt=cache_salt)
     if classifier is not None:
         ClassifierObjective.of(TrainedClassifier.load(classifier)).require_known(
-            Targets.of([item.prompt for item in stages.items])
+            Targets.of([item.prompt for item in run.items])
         )
-    if run.benchmark.clip is not None:
-        clip_folder(run.benchmark.clip)
+    if settings.benchmark.clip is not None:
+        clip_folder(settings.benchmark.clip)
     # These are errors now, not after an hour: more prompts asked for than there are, phrases that the model's text
     # window cuts off, objects that the judge does not know.
-    phrase_check(run.backbone)([item.prompt for item in stages.items if item.prompt.triplets])
-    protocol = protocol_of(run)
-    names = [protocol.class_of(name) for item in stages.items for name in item.objects]
-    require_names(run.benchmark.judge, dict.fromkeys(names))
-    open_store(stages.home)
-    return stages
+    phrase_check(settings.backbone)([item.prompt for item in run.items if item.prompt.triplets])
+    protocol = protocol_of(settings)
+    names = [protocol.class_of(name) for item in run.items for name in item.objects]
+    require_names(settings.benchmark.judge, dict.fromkeys(names))
+    open_store(run.home)
+    return run

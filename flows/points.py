@@ -13,10 +13,10 @@ from flows.interrupt import last_words
 from flows.session import Pruned, running
 from flows.stages import build_dataset, sample_and_judge, train_classifiers
 from l2s_core.classifier.experiment import ClassifierResult, load_result
+from l2s_core.config import MAIN
 from l2s_core.experiments.sweeps import Point, SweepConfig
 from l2s_core.report.comparison import point_summary
 from l2s_core.report.ranking import point_metrics
-from l2s_core.storage.stages import MAIN
 from tasks.tracking.sweep_run import SweepRun
 
 
@@ -62,12 +62,12 @@ def attempt(
     try:
         with (
             stoppable(tracking, run_id),
-            running("sweep", settings.config, point.overrides, home) as (stages, conclude),
+            running("sweep", settings.config, point.overrides, home) as (run, conclude),
         ):
-            folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
+            folders = train_classifiers(run, build_dataset(run, rebuild), rebuild)
             before_images(load_result(folders[0]))
-            sample_and_judge(stages, rebuild)
-            summary, picture = point_summary(stages)
+            sample_and_judge(run, rebuild)
+            summary, picture = point_summary(run)
             conclude(summary)
     except Pruned:
         tracking.fail(run_id, "pruned", state="KILLED")
@@ -83,5 +83,5 @@ def attempt(
         **row,
         "state": "finished",
         "metrics": metrics,
-        "verdicts": str(stages.verdicts(MAIN).relative_to(stages.home)),
+        "verdicts": str(run.paths.verdicts(MAIN).relative_to(run.home)),
     }

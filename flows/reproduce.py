@@ -25,8 +25,8 @@ def reproduce(
     `overrides` maps dotted keys of the configuration to values. Finished stages are reused; `rebuild`
     writes damaged outputs anew.
     """
-    with running("reproduce", config, overrides, home) as (stages, conclude):
-        return whole_chain(stages, rebuild, conclude)
+    with running("reproduce", config, overrides, home) as (run, conclude):
+        return whole_chain(run, rebuild, conclude)
 
 
 @flow(name="train", task_runner=RUNNER)
@@ -34,6 +34,6 @@ def train(
     config: str = "mini-sd", overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
 ) -> dict[str, Path]:
     """The chain up to the trained classifiers; returns their folders by name."""
-    with running("train", config, overrides, home) as (stages, _):
-        folders = train_classifiers(stages, build_dataset(stages, rebuild), rebuild)
-    return dict(zip(stages.classifiers, folders, strict=True))
+    with running("train", config, overrides, home) as (run, _):
+        folders = train_classifiers(run, build_dataset(run, rebuild), rebuild)
+    return dict(zip(run.classifiers, folders, strict=True))

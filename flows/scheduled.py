@@ -16,9 +16,9 @@ from prefect.runtime import flow_run  # noqa: E402
 from flows.session import running  # noqa: E402
 from flows.stages import whole_chain  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
-from l2s_core import runs  # noqa: E402
+from l2s_core.evaluation.run import Run  # noqa: E402
 from l2s_core.experiments.regression import Comparison, compare, figures_of, load_baseline, save_baseline  # noqa: E402
-from l2s_core.storage.stages import Stages  # noqa: E402
+from l2s_core.storage import runs  # noqa: E402
 
 
 class Regression(Exception):
@@ -39,19 +39,19 @@ def scheduled(
     it was. `rebuild` writes damaged outputs anew. Returns the summary.
     """
     with running("scheduled", config, overrides, home, cache_salt=str(flow_run.id) if fresh else "") as (
-        stages,
+        run,
         conclude,
     ):
-        summary = whole_chain(stages, rebuild, conclude)
-        _hold_against_last(stages, summary)
+        summary = whole_chain(run, rebuild, conclude)
+        _hold_against_last(run, summary)
     return summary
 
 
-def _hold_against_last(stages: Stages, summary: dict[str, Any]) -> None:
-    run_id = runs.run_id_of(stages)
+def _hold_against_last(run: Run, summary: dict[str, Any]) -> None:
+    run_id = runs.run_id_of(run.paths)
     figures = figures_of(summary)
-    last = load_baseline(stages.home, run_id)
-    rows = compare(figures, last or figures, stages.config.tolerance)
+    last = load_baseline(run.home, run_id)
+    rows = compare(figures, last or figures, run.config.tolerance)
     table = [
         {
             "figure": r.figure,
@@ -71,7 +71,7 @@ def _hold_against_last(stages: Stages, summary: dict[str, Any]) -> None:
             + "; ".join(map(_sentence, outside))
             + f". The last good figures stay; delete baselines/{run_id}.json to accept these"
         )
-    save_baseline(stages.home, run_id, figures)
+    save_baseline(run.home, run_id, figures)
 
 
 def _sentence(row: Comparison) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 from flows.interrupt import last_words
 from flows.planning import plan
 from flows.workspace import limit_gpu_tasks, locked
+from l2s_core.evaluation.run import Run
 from l2s_core.storage import runs
 from l2s_core.storage.files import make_folder
-from l2s_core.storage.stages import Stages
 
 LOGGERS = ("prefect", "l2s")
 Conclude = Callable[..., None]
@@ -33,55 +33,55 @@ def running(
     home: Path,
     classifier: Path | None = None,
     cache_salt: str = "",
-) -> Iterator[tuple[Stages, Conclude]]:
+) -> Iterator[tuple[Run, Conclude]]:
     """Hold the folder of runs, plan the run, and keep its record and log.
 
-    Yields the stages and a function for the final summary.
+    Yields the run and a function for the final summary.
 
     That function takes the folder of the report as well, where the run has written one.
     """
     with locked(home) as sign:
-        stages = plan(config, overrides, home, classifier, cache_salt)
+        run = plan(config, overrides, home, classifier, cache_salt)
         limit_gpu_tasks()
-        with _recorded(stages, flow, sign) as conclude:
-            yield stages, conclude
+        with _recorded(run, flow, sign) as conclude:
+            yield run, conclude
 
 
 @contextmanager
-def _recorded(stages: Stages, flow: str, sign: Callable[[str], None]) -> Iterator[Conclude]:
-    record = runs.begin(stages, flow)
+def _recorded(run: Run, flow: str, sign: Callable[[str], None]) -> Iterator[Conclude]:
+    record = runs.begin(run.paths, flow)
     headline = {}
     sign(record.run_id)
-    path = _log_path(stages.home, record.run_id)
+    path = _log_path(run.home, record.run_id)
     with _logged(path):
-        log.info("%s begins: %s", record.run_id, stages.config.model_dump_json())
+        log.info("%s begins: %s", record.run_id, run.config.model_dump_json())
 
         def conclude(summary: Mapping[str, Any], report: Path | None = None) -> None:
             nonlocal record
             headline.update(_headline(summary))
             if report is not None:
-                record = runs.reported(stages.home, record, report)
+                record = runs.reported(run.home, record, report)
 
         def stopped(by: str) -> None:
             log.warning("stopped by %s", by)
-            runs.end(stages.home, record, runs.STOPPED)
+            runs.end(run.home, record, runs.STOPPED)
 
         try:
             with last_words(lambda: stopped("a signal, in the middle of a task")):
                 yield conclude
         except Pruned:
             log.info("pruned")
-            runs.end(stages.home, record, runs.PRUNED)
+            runs.end(run.home, record, runs.PRUNED)
             raise
         except Exception:
             log.exception("failed")
-            runs.end(stages.home, record, runs.FAILED)
+            runs.end(run.home, record, runs.FAILED)
             raise
         except BaseException as stop:  # Ctrl-C, or Prefect's own signal that a run is to end
             stopped(type(stop).__name__)
             raise
         log.info("finished: %s", headline)
-        runs.end(stages.home, record, runs.FINISHED, headline)
+        runs.end(run.home, record, runs.FINISHED, headline)
 
 
 def _log_path(home: Path, run_id: str) -> Path:

@@ -9,7 +9,7 @@ from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.dataset.reader import verify_shard
 from l2s_core.dataset.writer import write_shard
 from l2s_core.diffusion.noise import load_noise
-from l2s_core.storage.stages import Stages
+from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import ensure
 from tasks.models import backbone_for
 from tasks.shards import over_shards
@@ -25,10 +25,10 @@ class CapturedShard:
     dropped: int
 
 
-def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> CapturedShard:
+def capture_shard(run: Run, noise: Path, rebuild: bool = False) -> CapturedShard:
     """Write the maps of one shard of noise unless they are there."""
-    path = stages.maps / noise.with_suffix(".parquet").name
-    config = stages.config
+    path = run.paths.maps / noise.with_suffix(".parquet").name
+    config = run.config
     shard = load_noise(noise)
     kept = shard.kept(config.inversion.min_psnr)
 
@@ -37,7 +37,7 @@ def capture_shard(stages: Stages, noise: Path, rebuild: bool = False) -> Capture
             backbone = backbone_for(config)
             source = map_source(backbone, config.capture, config.backbone.steps, config.data.labels)
             captured = collect_maps(backbone, kept, source, batch=config.batch)
-        write_shard(path, captured, stages.maps.name)
+        write_shard(path, captured, run.paths.maps.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)
     images, all_images = ({row.image_id for row in s.rows} for s in (kept, shard))

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from l2s_core.data.scene_shards import load_scenes
 from l2s_core.diffusion.noise import invert_scenes, load_noise, save_noise
-from l2s_core.storage.stages import Stages
+from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import ensure
 from tasks.models import backbone_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator
 
 
-def invert_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
+def invert_shard(run: Run, scenes: Path, rebuild: bool = False) -> Path:
     """Write the noise of one shard of scenes unless it is there; return its path."""
-    path = stages.noise / scenes.name
-    config = stages.config
+    path = run.paths.noise / scenes.name
+    config = run.config
 
     def build() -> None:
         with accelerator():

@@ -15,7 +15,7 @@ from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.metrics.clipscore import load_clip
 from l2s_core.evaluation.metrics.colors import ColorReader
 from l2s_core.evaluation.protocols.protocol import protocol_of
-from l2s_core.storage.stages import Stages
+from l2s_core.evaluation.run import Run
 
 _LOCK = threading.Lock()  # two tasks in two threads must not load the same model twice
 
@@ -41,17 +41,15 @@ def backbone_for(config: RunConfig):
         return _backbone(config.backbone, pick_device(config.device))
 
 
-def judge_for(stages: Stages) -> Judge:
+def judge_for(run: Run) -> Judge:
     """Return the run's judge on the run's device; what it finds is kept beside the run's stages."""
     with _LOCK:
-        return _judge(stages.config.benchmark.judge, pick_device(stages.config.device), stages.home / "judged")
+        return _judge(run.config.benchmark.judge, pick_device(run.config.device), run.home / "judged")
 
 
-def judging_for(stages: Stages) -> Judging:
+def judging_for(run: Run) -> Judging:
     """Return what judges the run's images, on the run's device."""
-    return Judging(
-        protocol=protocol_of(stages.config), judge=judge_for(stages), colors=_color_reader_for(stages.config)
-    )
+    return Judging(protocol=protocol_of(run.config), judge=judge_for(run), colors=_color_reader_for(run.config))
 
 
 def _color_reader_for(config: RunConfig) -> ColorReader | None:

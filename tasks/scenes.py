@@ -8,17 +8,17 @@ from l2s_core.backbones.window import window_test
 from l2s_core.data.catalogue import Entry, load_catalogue, save_catalogue
 from l2s_core.data.scene_shards import load_scenes, save_scenes
 from l2s_core.data.source import source_of
-from l2s_core.storage.stages import Stages
+from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import ensure
 from tasks.shards import over_shards
 from tasks.stage_task import stage_task
 
 
 @stage_task(name="choose scenes")
-def choose_scenes(stages: Stages, rebuild: bool = False) -> Path:
+def choose_scenes(run: Run, rebuild: bool = False) -> Path:
     """Write the catalogue of the run's scenes unless it is there; return its path."""
-    path = stages.catalogue
-    config = stages.config
+    path = run.paths.catalogue
+    config = run.config
 
     def build() -> None:
         save_catalogue(path, source_of(config.data).catalogue(window_test(config.backbone)))
@@ -27,13 +27,13 @@ def choose_scenes(stages: Stages, rebuild: bool = False) -> Path:
     return path
 
 
-def prepare_shard(stages: Stages, shard: str, entries: list[Entry], rebuild: bool = False) -> Path:
+def prepare_shard(run: Run, shard: str, entries: list[Entry], rebuild: bool = False) -> Path:
     """Write one shard of scenes unless it is there; return its path."""
-    path = stages.scenes / f"{shard}.safetensors"
+    path = run.paths.scenes / f"{shard}.safetensors"
 
     def build() -> None:
-        scenes, skips = source_of(stages.config.data).load_entries(entries, stages.side)
-        save_scenes(path, scenes, stages.side, skips.counts, skips.named)
+        scenes, skips = source_of(run.config.data).load_entries(entries, run.paths.inputs.side)
+        save_scenes(path, scenes, run.paths.inputs.side, skips.counts, skips.named)
 
     ensure(path, load_scenes, build, rebuild=rebuild)
     return path

@@ -11,20 +11,20 @@ from l2s_core.dataset.trajectories import sample_maps, trajectories_of
 from l2s_core.dataset.writer import write_shard
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.labels import ShownRelation
-from l2s_core.storage.stages import Stages
+from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import ensure
 from tasks.models import backbone_for, judge_for
 from tasks.shards import over_shards
 from tasks.stage_task import GPU, accelerator
 
 
-def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = False) -> Path:
+def sample_trajectories_shard(run: Run, scenes: Path, rebuild: bool = False) -> Path:
     """Sample images for the objects of one shard of scenes, and write their maps.
 
     What is there already is kept. Returns the path.
     """
-    path = stages.trajectories / scenes.with_suffix(".parquet").name
-    config = stages.config
+    path = run.paths.trajectories / scenes.with_suffix(".parquet").name
+    config = run.config
 
     def build() -> None:
         relations = config.data.stated
@@ -32,9 +32,9 @@ def sample_trajectories_shard(stages: Stages, scenes: Path, rebuild: bool = Fals
         with accelerator():
             sampler = Sampler.of(backbone_for(config), config)
             source = map_source(sampler.backbone, config.capture, config.backbone.steps, config.data.labels)
-            label = ShownRelation(judge=judge_for(stages), min_score=config.benchmark.min_score)
+            label = ShownRelation(judge=judge_for(run), min_score=config.benchmark.min_score)
             shard = sample_maps(sampler, trajectories, source, label=label, relations=relations)
-        write_shard(path, shard, stages.trajectories.name)
+        write_shard(path, shard, run.paths.trajectories.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)
     return path

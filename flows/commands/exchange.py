@@ -34,32 +34,32 @@ def geneval() -> None:
 @click.argument("config")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @_run_options
-def export_(config: str, folder: Path, **run) -> None:
+def export_(config: str, folder: Path, **settings) -> None:
     """Write the images of CONFIG's finished benchmark into FOLDER as GenEval's scorer reads them."""
-    stages, method = _stages(config, **run)
+    run, method = _run_of(config, **settings)
     from l2s_core.evaluation.official import export_images
 
-    count = export_images(stages, method, folder)
-    click.echo(f"{count} new images of {len(stages.items)} in {folder}")
+    count = export_images(run, method, folder)
+    click.echo(f"{count} new images of {len(run.items)} in {folder}")
 
 
 @geneval.command("import")
 @click.argument("config")
 @click.argument("results", type=click.Path(path_type=Path, dir_okay=False))
 @_run_options
-def import_(config: str, results: Path, **run) -> None:
+def import_(config: str, results: Path, **settings) -> None:
     """Read RESULTS, the results.jsonl of GenEval's scorer.
 
     The next report of CONFIG shows it beside our own judge's.
     """
-    stages, method = _stages(config, **run)
+    run, method = _run_of(config, **settings)
     from flows.summary import print_official
     from l2s_core.evaluation.official import import_results
 
-    print_official(import_results(stages, method, results))
+    print_official(import_results(run, method, results))
 
 
-def _stages(config: str, method: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path):
+def _run_of(config: str, method: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path):
     start(home)
     from flows.planning import plan
 

@@ -15,39 +15,39 @@ from l2s_core.evaluation.protocols.geneval import Geneval
 from l2s_core.evaluation.protocols.geneval_folder import check_folder, export_folder, read_results
 from l2s_core.evaluation.protocols.geneval_rules import GenevalRecord
 from l2s_core.evaluation.protocols.protocol import protocol_of
+from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.storage.files import read_json, write_json
-from l2s_core.storage.stages import Stages
 
 NAME = "official.json"  # beside a method's own verdicts
 
 
-def export_images(stages: Stages, method: str, folder: Path) -> int:
+def export_images(run: Run, method: str, folder: Path) -> int:
     """Write the images of a method in GenEval's layout; return how many were new.
 
     Raises UserError for a run of another protocol, an unknown method, images that are not there yet, and a folder that holds
     images of another export besides: the scorer would count them.
     """
-    records, images = _records(stages, method), _images(stages, method)
-    seeds = stages.config.benchmark.seeds
+    records, images = _records(run, method), _images(run, method)
+    seeds = run.config.benchmark.seeds
     written = export_folder(folder, records, {divmod(place, seeds): image for place, image in enumerate(images)})
     check_folder(folder, records, seeds)
     return written
 
 
-def import_results(stages: Stages, method: str, path: Path) -> dict[str, Any]:
+def import_results(run: Run, method: str, path: Path) -> dict[str, Any]:
     """Keep what GenEval's scorer wrote about a method's images; return its rates by task.
 
     Raises UserError as `export_images` and `read_results` do; nothing is kept then.
     """
-    rows = read_results(path, _records(stages, method), stages.config.benchmark.seeds)
-    write_json(stages.verdicts(method) / NAME, rows)
+    rows = read_results(path, _records(run, method), run.config.benchmark.seeds)
+    write_json(run.paths.verdicts(method) / NAME, rows)
     return _rates(rows)
 
 
-def official_summary(stages: Stages) -> dict[str, Any]:
+def official_summary(run: Run) -> dict[str, Any]:
     """Return {method: {task: rate, "all": rate}} of the methods whose results were brought back."""
-    paths = {method: stages.verdicts(method) / NAME for method in stages.methods}
+    paths = {method: run.paths.verdicts(method) / NAME for method in run.methods}
     return {method: _rates(read_json(path)) for method, path in paths.items() if path.is_file()}
 
 
@@ -57,21 +57,21 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**rates, "all": asdict(Rate.of([row["correct"] for row in rows]))}
 
 
-def _records(stages: Stages, method: str) -> list[GenevalRecord]:
-    protocol = protocol_of(stages.config)
+def _records(run: Run, method: str) -> list[GenevalRecord]:
+    protocol = protocol_of(run.config)
     if not isinstance(protocol, Geneval):
         raise UserError(
-            f"{stages.config.name} has benchmark.protocol {protocol.protocol}, whose prompts GenEval's scorer cannot judge; "
+            f"{run.config.name} has benchmark.protocol {protocol.protocol}, whose prompts GenEval's scorer cannot judge; "
             "set benchmark.protocol=geneval"
         )
-    if method not in stages.methods:
-        raise unknown_name("method", method, stages.methods)
-    return protocol.records(stages.config)
+    if method not in run.methods:
+        raise unknown_name("method", method, run.methods)
+    return protocol.records(run.config)
 
 
-def _images(stages: Stages, method: str) -> list[np.ndarray]:
-    if not has_images(stages, method):
+def _images(run: Run, method: str) -> list[np.ndarray]:
+    if not has_images(run, method):
         raise UserError(
-            f"no images of {method} for {stages.config.name} in {stages.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first"
+            f"no images of {method} for {run.config.name} in {run.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first"
         )
-    return method_images(stages, method)
+    return method_images(run, method)

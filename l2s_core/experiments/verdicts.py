@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from l2s_core.config import MAIN
 from l2s_core.errors import UserError, unknown_name
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
 from l2s_core.registry import PROTOCOLS
-from l2s_core.storage.runs import FINISHED, RunRecord, find_runs, list_runs, verdicts_of
-from l2s_core.storage.stages import MAIN
+from l2s_core.storage.records import EarlierRecord, RunRecord
+from l2s_core.storage.runs import FINISHED, find_runs, list_earlier, list_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +36,21 @@ def load_judged(home: Path, choices: Sequence[str]) -> list[Judged]:
     if len(choices) < 2:
         raise UserError("give two runs or more, e.g. 'l2s compare RUN:plain RUN'; 'l2s runs' lists them")
     records = list_runs(home)
+    earlier = list_earlier(home)
     judged = {}
     for choice in choices:
-        one = _load(home, records, choice)
+        one = _load(home, records, earlier, choice)
         if one.label in judged:
             raise UserError(f"{choice} is given twice (as {one.label}); give different runs or methods")
         judged[one.label] = one
     return list(judged.values())
 
 
-def _load(home: Path, records: Sequence[RunRecord], choice: str) -> Judged:
+def _load(home: Path, records: Sequence[RunRecord], earlier: Sequence[EarlierRecord], choice: str) -> Judged:
     word, _, method = choice.partition(":")
-    record = _only(find_runs(records, [word]), word)
+    record = _only(find_runs(records, [word], earlier), word)
     method = method or MAIN
-    folders = verdicts_of(record)
+    folders = record.verdicts
     if method not in folders:
         raise unknown_name(f"method of {record.run_id}", method, folders)
     if record.state != FINISHED:

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from l2s_core.config import INVERTED, TRAJECTORIES, RunConfig
+from l2s_core.config import INVERTED, MAIN, PLAIN, TRAJECTORIES, RunConfig
+from l2s_core.evaluation.run import Run
 from l2s_core.planning.cost import sizes_of
 from l2s_core.planning.estimate import disk_bytes, prices_of, scenes_of, work_of
-from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 # The outputs of every kind of stage by what they are for: a classifier, a method, or the run ("").
-OUTPUTS: dict[str, Callable[[Stages], dict[str, Path]]] = {
-    "scenes": lambda stages: {"": stages.scenes},
-    "invert": lambda stages: {"": stages.noise} if stages.config.inverts else {},
-    "capture": lambda stages: _present(stages.map_folders.get(INVERTED)),
-    "trajectories": lambda stages: _present(stages.map_folders.get(TRAJECTORIES)),
-    "train": lambda stages: {name: stages.classifier(name) for name in stages.classifiers},
-    "sample plain": lambda stages: {PLAIN: stages.samples(PLAIN)},
-    "sample steered": lambda stages: {name: stages.samples(name) for name in stages.classifiers},
-    "sample further methods": lambda stages: _methods(stages),
+OUTPUTS: dict[str, Callable[[Run], dict[str, Path]]] = {
+    "scenes": lambda run: {"": run.paths.scenes},
+    "invert": lambda run: {"": run.paths.noise} if run.config.inverts else {},
+    "capture": lambda run: _present(run.paths.map_folders.get(INVERTED)),
+    "trajectories": lambda run: _present(run.paths.map_folders.get(TRAJECTORIES)),
+    "train": lambda run: {name: run.paths.classifier(name) for name in run.classifiers},
+    "sample plain": lambda run: {PLAIN: run.paths.samples(PLAIN)},
+    "sample steered": lambda run: {name: run.paths.samples(name) for name in run.classifiers},
+    "sample further methods": lambda run: _methods(run),
 }
 DISK = {
     "scenes": "scenes",
@@ -46,11 +46,11 @@ class StageLeft:
     bytes: int | None
 
 
-def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
+def stages_left(points: Sequence[Run], rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
     """Return a row for every kind of stage; `rehearsal` is that of the sweep's configuration, at full size."""
     rows = []
     for stage, outputs_of in OUTPUTS.items():
-        wanted = [(address, (stages, method)) for stages in points for method, address in outputs_of(stages).items()]
+        wanted = [(address, (run, method)) for run in points for method, address in outputs_of(run).items()]
         owners = dict(wanted)
         left = [owner for address, owner in owners.items() if not _complete(owner[0], stage, address)]
         if wanted:
@@ -68,7 +68,7 @@ def stages_left(points: Sequence[Stages], rehearsal: Mapping[str, Any] | None) -
     return rows
 
 
-def search_left(corners: Sequence[Stages], trials: int, rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
+def search_left(corners: Sequence[Run], trials: int, rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
     """Return these rows for a search of that many points between `corners`: an upper bound, as if none was run yet.
 
     What is the same at all corners is made once, the rest for every point at the price of the dearest corner.
@@ -111,29 +111,27 @@ def _present(folder: Path | None) -> dict[str, Path]:
     return {} if folder is None else {"": folder}
 
 
-def _methods(stages: Stages) -> dict[str, Path]:
+def _methods(run: Run) -> dict[str, Path]:
     """The images of methods, without those that are a classifier's or plain ones."""
-    others = [stages.samples(method) for method in (PLAIN, *stages.classifiers)]
-    return {name: path for name in stages.config.methods if (path := stages.samples(name)) not in others}
+    others = [run.paths.samples(method) for method in (PLAIN, *run.classifiers)]
+    return {name: path for name in run.config.methods if (path := run.paths.samples(name)) not in others}
 
 
-def _complete(stages: Stages, stage: str, folder: Path) -> bool:
+def _complete(run: Run, stage: str, folder: Path) -> bool:
     """Whether every shard of an output is there; it is checked when it is used."""
-    size = stages.config.shard
-    things = len(stages.items) if stage.startswith("sample") else scenes_of(stages.config)
+    size = run.config.shard
+    things = len(run.items) if stage.startswith("sample") else scenes_of(run.config)
     wanted = 2 if stage == "train" else -(-things // size)
     return sum(1 for path in folder.glob("[!.]*") if path.is_file()) >= wanted
 
 
 def _cost(
-    outputs: Sequence[tuple[Stages, str]], stage: str, rehearsal: Mapping[str, Any] | None
+    outputs: Sequence[tuple[Run, str]], stage: str, rehearsal: Mapping[str, Any] | None
 ) -> tuple[float | None, int | None]:
     """Hours and bytes of outputs, a run's and what each is for."""
     if stage == "train":
         return None, None
-    configs = [
-        _alone(stages.config, method) if stage.startswith("sample") else stages.config for stages, method in outputs
-    ]
+    configs = [_alone(run.config, method) if stage.startswith("sample") else run.config for run, method in outputs]
     size = sum(_bytes(config, stage) for config in configs)
     if rehearsal is None:
         return None, size

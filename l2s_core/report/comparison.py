@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from l2s_core.classifier.experiment import load_result
+from l2s_core.config import MAIN, PLAIN
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
 from l2s_core.evaluation.metrics.clipscore import load_clip
@@ -18,6 +19,7 @@ from l2s_core.evaluation.metrics.published import published_beside
 from l2s_core.evaluation.metrics.quality import clip_scores, has_quality, run_quality
 from l2s_core.evaluation.official import official_summary
 from l2s_core.evaluation.protocols.protocol import protocol_of
+from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.failures import CORRECT, failures_summary
@@ -29,26 +31,25 @@ from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.wording import JUDGED, METHOD_NOTES
 from l2s_core.storage.files import write_json, write_text
-from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 PAGE = "comparison_page.html"
 
 
-def build_comparison(stages: Stages, judge: Judge, device: str = "cpu") -> dict[str, Any]:
-    """Write the report of a benchmark without a dataset into `stages.report`; return what summary.json holds."""
-    verdicts = method_verdicts(stages)
+def build_comparison(run: Run, judge: Judge, device: str = "cpu") -> dict[str, Any]:
+    """Write the report of a benchmark without a dataset into `run.paths.report`; return what summary.json holds."""
+    verdicts = method_verdicts(run)
     summary = {
-        "name": stages.config.name,
-        "config": stages.config.model_dump(mode="json"),
-        **scores(stages, judge, device),
+        "name": run.config.name,
+        "config": run.config.model_dump(mode="json"),
+        **scores(run, judge, device),
         "plain": MethodSummary.of(verdicts[PLAIN]).to_json(),
-        "classifiers": {name: {"steered": MethodSummary.of(verdicts[name]).to_json()} for name in stages.classifiers},
-        **method_summaries(stages, verdicts),
+        "classifiers": {name: {"steered": MethodSummary.of(verdicts[name]).to_json()} for name in run.classifiers},
+        **method_summaries(run, verdicts),
     }
-    summary |= compared_methods(stages, summary, verdicts)
-    pictures = method_pictures(stages, summary, verdicts)
-    values = method_values(stages, summary) | {"command": f"l2s benchmark {stages.config.name}"}
-    write_files(stages.report, render_page(values, pictures, PAGE, p=p_text), summary, pictures["grid"])
+    summary |= compared_methods(run, summary, verdicts)
+    pictures = method_pictures(run, summary, verdicts)
+    values = method_values(run, summary) | {"command": f"l2s benchmark {run.config.name}"}
+    write_files(run.paths.report, render_page(values, pictures, PAGE, p=p_text), summary, pictures["grid"])
     return summary
 
 
@@ -64,61 +65,61 @@ def report_files(folder: Path) -> list[Path]:
     return [folder / name for name in ("report.html", "summary.json", "grid.png")]
 
 
-def point_summary(stages: Stages) -> tuple[dict[str, Any], Path]:
+def point_summary(run: Run) -> tuple[dict[str, Any], Path]:
     """Write grid.png of a point of a sweep; return the summary of its own classifier, and the picture."""
-    verdicts = method_verdicts(stages)
-    picture = stages.verdicts(MAIN) / "grid.png"
+    verdicts = method_verdicts(run)
+    picture = run.paths.verdicts(MAIN) / "grid.png"
     if not picture.is_file():
-        save_png(first_items_grid(stages, verdicts), picture)
+        save_png(first_items_grid(run, verdicts), picture)
     entry = {
-        "result": load_result(stages.classifier(MAIN)).to_json(),
+        "result": load_result(run.paths.classifier(MAIN)).to_json(),
         "steered": MethodSummary.of(verdicts[MAIN]).to_json(),
     }
-    methods = method_summaries(stages, verdicts)
+    methods = method_summaries(run, verdicts)
     return {
-        "name": stages.config.name,
+        "name": run.config.name,
         "plain": MethodSummary.of(verdicts[PLAIN]).to_json(),
         "classifiers": {MAIN: entry},
         **methods,
     }, picture
 
 
-def scores(stages: Stages, judge: Judge, device: str) -> dict[str, Any]:
+def scores(run: Run, judge: Judge, device: str) -> dict[str, Any]:
     """Return what is known of the images beside the judge's verdicts.
 
     These are KID, CLIPScore, and what GenEval's own scorer says; None or empty where it is not known.
     """
     return {
-        "quality": run_quality(stages, judge) if has_quality(stages, judge) else None,
-        "clip": clip_scores(stages, load_clip(clip, device=device)) if (clip := stages.config.benchmark.clip) else None,
-        "official": official_summary(stages),
+        "quality": run_quality(run, judge) if has_quality(run, judge) else None,
+        "clip": clip_scores(run, load_clip(clip, device=device)) if (clip := run.config.benchmark.clip) else None,
+        "official": official_summary(run),
     }
 
 
-def method_verdicts(stages: Stages) -> dict[str, list[JudgedImage]]:
+def method_verdicts(run: Run) -> dict[str, list[JudgedImage]]:
     """Return the judged images of every method."""
-    return {method: read_judged(stages.verdicts(method) / FILE) for method in stages.methods}
+    return {method: read_judged(run.paths.verdicts(method) / FILE) for method in run.methods}
 
 
-def method_summaries(stages: Stages, verdicts: Verdicts) -> dict[str, Any]:
+def method_summaries(run: Run, verdicts: Verdicts) -> dict[str, Any]:
     """Return {"methods": {name: its summary}}, or nothing without any.
 
     A summary holds the method's kind and, where it chooses it, the number of candidates.
     """
     methods = {}
-    for name, method in stages.config.methods.items():
+    for name, method in run.config.methods.items():
         rows = verdicts[name]
         candidates = {} if rows[0].candidates is None else {"candidates": rows[0].candidates}
         methods[name] = {"kind": method.kind, **candidates, **MethodSummary.of(rows).to_json()}
     return {"methods": methods} if methods else {}
 
 
-def compared_methods(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
+def compared_methods(run: Run, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
     """Return what a summary says of all methods together.
 
     These are the leaderboard, what went wrong, and the paper's figures beside them.
     """
-    figures, note = published_beside(stages.config)
+    figures, note = published_beside(run.config)
     return {
         "leaderboard": leaderboard(table_rows(summary), verdicts, summary.get("quality")),
         "failures": failures_summary(verdicts),
@@ -138,27 +139,27 @@ def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**row, "time_ratio": row["seconds"] / rows[0]["seconds"]} for row in rows]
 
 
-def method_pictures(stages: Stages, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
+def method_pictures(run: Run, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
     """Return the pictures of all methods: accuracy against cost, the first prompts, and the failures that are shown."""
-    judged = [name for name, method in stages.config.methods.items() if method.kind == JUDGED]
+    judged = [name for name, method in run.config.methods.items() if method.kind == JUDGED]
     return {
         "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=judged),
-        "grid": first_items_grid(stages, verdicts),
-        "failures": failure_pictures(stages, verdicts, [shown["item_id"] for shown in summary["failures"]["shown"]]),
+        "grid": first_items_grid(run, verdicts),
+        "failures": failure_pictures(run, verdicts, [shown["item_id"] for shown in summary["failures"]["shown"]]),
     }
 
 
-def method_values(stages: Stages, summary: Mapping[str, Any]) -> dict[str, Any]:
+def method_values(run: Run, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a page says of the methods: the summary and what its tables need beside."""
     rows = table_rows(summary)
     return {
         **summary,
-        "config": stages.config,
+        "config": run.config,
         "labels": {row["name"]: row["label"] for row in rows},
         "steered": summary["classifiers"][MAIN]["steered"],
-        "method_notes": {name: METHOD_NOTES[method.kind] for name, method in stages.config.methods.items()},
+        "method_notes": {name: METHOD_NOTES[method.kind] for name, method in run.config.methods.items()},
         "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()},
         "right": CORRECT,
-        "group_names": protocol_of(stages.config).GROUP_NAMES,
-        "config_yaml": yaml.safe_dump(stages.config.model_dump(mode="json"), sort_keys=False),
+        "group_names": protocol_of(run.config).GROUP_NAMES,
+        "config_yaml": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False),
     }

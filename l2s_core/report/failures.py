@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
+from l2s_core.config import MAIN, PLAIN
 from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.protocols.verdict import CORRECT, FailureKind
-from l2s_core.storage.stages import MAIN, PLAIN
 
 KINDS = tuple(FailureKind)
 SHOWN = 16

@@ -6,26 +6,27 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from l2s_core.config import MAIN, PLAIN
 from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.pictures import method_images
+from l2s_core.evaluation.run import Run
 from l2s_core.report.grids import comparison_grid, side_by_side
-from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 GRID_ITEMS = 16
 
 Verdicts = Mapping[str, Sequence[JudgedImage]]  # by method
 
 
-def first_items_grid(stages: Stages, verdicts: Verdicts) -> Image.Image:
+def first_items_grid(run: Run, verdicts: Verdicts) -> Image.Image:
     """Draw the first prompts of every kind of object pair, plain and steered, none picked by its result."""
-    chosen = _first_items(stages)
-    columns = {label: method_images(stages, method, chosen) for label, method in (("plain", PLAIN), ("steered", MAIN))}
+    chosen = _first_items(run)
+    columns = {label: method_images(run, method, chosen) for label, method in (("plain", PLAIN), ("steered", MAIN))}
     return comparison_grid(columns, {"plain": _rows(verdicts[PLAIN], chosen), "steered": _rows(verdicts[MAIN], chosen)})
 
 
-def failure_pictures(stages: Stages, verdicts: Verdicts, item_ids: Sequence[str]) -> list[Image.Image]:
+def failure_pictures(run: Run, verdicts: Verdicts, item_ids: Sequence[str]) -> list[Image.Image]:
     """Draw items plain and steered from the same noise, with the judge's boxes."""
-    images = [method_images(stages, method, item_ids) for method in (PLAIN, MAIN)]
+    images = [method_images(run, method, item_ids) for method in (PLAIN, MAIN)]
     rows = [_rows(verdicts[method], item_ids) for method in (PLAIN, MAIN)]
     return [
         side_by_side(pair, judged)
@@ -38,10 +39,10 @@ def _rows(verdicts: Sequence[JudgedImage], item_ids: Sequence[str]) -> list[Judg
     return [by_id[item_id] for item_id in item_ids]
 
 
-def _first_items(stages: Stages) -> list[str]:
+def _first_items(run: Run) -> list[str]:
     """Return ids of the first prompts of every pair split, one seed each."""
     by_split: dict[str, dict[str, str]] = {}
-    for item in stages.items:
+    for item in run.items:
         by_split.setdefault(item.prompt_group, {}).setdefault(item.prompt.text, item.item_id)
     share = -(-GRID_ITEMS // len(by_split))
     return [i for prompts in by_split.values() for i in list(prompts.values())[:share]][:GRID_ITEMS]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from l2s_core.config import MAIN
 from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.statistics.significance import ALPHA, compare_to
-from l2s_core.storage.stages import MAIN
 
 FIGURES = ("name", "label", "correct", "all_found", "extra", "gradients", "checks", "seconds", "peak_bytes")
 OF_SOME = ("single_relations", "score")  # protocols alone

@@ -1,169 +1,145 @@
 """What runs there were in a folder of runs: one JSON record each, and the stage outputs each depends on.
 
-Outputs belong to no run: several may depend on the same one. An output that no record names is unreferenced.
+Outputs belong to no run: several may depend on the same one. An output that no record names is unreferenced. Those
+that a record of an earlier version names are not read any more, and are unreferenced, too.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.hashing import digest
-from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.files import write_json
 from l2s_core.storage.lock import holder
-from l2s_core.storage.stages import MAIN, PLAIN, Stages
+from l2s_core.storage.records import EARLIER, FORMAT, EarlierRecord, RunRecord, read_record
+from l2s_core.storage.run_paths import RunPaths
 
 RECORDS, STAGES, LOGS = "runs", "stages", "logs"
 RUNNING, FINISHED, PRUNED, FAILED, STOPPED, KILLED = "running", "finished", "pruned", "failed", "stopped", "killed"
 SCHEDULED = "scheduled"
-REPORTING = ("reproduce", SCHEDULED, "benchmark")  # the flows that write a report
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """One run: its settings, its state, the outputs it depends on and the report it wrote (relative to the folder of runs).
+def run_id_of(paths: RunPaths) -> str:
+    """Return the id of a run: its name and a digest of its settings and inputs.
 
-    `verdicts` are the folders of verdicts by method, among the outputs; records from before there was this
-    have none (see `verdicts_of`). `stale` are outputs that an earlier run with the same id depended on, and this one does
-    not; `good` those of the last one that finished, until this one has.
-
-    Times are ISO 8601, UTC.
+    So the same command has the same id.
     """
-
-    run_id: str
-    name: str
-    flow: str
-    state: str
-    started: str
-    outputs: tuple[str, ...]
-    config: dict[str, Any]
-    wrote: str | None = None
-    verdicts: dict[str, str] = field(default_factory=dict)
-    stale: tuple[str, ...] = ()
-    good: tuple[str, ...] = ()
-    ended: str | None = None
-    headline: dict[str, float] | None = None
+    inputs = paths.inputs
+    settings = paths.config.model_dump(mode="json", exclude={"tolerance"})
+    identity = [settings, inputs.backbone, inputs.judge, inputs.side, list(inputs.data), str(paths.given or "")]
+    return f"{paths.config.name}-{digest(identity, 8)}"
 
 
-def run_id_of(stages: Stages) -> str:
-    """Return the id of a run: its name and a digest of its settings and inputs, so that the same command has the same id."""
-    identity = [
-        stages.config.model_dump(mode="json", exclude={"tolerance"}),
-        stages.backbone,
-        stages.judge,
-        stages.side,
-        list(stages.data),
-        str(stages.given or ""),
-    ]
-    return f"{stages.config.name}-{digest(identity, 8)}"
+def outputs_of(paths: RunPaths) -> list[Path]:
+    """Return every folder that a run may write outputs into, and that of its given classifier.
 
-
-def outputs_of(stages: Stages) -> list[Path]:
-    """Return every folder that a run of `stages` may write outputs into, and that of its given classifier when a run of this home trained it."""
+    The latter only where a run of this home trained it.
+    """
     folders = []
-    if stages.given is None:
-        folders += [
-            stages.catalogue.parent,
-            stages.scenes,
-            *([stages.noise] if stages.config.inverts else []),
-            *stages.map_folders.values(),
-        ]
-        folders += [stages.classifier(name) for name in stages.classifiers]
-    elif stages.given.resolve().is_relative_to(trained := (stages.home / STAGES).resolve()):
-        folders.append(stages.home / STAGES / Path(*stages.given.resolve().relative_to(trained).parts[:2]))
-    for method in stages.methods:
-        folders += [stages.samples(method), stages.verdicts(method)]
+    if paths.given is None:
+        noise = [paths.noise] if paths.config.inverts else []
+        folders += [paths.catalogue.parent, paths.scenes, *noise, *paths.map_folders.values()]
+        folders += [paths.classifier(name) for name in paths.classifiers]
+    else:
+        folders += _trained_here(paths.home, paths.given)
+    for method in paths.methods:
+        folders += [paths.samples(method), paths.verdicts(method)]
     return folders
 
 
-def verdicts_of(record: RunRecord) -> dict[str, str]:
-    """Return the folders of a run's verdicts by method, plain first.
+def _trained_here(home: Path, given: Path) -> list[Path]:
+    """Return the stage output that a given classifier is, if it is one of this folder of runs."""
+    trained, folder = (home / STAGES).resolve(), given.resolve()
+    if not folder.is_relative_to(trained):
+        return []
+    return [home / STAGES / Path(*folder.relative_to(trained).parts[:2])]
 
-    An older record does not name them, but lists those of plain, of the run's own classifier and, unless the classifier
-    was given, of its further ones in this order.
+
+def begin(paths: RunPaths, flow: str) -> RunRecord:
+    """Write and return the record of a run that begins now in this process.
+
+    It keeps the figures and the report of the last time. A scheduled run has a record of its own: it makes its outputs
+    anew, and those of the user's own run stay.
     """
-    if record.verdicts:
-        return record.verdicts
-    folders = [output for output in record.outputs if output.startswith(f"{STAGES}/verdicts/")]
-    return dict(zip((PLAIN, MAIN, *record.config["classifiers"]), folders, strict=False))
-
-
-def begin(stages: Stages, flow: str) -> RunRecord:
-    """Write and return the record of a run that begins now in this process; it keeps the figures and the report of the last time.
-
-    A scheduled run has a record of its own: it makes its outputs anew, and those of the user's own run stay.
-    """
-    run_id = f"{SCHEDULED}-{run_id_of(stages)}" if flow == SCHEDULED else run_id_of(stages)
-    records = list_runs(stages.home)
+    run_id = f"{SCHEDULED}-{run_id_of(paths)}" if flow == SCHEDULED else run_id_of(paths)
+    records = list_runs(paths.home)
     last = next((record for record in records if record.run_id == run_id), None)
-    outputs = tuple(str(path.relative_to(stages.home)) for path in outputs_of(stages))
+    outputs = tuple(str(path.relative_to(paths.home)) for path in outputs_of(paths))
     before = {*last.outputs, *last.stale} if last else set()
     record = RunRecord(
+        format=FORMAT,
         run_id=run_id,
-        headline=last and last.headline,
-        name=stages.config.name,
+        headline=last.headline if last else None,
+        name=paths.config.name,
         flow=flow,
         state=RUNNING,
         started=_now(),
         outputs=outputs,
         stale=tuple(sorted(before - set(outputs))),
         good=_last_good(last),
-        config=stages.config.model_dump(mode="json"),
-        verdicts={method: str(stages.verdicts(method).relative_to(stages.home)) for method in stages.methods},
+        config=paths.config.model_dump(mode="json"),
+        verdicts={method: str(paths.verdicts(method).relative_to(paths.home)) for method in paths.methods},
         wrote=last.wrote if last and _has_report(last, records) else None,
     )
-    _write(stages.home, record)
+    _write(paths.home, record)
     return record
 
 
 def reported(home: Path, record: RunRecord, folder: Path) -> RunRecord:
     """Write and return the record of a run that has written its report into `folder`."""
-    record = replace(record, wrote=str(folder.relative_to(home)))
+    record = record.changed(wrote=str(folder.relative_to(home)))
     _write(home, record)
     return record
 
 
 def end(home: Path, record: RunRecord, state: str, headline: Mapping[str, float] | None = None) -> RunRecord:
     """Write and return how a run ended; when it finished, its stale outputs go, those that no other run depends on."""
-    record = replace(record, state=state, ended=_now(), headline=dict(headline) if headline else record.headline)
+    record = record.changed(state=state, ended=_now(), headline=dict(headline) if headline else record.headline)
     if state == FINISHED:
-        stale, record = record.stale, replace(record, stale=(), good=())
-        loose = (
-            set(unreferenced(home, [*(r for r in list_runs(home) if r.run_id != record.run_id), record]))
-            if stale
-            else set()
-        )
+        stale, record = record.stale, record.changed(stale=(), good=())
+        others = [other for other in list_runs(home) if other.run_id != record.run_id]
+        loose = set(unreferenced(home, [*others, record])) if stale else set()
         remove(home / output for output in stale if home / output in loose)
     _write(home, record)
     return record
 
 
 def list_runs(home: Path) -> list[RunRecord]:
-    """Return every record, the newest first; one that says it runs while another run, or none, holds the folder was `killed`."""
-    records, running = [], holder(home)
-    for path in sorted((home / RECORDS).glob("*.json")):
-        stored = read_json(path)
-        try:
-            fields = _renewed(stored)
-            record = RunRecord(**{**fields, **{name: tuple(fields[name]) for name in ("outputs", "stale", "good")}})
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path} is no record of a run ({error}); delete it") from None
-        records.append(
-            replace(record, state=KILLED) if record.state == RUNNING and running != record.run_id else record
-        )
-    return sorted(records, key=lambda record: record.started, reverse=True)
+    """Return every record of this version, the newest first.
+
+    One that says it runs, while another run, or none, holds the folder, was `killed`.
+    """
+    running = holder(home)
+    records = [record for record in _records(home) if isinstance(record, RunRecord)]
+    seen = [
+        record.changed(state=KILLED) if record.state == RUNNING and running != record.run_id else record
+        for record in records
+    ]
+    return sorted(seen, key=lambda record: record.started, reverse=True)
 
 
-def find_runs(records: Iterable[RunRecord], wanted: Sequence[str]) -> list[RunRecord]:
-    """Return the records whose id or name is wanted; raises UserError for one that there is not."""
+def list_earlier(home: Path) -> list[EarlierRecord]:
+    """Return what is left of runs of earlier versions, by their ids."""
+    return [record for record in _records(home) if isinstance(record, EarlierRecord)]
+
+
+def find_runs(
+    records: Iterable[RunRecord], wanted: Sequence[str], earlier: Iterable[EarlierRecord] = ()
+) -> list[RunRecord]:
+    """Return the records whose id or name is wanted.
+
+    Raises UserError for one that there is not, which says so of a run of an earlier version.
+    """
     records, found = list(records), []
+    old = {word for record in earlier for word in (record.run_id, record.name)}
     for word in wanted:
         matches = [record for record in records if word in (record.run_id, record.name)]
+        if not matches and word in old:
+            raise UserError(f"run {word!r} was {EARLIER}; run it again with this one ('l2s clean' deletes the old)")
         if not matches:
             names = sorted({name for record in records for name in (record.run_id, record.name)})
             raise UserError(f"no run {word!r};{did_you_mean(word, names)} 'l2s runs' lists them")
@@ -177,7 +153,10 @@ def folder_bytes(folder: Path) -> int:
 
 
 def unreferenced(home: Path, records: Iterable[RunRecord]) -> list[Path]:
-    """Return the stage outputs that no record depends on, nor its last good run did, and half-written files that a killed process left behind."""
+    """Return the stage outputs that no record depends on, and half-written files that a killed process left behind.
+
+    What a record's last good run depended on is not among them.
+    """
     named = {home / output for record in records for output in (*record.outputs, *record.good)}
     folders = [path for path in sorted((home / STAGES).glob("*/*")) if path.is_dir()]
     halves = [
@@ -187,10 +166,17 @@ def unreferenced(home: Path, records: Iterable[RunRecord]) -> list[Path]:
 
 
 def files_of(home: Path, record: RunRecord, records: Sequence[RunRecord]) -> list[Path]:
-    """Return what belongs to a run alone: its record, its logs and, unless a later one of `records` (newest first) wrote it anew, its report."""
-    own = [RECORDS + f"/{record.run_id}.json", *([record.wrote] if _has_report(record, records) else [])]
-    logs = (home / LOGS).glob(f"{record.run_id}-*.log")
-    return [path for path in (*(home / name for name in own), *sorted(logs)) if path.exists()]
+    """Return what belongs to a run alone: its record, its logs and its report.
+
+    The report only if no later run of `records` (newest first) wrote it anew.
+    """
+    return _own_files(home, record.run_id, record.wrote if _has_report(record, records) else None)
+
+
+def files_of_earlier(home: Path, record: EarlierRecord, records: Sequence[RunRecord]) -> list[Path]:
+    """Return what belongs to a run of an earlier version alone; its report only if no run of this version wrote it."""
+    anew = any(other.wrote == record.wrote for other in records)
+    return _own_files(home, record.run_id, None if anew else record.wrote)
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -199,30 +185,33 @@ def remove(paths: Iterable[Path]) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def _records(home: Path) -> list[RunRecord | EarlierRecord]:
+    return [read_record(path) for path in sorted((home / RECORDS).glob("*.json"))]
+
+
+def _own_files(home: Path, run_id: str, report: str | None) -> list[Path]:
+    """Return those that are there of a run's record, report and logs."""
+    own = [home / RECORDS / f"{run_id}.json", *([] if report is None else [home / report])]
+    logs = sorted((home / LOGS).glob(f"{run_id}-*.log"))
+    return [path for path in (*own, *logs) if path.exists()]
+
+
 def _has_report(record: RunRecord, records: Sequence[RunRecord]) -> bool:
-    """Whether the report that a run wrote is still its own: none of `records` (newest first) that is later wrote it anew."""
-    return (
-        record.wrote is not None
-        and next((r for r in records if r.wrote == record.wrote), record).run_id == record.run_id
-    )
-
-
-def _renewed(stored: dict[str, Any]) -> dict[str, Any]:
-    """What a record holds; an older one names the folder of its report whether it wrote that or not, and no good outputs apart from the stale ones."""
-    fields = {"good": stored["stale"], **stored}
-    report = fields.pop("report", None)
-    return {"wrote": report, **fields} if fields["state"] == FINISHED and fields["flow"] in REPORTING else fields
+    """Whether the report that a run wrote is still its own: none of `records` that is later wrote it anew."""
+    if record.wrote is None:
+        return False
+    return next((other for other in records if other.wrote == record.wrote), record).run_id == record.run_id
 
 
 def _last_good(last: RunRecord | None) -> tuple[str, ...]:
-    """The outputs of the last run that finished, given the record of the last one."""
+    """Return the outputs of the last run that finished, given the record of the last one."""
     if last is None:
         return ()
     return last.outputs if last.state == FINISHED else last.good
 
 
 def _write(home: Path, record: RunRecord) -> None:
-    write_json(home / RECORDS / f"{record.run_id}.json", asdict(record))
+    write_json(home / RECORDS / f"{record.run_id}.json", record.model_dump(mode="json"))
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -19,8 +19,8 @@ from mlflow.types import Schema, TensorSpec
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
+from l2s_core.evaluation.run import Run
 from l2s_core.report.figures import confusion_figure
-from l2s_core.storage.stages import Stages
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
@@ -31,17 +31,17 @@ MODEL_CODE = Path(__file__).with_name("registered_model.py")
 class ClassifierRun:
     """The MLflow run of one classifier; found again by its address, created once."""
 
-    def __init__(self, stages: Stages, name: str) -> None:
-        self.stages = stages
+    def __init__(self, run: Run, name: str) -> None:
+        self.run = run
         self.name = name
-        self.client: MlflowClient = open_store(stages.home)
+        self.client: MlflowClient = open_store(run.home)
         self.experiment = experiment_id(self.client)
-        self.address = stages.classifier(name).name
+        self.address = run.paths.classifier(name).name
         self._missed: list[tuple[int, Mapping[str, float]]] = []  # epochs that the store did not take
         self._monitor: SystemMetricsMonitor | None = None
 
     @answering()
-    def finished(self) -> Run | None:
+    def finished(self) -> MlflowRun | None:
         """Return the finished run of this classifier, if the store has one."""
         return find_run(self.client, f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'FINISHED'")
 
@@ -51,7 +51,7 @@ class ClassifierRun:
         query = f"tags.`{ADDRESS}` = '{self.address}' and attributes.status = 'RUNNING'"
         for stale in self.client.search_runs([self.experiment], filter_string=query):
             self.client.set_terminated(stale.info.run_id, "KILLED")
-        config = self.stages.config
+        config = self.run.config
         tags = {
             ADDRESS: self.address,
             "l2s.run": config.name,
@@ -61,7 +61,7 @@ class ClassifierRun:
         run = self.client.create_run(self.experiment, run_name=f"{config.name}/{self.name}", tags=tags)
         self.run_id = run.info.run_id
         settings = {
-            "classifier": self.stages.classifiers[self.name],
+            "classifier": self.run.classifiers[self.name],
             "capture": config.capture,
             "data": config.data,
             "inversion": config.inversion,
@@ -107,7 +107,7 @@ class ClassifierRun:
         self.client.log_figure(self.run_id, confusion_figure(result.confusion), "confusion.png")
         self.client.log_dict(self.run_id, result.to_json(), "result.json")
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
-            for kind, folder in self.stages.maps_of(self.name).items():
+            for kind, folder in self.run.paths.maps_of(self.name).items():
                 for context, part in records[kind].groupby("split"):
                     dataset = mlflow.data.from_pandas(part, source=str(folder), name=f"{kind}-{folder.name}")
                     mlflow.log_input(dataset, context=str(context))
@@ -131,7 +131,7 @@ class ClassifierRun:
             metrics |= {} if single is None else {f"bench_{name}_single_relations": single["rate"]}
             metrics |= {f"bench_{name}_score": summary["score"]["mean"]} if "score" in summary else {}
         log_metrics(self.client, run.info.run_id, metrics)
-        for key, value in self.stages.config.steering.model_dump(mode="json").items():
+        for key, value in self.run.config.steering.model_dump(mode="json").items():
             self.client.set_tag(run.info.run_id, f"bench.steering.{key}", str(value))
         for path in files:
             self.client.log_artifact(run.info.run_id, str(path), "report")
@@ -141,7 +141,7 @@ class ClassifierRun:
 
         Validation covers true and wrong prompts, so a classifier that reads the relation word cannot win.
         """
-        folder = self.stages.classifier(self.name)
+        folder = self.run.paths.classifier(self.name)
         source = TrainedClassifier.load(folder).source
         signature = ModelSignature(
             inputs=Schema(
@@ -152,7 +152,7 @@ class ClassifierRun:
             ),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(source.relations)))]),
         )
-        name = f"relation-{Path(self.stages.config.backbone.model).name}"
+        name = f"relation-{Path(self.run.config.backbone.model).name}"
         accuracy = result.validation["accuracy"]
         info = mlflow.pyfunc.log_model(
             name="classifier",
@@ -164,7 +164,7 @@ class ClassifierRun:
         )
         version = info.registered_model_version
         self.client.set_model_version_tag(name, version, "val_accuracy", f"{accuracy:.4f}")
-        alias = ALIAS.format(maps=self.stages.classifiers[self.name].maps)
+        alias = ALIAS.format(maps=self.run.classifiers[self.name].maps)
         if accuracy > self._accuracy_of(name, alias):
             self.client.set_registered_model_alias(name, alias, version)
 

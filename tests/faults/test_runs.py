@@ -7,17 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from helpers.small_run import ROOT, command, environment, stages_of
+from helpers.runs import run_of
+from helpers.small_run import ROOT, command, environment
 
 from flows.cli import main
 from l2s_core.errors import UserError
 from l2s_core.storage import runs
 from l2s_core.storage.lock import exclusive, holder
+from l2s_core.storage.run_paths import RunPaths
+
+
+def paths_of(home: Path, **overrides: Any) -> RunPaths:
+    return run_of(home, **overrides).paths
 
 
 def fill(home: Path, record: runs.RunRecord, size: int = 1000) -> None:
@@ -57,7 +63,7 @@ def test_the_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) ->
 
 
 def test_a_record_left_running_by_a_dead_process_is_killed_whatever_the_clock_says(tmp_path: Path) -> None:
-    first, second = stages_of(tmp_path), stages_of(tmp_path, data__train=5)
+    first, second = paths_of(tmp_path), paths_of(tmp_path, data__train=5)
     with exclusive(tmp_path, print) as sign:
         record = runs.begin(first, "reproduce")
         sign(record.run_id)
@@ -77,8 +83,8 @@ def test_a_record_left_running_by_a_dead_process_is_killed_whatever_the_clock_sa
 
 
 def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) -> None:
-    first = runs.begin(stages_of(tmp_path), "reproduce")
-    second = runs.begin(stages_of(tmp_path, classifier__epochs=3), "reproduce")
+    first = runs.begin(paths_of(tmp_path), "reproduce")
+    second = runs.begin(paths_of(tmp_path, classifier__epochs=3), "reproduce")
     for record in (first, second):
         fill(tmp_path, record)
         runs.end(tmp_path, record, runs.FINISHED)
@@ -119,10 +125,10 @@ def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) ->
 
 
 def test_a_classifier_that_a_benchmark_uses_outlives_the_run_that_trained_it(tmp_path: Path) -> None:
-    trained = runs.begin(stages_of(tmp_path), "train")
+    trained = runs.begin(paths_of(tmp_path), "train")
     fill(tmp_path, trained)
-    classifier = stages_of(tmp_path).classifier("main")
-    given = replace(stages_of(tmp_path), given=classifier / ".." / classifier.name)
+    classifier = paths_of(tmp_path).classifier("main")
+    given = paths_of(tmp_path, given=classifier / ".." / classifier.name)
     measured = runs.begin(given, "benchmark")
     fill(tmp_path, measured)
     assert CliRunner().invoke(main, ["clean", trained.run_id, "--yes", "--home", str(tmp_path)]).exit_code == 0
@@ -133,14 +139,14 @@ def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) 
     """A good night deletes the outputs of nights before it alone, and after a bad one `clean` takes none of the last good one's."""
 
     def night(cache_salt: str, state: str) -> runs.RunRecord:
-        record = runs.begin(replace(stages_of(tmp_path), cache_salt=cache_salt), "scheduled")
+        record = runs.begin(paths_of(tmp_path, cache_salt=cache_salt), "scheduled")
         fill(tmp_path, record)
         return runs.end(tmp_path, record, state)
 
     def there(record: runs.RunRecord) -> set[bool]:
         return {(tmp_path / output).exists() for output in record.outputs}
 
-    own = runs.begin(stages_of(tmp_path), "reproduce")
+    own = runs.begin(paths_of(tmp_path), "reproduce")
     fill(tmp_path, own)
     runs.end(tmp_path, own, runs.FINISHED)
     first = night("1", runs.FINISHED)
@@ -156,23 +162,13 @@ def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) 
     assert runs.list_runs(tmp_path)[0].stale == () and not runs.unreferenced(tmp_path, runs.list_runs(tmp_path))
 
 
-def test_what_an_older_record_calls_stale_is_kept_until_a_good_run(tmp_path: Path) -> None:
-    record = runs.end(tmp_path, runs.begin(stages_of(tmp_path), "scheduled"), runs.FAILED)
-    path = tmp_path / "runs" / f"{record.run_id}.json"
-    stored = json.loads(path.read_text())
-    del stored["good"]
-    path.write_text(json.dumps({**stored, "stale": ["stages/maps/0123456789abcdef"]}))
-    (tmp_path / "stages" / "maps" / "0123456789abcdef").mkdir(parents=True)
-    assert not runs.unreferenced(tmp_path, runs.list_runs(tmp_path))
-
-
 def test_a_report_belongs_to_the_last_run_that_wrote_it(tmp_path: Path) -> None:
     """A run that trains only, or that failed, names no report: forgetting it leaves those of others."""
-    stages, other = stages_of(tmp_path), stages_of(tmp_path, classifier__epochs=3)
-    report = stages.report / "summary.json"
+    paths, other = paths_of(tmp_path), paths_of(tmp_path, classifier__epochs=3)
+    report = paths.report / "summary.json"
     report.parent.mkdir(parents=True)
     report.write_text("{}")
-    first = runs.end(tmp_path, runs.reported(tmp_path, runs.begin(stages, "reproduce"), stages.report), runs.FINISHED)
+    first = runs.end(tmp_path, runs.reported(tmp_path, runs.begin(paths, "reproduce"), paths.report), runs.FINISHED)
     for flow, state in (
         ("train", runs.FINISHED),
         ("sweep", runs.FINISHED),
@@ -186,33 +182,103 @@ def test_a_report_belongs_to_the_last_run_that_wrote_it(tmp_path: Path) -> None:
             CliRunner().invoke(main, ["clean", runs.run_id_of(other), "--yes", "--home", str(tmp_path)]).exit_code == 0
         )
         assert report.exists()
-    first = runs.end(tmp_path, runs.begin(stages, "train"), runs.FINISHED)
+    first = runs.end(tmp_path, runs.begin(paths, "train"), runs.FINISHED)
     assert owners(tmp_path) == [first.run_id]  # what it wrote the last time
     set_start(tmp_path, first, "2020-01-01T00:00:00+00:00")
     second = runs.end(tmp_path, runs.reported(tmp_path, runs.begin(other, "reproduce"), other.report), runs.FAILED)
     assert owners(tmp_path) == [second.run_id]
     set_start(tmp_path, second, "2020-01-02T00:00:00+00:00")
-    runs.end(tmp_path, runs.begin(stages, "train"), runs.FINISHED)
+    runs.end(tmp_path, runs.begin(paths, "train"), runs.FINISHED)
     assert owners(tmp_path) == [second.run_id]  # written anew since
 
 
+OLD = {
+    "run_id": "mini-sd-0123abcd",
+    "name": "mini-sd",
+    "flow": "reproduce",
+    "state": "finished",
+    "started": "2026-01-01T00:00:00+00:00",
+    "outputs": ["stages/maps/0123456789abcdef", "stages/verdicts/0123456789abcdef"],
+    "config": {"name": "mini-sd", "variants": {}, "backbone": {"model": "mini-sd"}},
+    "wrote": "reports/mini-sd",
+    "verdicts": {"plain": "stages/verdicts/0123456789abcdef"},
+    "stale": [],
+    "good": [],
+    "ended": "2026-01-01T01:00:00+00:00",
+    "headline": {"main both": 0.9},
+}
+"""A record as the version before records had a format wrote it."""
+
+
+def left_by_an_earlier_version(home: Path, record: dict[str, Any] = OLD) -> list[Path]:
+    """Write a record, what it names and a log; return all of it."""
+    left = [home / "runs" / "mini-sd-0123abcd.json", home / "logs" / "mini-sd-0123abcd-20260101T000000.log"]
+    left += [home / output / "x.safetensors" for output in OLD["outputs"]] + [home / OLD["wrote"] / "report.html"]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"0" * 1_000_000)
+    left[0].write_text(json.dumps(record))
+    return left
+
+
+def invoke(home: Path, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, [*arguments, "--home", str(home)])
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("names", [(), ("mini-sd-0123abcd",), ("mini-sd",)])
+def test_what_an_earlier_version_made_is_named_and_deleted_and_not_read(tmp_path: Path, names: tuple[str, ...]) -> None:
+    left = left_by_an_earlier_version(tmp_path)
+    own = runs.end(tmp_path, runs.begin(paths_of(tmp_path, name="own"), "reproduce"), runs.FINISHED)
+    fill(tmp_path, own)
+    assert [record.run_id for record in runs.list_runs(tmp_path)] == [own.run_id]
+    code, output = invoke(tmp_path, "runs")
+    (line,) = [line for line in output.splitlines() if "mini-sd-0123abcd" in line]
+    assert code == 0 and "made by an earlier version" in line and "2 MB" in line and "4 MB belong to no run" in output
+    code, output = invoke(tmp_path, "compare", "mini-sd", "own")
+    assert code == 2 and "run 'mini-sd' was made by an earlier version; run it again" in output
+    assert invoke(tmp_path, "clean", *names)[0] == 0 and all(path.exists() for path in left)
+    assert invoke(tmp_path, "clean", *names, "--yes")[0] == 0 and not any(path.exists() for path in left)
+    assert all((tmp_path / output / "x.safetensors").exists() for output in own.outputs)
+    assert not runs.list_earlier(tmp_path)
+
+
+def test_a_report_that_this_version_wrote_anew_outlives_the_earlier_record(tmp_path: Path) -> None:
+    left = left_by_an_earlier_version(tmp_path)
+    paths = paths_of(tmp_path)
+    runs.end(tmp_path, runs.reported(tmp_path, runs.begin(paths, "reproduce"), paths.report), runs.FINISHED)
+    assert invoke(tmp_path, "clean", "--yes")[0] == 0
+    assert [path.exists() for path in left] == [False, False, False, False, True]
+
+
 @pytest.mark.parametrize(
-    ("flow", "state", "wrote"),
+    "record",
     [
-        ("reproduce", "finished", True),
-        ("benchmark", "finished", True),
-        ("train", "finished", False),
-        ("reproduce", "failed", False),
+        {"report": "reports/mini-sd"},
+        {**OLD, "outputs": ["../../etc", "/etc", "", 3], "wrote": "mlflow.db"},
+        {**OLD, "outputs": None, "wrote": 7, "name": None},
+        {**OLD, "format": 1},
+        {**OLD, "format": 2, "state": None},
+        {**OLD, "format": "2"},
+        ["no", "record"],
     ],
 )
-def test_an_older_record_names_a_report_that_it_may_not_have_written(
-    tmp_path: Path, flow: str, state: str, wrote: bool
-) -> None:
-    path = tmp_path / "runs" / f"{runs.end(tmp_path, runs.begin(stages_of(tmp_path), flow), state).run_id}.json"
-    stored = json.loads(path.read_text())
-    del stored["wrote"]
-    path.write_text(json.dumps({**stored, "report": "reports/mini-sd"}))
-    assert runs.list_runs(tmp_path)[0].wrote == ("reports/mini-sd" if wrote else None)
+def test_no_record_ends_in_a_traceback_or_reaches_outside(tmp_path: Path, record: Any) -> None:
+    (tmp_path / "mlflow.db").write_text("figures")
+    left_by_an_earlier_version(tmp_path, record)
+    for arguments in (("runs",), ("clean",), ("clean", "mini-sd-0123abcd"), ("clean", "--yes")):
+        code, output = invoke(tmp_path, *arguments)
+        assert code == 0 and "/etc" not in output and "mlflow.db" not in output
+    assert not list((tmp_path / "runs").glob("*.json")) and not list((tmp_path / "stages").glob("*/*"))
+    assert (tmp_path / "mlflow.db").exists()
+
+
+def test_a_record_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    left = left_by_an_earlier_version(tmp_path, {**OLD, "format": 3})
+    for arguments in (("runs",), ("clean", "--yes")):
+        code, output = invoke(tmp_path, *arguments)
+        assert code == 2 and "written by a later version (records of format 3; this one reads 2)" in output
+    assert all(path.exists() for path in left)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -252,6 +318,7 @@ def test_a_process_that_does_not_unwind_is_ended_after_the_grace_with_its_last_w
     code = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from flows.interrupt import last_words, prompt_stop
 with prompt_stop(), last_words(lambda: Path(sys.argv[1]).write_text("said")):
     while True:

@@ -22,7 +22,7 @@ from flows.stages import build_dataset
 from flows.workspace import RUNNER
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.storage.stages import Stages
+from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import read_tensors
 from tasks.shards import abandon, over_shards
 
@@ -37,8 +37,8 @@ def test_groups_are_few_even_and_in_order(count: int, workers: int) -> None:
 
 
 @flow(task_runner=RUNNER)
-def dataset(stages: Stages) -> str:
-    build_dataset(stages, rebuild=False)
+def dataset(run: Run) -> str:
+    build_dataset(run, rebuild=False)
     return str(FlowRunContext.get().flow_run.id)
 
 
@@ -80,8 +80,8 @@ def test_groups_leave_the_files_that_single_shards_leave(
     }
     monkeypatch.setattr(shards, "GROUPS", 2)
     monkeypatch.setattr(shards, "GROUPS_A_WORKER", 1)
-    run = dataset(Stages.of(load_run_config("mini-sd", settings), tmp_path / "few"))
-    assert task_runs(run) == {
+    made = dataset(Run.of(load_run_config("mini-sd", settings), tmp_path / "few"))
+    assert task_runs(made) == {
         "choose scenes": 1,
         "prepare scenes": 2,
         "invert scenes": 2,
@@ -90,8 +90,8 @@ def test_groups_leave_the_files_that_single_shards_leave(
     }
     assert "invert scenes: 100%" in capsys.readouterr().err
     monkeypatch.setattr(shards, "GROUPS", 100)
-    run = dataset(Stages.of(load_run_config("mini-sd", settings), tmp_path / "single"))
-    assert task_runs(run)["invert scenes"] == 16
+    made = dataset(Run.of(load_run_config("mini-sd", settings), tmp_path / "single"))
+    assert task_runs(made)["invert scenes"] == 16
     few, single = files(tmp_path / "few"), files(tmp_path / "single")
     assert len(few) == 1 + 4 * 16 and few == single
 

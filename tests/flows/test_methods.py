@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.judged import BlindJudge
+from helpers.runs import run_of
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
@@ -34,6 +35,7 @@ from l2s_core.evaluation.methods.selection import (
 )
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.pairs import Pairs
+from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.samples import load_samples, sample_items, save_samples
 from l2s_core.planning.estimate import work_of
 from l2s_core.prompts.prompt import Triplet, prompt_for
@@ -49,7 +51,6 @@ from l2s_core.steering.objectives import (
 )
 from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
-from l2s_core.storage.stages import Stages
 
 ROOT = Path(__file__).parents[2]
 STEPS, GUIDANCE = 4, 3.0
@@ -372,27 +373,27 @@ def test_steering_of_methods_is_spelled_out() -> None:
         assert kinds == {"paper", "centroid", "attend-and-excite", "best-of-n", "best-of-n-judge"}
 
 
-def stages_of(tmp_path: Path, methods: dict) -> Stages:
-    return Stages(
-        config=load_run_config("mini-sd", {"methods": methods}), home=tmp_path, backbone="b", judge="j", side=64
-    )
+def run_with(tmp_path: Path, methods: dict) -> Run:
+    return run_of(tmp_path, methods=methods)
 
 
 def test_addresses(tmp_path: Path) -> None:
     """A run without methods is what it was; methods that do the same as a classifier or as plain share its images."""
-    without, run = stages_of(tmp_path, {}), stages_of(tmp_path, ALL_KINDS)
+    without, run = run_with(tmp_path, {}), run_with(tmp_path, ALL_KINDS)
     assert "methods" not in without.config.model_dump(mode="json") and without.methods == (
         "plain",
         *without.classifiers,
     )
     assert run.methods == (*without.methods, *ALL_KINDS)
-    assert [run.samples(method) for method in without.methods] == [
-        without.samples(method) for method in without.methods
+    assert [run.paths.samples(method) for method in without.methods] == [
+        without.paths.samples(method) for method in without.methods
     ]
-    assert run.samples("again") == run.samples("plain") and run.verdicts("sure") == run.verdicts("main")
-    assert len({run.samples(method) for method in run.methods}) == len(run.methods) - 2
-    wider = stages_of(tmp_path, {"centroid": {"kind": "centroid", "margin": 0.2}})
-    assert wider.samples("centroid") != run.samples("centroid")
+    assert run.paths.samples("again") == run.paths.samples("plain") and run.paths.verdicts(
+        "sure"
+    ) == run.paths.verdicts("main")
+    assert len({run.paths.samples(method) for method in run.methods}) == len(run.methods) - 2
+    wider = run_with(tmp_path, {"centroid": {"kind": "centroid", "margin": 0.2}})
+    assert wider.paths.samples("centroid") != run.paths.samples("centroid")
     assert (
         "sample further methods" not in work_of(without.config)
         and work_of(run.config)["sample further methods"].gradients > 0

@@ -14,7 +14,8 @@ from typing import Any
 import mlflow
 import pytest
 import yaml
-from helpers.small_run import ROOT, SETTINGS, environment, stages_of
+from helpers.runs import run_of
+from helpers.small_run import ROOT, SETTINGS, environment
 from mlflow.exceptions import MlflowException
 
 from l2s_core.config import INVERTED, MAIN
@@ -92,7 +93,7 @@ def test_a_training_that_fails_closes_its_run_and_stops_watching_the_machine(
 
     monkeypatch.setattr(training, "run_experiment", broken)
     with pytest.raises(RuntimeError, match="no memory"):
-        training.train_classifier.fn(stages_of(tmp_path), MAIN, {INVERTED: []})
+        training.train_classifier.fn(run_of(tmp_path), MAIN, {INVERTED: []})
     assert [run.info.status for run in runs_of(tmp_path).values()] == ["FAILED"]
     assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
 

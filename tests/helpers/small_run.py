@@ -8,10 +8,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
-
-from l2s_core.config import load_run_config
-from l2s_core.storage.stages import Stages
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -70,9 +66,3 @@ def start(home: Path, *extra: str, **variables: str) -> subprocess.Popen:
         text=True,
         start_new_session=True,
     )
-
-
-def stages_of(home: Path, **overrides: Any) -> Stages:
-    """The addresses of a run of mini-sd in a home; `data__train=5` overrides `data.train`."""
-    config = load_run_config("mini-sd", {key.replace("__", "."): value for key, value in overrides.items()})
-    return Stages(config=config, home=home, backbone="b", judge="j", side=64)

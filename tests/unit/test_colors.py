@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.models import tiny_clip
+from helpers.runs import run_of
 
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
@@ -22,7 +23,6 @@ from l2s_core.evaluation.protocols.geneval_rules import COLORS
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.prompts.prompt import SeveralPrompt
-from l2s_core.storage.stages import Stages
 
 RGB = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -172,9 +172,7 @@ def test_verdicts_have_the_address_of_what_told_the_colours(tmp_path: Path) -> N
         not i.prompt.triplets for i in items
     )
     folders = {
-        Stages(
-            config=config, home=tmp_path, backbone="none", judge="none", side=64, colors=colors, given=tmp_path
-        ).verdicts("plain")
+        run_of(tmp_path, config, given=tmp_path, inputs={"colors": colors}).paths.verdicts("plain")
         for colors in (None, clip_fingerprint(config.benchmark.clip), "other")
     }
     assert len(folders) == 3

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.judged import MISSING, judged_image, wrong
+from helpers.runs import run_of
 
 from flows.cli import main
-from l2s_core.config import load_run_config
+from l2s_core.config import MAIN, PLAIN
 from l2s_core.errors import UserError
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
+from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.statistics.significance import (
     PairedDifference,
     bootstrap_interval,
@@ -30,8 +32,7 @@ from l2s_core.evaluation.statistics.significance import (
 )
 from l2s_core.report.significance_page import p_text, page_name
 from l2s_core.storage import runs
-from l2s_core.storage.files import read_json, write_json
-from l2s_core.storage.stages import MAIN, PLAIN, Stages
+from l2s_core.storage.files import write_json
 
 SMALL = {"benchmark.prompts": 4, "benchmark.seeds": 2}
 Succeeds = Callable[[int], bool]
@@ -42,12 +43,11 @@ def row(number: int, correct: bool, all_found: bool = True, **values: Any) -> Ju
     return judged_image(number, *failures, **values)
 
 
-def stages_of(home: Path, **overrides: Any) -> Stages:
-    settings = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
-    return Stages(config=load_run_config("mini-sd", settings), home=home, backbone="b", judge="j", side=64)
+def small_run(home: Path, **overrides: Any) -> Run:
+    return run_of(home, **SMALL, **overrides)
 
 
-def judge(stages: Stages, method: str, succeeds: Succeeds) -> None:
+def judge(run: Run, method: str, succeeds: Succeeds) -> None:
     images = [
         row(
             number,
@@ -58,17 +58,17 @@ def judge(stages: Stages, method: str, succeeds: Succeeds) -> None:
             prompt_group=item.prompt_group,
             asks_for=item.prompt.triplet.relation,
         )
-        for number, item in enumerate(stages.items)
+        for number, item in enumerate(run.items)
     ]
-    write_judged(stages.verdicts(method) / FILE, images)
+    write_judged(run.paths.verdicts(method) / FILE, images)
 
 
-def finished(stages: Stages, **methods: Succeeds) -> runs.RunRecord:
+def finished(run: Run, **methods: Succeeds) -> runs.RunRecord:
     """A finished run with these verdicts; `dual_bare` stands for dual-bare."""
-    record = runs.begin(stages, "reproduce")
+    record = runs.begin(run.paths, "reproduce")
     for method, succeeds in methods.items():
-        judge(stages, method.replace("_", "-"), succeeds)
-    return runs.end(stages.home, record, runs.FINISHED)
+        judge(run, method.replace("_", "-"), succeeds)
+    return runs.end(run.home, record, runs.FINISHED)
 
 
 def command(home: Path, *arguments: str) -> tuple[int, str]:
@@ -229,9 +229,9 @@ def test_a_soft_score_is_compared_where_every_image_has_one() -> None:
 
 
 def test_the_command_compares_soft_scores(tmp_path: Path) -> None:
-    record = finished(stages_of(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0)
+    record = finished(small_run(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0)
     for method, scale in ((PLAIN, 0.5), (MAIN, 1.0)):
-        path = stages_of(tmp_path).verdicts(method) / FILE
+        path = small_run(tmp_path).paths.verdicts(method) / FILE
         scored = [
             replace(image, verdict=replace(image.verdict, score=scale * (0.5 + 0.5 * image.correct)))
             for image in read_judged(path)
@@ -244,32 +244,29 @@ def test_the_command_compares_soft_scores(tmp_path: Path) -> None:
 
 
 def test_a_record_tells_whose_verdicts_are_where(tmp_path: Path) -> None:
-    """Whether it names them or, as records did at first, only lists outputs in one order: trained here, given, with a method."""
-    own = stages_of(tmp_path)
-    write_json(tmp_path / "classifier" / "classifier.json", {})
-    given = replace(own, given=tmp_path / "classifier")
-    expected = [PLAIN, MAIN, "dual-bare", "true-only-bare"]
-    assert expected == [PLAIN, *own.classifiers] and len({own.verdicts(method) for method in expected}) == 4
-    for stages, methods in ((own, expected), (given, [PLAIN, MAIN])):
-        path = tmp_path / "runs" / f"{runs.begin(stages, 'any').run_id}.json"
-        wanted, stored = {method: stages.verdicts(method) for method in methods}, read_json(path)
-        for values in (stored, {key: value for key, value in stored.items() if key != "verdicts"}):
-            write_json(path, values)
-            (record,) = runs.find_runs(runs.list_runs(tmp_path), [path.stem])
-            assert {method: tmp_path / folder for method, folder in runs.verdicts_of(record).items()} == wanted
-    few = {"kind": "best-of-n", "n": 2}
-    for stages in (
-        stages_of(tmp_path, methods={"few": few}),
-        replace(given, config=stages_of(tmp_path, methods={"few": few}).config),
+    """Of a classifier trained here, or of a given one, which makes the run train no other; with a method, or without."""
+    own, given = small_run(tmp_path), small_run(tmp_path, given=tmp_path / "classifier")
+    everyone = [PLAIN, MAIN, "dual-bare", "true-only-bare"]
+    assert len({own.paths.verdicts(method) for method in everyone}) == 4
+    few = {"few": {"kind": "best-of-n", "n": 2}}
+    for run, methods in (
+        (own, everyone),
+        (given, [PLAIN, MAIN]),
+        (small_run(tmp_path, methods=few), [*everyone, "few"]),
+        (small_run(tmp_path, methods=few, given=tmp_path / "classifier"), [PLAIN, MAIN, "few"]),
     ):
-        record = runs.begin(stages, "any")
-        assert list(runs.verdicts_of(record)) == [*(expected if stages.given is None else [PLAIN, MAIN]), "few"]
-        assert runs.verdicts_of(record)["few"] in record.outputs  # 'l2s clean' leaves them alone
+        begun = runs.begin(run.paths, "any")
+        (record,) = runs.find_runs(runs.list_runs(tmp_path), [begun.run_id])
+        assert list(record.verdicts) == list(run.methods) == methods
+        assert {method: tmp_path / folder for method, folder in record.verdicts.items()} == {
+            method: run.paths.verdicts(method) for method in methods
+        }
+        assert set(record.verdicts.values()) <= set(record.outputs)  # 'l2s clean' leaves them alone
 
 
 def test_the_command_compares_methods_and_writes_a_page_without_network(tmp_path: Path) -> None:
     record = finished(
-        stages_of(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0, dual_bare=lambda n: n % 2 == 0
+        small_run(tmp_path), plain=lambda n: n % 4 == 0, main=lambda n: n != 0, dual_bare=lambda n: n % 2 == 0
     )
     code, output = command(tmp_path, "mini-sd:plain", record.run_id, f"{record.run_id}:dual-bare")
     assert code == 0, output
@@ -285,7 +282,7 @@ def test_the_command_compares_methods_and_writes_a_page_without_network(tmp_path
     assert re.findall(r'src="([^"]{5})', html) == ["data:"] and not re.search(
         r"https?:|<link|<script|@import|url\(", html
     )
-    first = read_judged(stages_of(tmp_path).verdicts(PLAIN) / FILE)[0]
+    first = read_judged(small_run(tmp_path).paths.verdicts(PLAIN) / FILE)[0]
     assert first.prompt in html and str(first.seed) in html and "seen in training" in html
     again = tmp_path / "elsewhere" / "again.html"
     assert command(tmp_path, "mini-sd:plain", record.run_id, "mini-sd:dual-bare", "--out", str(again))[0] == 0
@@ -294,9 +291,9 @@ def test_the_command_compares_methods_and_writes_a_page_without_network(tmp_path
 
 def test_runs_of_which_one_has_more_images(tmp_path: Path) -> None:
     """Another classifier on half of the prompts, under another score of the judge: said, in the terminal and on the page."""
-    wide = finished(stages_of(tmp_path), main=lambda n: True)
+    wide = finished(small_run(tmp_path), main=lambda n: True)
     few = finished(
-        stages_of(tmp_path, name="few", benchmark__prompts=2, benchmark__min_score=0.5), main=lambda n: n > 1
+        small_run(tmp_path, name="few", benchmark__prompts=2, benchmark__min_score=0.5), main=lambda n: n > 1
     )
     code, output = command(tmp_path, few.run_id, wide.run_id)
     page = (tmp_path / "compare" / f"{few.run_id}_vs_{wide.run_id}.html").read_text(encoding="utf-8")
@@ -322,14 +319,14 @@ def test_runs_of_which_one_has_more_images(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_end_with_one_line_and_code_2(tmp_path: Path, choices: tuple[str, ...], message: str) -> None:
-    record = finished(stages_of(tmp_path), plain=lambda n: False, main=lambda n: True)
-    runs.end(tmp_path, runs.begin(stages_of(tmp_path, name="stopped"), "reproduce"), runs.STOPPED)
+    record = finished(small_run(tmp_path), plain=lambda n: False, main=lambda n: True)
+    runs.end(tmp_path, runs.begin(small_run(tmp_path, name="stopped").paths, "reproduce"), runs.STOPPED)
     for epochs in (1, 2):
-        finished(stages_of(tmp_path, name="points", classifier__epochs=epochs), main=lambda n: True)
-    finished(stages_of(tmp_path, name="other", benchmark__suite="dev"), main=lambda n: True)
-    broken = stages_of(tmp_path, name="broken", steering__updates=1)
+        finished(small_run(tmp_path, name="points", classifier__epochs=epochs), main=lambda n: True)
+    finished(small_run(tmp_path, name="other", benchmark__suite="dev"), main=lambda n: True)
+    broken = small_run(tmp_path, name="broken", steering__updates=1)
     finished(broken)
-    write_json(broken.verdicts(MAIN) / FILE, [{"prompt": "p"}])
+    write_json(broken.paths.verdicts(MAIN) / FILE, [{"prompt": "p"}])
     code, output = command(tmp_path, *choices)
     assert code == 2 and message.replace("{main}", record.run_id.removeprefix("mini-sd-") + " ") in output
     assert (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from helpers.damage import drop_weights
 from helpers.judged import BlindJudge
 from helpers.models import tiny_clip
+from helpers.runs import run_of
 from scipy.ndimage import gaussian_filter
 
 from l2s_core.config import load_run_config
@@ -28,7 +28,6 @@ from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
 from l2s_core.prompts.prompt import SeveralPrompt, Triplet, prompt_for
 from l2s_core.relations import OPPOSITE, RELATIONS, relations_between
 from l2s_core.storage.files import read_json, write_json
-from l2s_core.storage.stages import Stages
 
 TRIPLETS = [
     Triplet(subject=a, relation=r, object=b)
@@ -254,26 +253,26 @@ def test_summary_by_method(features, scenes) -> None:
 def test_a_run_without_models(tmp_path) -> None:
     """Rendered scenes laid where a run's plain images would be: read in the order of the items, at no distance from scenes."""
     config = load_run_config("mini-sd", {"benchmark.prompts": 2, "shard": 5})
-    stages = Stages(config=config, home=tmp_path, backbone="none", judge="none", side=64)
+    run = run_of(tmp_path, config)
     judge = load_judge("mini-seg")
     with pytest.raises(UserError, match="run it first"):
-        run_quality(stages, judge)
-    for other in (replace(stages, side=512), replace(stages, config=load_run_config("sd21"))):
-        assert has_quality(stages, judge) and not has_quality(other, judge) and not has_quality(stages, BlindJudge())
+        run_quality(run, judge)
+    for other in (run_of(tmp_path, config, inputs={"side": 512}), run_of(tmp_path, load_run_config("sd21"))):
+        assert has_quality(run, judge) and not has_quality(other, judge) and not has_quality(run, BlindJudge())
         with pytest.raises(UserError, match="cannot be held against"):
             run_quality(other, judge)
-    assert stages.items == benchmark_items(config)
-    images = reference_scenes([i.prompt for i in stages.items], len(stages.items), first=5000 * len(stages.items))
-    by_id = {item.item_id: torch.from_numpy(image) for item, image in zip(stages.items, images, strict=True)}
-    for name, items in stages.item_shards():
+    assert run.items == benchmark_items(config)
+    images = reference_scenes([i.prompt for i in run.items], len(run.items), first=5000 * len(run.items))
+    by_id = {item.item_id: torch.from_numpy(image) for item, image in zip(run.items, images, strict=True)}
+    for name, items in run.item_shards():
         ids, cost = (
             [item.item_id for item in items],
             {name: torch.zeros(len(items)) for name in ("gradients", "checks", "skipped")},
         )
         shard = SampleShard(item_ids=ids, images=torch.stack([by_id[i] for i in ids]), seconds=1.0, **cost)
-        save_samples(stages.samples("plain") / f"{name}.safetensors", shard)
-    assert np.array_equal(method_images(stages, "plain"), images)
-    summary = run_quality(stages, judge)
+        save_samples(run.paths.samples("plain") / f"{name}.safetensors", shard)
+    assert np.array_equal(method_images(run, "plain"), images)
+    summary = run_quality(run, judge)
     assert list(summary) == [RENDERED, "plain"] and all(list(entry) == ["kid"] for entry in summary.values())
     assert abs(summary["plain"]["kid"]["mean"]) < 3 * summary["plain"]["kid"]["error"]
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.judged import MISSING, NOWHERE, WRONG, BlindJudge, judged_image
+from helpers.runs import run_of
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from l2s_core.config import load_run_config
+from l2s_core.config import MAIN, PLAIN, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
@@ -21,6 +22,7 @@ from l2s_core.evaluation.metrics.published import GENEVAL_POSITION, published_be
 from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.pairs import Pairs
 from l2s_core.evaluation.protocols.verdict import CORRECT, Failure, FailureKind, Verdict
+from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.comparison import build_comparison, report_files, table_rows
@@ -34,7 +36,6 @@ from l2s_core.report.page import render_page
 from l2s_core.report.pareto import Spot, cost_scale, draw_front, pareto_front
 from l2s_core.report.significance_page import p_text
 from l2s_core.storage.files import read_json, write_json
-from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 SETTINGS = {"benchmark.prompts": 4, "benchmark.seeds": 2, "classifiers": {}, "shard": 8}
 
@@ -303,10 +304,10 @@ def test_boxes_have_the_colour_of_their_place_in_the_prompt(asked: list[str]) ->
 
 
 @pytest.fixture
-def stages(tmp_path: Path) -> Stages:
+def run(tmp_path: Path) -> Run:
     """A benchmark with one method: images whose grey is their number, and verdicts."""
     config = load_run_config("mini-sd", SETTINGS | {"methods": {"centroid": {"kind": "centroid"}}})
-    made = Stages(config=config, home=tmp_path, backbone="b", judge="j", side=64)
+    made = run_of(tmp_path, config)
     failing = {PLAIN: {0: WRONG, 1: MISSING, 9: WRONG}, MAIN: {1: WRONG, 5: NOWHERE}, "centroid": {0: WRONG}}
     for method, kinds in failing.items():
         judged = [
@@ -320,30 +321,30 @@ def stages(tmp_path: Path) -> Stages:
             )
             for k, item in enumerate(made.items)
         ]
-        write_judged(made.verdicts(method) / FILE, judged)
+        write_judged(made.paths.verdicts(method) / FILE, judged)
         number = 0
         for name, items in made.item_shards():
             greys = torch.arange(number, number + len(items), dtype=torch.uint8)
             cost = {key: torch.zeros(len(items)) for key in ("gradients", "checks", "skipped")}
             images = greys.view(-1, 1, 1, 1).expand(-1, 16, 16, 3).contiguous()
             save_samples(
-                made.samples(method) / f"{name}.safetensors",
+                made.paths.samples(method) / f"{name}.safetensors",
                 SampleShard(item_ids=[i.item_id for i in items], images=images, seconds=1.0, **cost),
             )
             number += len(items)
     return made
 
 
-def test_images_are_found_in_any_order(stages: Stages) -> None:
-    ids = [stages.items[k].item_id for k in (17, 2, 9)]
-    assert [int(image[0, 0, 0]) for image in method_images(stages, MAIN, ids)] == [17, 2, 9]
-    assert method_images(stages, MAIN, []) == []  # a run without failures shows none
+def test_images_are_found_in_any_order(run: Run) -> None:
+    ids = [run.items[k].item_id for k in (17, 2, 9)]
+    assert [int(image[0, 0, 0]) for image in method_images(run, MAIN, ids)] == [17, 2, 9]
+    assert method_images(run, MAIN, []) == []  # a run without failures shows none
 
 
-def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
-    summary, page = build_comparison(stages, BlindJudge()), (stages.report / "report.html").read_text()
-    assert all(path.is_file() for path in report_files(stages.report)) and read_json(
-        stages.report / "summary.json"
+def test_a_benchmark_says_what_its_tables_hold(run: Run) -> None:
+    summary, page = build_comparison(run, BlindJudge()), (run.paths.report / "report.html").read_text()
+    assert all(path.is_file() for path in report_files(run.paths.report)) and read_json(
+        run.paths.report / "summary.json"
     ) == json.loads(json.dumps(summary))
     parts = (
         "Leaderboard",
@@ -366,17 +367,17 @@ def test_a_benchmark_says_what_its_tables_hold(stages: Stages) -> None:
 
 @pytest.mark.parametrize("quality", [None, {MAIN: {"kid_change": {"mean": 0.0123, "error": 0.004}}}])
 @pytest.mark.parametrize("notes", [{}, {"centroid": "a handcrafted loss"}])
-def test_pages_with_and_without_methods_and_quality(stages: Stages, quality: dict | None, notes: dict) -> None:
-    summary = build_comparison(stages, BlindJudge())
+def test_pages_with_and_without_methods_and_quality(run: Run, quality: dict | None, notes: dict) -> None:
+    summary = build_comparison(run, BlindJudge())
     table, shown = table_rows(summary), summary["failures"]["shown"]
     summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
     for entry in summary["leaderboard"]:
         entry["kid_change"] = (quality or {}).get(entry["name"], {}).get("kid_change")
-    verdicts = {method: read_judged(stages.verdicts(method) / FILE) for method in stages.methods}
-    pictures = {"pareto": Figure(), "failures": failure_pictures(stages, verdicts, [item["item_id"] for item in shown])}
+    verdicts = {method: read_judged(run.paths.verdicts(method) / FILE) for method in run.methods}
+    pictures = {"pareto": Figure(), "failures": failure_pictures(run, verdicts, [item["item_id"] for item in shown])}
     values = {
         **summary,
-        "config": stages.config,
+        "config": run.config,
         "quality": quality,
         "method_notes": notes,
         "labels": {r["name"]: r["label"] for r in table},

@@ -22,10 +22,10 @@ from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.read_source import ReadSource
 from l2s_core.data.scenes import PROMPT_KINDS, SPLITS, scene_prompt
 from l2s_core.errors import UserError
+from l2s_core.evaluation.run import Run
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.registry import SOURCES
 from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
-from l2s_core.storage.stages import Stages
 from tasks.scenes import choose_scenes
 
 WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
@@ -395,8 +395,8 @@ def test_added_and_replaced_images_give_new_addresses_and_a_copy_none(gqa_folder
         found = []
         for source, below in (("gqa", "."), ("orm", "orm"), ("jsonl", "own")):
             data = {"source": source, "path": str(folder / below), "train": 2, "val": 1, "test": 1}
-            stages = Stages.of(load_run_config("mini-sd", {"data": data}), folder / "home")
-            found.append((stages.catalogue.parent.name, stages.scenes.name))
+            run = Run.of(load_run_config("mini-sd", {"data": data}), folder / "home")
+            found.append((run.paths.catalogue.parent.name, run.paths.scenes.name))
         return found
 
     def changed(before: list, after: list) -> list[bool]:
@@ -437,10 +437,12 @@ def test_a_phrase_too_long_for_the_text_window_is_counted_before_anything_is_inv
         lines.append({"image": f"{i}.png", "subject": subject, "relation": RELATIONS[i % 4], "object": object_})
     lines.append({"image": "0.png", "subject": "cup", "relation": RELATIONS[0], "object": "plate"})
     (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    run = load_run_config(name, {"data": {"source": "jsonl", "path": str(tmp_path), "train": 4, "val": 1, "test": 1}})
-    stages = Stages.of(run, tmp_path / "home")
-    choose_scenes.fn(stages)
-    catalogue = load_catalogue(stages.catalogue)
+    config = load_run_config(
+        name, {"data": {"source": "jsonl", "path": str(tmp_path), "train": 4, "val": 1, "test": 1}}
+    )
+    run = Run.of(config, tmp_path / "home")
+    choose_scenes.fn(run)
+    catalogue = load_catalogue(run.paths.catalogue)
     cut_off = "a phrase is cut off by the backbone's text window"
     assert catalogue.skipped[cut_off] >= 1 and f"1.png: {cut_off}" in catalogue.named
     assert {e.image for e in catalogue.entries} == {f"{i}.png" for i in range(24) if i != 1} and sum(
@@ -449,7 +451,7 @@ def test_a_phrase_too_long_for_the_text_window_is_counted_before_anything_is_inv
     assert [e.triplet.subject for e in catalogue.entries if e.image == "0.png"] == [
         "cup"
     ]  # the other scene of its image
-    phrase_check(run.backbone)(
+    phrase_check(config.backbone)(
         [scene_prompt(e.image_id, e.triplet, kind) for e in catalogue.entries for kind in PROMPT_KINDS]
     )
 

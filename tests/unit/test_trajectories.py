@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.runs import run_of
 from helpers.small_run import SETTINGS, numbers
 
 from l2s_core.attention.reader import AttentionReader
@@ -27,7 +29,7 @@ from l2s_core.planning.estimate import work_of
 from l2s_core.planning.sweep_plan import stages_left
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.relations import RELATIONS, Triplet
-from l2s_core.storage.stages import Stages
+from l2s_core.storage.run_paths import RunPaths
 
 PIXELS = np.zeros((64, 64, 3), np.uint8)
 PROMPT = prompt_for(Triplet(subject="dog", relation="above", object="cat"))
@@ -146,27 +148,21 @@ def test_the_run_keeps_kinds_of_maps_apart(undisturbed: Path) -> None:
     assert "test, while sampling" in page and "own sampling" in page
 
 
-def test_a_classifier_stands_on_the_maps_it_learns_from(tmp_path: Path) -> None:
-    def stages(**settings) -> Stages:
-        return Stages(
-            config=load_run_config("mini-sd", {"classifiers": {}} | settings),
-            home=tmp_path,
-            backbone="b",
-            judge="j",
-            side=64,
-        )
+def test_a_classifier_depends_on_the_maps_it_learns_from(tmp_path: Path) -> None:
+    def paths(**settings: Any) -> RunPaths:
+        return run_of(tmp_path, classifiers={}, **settings).paths
 
-    before, beside = stages(), stages(trajectories=2)
+    before, beside = paths(), paths(trajectories=2)
     assert (
         before.classifier("main") == beside.classifier("main")
         and "maps" not in ClassifierConfig(kind="conv").model_dump()
     )
     sampled, both, more = (
-        stages(trajectories=n, **{"classifier.maps": maps})
+        paths(trajectories=n, classifier__maps=maps)
         for n, maps in ((2, "trajectories"), (2, "both"), (3, "trajectories"))
     )
     assert len({s.classifier("main") for s in (before, sampled, both, more)}) == 4
-    other_judge = Stages(config=sampled.config, home=tmp_path, backbone="b", judge="other", side=64)
+    other_judge = run_of(tmp_path, sampled.config, inputs={"judge": "other"}).paths
     assert other_judge.trajectories != sampled.trajectories and other_judge.maps == sampled.maps
     assert sampled.map_folders == {"trajectories": sampled.trajectories} and set(both.map_folders) == {
         "inverted",
@@ -187,10 +183,7 @@ def test_nothing_is_inverted_for_nobody(tmp_path: Path) -> None:
         and work["trajectories"].forwards == 2 * scenes * 8
     )
     assert {"invert", "capture", "trajectories"} < set(work_of(beside))
-    points = [
-        Stages(config=run, home=tmp_path, backbone="b", judge="j", side=64)
-        for run in (alone, beside, load_run_config("mini-sd"))
-    ]
+    points = [run_of(tmp_path, config) for config in (alone, beside, load_run_config("mini-sd"))]
     left = stages_left(points, None)
     rows = {row.stage: (row.wanted, row.distinct) for row in left}
     assert rows["invert"] == rows["capture"] == (2, 1) and rows["trajectories"] == (2, 1) and rows["train"] == (6, 4)

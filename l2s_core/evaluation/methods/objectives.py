@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from l2s_core.backbones.base import Backbone
-from l2s_core.config import CaptureConfig, CentroidMethod, HandcraftedMethod, SelectionMethod
+from l2s_core.config import MAIN, PLAIN, CaptureConfig, CentroidMethod, HandcraftedMethod, SelectionMethod
 from l2s_core.dataset.collect import map_source
 from l2s_core.evaluation.judged_image import FILE, read_judged
 from l2s_core.evaluation.methods.selection import equal_time_n
+from l2s_core.evaluation.run import Run
 from l2s_core.steering.objectives import CentroidObjective, Objective, PresenceObjective
-from l2s_core.storage.stages import MAIN, PLAIN, Stages
 
 
 def handcrafted_objective(
@@ -21,16 +21,16 @@ def handcrafted_objective(
     return PresenceObjective(source=source, min_loss=min_loss, presence=method.presence)
 
 
-def candidates_of(stages: Stages, method: SelectionMethod) -> int:
+def candidates_of(run: Run, method: SelectionMethod) -> int:
     """Return n, or without one as many images as take the time that the run's own steering took, by the verdicts of both.
 
     Raises UserError when these are missing: plain and steered images come first.
     """
     if method.n is not None:
         return method.n
-    return equal_time_n(_seconds(stages, PLAIN), _seconds(stages, MAIN))
+    return equal_time_n(_seconds(run, PLAIN), _seconds(run, MAIN))
 
 
-def _seconds(stages: Stages, method: str) -> float:
-    images = read_judged(stages.verdicts(method) / FILE)
+def _seconds(run: Run, method: str) -> float:
+    images = read_judged(run.paths.verdicts(method) / FILE)
     return sum(image.seconds for image in images) / len(images)

@@ -24,7 +24,7 @@ from l2s_core.evaluation.metrics.clipscore import ClipScorer, clip_summary
 from l2s_core.evaluation.metrics.kid import MIN_IMAGES, kid, kid_change
 from l2s_core.evaluation.metrics.untouched import untouched
 from l2s_core.evaluation.pictures import has_images, method_images
-from l2s_core.storage.stages import Stages
+from l2s_core.evaluation.run import Run
 
 REFERENCES = 4  # rendered scenes an image
 RENDERED = "rendered scenes"  # the KID of fresh scenes
@@ -60,48 +60,48 @@ def quality_summary(
     return summary
 
 
-def has_quality(stages: Stages, judge: Judge) -> bool:
+def has_quality(run: Run, judge: Judge) -> bool:
     """Whether `run_quality` can say something.
 
     It takes a source that renders scenes of the images' size, a judge whose features compare images, prompts that
     scenes can show, and images enough.
     """
-    source = source_of(stages.config.data)
-    own = source.REFERENCE_SIDE == stages.side and judge.gives_features
-    return own and len(stages.items) >= MIN_IMAGES and all(source.can_show(item.prompt) for item in stages.items)
+    source = source_of(run.config.data)
+    own = source.REFERENCE_SIDE == run.paths.inputs.side and judge.gives_features
+    return own and len(run.items) >= MIN_IMAGES and all(source.can_show(item.prompt) for item in run.items)
 
 
-def run_quality(stages: Stages, judge: Judge) -> dict[str, dict[str, Any]]:
+def run_quality(run: Run, judge: Judge) -> dict[str, dict[str, Any]]:
     """Return the `quality_summary` of a run's finished methods against rendered scenes, in the judge's features.
 
     The scenes show the prompts of the run. The first entry is as many fresh scenes in place of samples: what perfect images would have. Raises UserError for a run
     without such scenes (see `has_quality`), and when the images of no method are there.
     """
-    if not has_quality(stages, judge):
+    if not has_quality(run, judge):
         needed = (
             "a data.source that renders scenes (miniworld, at 64 px), the judge mini-seg, "
             f"prompts that scenes can show and at least {MIN_IMAGES} images"
         )
-        raise UserError(f"{stages.config.name} cannot be held against rendered scenes; that takes {needed}")
-    methods = [method for method in stages.methods if has_images(stages, method)]
+        raise UserError(f"{run.config.name} cannot be held against rendered scenes; that takes {needed}")
+    methods = [method for method in run.methods if has_images(run, method)]
     if not methods:
-        raise UserError(f"no images of {stages.config.name} in {stages.home}; run it first, with the same settings")
-    prompts = [item.prompt for item in stages.items]
+        raise UserError(f"no images of {run.config.name} in {run.home}; run it first, with the same settings")
+    prompts = [item.prompt for item in run.items]
     count = REFERENCES * len(prompts)
-    source = source_of(stages.config.data)
+    source = source_of(run.config.data)
     references = source.references(prompts, count)
     fresh = source.references(prompts, len(prompts), first=count)
     perfect = quality_summary({RENDERED: fresh}, references, judge.features)
     return perfect | quality_summary(
-        {method: np.stack(method_images(stages, method)) for method in methods}, references, judge.features
+        {method: np.stack(method_images(run, method)) for method in methods}, references, judge.features
     )
 
 
-def clip_scores(stages: Stages, scorer: ClipScorer) -> dict[str, dict[str, float]]:
+def clip_scores(run: Run, scorer: ClipScorer) -> dict[str, dict[str, float]]:
     """Return the CLIPScore, mean and standard error, of every method whose images are there."""
-    texts = [item.prompt.text for item in stages.items]
-    methods = [method for method in stages.methods if has_images(stages, method)]
-    return {method: clip_summary(scorer.scores(np.stack(method_images(stages, method)), texts)) for method in methods}
+    texts = [item.prompt.text for item in run.items]
+    methods = [method for method in run.methods if has_images(run, method)]
+    return {method: clip_summary(scorer.scores(np.stack(method_images(run, method)), texts)) for method in methods}
 
 
 def _line(method: str, entry: Mapping[str, Any]) -> str:
@@ -123,7 +123,7 @@ def main() -> None:
         sys.exit("usage: python -m l2s_core.evaluation.metrics.quality HOME CONFIG")
     try:
         config = load_run_config(sys.argv[2])
-        summary = run_quality(Stages.of(config, Path(sys.argv[1])), load_judge(config.benchmark.judge))
+        summary = run_quality(Run.of(config, Path(sys.argv[1])), load_judge(config.benchmark.judge))
     except UserError as error:
         sys.exit(str(error))
     print(f"{'':24s}{'KID to scenes':19s}   {'against plain':17s}")

@@ -1,0 +1,195 @@
+"""Where every stage's output lies: an address made of its settings and its inputs' addresses.
+
+Two runs that agree on a stage share its output; changing a setting moves only the stages that depend
+on it. FORMATS is part of the address: raise a stage's number when its code comes to mean something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from l2s_core.config import (
+    INVERTED,
+    MAIN,
+    PLAIN,
+    TRAJECTORIES,
+    ClassifierConfig,
+    ClassifierMethod,
+    HandcraftedMethod,
+    PaperMethod,
+    PlainMethod,
+    RunConfig,
+    SteeringConfig,
+)
+from l2s_core.hashing import digest
+from l2s_core.storage.records import BENCHMARKS, REPORTS
+
+FORMATS = {
+    "catalogue": 2,
+    "scenes": 3,
+    "noise": 3,
+    "maps": 2,
+    "trajectories": 2,
+    "classifier": 2,
+    "samples": 3,
+    "verdicts": 3,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a run is made from, beside its settings: fingerprints of the models and data.
+
+    `backbone` and `judge` are those of the models, `colors` that of the model that tells colours, where a benchmark
+    asks for some, and `given` that of a given classifier. `source` is a digest of the settings that scenes are chosen
+    by, and `data` are fingerprints of what they are read from: the annotation files, the images, and the tokenizers
+    that phrases must fit. `items` is a digest of all that images
+    depend on in the benchmark's items, `asked` one of what their verdicts depend on besides. `side` is that of the
+    images, in pixels.
+    """
+
+    backbone: str
+    judge: str
+    side: int
+    source: str
+    items: str
+    asked: str
+    data: tuple[str, ...] = ()
+    colors: str | None = None
+    given: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaths:
+    """The addresses of a run under `home`.
+
+    With `given`, a folder, the run uses that classifier and trains none. A `cache_salt` makes every address new:
+    nothing that was made under another one is reused.
+    """
+
+    config: RunConfig
+    home: Path
+    inputs: Inputs
+    given: Path | None = None
+    cache_salt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.given is not None and self.config.classifiers:
+            raise ValueError(f"a run with a given classifier trains none, and not {', '.join(self.config.classifiers)}")
+
+    @property
+    def classifiers(self) -> dict[str, ClassifierConfig]:
+        """Settings of every classifier of the run, its own first."""
+        return {MAIN: self.config.classifier, **self.config.classifiers}
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Every method of sampling, in the order they are sampled: plain, the classifiers', the further ones."""
+        return (PLAIN, *self.classifiers, *self.config.methods)
+
+    @cached_property
+    def catalogue(self) -> Path:
+        """The file of the chosen scenes."""
+        return self._folder("catalogue", self.inputs.source, self.inputs.data) / "catalogue.json"
+
+    @cached_property
+    def scenes(self) -> Path:
+        """The folder of the scenes' images."""
+        return self._folder("scenes", self.catalogue.parent.name, self.inputs.side, self.config.shard)
+
+    @cached_property
+    def noise(self) -> Path:
+        """The folder of the inverted scenes."""
+        inputs, backbone = self.inputs, self.config.backbone
+        inversion = self.config.inversion.model_dump(mode="json", exclude={"min_psnr"})
+        return self._folder(
+            "noise", self.scenes.name, inputs.backbone, inputs.side, backbone.steps, backbone.dtype, inversion
+        )
+
+    @cached_property
+    def maps(self) -> Path:
+        """The folder of the maps of inverted scenes."""
+        capture = self.config.capture.model_dump(mode="json")
+        return self._folder("maps", self.noise.name, capture, self.config.inversion.min_psnr)
+
+    @cached_property
+    def trajectories(self) -> Path:
+        """The folder of the maps of the backbone's own sampling."""
+        config = self.config
+        capture = config.capture.model_dump(mode="json")
+        judged = [self.inputs.judge, config.benchmark.min_score]
+        return self._folder("trajectories", self.scenes.name, self._sampling, config.trajectories, capture, judged)
+
+    @property
+    def map_folders(self) -> dict[str, Path]:
+        """The folder of every kind of maps that the run makes; scenes are inverted where a classifier learns from them."""
+        folders = {INVERTED: self.maps} if self.config.inverts else {}
+        return folders | ({TRAJECTORIES: self.trajectories} if self.config.trajectories else {})
+
+    def maps_of(self, name: str) -> dict[str, Path]:
+        """Return the folders of maps that a classifier learns from, by kind."""
+        wanted = self.classifiers[name].maps
+        return {kind: folder for kind, folder in self.map_folders.items() if wanted in (kind, "both")}
+
+    def classifier(self, name: str) -> Path:
+        """Return the folder of a classifier."""
+        if self.given is not None:
+            return self.given
+        sources = [folder.name for folder in self.maps_of(name).values()]
+        return self._folder("classifier", *sources, self.classifiers[name].model_dump(mode="json"))
+
+    def samples(self, method: str) -> Path:
+        """Return the folder of a method's images."""
+        steered = self._method(method) if method in self.config.methods else self._steered(method)
+        return self._folder("samples", self._sampling, steered, self.inputs.items, self.config.shard)
+
+    def verdicts(self, method: str) -> Path:
+        """Return the folder of the verdicts on a method's images."""
+        samples, min_score = self.samples(method).name, self.config.benchmark.min_score
+        return self._folder("verdicts", samples, *self.judged_by, min_score, self.inputs.asked)
+
+    @property
+    def report(self) -> Path:
+        """The folder of the run's report; of its comparison, when it has no dataset."""
+        if self.given is not None:
+            return self.home / BENCHMARKS / f"{self.config.name}-{self.verdicts(MAIN).name}"
+        return self.home / REPORTS / self.config.name
+
+    @property
+    def judged_by(self) -> list[str]:
+        """The fingerprints of the models that judge an image."""
+        return [self.inputs.judge, *([self.inputs.colors] if self.inputs.colors else [])]
+
+    @property
+    def _sampling(self) -> list:
+        backbone = self.config.backbone
+        return [self.inputs.backbone, self.inputs.side, backbone.steps, backbone.dtype, backbone.guidance]
+
+    def _steered(self, name: str, steering: SteeringConfig | None = None) -> list | None:
+        """What tells a classifier's images from plain ones; nothing for plain."""
+        if name == PLAIN:
+            return None
+        identity = self.inputs.given or self.classifier(name).name
+        return [identity, (steering or self.config.steering).model_dump(mode="json")]
+
+    def _method(self, name: str) -> list | None:
+        """What tells a further method's images from plain ones; the same as a classifier's where it does the same."""
+        method = self.config.methods[name]
+        if isinstance(method, PlainMethod):
+            return None
+        if isinstance(method, ClassifierMethod | PaperMethod):
+            return self._steered(MAIN, method.steering)
+        settings = method.model_dump(mode="json")
+        if isinstance(method, HandcraftedMethod):
+            return [settings, self.config.capture.model_dump(mode="json", exclude={"steps"})]
+        chooser = (
+            self._steered(MAIN)[0] if method.kind == "best-of-n" else [*self.judged_by, self.config.benchmark.min_score]
+        )
+        as_long_as = [self.samples(PLAIN).name, self.samples(MAIN).name] if method.n is None else None
+        return [settings, chooser, as_long_as]
+
+    def _folder(self, stage: str, *parts: object) -> Path:
+        salt = [self.cache_salt] if self.cache_salt else []
+        return self.home / "stages" / stage / digest([stage, FORMATS[stage], *parts, *salt])
