@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from l2s_core.backbones.load import pick_device
@@ -70,16 +67,6 @@ def test_mistakes(overrides: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_run_config("mini-sd", overrides)
     assert "\n" not in str(caught.value)
-
-
-def test_settings_are_read_without_torch() -> None:
-    """Commands that only read settings start in a moment."""
-    code = (
-        "import sys; from l2s_core.config import load_run_config as load; load('mini-sd'); load('sd21'); "
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CONFIG_FOLDER.parent)
-    assert done.stdout == "False\n", done.stderr
 
 
 def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:

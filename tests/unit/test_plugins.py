@@ -1,4 +1,4 @@
-"""Protocols and judges of another package: found by its entry points, and used as the project's own."""
+"""A package of someone else adds a family, a source, a protocol and a judge by entry points, and they run."""
 
 from __future__ import annotations
 
@@ -9,20 +9,57 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.plugins import install
 
-from l2s_core.config import load_run_config
+from l2s_core.backbones.load import load_backbone
+from l2s_core.config import RunConfig, load_run_config
+from l2s_core.data.catalogue import load_catalogue
+from l2s_core.data.scene_shards import load_scenes
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.load import judge_fingerprint, load_judge
+from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.protocols.protocol import benchmark_items, protocol_of
-from l2s_core.registry import JUDGES, PROTOCOLS
+from l2s_core.registry import FAMILIES, JUDGES, PROTOCOLS, SOURCES
+from l2s_core.storage.stages import Stages
+from tasks.scenes import choose_scenes, prepare_shard
 
-PROTOCOL = '''
+NAME = "l2s_of_someone_else"
+CODE = '''
 from itertools import combinations
 from typing import Literal
 
+import numpy as np
+
+from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.data.catalogue import Catalogue, Entry, Skips
+from l2s_core.data.scenes import Scene
+from l2s_core.data.source import Source
+from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.protocols.protocol import AskedPrompt, Protocol
 from l2s_core.evaluation.protocols.suites import first_prompts, suite_triplets
-from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for
+from l2s_core.prompts.prompt import PHOTO_PREFIX, Triplet, prompt_for
+
+
+class Twin(UNetBackbone):
+    """Stable Diffusion again, by another name."""
+
+
+class Plain(Source):
+    """Pictures of one brightness."""
+
+    SCOPE = "Pictures without anything in them."
+    source: Literal["plain"] = "plain"
+    brightness: int = 128
+
+    def catalogue(self, fits):
+        triplets = [Triplet(subject="dog", relation=relation, object="cat") for relation in self.relations]
+        return Catalogue(entries=[Entry(image_id=t.relation, split="train", triplet=t) for t in triplets if fits(t)])
+
+    def load_entries(self, entries, side):
+        image = np.full((side, side, 3), self.brightness, np.uint8)
+        return [Scene(image_id=e.image_id, split=e.split, image=image, triplet=e.triplet) for e in entries], Skips()
 
 
 class Beside(Protocol):
@@ -38,13 +75,11 @@ class Beside(Protocol):
             AskedPrompt(group="beside", number=n, prompt=prompt_for(t, prefix=PHOTO_PREFIX), label=t.relation)
             for n, t in enumerate(chosen)
         )
-'''
-JUDGE = """
-from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.judge import Judge
 
 
 class CornerJudge(Judge):
+    """Finds a dog in the first pixel of every image."""
+
     KIND = "CornerModel"
     MODEL_TYPE = "corner"
     CRITERIA = (0.5,)
@@ -54,56 +89,62 @@ class CornerJudge(Judge):
 
     def detect(self, images, names=None):
         return [[Detection(name="dog", box=(0, 0, 1, 1), score=0.75)] for _ in images]
-"""
-POINTS = "[l2s.protocols]\nbeside = others:Beside\n\n[l2s.judges]\nCornerModel = others:CornerJudge\n"
+'''
+POINTS = {
+    "l2s.backbones": {"twin": "Twin"},
+    "l2s.sources": {"plain": "Plain"},
+    "l2s.protocols": {"beside": "Beside"},
+    "l2s.judges": {"CornerModel": "CornerJudge"},
+}
+SETTINGS = {
+    "backbone.family": "twin",
+    "backbone.steps": 4,
+    "capture.steps": [1, 3],
+    "steering.until_step": 2,
+    "data": {"source": "plain", "train": 1, "val": 1, "test": 1, "brightness": 7},
+    "benchmark": {"protocol": "beside", "prompts": 4, "objects": ["dog", "cat", "zebra"]},
+}
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that is installed as pip leaves it: a module, and metadata with its entry points."""
-    site = tmp_path / "site"
-    metadata = site / "others-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (site / "others.py").write_text(PROTOCOL + JUDGE)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(POINTS)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.delitem(sys.modules, "others", raising=False)
-    return site
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    install(monkeypatch, tmp_path / "site", NAME, CODE, POINTS)
+    return load_run_config("mini-sd", SETTINGS)
 
 
-def test_a_protocol_of_another_package_is_a_benchmark(package: Path) -> None:
-    settings = {"benchmark": {"protocol": "beside", "prompts": 4, "seeds": 2, "objects": ["dog", "cat", "zebra"]}}
-    run = load_run_config("mini-sd", settings)
-    assert type(protocol_of(run)).__name__ == "Beside" and PROTOCOLS.names()[-1] == "beside"
+def test_what_a_package_brings_runs_as_the_projects_own(run: RunConfig, tmp_path: Path) -> None:
+    stages = Stages.of(run, tmp_path / "home")
+    choose_scenes.fn(stages)
+    entries = load_catalogue(stages.catalogue).entries
+    scenes = load_scenes(prepare_shard(stages, "00000", entries))
+    assert len(scenes) == 4 and np.all(scenes[0].image == 7)
+
+    backbone = load_backbone(run.backbone, "cpu")
+    assert type(backbone).__name__ == "Twin" and stages.backbone == backbone.fingerprint
+    items = stages.items
+    assert [item.item_id for item in items] == [f"beside-test-beside-{number:03d}-0" for number in range(4)]
+    images = Sampler.of(backbone, run)([i.prompt for i in items], [i.seed for i in items]).images
+    judged = Judging(protocol=protocol_of(run), judge=load_judge(run.benchmark.judge)).judge_images(items, images)
+    assert [(image.prompt_group, image.asks_for) for image in judged] == [("beside", item.label) for item in items]
+
+
+def test_a_protocol_of_a_package_is_a_benchmark(run: RunConfig) -> None:
+    assert type(protocol_of(run)).__name__ == "Beside"
     assert run.model_dump(mode="json")["benchmark"]["objects"] == ["dog", "cat", "zebra"]
-    items = benchmark_items(run)
+    items = benchmark_items(load_run_config("mini-sd", {**SETTINGS, "benchmark.seeds": 2}))
     assert len(items) == len({item.seed for item in items}) == 8
-    assert {item.asks_for for item in items} == {"left of", "right of"} and items[
-        0
-    ].item_id == "beside-test-beside-000-0"
-    dev = benchmark_items(load_run_config("mini-sd", {**settings, "benchmark.suite": "dev"}))
+    assert {item.asks_for for item in items} == {"left of", "right of"}
+    dev = benchmark_items(load_run_config("mini-sd", {**SETTINGS, "benchmark.suite": "dev"}))
     assert not {item.prompt.text for item in items} & {item.prompt.text for item in dev}
-    with pytest.raises(UserError, match="unknown key 'benchmark.objcts'; did you mean 'objects'"):
-        load_run_config("mini-sd", {"benchmark": {"protocol": "beside", "prompts": 4, "objcts": ["dog"]}})
-
-
-def test_an_unknown_protocol_is_answered_with_those_of_other_packages_too(package: Path) -> None:
-    with pytest.raises(
-        UserError, match="benchmark.protocol: unknown protocol 'besides'; did you mean 'beside'. allowed: b"
-    ):
-        load_run_config("mini-sd", {"benchmark.protocol": "besides"})
-    with pytest.raises(UserError, match="allowed: beside, geneval, pairs, several, spatial"):
-        load_run_config("mini-sd", {"benchmark.protocol": "x"})
 
 
 @pytest.mark.parametrize("settings", [{"architectures": ["CornerModel"]}, {"model_type": "corner"}])
-def test_a_judge_of_another_package_is_found_by_its_model(package: Path, tmp_path: Path, settings: dict) -> None:
+def test_a_judge_of_a_package_is_found_by_its_model(run: RunConfig, tmp_path: Path, settings: dict) -> None:
     folder = tmp_path / "corner"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(settings))
     judge = load_judge(str(folder))
-    assert type(judge).__name__ == "CornerJudge" and JUDGES.names()[-1] == "CornerModel"
+    assert type(judge).__name__ == "CornerJudge"
     assert [found.score for (found,) in judge.detect(np.zeros((2, 8, 8, 3), np.uint8))] == [0.75, 0.75]
     assert judge_fingerprint(str(folder)) == judge_fingerprint(str(folder))
     (folder / "config.json").write_text(json.dumps({"architectures": ["Cornered"]}))
@@ -111,17 +152,73 @@ def test_a_judge_of_another_package_is_found_by_its_model(package: Path, tmp_pat
         load_judge(str(folder))
 
 
-def test_a_package_that_cannot_be_loaded_is_named(package: Path) -> None:
-    (package / "others.py").write_text("import nothing_of_that_name\n")
-    with pytest.raises(UserError, match="the protocol 'beside' of others:Beside cannot be loaded .No module") as caught:
-        load_run_config("mini-sd", {"benchmark": {"protocol": "beside", "prompts": 4}})
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"benchmark.protocol": "besides"}, "unknown protocol 'besides'; did you mean 'beside'. allowed: beside, g"),
+        ({"data.source": "plane"}, "unknown source of scenes 'plane'; did you mean 'plain'. allowed: .*, plain"),
+        ({"backbone.family": "twins"}, "unknown backbone family 'twins'; did you mean 'twin'. allowed: .*, twin, unet"),
+        ({"benchmark.objcts": ["x"]}, "unknown key 'benchmark.objcts'; did you mean 'objects'. allowed: clip, "),
+        ({"data.brightness": "x"}, "data.brightness: .*valid integer"),
+    ],
+)
+def test_errors_name_what_a_package_brings(run: RunConfig, settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_run_config("mini-sd", {**SETTINGS, **settings})
     assert "\n" not in str(caught.value)
 
 
+def test_listing_names_imports_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, NAME, "raise RuntimeError('imported')", POINTS)
+    tables = (FAMILIES, SOURCES, PROTOCOLS, JUDGES)
+    assert [table.names()[-1] for table in tables] == ["twin", "plain", "beside", "CornerModel"]
+    assert NAME not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("code", "points", "message"),
+    [
+        (
+            "import no_such_library",
+            {"l2s.protocols": {"beside": "Beside"}},
+            f"the protocol 'beside' of {NAME}:Beside cannot be loaded .No module named 'no_such_library'.; mend",
+        ),
+        ("", {"l2s.protocols": {"beside": "Beside"}}, "cannot be loaded .*has no attribute 'Beside'"),
+        (
+            "Beside = 5",
+            {"l2s.protocols": {"beside": "Beside"}},
+            "the protocol 'beside' is 5, which is no class of a section",
+        ),
+        (
+            "Pairs = 5",
+            {"l2s.protocols": {"pairs": "Pairs"}},
+            f"{NAME}:Pairs calls a protocol 'pairs', and the project",
+        ),
+    ],
+)
+def test_a_package_that_cannot_be_used_is_one_line(
+    code: str, points: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path, NAME, code, points)
+    (name,) = points["l2s.protocols"]
+    with pytest.raises(UserError, match=message) as caught:
+        load_run_config("mini-sd", {"benchmark": {"protocol": name, "prompts": 3}})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_family_that_is_no_family_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, NAME, "Twin = 5", {"l2s.backbones": {"twin": "Twin"}})
+    with pytest.raises(
+        UserError, match="the backbone family 'twin' is no subclass of DiffusersModel; mend or uninstall"
+    ):
+        load_backbone(load_run_config("mini-sd", {"backbone.family": "twin"}).backbone, "cpu")
+
+
 def test_names_and_settings_are_read_without_torch() -> None:
+    """Commands that only read settings start in a moment."""
     code = (
         "import sys; from l2s_core.config import load_run_config; from l2s_core.registry import JUDGES, PROTOCOLS; "
-        "PROTOCOLS.names(), JUDGES.names(); "
+        "PROTOCOLS.names(), JUDGES.names(); load_run_config('sd21'); "
         "[load_run_config('mini-sd', {'benchmark': name}) for name in ('test', 'no-relation', 'several')]; "
         "sys.exit('torch' in sys.modules)"
     )
