@@ -50,4 +50,5 @@ def select_layers(layers: Sequence[AttentionLayer], patterns: Sequence[str]) -> 
 
 def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:
     """(B, N, H D) to (B, H, N, D)."""
-    return tensor_BNE.unflatten(-1, (heads, -1)).transpose(1, 2)
+    batch, tokens, width = tensor_BNE.shape
+    return tensor_BNE.view(batch, tokens, heads, width // heads).transpose(1, 2)

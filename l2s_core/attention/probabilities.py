@@ -18,7 +18,8 @@ def phrase_attention(query_BHPD: Tensor, key_BHKD: Tensor, weights_BOK: Tensor) 
 
     Shapes: query (B, H, P, D), key (B, H, K, D), weights (B, O, K or fewer) with O <= D.
     """
-    query, key = query_BHPD.float(), key_BHKD.float()
+    query = query_BHPD.float()
+    key = key_BHKD.float()
     heads, keys, width = key.shape[1:]
     phrases, known = weights_BOK.shape[1:]
     values_BKO = weights_BOK.to(query).transpose(1, 2)

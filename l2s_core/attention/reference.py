@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def watching_attention() -> Iterator[list[Call]]:
     calls: list[Call] = []
     real = functional.scaled_dot_product_attention
 
-    def watch(query: Tensor, key: Tensor, value: Tensor, *rest, **options) -> Tensor:
+    def watch(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
         calls.append((query, key))
         return real(query, key, value, *rest, **options)
 
@@ -41,14 +42,17 @@ def reference_maps(
     Self-attention over `pixels` image tokens or fewer is left out. A call over image and text together is cut
     apart by its layout: FLUX has the text first, SD3 the image, and a UNet's cross-attention no image keys.
     """
-    words, maps = weights_BOK.shape[-1], []
+    words = weights_BOK.shape[-1]
+    maps = []
     for query, key in calls:
-        tokens, keys = query.shape[2], key.shape[2]
+        tokens = query.shape[2]
+        keys = key.shape[2]
         if keys == tokens and tokens != pixels + words:
             continue
         if keys == tokens:
             start, end = (words, words + pixels) if text_first else (0, pixels)
-            query, image = query[:, :, start:end], key[:, :, start:end]
+            query = query[:, :, start:end]
+            image = key[:, :, start:end]
             text = key[:, :, :words] if text_first else key[:, :, pixels:]
             key = torch.cat([text, image], dim=2) if softmax == "joint" else text
         maps.append(phrase_attention_reference(query, key, weights_BOK))

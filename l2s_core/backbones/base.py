@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -14,6 +15,6 @@ from l2s_core.prompts.prompt import Phrases
 class Backbone(Denoiser, AttentionModel, Protocol):
     """A text-to-image model whose attention can be read."""
 
-    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
+    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
         """weights_BOK of the prompts' object phrases over this model's text tokens."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 
 import torch
@@ -63,7 +64,7 @@ class FluxBackbone(DiffusersModel):
         context = self.use("text_encoder_2")(t5_ids).last_hidden_state
         return TextEncoding(context_BKD=context, pooled_BD=pooled)
 
-    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
+    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
         return phrase_weights(self.parts["tokenizer_2"], prompts, self._words).to(self.device)
 
     def schedule(self, steps: int) -> Schedule:

@@ -181,7 +181,7 @@ class DiffusersModel(ABC):
             )
 
     @abstractmethod
-    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
+    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
         """weights_BOK of the prompts' object phrases over this model's text tokens."""
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -60,7 +61,7 @@ class SD3Backbone(DiffusersModel):
         context = torch.cat([pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
         return TextEncoding(context_BKD=context, pooled_BD=torch.cat([pooled, pooled_2], dim=-1))
 
-    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
+    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
         clip = self.parts["tokenizer"]
         halves = (
             phrase_weights(clip, prompts, clip.model_max_length),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor
@@ -33,7 +34,7 @@ class UNetBackbone(DiffusersModel):
         ids = token_ids(self.parts["tokenizer"], texts).to(self.device)
         return TextEncoding(context_BKD=self.use("text_encoder")(ids).last_hidden_state)
 
-    def phrase_weights(self, prompts: list[Phrases]) -> Tensor:
+    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
         tokenizer = self.parts["tokenizer"]
         return phrase_weights(tokenizer, prompts, tokenizer.model_max_length).to(self.device)
 

@@ -27,22 +27,28 @@ def shift_maps(maps_BOMGG: Tensor, reach: int, generator: torch.Generator) -> Te
 
     A relation does not depend on where in the image the pair stands.
     """
-    batch, grid = len(maps_BOMGG), maps_BOMGG.shape[-1]
-    dy_B1, dx_B1 = (torch.randint(-reach, reach + 1, (batch, 1), generator=generator) for _ in range(2))
+    batch = len(maps_BOMGG)
+    grid = maps_BOMGG.shape[-1]
+    dy_B1 = torch.randint(-reach, reach + 1, (batch, 1), generator=generator)
+    dx_B1 = torch.randint(-reach, reach + 1, (batch, 1), generator=generator)
     cells = torch.arange(grid)
-    rows_BG, columns_BG = cells - dy_B1, cells - dx_B1
-    inside_BGG = ((rows_BG >= 0) & (rows_BG < grid))[:, :, None] & ((columns_BG >= 0) & (columns_BG < grid))[:, None, :]
-    source_BGG = (rows_BG.clamp(0, grid - 1)[:, :, None] * grid + columns_BG.clamp(0, grid - 1)[:, None, :]).to(
-        maps_BOMGG.device
-    )
+    rows_BG = cells - dy_B1
+    columns_BG = cells - dx_B1
+    row_inside_BG = (rows_BG >= 0) & (rows_BG < grid)
+    column_inside_BG = (columns_BG >= 0) & (columns_BG < grid)
+    inside_BGG = row_inside_BG[:, :, None] & column_inside_BG[:, None, :]
+    nearest_row_BG = rows_BG.clamp(0, grid - 1)
+    nearest_column_BG = columns_BG.clamp(0, grid - 1)
+    source_BGG = (nearest_row_BG[:, :, None] * grid + nearest_column_BG[:, None, :]).to(maps_BOMGG.device)
     flat = maps_BOMGG.flatten(-2)
     moved = flat.gather(-1, source_BGG.flatten(1)[:, None, None, :].expand_as(flat)).view_as(maps_BOMGG)
     return moved * inside_BGG[:, None, None].to(maps_BOMGG)
 
 
 def drop_channels(maps_BOMGG: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Zero each channel (attention head) of a record with probability `share`, the same for both objects; rescale the
-    rest.
+    """Zero each channel (attention head) of a record with probability `share`, and rescale the others.
+
+    The channels are the same for both objects.
 
     A classifier that cannot rely on single heads is harder to please without moving the objects.
     """

@@ -62,7 +62,8 @@ class ConvClassifier(nn.Module):
         mixed = self.mix(maps).unflatten(0, (batch, objects))
         scale, shift = self.step(capture_index_B)[:, None, :, None, None].chunk(2, dim=2)
         mixed = nn.functional.silu(mixed * (1 + scale) + shift)
-        return self.head(self.body(mixed.flatten(1, 2)))
+        logits_BR: Tensor = self.head(self.body(mixed.flatten(1, 2)))
+        return logits_BR
 
 
 class TransformerClassifier(nn.Module):
@@ -75,7 +76,9 @@ class TransformerClassifier(nn.Module):
 
     def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
         super().__init__()
-        pixels, width, steps = source.grid**2, config.width, len(source.steps)
+        pixels = source.grid**2
+        width = config.width
+        steps = len(source.steps)
         self.enter = nn.Linear(pixels, width)
         self.register_buffer("position", _sinusoids(source.channels, width), persistent=False)
         self.step_early = nn.Embedding(steps, width)
@@ -110,7 +113,8 @@ class TransformerClassifier(nn.Module):
         joint = self.join(pooled.reshape(batch, 1, -1))
         for layer in self.encoder:
             joint = layer(joint)
-        return self.head(torch.cat([joint.squeeze(1), self.step_late(capture_index_B)], dim=-1))
+        logits_BR: Tensor = self.head(torch.cat([joint.squeeze(1), self.step_late(capture_index_B)], dim=-1))
+        return logits_BR
 
 
 def _encoder_layer(config: ClassifierConfig, heads: int) -> nn.TransformerEncoderLayer:

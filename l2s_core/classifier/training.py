@@ -18,7 +18,7 @@ from l2s_core.dataset.reader import MapDataset
 from l2s_core.errors import UserError
 from l2s_core.relations import RELATIONS
 
-KINDS = {"dual": ("pos", "neg"), "true": ("pos",)}
+KINDS = {"dual": ("pos", "neg"), "true": ("pos",)}  # the prompt kinds that `ClassifierConfig.prompts` names
 PLATEAU_PATIENCE = 5  # epochs without progress before the rate is halved (METHOD)
 
 EpochFunction = Callable[[int, dict[str, float]], None]
@@ -49,14 +49,16 @@ def train_classifier(
     for name, dataset in (("training", train), ("validation", val)):
         if len(dataset) == 0:
             raise UserError(
-                f"zero records left in the {name} set; lower inversion.min_psnr, raise inversion.iterations or add scenes"
+                f"zero records left in the {name} set; lower inversion.min_psnr, raise inversion.iterations "
+                "or add scenes"
             )
     model = build_classifier(config, train.source).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
     generator = torch.Generator().manual_seed(config.seed)
     result = TrainingResult(model=model, best_epoch=-1)
-    best_loss, best_state = float("inf"), copy.deepcopy(model.state_dict())
+    best_loss = float("inf")
+    best_state = copy.deepcopy(model.state_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(config.epochs):
@@ -73,7 +75,8 @@ def train_classifier(
                 on_epoch(epoch, row)
             plateau.step(row["val_loss"])
             if row["val_loss"] < best_loss:
-                best_loss, result.best_epoch = row["val_loss"], epoch
+                best_loss = row["val_loss"]
+                result.best_epoch = epoch
                 best_state = copy.deepcopy(model.state_dict())
             elif epoch - result.best_epoch >= config.patience:
                 break
@@ -84,7 +87,7 @@ def train_classifier(
 
 def _train_epoch(
     model: nn.Module,
-    optimizer,
+    optimizer: torch.optim.Optimizer,
     config: ClassifierConfig,
     dataset: MapDataset,
     epoch: int,
@@ -92,14 +95,17 @@ def _train_epoch(
     device: str,
 ) -> tuple[float, float]:
     model.train()
-    loss_sum, hits, count = 0.0, 0, 0
+    loss_sum = 0.0
+    hits = 0
+    count = 0
     for batch in dataset.batches(config.batch, seed=config.seed, epoch=epoch):
-        maps, label = batch.maps_BOMGG.to(device), batch.label_B.to(device)
+        maps = batch.maps_BOMGG.to(device)
+        label = batch.label_B.to(device)
         maps, label = augment_batch(config, maps, label, generator)
         logits_BR = model(maps, batch.capture_index_B.to(device))
         loss = cross_entropy(logits_BR, label)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         loss_sum += loss.item() * len(label)
         hits += int((logits_BR.argmax(-1) == label).sum())
@@ -116,22 +122,22 @@ class Evaluation:
 
     def summary(self) -> dict[str, float]:
         """Loss and accuracy over all, by prompt kind, by step and by relation."""
-        r = self.records.assign(hit=self.records.label == self.records.predicted)
-        values = {"loss": r.loss.mean(), "accuracy": r.hit.mean()}
-        values |= {
-            f"accuracy_{'true' if k else 'wrong'}_prompts": v for k, v in r.groupby("prompt_is_true").hit.mean().items()
-        }
-        values |= {f"accuracy_step_{k}": v for k, v in r.groupby("step").hit.mean().items()}
-        values |= {
-            f"accuracy_{self.relations[k].replace(' ', '_')}": v for k, v in r.groupby("label").hit.mean().items()
-        }
-        return {k: float(v) for k, v in values.items()}
+        records = self.records.assign(hit=self.records.label == self.records.predicted)
+        values = {"loss": records.loss.mean(), "accuracy": records.hit.mean()}
+        for prompt_is_true, share in records.groupby("prompt_is_true").hit.mean().items():
+            values[f"accuracy_{'true' if prompt_is_true else 'wrong'}_prompts"] = share
+        for step, share in records.groupby("step").hit.mean().items():
+            values[f"accuracy_step_{step}"] = share
+        for label, share in records.groupby("label").hit.mean().items():
+            values[f"accuracy_{self.relations[label].replace(' ', '_')}"] = share
+        return {name: float(value) for name, value in values.items()}
 
     def confusion(self) -> list[list[int]]:
         """Counts, rows true, columns predicted, in the order of the relations."""
         table = pd.crosstab(self.records.label, self.records.predicted)
         size = range(len(self.relations))
-        return table.reindex(index=size, columns=size, fill_value=0).to_numpy().tolist()
+        counts: list[list[int]] = table.reindex(index=size, columns=size, fill_value=0).to_numpy().tolist()
+        return counts
 
 
 @torch.no_grad()

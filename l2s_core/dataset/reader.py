@@ -22,7 +22,11 @@ from l2s_core.storage.store import REBUILD
 
 @dataclass(frozen=True, kw_only=True)
 class RelationMaps:
-    """A batch: maps_BOMGG (float32 from `batches`), capture_index_B (position in the source's steps), label_B, and whether the prompt was true."""
+    """A batch of maps and labels.
+
+    maps_BOMGG is float32 from `batches`. capture_index_B: position in the source's steps. label_B: index in LABELS.
+    prompt_is_true_B: whether the prompt stated the relation that is in the image.
+    """
 
     maps_BOMGG: Tensor
     capture_index_B: Tensor
@@ -65,7 +69,10 @@ class MapDataset:
         buffer: int = 16,
         cache: int = 512 * 2**20,
     ) -> None:
-        self.shards, self.split, self.kinds, self.buffer = sorted(map(Path, shards)), split, tuple(kinds), buffer
+        self.shards = sorted(map(Path, shards))
+        self.split = split
+        self.kinds = tuple(kinds)
+        self.buffer = buffer
         if not self.shards:
             raise UserError("the dataset has no shards; run the capture stage first")
         self._files = {path: _open(path) for path in self.shards}
@@ -74,9 +81,10 @@ class MapDataset:
         for path, source in sources.items():
             if source != self.source:
                 raise UserError(f"shard {path} comes from another source: {'; '.join(self.source.differences(source))}")
-        self._groups = [
-            g for path, file in self._files.items() for i in range(file.num_row_groups) if (g := self._index(path, i))
-        ]
+        self._groups: list[_Group] = []
+        for path, file in self._files.items():
+            groups = [self._index(path, number) for number in range(file.num_row_groups)]
+            self._groups += [group for group in groups if group.rows]
         self._cache: dict[tuple[Path, int], Tensor] = {}
         self._room = cache
 
@@ -109,20 +117,18 @@ class MapDataset:
                 yield replace(batch, maps_BOMGG=batch.maps_BOMGG.float())
             rest = None if last else _take(pool, slice(whole, None))
 
-    def _index(self, path: Path, number: int) -> _Group | None:
-        """Read a row group's labels; None where no record of it is selected."""
+    def _index(self, path: Path, number: int) -> _Group:
+        """Read the labels of a row group's selected records."""
         table = self._files[path].read_row_group(number, columns=["split", "prompt_kind", "step", "true"])
         split, kind, step, true = (table.column(name).to_pylist() for name in table.column_names)
         rows = [i for i in range(len(table)) if split[i] == self.split and kind[i] in self.kinds]
-        if not rows:
-            return None
         capture_index = {value: i for i, value in enumerate(self.source.steps)}
         return _Group(
             address=(path, number),
             rows=rows,
-            capture_index=torch.tensor([capture_index[step[i]] for i in rows]),
-            label=torch.tensor([label_index(true[i]) for i in rows]),
-            prompt_is_true=torch.tensor([kind[i] == "pos" for i in rows]),
+            capture_index=torch.tensor([capture_index[step[i]] for i in rows], dtype=torch.long),
+            label=torch.tensor([label_index(true[i]) for i in rows], dtype=torch.long),
+            prompt_is_true=torch.tensor([kind[i] == "pos" for i in rows], dtype=torch.bool),
         )
 
     def _read(self, group: _Group) -> RelationMaps:
@@ -169,9 +175,17 @@ def _source_of(file: pq.ParquetFile) -> MapSource:
 
 def _concatenate(parts: Sequence[RelationMaps]) -> RelationMaps:
     return RelationMaps(
-        **{name: torch.cat([getattr(p, name) for p in parts]) for name in parts[0].__dataclass_fields__}
+        maps_BOMGG=torch.cat([part.maps_BOMGG for part in parts]),
+        capture_index_B=torch.cat([part.capture_index_B for part in parts]),
+        label_B=torch.cat([part.label_B for part in parts]),
+        prompt_is_true_B=torch.cat([part.prompt_is_true_B for part in parts]),
     )
 
 
-def _take(batch: RelationMaps, index) -> RelationMaps:
-    return RelationMaps(**{name: getattr(batch, name)[index] for name in batch.__dataclass_fields__})
+def _take(batch: RelationMaps, index: Tensor | slice) -> RelationMaps:
+    return RelationMaps(
+        maps_BOMGG=batch.maps_BOMGG[index],
+        capture_index_B=batch.capture_index_B[index],
+        label_B=batch.label_B[index],
+        prompt_is_true_B=batch.prompt_is_true_B[index],
+    )

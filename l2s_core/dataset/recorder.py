@@ -27,7 +27,7 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self._reader = self.source.reader(self.batch.backbone)
-        self._weights_BOK = self.batch.backbone.phrase_weights(list(self.batch.prompts))
+        self._weights_BOK = self.batch.backbone.phrase_weights(self.batch.prompts)
 
     @torch.no_grad()
     def __call__(self, latents: Tensor, step: int) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,12 +33,15 @@ class MapSource:
     softmax: str = "text"
     relations: tuple[str, ...] = RELATIONS
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
+        """The source as shards and classifiers store it."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, value: dict) -> MapSource:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    def from_json(cls, value: Mapping[str, Any]) -> MapSource:
+        """Read what `to_json` wrote; raises TypeError for other keys."""
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+        return cls(**settings)
 
     def reader(self, model: AttentionModel, *, normalize: bool = True) -> AttentionReader:
         """Return the reader that gives these maps of a model."""
@@ -45,7 +49,8 @@ class MapSource:
 
     def differences(self, other: MapSource) -> list[str]:
         """Name every field in which two sources differ, with both values."""
-        mine, theirs = asdict(self), asdict(other)
+        mine = asdict(self)
+        theirs = asdict(other)
         return [f"{key} {mine[key]!r} != {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]
 
     def capture_index_for(self, step: int) -> int:
@@ -129,7 +134,8 @@ def maps_of(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    return column.to_numpy_ndarray()
+    maps_NOMGG: np.ndarray = column.to_numpy_ndarray()
+    return maps_NOMGG
 
 
 def checksum(table: pa.Table) -> str:

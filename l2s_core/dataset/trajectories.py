@@ -89,7 +89,7 @@ def sample_maps(
         (recorder,) = sampled.observers
         shown = label(prompts[sampled.rows], sampled.images.numpy())
         for row, (trajectory, true) in enumerate(zip(trajectories[sampled.rows], shown, strict=True)):
-            if true not in relations:
+            if true is None or true not in relations:
                 continue
             kind = "pos" if trajectory.prompt.triplet.relation == true else "neg"
             labelled = LabelledPrompt(

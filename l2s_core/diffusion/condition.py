@@ -25,13 +25,15 @@ class TextEncoding:
 
     def after(self, other: TextEncoding) -> TextEncoding:
         """Both encodings as one batch, `other` first."""
-        pooled = None if self.pooled_BD is None else torch.cat([other.pooled_BD, self.pooled_BD])
-        return TextEncoding(context_BKD=torch.cat([other.context_BKD, self.context_BKD]), pooled_BD=pooled)
+        context_BKD = torch.cat([other.context_BKD, self.context_BKD])
+        if self.pooled_BD is None or other.pooled_BD is None:
+            return TextEncoding(context_BKD=context_BKD)
+        return TextEncoding(context_BKD=context_BKD, pooled_BD=torch.cat([other.pooled_BD, self.pooled_BD]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Encoded prompts, the guidance, None for none at all, and where that is classifier-free the empty prompt's encoding."""
+    """Encoded prompts and the guidance, None for none; `negative` encodes the empty prompt where guidance needs it."""
 
     text: TextEncoding
     negative: TextEncoding | None = None
@@ -49,7 +51,7 @@ class Condition:
 
 def guided(predict: Callable[[Tensor, TextEncoding], Tensor], latents: Tensor, condition: Condition) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022) in one pass over both halves; a plain pass without a negative."""
-    if condition.negative is None:
+    if condition.negative is None or condition.guidance is None:
         return predict(latents, condition.text)
     negative, positive = predict(torch.cat([latents, latents]), condition.text.after(condition.negative)).chunk(2)
     return negative + condition.guidance * (positive - negative)

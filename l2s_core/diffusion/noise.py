@@ -19,7 +19,8 @@ from l2s_core.diffusion.rectified_flow import RFInversionControl, controlled_inv
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.hashing import stable_seed
-from l2s_core.prompts.prompt import Prompt, Triplet
+from l2s_core.prompts.prompt import Prompt
+from l2s_core.relations import Triplet
 from l2s_core.storage.store import read_tensors, write_tensors
 
 

@@ -22,7 +22,7 @@ Watcher = TypeVar("Watcher", bound=Observer, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Generic[Model]):
-    """What is sampled together: the model, the prompts, their condition, and the schedule. Observers are built from it."""
+    """What is sampled together: the model, the prompts, their condition, the schedule. Observers are built from it."""
 
     backbone: Model
     prompts: Sequence[Phrases]

@@ -339,9 +339,9 @@ def _match(tokens: list[_Token], at: int) -> tuple[Any, int]:
     entry = None
     end = at
     for i in range(at, len(tokens)):
-        node = node.get(tokens[i].word)
-        if node is None:
+        if tokens[i].word not in node:
             break
+        node = node[tokens[i].word]
         if "" in node:
             entry = node[""]
             end = i + 1
@@ -428,10 +428,13 @@ def _described(text: str, parts: list[_Part], attributes: Collection[str]) -> tu
 
     A phrase keeps at least one word.
     """
-    rest = []
+    rest: list[_Part] = []
     clauses = []
     for part in parts:
-        words = list(_TOKEN.finditer(text, part.start, part.end)) if isinstance(part, _Phrase) else []
+        if not isinstance(part, _Phrase):
+            rest.append(part)
+            continue
+        words = list(_TOKEN.finditer(text, part.start, part.end))
         count = next((i for i, word in enumerate(words[:-1]) if word[0].lower() not in attributes), len(words[:-1]))
         if count:
             part = _Phrase(
@@ -474,9 +477,13 @@ class _Clauses:
 
     def of(self, parts: list[_Part]) -> tuple[Clause, ...]:
         """Return the clauses that the parts state."""
-        take = {_Phrase: self._take_phrase, _Relation: self._take_relation, _Join: self._take_join}
         for part in parts:
-            take[type(part)](part)
+            if isinstance(part, _Phrase):
+                self._take_phrase(part)
+            elif isinstance(part, _Relation):
+                self._take_relation(part)
+            else:
+                self._take_join(part)
         self._finish()
         return tuple(self.clauses)
 
@@ -501,13 +508,14 @@ class _Clauses:
         self.joins = []
 
     def _closed(self) -> None:
-        if self.open:
+        if self.open and self.relation is not None:
             self._refuse(self.relation, "no object follows it", "name one")
 
     def _place(self, phrase: _Phrase) -> None:
         """The phrase is the object that the open relation waits for."""
         subject = self.subject
         relation = self.relation
+        assert subject is not None and relation is not None, "a relation is open"
         self.object = phrase
         self.open = False
         if self.chained:
@@ -522,6 +530,7 @@ class _Clauses:
             self.clauses.append(clause)
 
     def _open_group(self, phrase: _Phrase) -> None:
+        assert self.head is not None, "a group is there already"
         if self.object is None:
             way_out = "give every object a relation, or write one hyphenated name ('black-and-white cat')"
             _unread(
@@ -553,19 +562,24 @@ class _Clauses:
     def _chain(self, relation: _Relation) -> _Phrase:
         if relation.lead & _FINITE and not relation.lead & _RELATIVE:
             self._refuse_open(relation)
+        assert self.object is not None, "a chain goes on from an object"
         self._check_single()
         self.chained = True
         return self.object
 
     def _check_single(self) -> None:
         """Refuse a chain over one bare word: in "a white over ear headphone left of a cup" it belongs to the name."""
+        subject = self.subject
         relation = self.relation
-        if relation.single and not relation.lead and self.subject.article and not self.object.article:
+        object_ = self.object
+        assert subject is not None and relation is not None and object_ is not None, "a clause is there already"
+        if relation.single and not relation.lead and subject.article and not object_.article:
             why = f"{self.text[relation.start : relation.end]!r} may be a relation or a part of a name"
-            _unread(self.text, relation.start, self.object.end, why, f"write 'the {self.object.name}', or {_HYPHENS}")
+            _unread(self.text, relation.start, object_.end, why, f"write 'the {object_.name}', or {_HYPHENS}")
 
     def _refuse_open(self, relation: _Relation) -> NoReturn:
-        names = dict.fromkeys(repr(phrase.name) for phrase in (self.head, self.subject, self.object))
+        phrases = (self.head, self.subject, self.object)
+        names = dict.fromkeys(repr(phrase.name) for phrase in phrases if phrase is not None)
         way_out = (
             "write 'and' and the relation for the first, 'that is' and the relation for the last, "
             "or name the object again"
@@ -574,7 +588,7 @@ class _Clauses:
 
     def _finish(self) -> None:
         self._closed()
-        if self.object is None:
+        if self.object is None and self.head is not None:
             self._refuse(self.head, "it stands in no relation", "give it one, or leave it out")
         if any(join.kind in ("and", "with") for join in self.joins):
             self._refuse(self.joins[-1], "nothing follows it", "leave it out, or name an object and its relation")

@@ -20,10 +20,17 @@ class Phrases(Protocol):
     The word of an attribute is an object here, too: something whose attention can be read.
     """
 
-    text: str
-    objects: tuple[str, ...]
-    spans: tuple[Span, ...]
-    triplets: tuple[Triplet, ...]
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def objects(self) -> tuple[str, ...]: ...
+
+    @property
+    def spans(self) -> tuple[Span, ...]: ...
+
+    @property
+    def triplets(self) -> tuple[Triplet, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +120,7 @@ def phrase_spans(text: str, names: Collection[str]) -> dict[str, Span]:
     Raises UserError for a name that stands there not at all, or more than once.
     """
     left = text
-    spans = {}
+    spans: dict[str, Span] = {}
     for name in sorted(set(names), key=lambda name: (-len(name), name)):
         matches = (
             [m.span() for m in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", left, re.IGNORECASE)] if name else []
@@ -152,7 +159,7 @@ def parse_several(text: str, attributes: Collection[str] = ()) -> SeveralPrompt:
     stands in two places: one phrase cannot be two.
     """
     clauses = [_in_small_letters(clause) for clause in read_prompt(text, attributes).clauses]
-    spans = {}
+    spans: dict[str, Span] = {}
     for triplet in (clause.triplet for clause in clauses):
         if triplet.subject == triplet.object:
             raise UserError(

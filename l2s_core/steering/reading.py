@@ -29,7 +29,7 @@ class ObjectiveReader:
     def __post_init__(self) -> None:
         source = self.objective.source
         self._reader = source.reader(self.batch.backbone, normalize=self.objective.normalized)
-        self._weights_BOK = self.batch.backbone.phrase_weights(list(self.batch.prompts))
+        self._weights_BOK = self.batch.backbone.phrase_weights(self.batch.prompts)
         self.objective.require(
             MapSource(
                 backbone=self.batch.backbone.fingerprint,
