@@ -195,7 +195,7 @@ class PresenceObjective(Objective):
 
 
 def centroids(maps: Tensor) -> Tensor:
-    """Return the centres of mass (..., 2) of maps (..., G, G) that sum to 1: (x, y), y downwards, in shares of the side."""
+    """Return the centres of mass (..., 2) of maps (..., G, G) that sum to 1: (x, y) in shares of the side, y down."""
     grid = maps.shape[-1]
     place_G = (torch.arange(grid, device=maps.device, dtype=maps.dtype) + 0.5) / grid
     return torch.stack([(maps.sum(-2) * place_G).sum(-1), (maps.sum(-1) * place_G).sum(-1)], dim=-1)
