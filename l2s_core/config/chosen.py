@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,16 @@ class ChosenBy:
                 f"needed: a subclass of {base.__name__}"
             )
         return chosen
+
+    def having(self, key: str) -> list[str]:
+        """Return the names of those of the registry's classes that have a key."""
+        return [name for name in self.registry.names() if key in self._keys(name)]
+
+    def _keys(self, name: str) -> Collection[str]:
+        try:
+            return self.registry.load(name).model_fields
+        except (AttributeError, UserError):  # no section, or a plugin that cannot be loaded
+            return ()
 
     def __get_pydantic_core_schema__(self, base: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate values by the class they choose, and write a section by its own class."""

@@ -27,10 +27,13 @@ def explain(kind: type[BaseModel], problem: Mapping[str, Any], values: Any = Non
 
     `values` are what the section was to be built from; they say of which class a section chosen by name is.
     """
-    section, place = _locate(kind, problem["loc"], values)
+    section, place, chooser = _locate(kind, problem["loc"], values)
     if problem["type"] == "extra_forbidden":
+        key = problem["loc"][-1]
         names = sorted(section.model_fields)
-        return f"unknown key {place!r};{_key_meant(problem['loc'][-1], names)} allowed: {', '.join(names)}"
+        elsewhere = [] if chooser is None else chooser.having(key)
+        whose = f"; {key} is a key of {chooser.registry.kind} {' and '.join(elsewhere)}" if elsewhere else ""
+        return f"unknown key {place!r};{_key_meant(key, names)} allowed: {', '.join(names)}{whose}"
     if problem["type"] == "missing":
         return f"missing key {place!r}; add it"
     if problem["type"] == UNKNOWN:
@@ -58,16 +61,19 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r"'([^']*)'", text)
 
 
-def _locate(kind: type[BaseModel], loc: Sequence[Any], values: Any) -> tuple[type[BaseModel], str]:
-    """Return the section that holds the last part of a place, and the place as a user writes it.
+def _locate(kind: type[BaseModel], loc: Sequence[Any], values: Any) -> tuple[type[BaseModel], str, ChosenBy | None]:
+    """Return the section that holds the last part of a place, the place as a user writes it, and what chose it.
 
     Behind the key of a mapping whose sections are of several kinds, a place has that kind once more.
     """
     parts = iter(loc)
     place: list[Any] = []
     section = within = kind
+    chose: ChosenBy | None = None
+    chooses: ChosenBy | None = None
     for part in parts:
         section = within
+        chose = chooses
         place.append(part)
         values = _inside(values, part)
         field = section.model_fields.get(str(part))
@@ -78,15 +84,15 @@ def _locate(kind: type[BaseModel], loc: Sequence[Any], values: Any) -> tuple[typ
             entry = next(parts, None)
             values = _inside(values, entry)
             place += [] if entry is None else [entry]
-        chooser = _chooser(field)
-        if chooser is not None:
-            within = _chosen(chooser, choices[0], values)
+        chooses = _chooser(field)
+        if chooses is not None:
+            within = _chosen(chooses, choices[0], values)
             continue
         if len(choices) > 1:
             tag = next(parts, None)
             choices = [choice for choice in choices if tag in get_args(choice.model_fields["kind"].annotation)]
         within = choices[0] if choices else section
-    return section, ".".join(map(str, place))
+    return section, ".".join(map(str, place)), chose
 
 
 def _inside(values: Any, part: Any) -> Any:
