@@ -1,0 +1,68 @@
+"""What an objective is: a loss on the attention maps of two phrases, and when it is low enough."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from l2s_core.dataset.schema import MapSource
+from l2s_core.errors import UserError
+from l2s_core.relations import LABELS
+from l2s_core.steering.targets import Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(ABC):
+    """A loss over attention maps of `source`, and the rule by which a relation is satisfied.
+
+    A relation whose loss is below `min_loss` is satisfied; an objective may add rules of its own. `normalized` says
+    which maps it reads: each summing to 1, or the attention itself, a probability a cell.
+    """
+
+    source: MapSource
+    min_loss: float = 0.0
+    normalized: ClassVar[bool] = True
+
+    @abstractmethod
+    def loss(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> Tensor:
+        """Return loss_B, differentiable in the maps.
+
+        `capture_index_B` is the position among the captured steps, `label_B` the wanted relation, an index in LABELS.
+        """
+
+    def loss_offset(self, weight_P: Tensor) -> Tensor:
+        """Return what is taken off the loss of a relation that shares its pair with others (see Targets.weight_P)."""
+        return torch.zeros_like(weight_P)
+
+    def satisfied(self, loss_B: Tensor) -> Tensor:
+        """Return which relations need no further update; never one whose loss is not a number."""
+        return loss_B < self.min_loss
+
+    @property
+    def supported_relations(self) -> tuple[str, ...]:
+        """The relations it has a loss for: the first ones of LABELS."""
+        return self.source.relations
+
+    def require_known(self, targets: Targets) -> None:
+        """Raise UserError for a relation that this objective has no loss for."""
+        supported = self.supported_relations
+        unknown = [LABELS[label] for label in sorted(set(targets.label_P.tolist())) if label >= len(supported)]
+        if unknown:
+            raise UserError(
+                f"a prompt asks for the relation {unknown[0]!r}, and this objective knows {', '.join(supported)}; "
+                "train a classifier on data with data.attributes, or leave data.attributes out: colours are then not "
+                "steered"
+            )
+
+    def require(self, source: MapSource) -> None:
+        """Raise UserError unless `source` is exactly what this objective reads."""
+        differences = self.source.differences(source)
+        if differences:
+            raise UserError(
+                f"this objective reads other maps: {'; '.join(differences)} (its own value first); "
+                "build it for this model and schedule"
+            )
