@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from flows.processes import is_server
 from tasks.database import database_url
@@ -107,8 +108,8 @@ def quiet_libraries() -> None:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     show = warnings.showwarning
 
-    def show_others(message, category, filename, *rest) -> None:
+    def show_others(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any) -> None:
         if "/mlflow/" not in filename.replace("\\", "/"):
-            show(message, category, filename, *rest)
+            show(message, category, filename, *rest, **named)
 
     warnings.showwarning = show_others  # MLflow switches its advice back on where filters would hide it

@@ -7,6 +7,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import click
 import psutil
@@ -15,6 +17,7 @@ from flows.processes import end_processes
 from tasks.stage_task import shared_server
 
 GRACE_SECONDS = 3.0
+Handler = Callable[[int, FrameType | None], Any] | int | None
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _last_words: list[Callable[[], None]] = []
 
@@ -43,18 +46,19 @@ def prompt_stop() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    asked = []
+    before: dict[int, Handler] = {int(number): signal.getsignal(number) for number in SIGNALS}
+    asked: list[int] = []
 
-    def stop(number: int, frame) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         click.echo("\nstopping; what is finished is kept, the same command goes on from there", err=True)
         timer = threading.Timer(GRACE_SECONDS, _leave, [number])
         timer.daemon = True
         timer.start()
-        signal.signal(number, before[number])
-        if callable(before[number]):
-            before[number](number, frame)
+        earlier = before[number]
+        signal.signal(number, earlier)
+        if callable(earlier):
+            earlier(number, frame)
         else:
             os.kill(os.getpid(), number)
 

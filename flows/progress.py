@@ -18,7 +18,7 @@ ARTIFACT_SECONDS = 5.0  # between two updates of the artifact: each asks the ser
 
 
 def follow(
-    futures: Sequence[PrefectFuture],
+    futures: Sequence[PrefectFuture[Any]],
     label: str,
     parts: Sequence[Mapping[str, int]],
     unit: str,
@@ -31,10 +31,10 @@ def follow(
     """
     sizes = {name: size for part in parts for name, size in part.items()}
     results = []
-    over = set()
+    over: set[str] = set()
     with _shown(label, sum(sizes.values()), unit) as show:
         for future, part in zip(futures, parts, strict=True):
-            while not future.wrapped_future.done():
+            while not wrapped(future).done():
                 future.wait(timeout=LOOK_SECONDS)
                 show(sum(sizes[name] for name in over | (written() & sizes.keys())))
             results.append(future.result())
@@ -52,6 +52,11 @@ def files_from_now(folder: Path) -> Callable[[], set[str]]:
     return lambda: {name for name, stamp in _stamps(folder).items() if before.get(name) != stamp}
 
 
+def wrapped(future: PrefectFuture[Any]) -> Any:
+    """Return the runner's own future: that of a thread pool or of Dask, which both know done() and cancel()."""
+    return future.wrapped_future  # type: ignore[attr-defined]  # the runners' futures have it, their base does not
+
+
 def artifact_key(label: str) -> str:
     """Return a label as a key of Prefect's artifacts: lower-case letters, digits and dashes alone."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower())
@@ -65,7 +70,7 @@ def _stamps(folder: Path) -> dict[str, int]:
 @contextmanager
 def _shown(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Yield a function that shows how many of `total` are done; what was shown once is not taken back."""
-    artifact = create_progress_artifact(progress=0.0, key=artifact_key(label), description=label)
+    artifact: Any = create_progress_artifact(progress=0.0, key=artifact_key(label), description=label)
     updated = time.monotonic()
     with tqdm(total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1) as bar:
 

@@ -68,26 +68,28 @@ def on(flow: Flow, config: RunnerConfig) -> Iterator[Callable[..., Any]]:
         from prefect_dask import DaskTaskRunner
     except ImportError:
         raise UserError("Dask is not installed; pip install 'learn-to-steer[dask]'") from None
-    where = (
+    where: dict[str, Any] = (
         {"address": config.scheduler}
         if config.scheduler
         else {"cluster_class": _cluster_class(config.cluster_class), "cluster_kwargs": config.cluster_kwargs}
     )
+    runner: TaskRunner[Any] = DaskTaskRunner(**where)
     threads = max(1, (os.cpu_count() or 1) // int(config.cluster_kwargs.get("n_workers", 1)))
     settings = {
         f"distributed.nanny.pre-spawn-environ.{name}": threads
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
     with dask.config.set(settings), dask.annotate(resources=config.resources) if config.resources else nullcontext():
-        yield flow.with_options(task_runner=DaskTaskRunner(**where))
+        yield flow.with_options(task_runner=runner)
 
 
-def workers(runner: TaskRunner) -> int:
+def workers(runner: TaskRunner[Any]) -> int:
     """Return how many tasks a runner works on at once: on Dask those workers' threads that have come or are to come."""
     client = getattr(runner, "client", None)
     if client is None:
         return 1
-    return max(sum(client.nthreads().values()), int(runner.cluster_kwargs.get("n_workers", 1)))
+    to_come = getattr(runner, "cluster_kwargs", {}).get("n_workers", 1)
+    return max(sum(client.nthreads().values()), int(to_come))
 
 
 def _cluster_class(name: str | None) -> type:

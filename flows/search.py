@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from flows.points import attempt, stoppable
 from flows.session import Pruned
 from l2s_core.classifier.experiment import ClassifierResult
-from l2s_core.experiments.sweeps import Range, SweepConfig, point
+from l2s_core.experiments.sweeps import Range, SearchConfig, SweepConfig, point
 from l2s_core.storage.lock import exclusive
 from tasks.tracking.store import answering
 from tasks.tracking.sweep_run import SweepRun, study_storage
@@ -38,19 +38,26 @@ def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, 
     search and on the trials that ended before it. Another search of this name in the folder waits. Raises UserError
     when the store stops answering.
     """
+    plan = _plan(settings)
     busy = f"another search {settings.name} is using {home}; waiting for it to end"
     with exclusive(home, lambda: click.echo(busy, err=True), name=f".search-{settings.name}.lock"):
         study = _study(settings, home)
-        tracking = SweepRun(home, settings, run_id=study._study_id)
+        tracking = SweepRun(home, settings, run_id=str(study._study_id))  # MLflow's storage has its runs' ids
         with stoppable(tracking, tracking.run_id):
             for trial in study.get_trials():
                 if not _ended(trial):
-                    tracking.drop(trial._trial_id)
-            for place in range(len(study.get_trials()), settings.search.trials):
-                study.sampler = optuna.samplers.TPESampler(seed=_seed(settings.search.seed, place))
+                    tracking.drop(str(trial._trial_id))
+            for place in range(len(study.get_trials()), plan.trials):
+                study.sampler = optuna.samplers.TPESampler(seed=_seed(plan.seed, place))
                 _run_trial(study, settings, home, tracking, rebuild)
         ended = sorted(study.get_trials(), key=lambda trial: trial.number)
     return tracking, [trial.user_attrs[ROW] for trial in ended]
+
+
+def _plan(settings: SweepConfig) -> SearchConfig:
+    if settings.search is None:
+        raise ValueError(f"sweep {settings.name} is no search")
+    return settings.search
 
 
 def _study(settings: SweepConfig, home: Path) -> optuna.Study:
@@ -60,7 +67,7 @@ def _study(settings: SweepConfig, home: Path) -> optuna.Study:
     name = f"sweep {settings.name} {settings.digest()[:8]}"
     pruner = (
         optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
-        if settings.search.prune
+        if _plan(settings).prune
         else optuna.pruners.NopPruner()
     )
     if (
@@ -81,18 +88,19 @@ def _seed(seed: int, place: int) -> int:
 
 def _run_trial(study: optuna.Study, settings: SweepConfig, home: Path, tracking: SweepRun, rebuild: bool) -> None:
     """Draw a point, run it, and tell the study what became of it."""
+    plan = _plan(settings)
     trial = study.ask()
-    chosen = point(settings, {key: _suggest(trial, key, values) for key, values in settings.search.space.items()})
+    chosen = point(settings, {key: _suggest(trial, key, values) for key, values in plan.space.items()})
 
     def judge(result: ClassifierResult) -> None:
-        if not settings.search.prune:
+        if not plan.prune:
             return  # a figure that is the same for every point would be the first that MLflow's comparison shows
         trial.report(result.validation["accuracy"], step=0)
         if trial.should_prune():
             raise Pruned
 
     row = attempt(
-        settings, chosen, home, tracking, tracking.describe(trial._trial_id, chosen), rebuild, before_images=judge
+        settings, chosen, home, tracking, tracking.describe(str(trial._trial_id), chosen), rebuild, before_images=judge
     )
     trial.set_user_attr(ROW, row)
     study.tell(

@@ -12,8 +12,9 @@ from uuid import uuid4
 
 from prefect import Task, unmapped
 from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
 
-from flows.progress import files_from_now, follow
+from flows.progress import files_from_now, follow, wrapped
 from flows.runners import workers
 from tasks.shards import abandon
 
@@ -35,9 +36,12 @@ def run_over_shards(
     `shards` are each one's own arguments by name, `fixed` those of all; a shard appears in `folder` under its name and
     stands for `sizes` units of progress. What has not begun when a shard fails, or the run is stopped, does not begin.
     """
-    groups = grouped(list(shards), workers(FlowRunContext.get().task_runner))
+    run = FlowRunContext.get()
+    if run is None:
+        raise RuntimeError("a stage runs over its shards inside a flow")
+    groups = grouped(list(shards), workers(run.task_runner))
     token = uuid4().hex
-    futures = []
+    futures: Sequence[PrefectFuture[Any]] = []
     written = files_from_now(folder)
     try:
         futures = task.map(
@@ -49,7 +53,7 @@ def run_over_shards(
     except BaseException:
         abandon(token)
         for future in futures:
-            future.wrapped_future.cancel()
+            wrapped(future).cancel()
         raise
     return [result for group in results for result in group]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect import unmapped
+from prefect import Task, unmapped
 
 from flows.progress import follow
 from flows.publish import publish
@@ -30,37 +31,30 @@ def build_dataset(run: Run, rebuild: bool) -> dict[str, list[Path]]:
     """
     choose_scenes(run, rebuild)
     entries = dict(run.scene_shards())
-    count = {"sizes": {name: len(part) for name, part in entries.items()}, "unit": "scenes"}
-    fixed = {"run": run, "rebuild": rebuild}
-    given = {name: {"shard": name, "entries": part} for name, part in entries.items()}
-    scenes = run_over_shards(prepare_shards, given, label="prepare scenes", folder=run.paths.scenes, **count, **fixed)
+    sizes = {name: len(part) for name, part in entries.items()}
+
+    def over(task: Task, given: Mapping[str, Mapping[str, Any]], label: str, folder: Path) -> list[Any]:
+        return run_over_shards(task, given, sizes, label, "scenes", folder, run=run, rebuild=rebuild)
+
+    listed = {name: {"shard": name, "entries": part} for name, part in entries.items()}
+    scenes = over(prepare_shards, listed, "prepare scenes", run.paths.scenes)
     pictured = {path.stem: {"scenes": path} for path in scenes}
     shards = {}
     if INVERTED in run.paths.map_folders:
-        noise = run_over_shards(
-            invert_shards, pictured, label="invert scenes", folder=run.paths.noise, **count, **fixed
-        )
-        given = {path.stem: {"noise": path} for path in noise}
-        captured = run_over_shards(
-            capture_shards, given, label="capture attention", folder=run.paths.maps, **count, **fixed
-        )
+        noise = over(invert_shards, pictured, "invert scenes", run.paths.noise)
+        inverted = {path.stem: {"noise": path} for path in noise}
+        captured = over(capture_shards, inverted, "capture attention", run.paths.maps)
         shards[INVERTED] = [shard.path for shard in captured]
     if TRAJECTORIES in run.paths.map_folders:
-        where = {"label": "sample trajectories", "folder": run.paths.trajectories}
-        shards[TRAJECTORIES] = run_over_shards(sample_trajectories, pictured, **where, **count, **fixed)
+        shards[TRAJECTORIES] = over(sample_trajectories, pictured, "sample trajectories", run.paths.trajectories)
     return shards
 
 
 def train_classifiers(run: Run, shards: dict[str, list[Path]], rebuild: bool) -> list[Path]:
     """Train every classifier of the run: return their folders."""
     names = list(run.classifiers)
-    fixed = {"run": unmapped(run), "shards": unmapped(shards), "rebuild": unmapped(rebuild)}
-    return follow(
-        train_classifier.map(name=names, **fixed),
-        "train classifiers",
-        [{name: 1} for name in names],
-        "classifiers",
-    )
+    futures = train_classifier.map(name=names, run=unmapped(run), shards=unmapped(shards), rebuild=unmapped(rebuild))
+    return follow(futures, "train classifiers", [{name: 1} for name in names], "classifiers")
 
 
 def sample_and_judge(run: Run, rebuild: bool) -> None:
@@ -68,9 +62,10 @@ def sample_and_judge(run: Run, rebuild: bool) -> None:
     sizes = {name: len(items) for name, items in run.item_shards()}
     given = {name: {"shard": name} for name in sizes}
     for method in run.methods:
-        where = {"label": f"sample images {method}", "folder": run.paths.samples(method)}
+        label = f"sample images {method}"
+        folder = run.paths.samples(method)
         fixed = {"run": run, "method": method, "rebuild": rebuild}
-        paths = run_over_shards(sample_shards, given, sizes=sizes, unit="images", **where, **fixed)
+        paths = run_over_shards(sample_shards, given, sizes, label, "images", folder, **fixed)
         judge_method.submit(run, method, paths, rebuild).result()
 
 

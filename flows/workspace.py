@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectNotFound
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.interrupt import prompt_stop
 from l2s_core.storage.lock import exclusive
 from tasks.stage_task import GPU, shared_server
 
 # One task at a time: a second one would only share the same cores or the same GPU.
-RUNNER = ThreadPoolTaskRunner(max_workers=1)
+RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
 
 
 @contextmanager

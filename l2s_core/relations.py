@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from l2s_core.errors import unknown_name
 
-RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
+Relation = Literal["left of", "right of", "above", "below"]
+RELATIONS: tuple[Relation, ...] = get_args(Relation)
 ATTRIBUTE = "is"  # subject: an attribute's word, object: what has it
 LABELS: tuple[str, ...] = (
     *RELATIONS,
@@ -74,7 +77,7 @@ def relation_named(words: str) -> str | None:
 def readings() -> dict[str, tuple[str, ...]]:
     """Return every wording that is read with the relations it states, two for a diagonal ("to the upper left of")."""
     read = {name: (*WORDINGS[name], *ALSO_READ[name]) for name in RELATIONS}
-    found = {wording: (name,) for name, wordings in read.items() for wording in wordings}
+    found: dict[str, tuple[str, ...]] = {wording: (name,) for name, wordings in read.items() for wording in wordings}
     for side in ("left of", "right of"):
         for level in ("above", "below"):
             for across, along in product(read[side], read[level]):
@@ -84,12 +87,12 @@ def readings() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _joined(first: str, second: str, names: tuple[str, str]) -> dict[str, tuple[str, str]]:
+def _joined(first: str, second: str, names: tuple[str, str]) -> dict[str, tuple[str, ...]]:
     """Return "to the left of and above", and "to the left and above" for short."""
     return {f"{first} and {second}": names, f"{first.removesuffix(' of')} and {second}": names}
 
 
-def _at_corner(wording: str, side: str, corner: str) -> dict[str, tuple[str, str]]:
+def _at_corner(wording: str, side: str, corner: str) -> dict[str, tuple[str, ...]]:
     """Return "to the upper left of" for "to the left of".
 
     It is not "top left of", which cannot be told from "a tank top left of".
@@ -99,7 +102,7 @@ def _at_corner(wording: str, side: str, corner: str) -> dict[str, tuple[str, str
     return {wording.replace(word, f"{corner}{blank}{word}", 1): (_CORNERS[corner], side) for blank in blanks}
 
 
-def relations_between(box_a, box_b) -> frozenset[str]:
+def relations_between(box_a: ArrayLike, box_b: ArrayLike) -> frozenset[str]:
     """Return every relation that box A has to box B by GenEval's rule.
 
     Boxes are (x0, y0, x1, y1) in pixels, y growing downwards. The centre offset is shrunk on each

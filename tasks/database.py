@@ -39,9 +39,10 @@ def database_url(name: str) -> str | None:
 
 def create_databases() -> None:
     """Create the two databases on the server that is set, where they are not there yet; without one, do nothing."""
-    if not os.environ.get(SETTING):
+    url = database_url("mlflow")
+    if url is None:
         return
-    address = database_url("mlflow").replace(DRIVERS["mlflow"], "postgresql", 1)
+    address = url.replace(DRIVERS["mlflow"], "postgresql", 1)
     try:
         import psycopg2
     except ImportError:

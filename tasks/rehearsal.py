@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from l2s_core.backbones.architecture import Scale
 from l2s_core.backbones.load import pick_device
 from l2s_core.config import RunConfig
 from l2s_core.planning.rehearsal import priced_settings, rehearse
@@ -12,7 +13,7 @@ from l2s_core.storage.files import read_json, write_json
 from tasks.stage_task import GPU, accelerator, stage_task
 
 
-def rehearsal_file(home: Path, name: str, scale: str = "full") -> Path:
+def rehearsal_file(home: Path, name: str, scale: Scale = "full") -> Path:
     """Where the rehearsal of a run lies."""
     return Path(home) / "rehearsals" / f"{name}-{scale}.json"
 
@@ -28,7 +29,7 @@ def last_rehearsal(home: Path, config: RunConfig) -> dict[str, Any] | None:
 
 
 @stage_task(name="rehearse", tags=[GPU])
-def rehearse_run(config: RunConfig, scale: str, images: int, home: Path) -> dict[str, Any]:
+def rehearse_run(config: RunConfig, scale: Scale, images: int, home: Path) -> dict[str, Any]:
     """Measure every stage's operations and write them down."""
     with accelerator():
         result = rehearse(config, scale=scale, images=images, device=pick_device(config.device))

@@ -17,10 +17,11 @@ _abandoned: set[str] = set()  # stages that nobody waits for any more, by their 
 
 
 def over_shards(work: Callable[..., Any], **options: Any) -> Task:
-    """Make `work`, which makes one shard, a task that makes several: it takes each shard's own arguments by the shard's
-    name, those that all have (`fixed`) and the stage's token, and returns what `work` does for each.
+    """Make `work`, which makes one shard, a task that makes several.
 
-    A failure ends the group; its traceback says in which shard it was. Shards before it stay, and a retry finds them.
+    The task takes each shard's own arguments by the shard's name, those that all have (`fixed`) and the stage's
+    token. It returns what `work` does for each. A failure ends the group; its traceback says in which shard it was.
+    Shards before it stay, and a retry finds them.
     """
 
     @stage_task(**options)

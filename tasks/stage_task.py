@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 
 from l2s_core.errors import UserError
 
+P = ParamSpec("P")
+R = TypeVar("R")
 GPU = "gpu"  # tag of tasks that may use the accelerator, and name of the concurrency limit around their work
 LEASE_SECONDS = 60  # after which the slot of a killed process is free again
 
 
-def _worth_a_retry(_task, _run, state) -> bool:
+def _worth_a_retry(_task: Task, _run: TaskRun, state: State) -> bool:
     """A user's mistake stays one, however often it is tried."""
     return not isinstance(state.result(raise_on_failure=False), UserError)
 
 
-# Prefect's own cache is off: a stage checks its files itself and so notices when one is gone or damaged.
-stage_task = partial(
-    task,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=1,
-    retry_condition_fn=_worth_a_retry,
-)
+def stage_task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a task of Prefect with what every stage has in common; `options` win.
+
+    Prefect's own cache is off: a stage checks its files itself and so notices when one is gone or damaged.
+    """
+    common: dict[str, Any] = {
+        "cache_policy": NO_CACHE,
+        "persist_result": False,
+        "retries": 2,
+        "retry_delay_seconds": 1,
+        "retry_condition_fn": _worth_a_retry,
+    }
+    return task(**(common | options))
 
 
 def dask_worker() -> Any:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from l2s_core.config.base import Section
 from l2s_core.config.chosen import chosen_by
 from l2s_core.registry import SOURCES
-from l2s_core.relations import LABELS, RELATIONS
-
-Relation = Literal[RELATIONS]
+from l2s_core.relations import LABELS, RELATIONS, Relation
 
 
 class DataConfig(Section):

@@ -24,7 +24,11 @@ class Denoiser(Predictor, Protocol):
 
     fingerprint: str
     device: str
-    latent_shape: tuple[int, ...]
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one image's latents."""
+        ...
 
     def encode_prompts(self, texts: list[str], *, guidance: float | None = None) -> Condition:
         """Encode prompts for `predict`, with a guidance or, as inversion, capture and steering have it, without."""

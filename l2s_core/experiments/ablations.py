@@ -113,7 +113,7 @@ def _points(
     A point is left out that is not meant for this run, or is the same as one before it.
     """
     tree = run.model_dump(mode="json")
-    chosen = {REFERENCE: {}}
+    chosen: dict[str, dict[str, Any]] = {REFERENCE: {}}
     left_out = {}
     runs = {REFERENCE: run}
     for entry in ablation.points:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ PROMPTS = [
 SCENES = 100
 SHIPPED = ("mini-sd", "mini-flux")
 ITERATIONS = (1, 2, 3)
+DTYPES: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 
 
 @torch.no_grad()
@@ -59,21 +61,16 @@ def capture_error(backbone: DiffusersModel, softmax: str = "text") -> tuple[bool
 
 def capture_table() -> list[tuple[str, str, str, bool, float]]:
     """Return (architecture, type, softmax, output identical, largest difference)."""
-    rows = []
+    rows: list[tuple[str, str, str, bool, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in architecture_names():
             architecture = load_architecture(name)
             model = save_random_model(architecture, Path(folder) / name)
-            for dtype in ("float32", "bfloat16"):
-                settings = {
-                    "model": str(model),
-                    "family": architecture.family,
-                    "size": 64,
-                    "steps": 4,
-                    "guidance": 1.0,
-                    "dtype": dtype,
-                }
-                backbone = load_backbone(BackboneConfig(**settings), "cpu")
+            for dtype in DTYPES:
+                config = BackboneConfig(
+                    model=str(model), family=architecture.family, size=64, steps=4, guidance=1.0, dtype=dtype
+                )
+                backbone = load_backbone(config, "cpu")
                 for softmax in backbone.SOFTMAXES:
                     rows.append((name, dtype, softmax, *capture_error(backbone, softmax)))
     return rows

@@ -64,7 +64,8 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> SweepConfig:
-        if sum(map(bool, (self.grid, self.points, self.search))) != 1:
+        given = [kind for kind in (self.grid, self.points, self.search) if kind]
+        if len(given) != 1:
             raise ValueError("give one of grid, points and search")
         empty = [key for key, values in self.grid.items() if not values]
         if empty:
@@ -110,11 +111,14 @@ def corners_of(sweep: SweepConfig) -> list[Point]:
 
     The lowest has the low ends of the ranges and the first choices, the highest the high ends and the last choices.
     """
-    ends = {
-        key: (values.low, values.high) if isinstance(values, Range) else (values[0], values[-1])
-        for key, values in sweep.search.space.items()
-    }
-    return [point(sweep, {key: pair[end] for key, pair in ends.items()}) for end in (0, 1)]
+    if sweep.search is None:
+        raise ValueError(f"sweep {sweep.name} is no search")
+    lowest = {}
+    highest = {}
+    for key, values in sweep.search.space.items():
+        lowest[key] = values.low if isinstance(values, Range) else values[0]
+        highest[key] = values.high if isinstance(values, Range) else values[-1]
+    return [point(sweep, lowest), point(sweep, highest)]
 
 
 def point(sweep: SweepConfig, varied: Mapping[str, Any], name: str = "") -> Point:
@@ -133,8 +137,9 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
     A key is its last part, or the whole key where two keys end alike.
     """
-    last = Counter(key.rpartition(".")[2] for key in settings)
-    names = {key: end if last[end := key.rpartition(".")[2]] == 1 else key for key in settings}
+    last = {key: key.rpartition(".")[2] for key in settings}
+    count = Counter(last.values())
+    names = {key: end if count[end] == 1 else key for key, end in last.items()}
     return ", ".join(f"{names[key]}={_short(value)}" for key, value in settings.items())
 
 

@@ -461,18 +461,35 @@ def _unread(text: str, start: int, end: int, why: str, way_out: str) -> NoReturn
 # ---- from phrases, relations and joins to clauses
 
 
+class _Asked(NamedTuple):
+    """A relation with its subject, whose object is still to come."""
+
+    subject: _Phrase
+    relation: _Relation
+
+
+class _Stated(NamedTuple):
+    """A relation with its subject and its object."""
+
+    subject: _Phrase
+    relation: _Relation
+    object: _Phrase
+
+
 class _Clauses:
-    """Puts the parts of a text together: `head` opened the group, `subject relation object` is the clause read last."""
+    """Puts the parts of a text together.
+
+    `head` opened the group of phrases that is being read; `stated` is what was read last of it. `asked` is a relation
+    that waits for its object.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.clauses: list[Clause] = []
         self.head: _Phrase | None = None
-        self.subject: _Phrase | None = None
-        self.relation: _Relation | None = None
-        self.object: _Phrase | None = None
+        self.asked: _Asked | None = None
+        self.stated: _Stated | None = None
         self.joins: list[_Join] = []  # since the last phrase or relation
-        self.open = False  # a relation waits for its object
         self.chained = False  # a relation of this group was about an object of the group
 
     def of(self, parts: list[_Part]) -> tuple[Clause, ...]:
@@ -492,34 +509,30 @@ class _Clauses:
         self.joins.append(join)
 
     def _take_phrase(self, phrase: _Phrase) -> None:
-        if self.open:
-            self._place(phrase)
+        if self.asked is not None:
+            self._place(_Stated(*self.asked, phrase))
         elif self.head is None:
             self.head = phrase
         else:
-            self._open_group(phrase)
+            self._open_group(self.head, phrase)
         self.joins = []
 
     def _take_relation(self, relation: _Relation) -> None:
         self._closed()
-        self.subject = self._subject_of(relation)
-        self.relation = relation
-        self.open = True
+        self.asked = _Asked(self._subject_of(relation), relation)
         self.joins = []
 
     def _closed(self) -> None:
-        if self.open and self.relation is not None:
-            self._refuse(self.relation, "no object follows it", "name one")
+        if self.asked is not None:
+            self._refuse(self.asked.relation, "no object follows it", "name one")
 
-    def _place(self, phrase: _Phrase) -> None:
-        """The phrase is the object that the open relation waits for."""
-        subject = self.subject
-        relation = self.relation
-        assert subject is not None and relation is not None, "a relation is open"
-        self.object = phrase
-        self.open = False
+    def _place(self, stated: _Stated) -> None:
+        """The object that the open relation waits for has come."""
+        self.asked = None
+        self.stated = stated
         if self.chained:
-            self._check_single()
+            self._check_single(stated)
+        subject, relation, phrase = stated
         for name in relation.names:
             clause = Clause(
                 triplet=Triplet(subject=subject.name, relation=name, object=phrase.name),
@@ -529,19 +542,17 @@ class _Clauses:
             )
             self.clauses.append(clause)
 
-    def _open_group(self, phrase: _Phrase) -> None:
-        assert self.head is not None, "a group is there already"
-        if self.object is None:
+    def _open_group(self, head: _Phrase, phrase: _Phrase) -> None:
+        """A phrase follows the group that `head` opened, and opens its own."""
+        if self.stated is None:
             way_out = "give every object a relation, or write one hyphenated name ('black-and-white cat')"
-            _unread(
-                self.text, self.head.start, phrase.end, f"{self.head.name!r} stands in no relation of its own", way_out
-            )
-        by_article = self.head.article or self.object.article
+            _unread(self.text, head.start, phrase.end, f"{head.name!r} stands in no relation of its own", way_out)
+        by_article = head.article or self.stated.object.article
         if by_article and not phrase.article and all(join.kind != "." for join in self.joins):
             why = "without an article it may be a new object or go on with the last one"
             self._refuse(phrase, why, f"write 'the {phrase.name}', or hyphens within a name")
         self.head = phrase
-        self.object = None
+        self.stated = None
         self.chained = False
 
     def _subject_of(self, relation: _Relation) -> _Phrase:
@@ -549,37 +560,33 @@ class _Clauses:
         kinds = {join.kind for join in self.joins}
         if self.head is None:
             self._refuse(relation, "no object stands before it", "name one")
-        if self.object is None:
+        if self.stated is None:
             if not kinds <= {","}:
                 self._refuse(relation, f"it is cut off from {self.head.name!r}", "put it right behind its object")
             return self.head
         if not kinds or (kinds == {","} and relation.lead & _RELATIVE):
-            return self._chain(relation)
+            return self._chain(self.head, self.stated, relation)
         if "and" not in kinds or kinds - {",", "and"} or self.chained:
-            self._refuse_open(relation)
+            self._refuse_open(self.head, self.stated, relation)
         return self.head
 
-    def _chain(self, relation: _Relation) -> _Phrase:
+    def _chain(self, head: _Phrase, stated: _Stated, relation: _Relation) -> _Phrase:
+        """The relation is about the object of what was stated last."""
         if relation.lead & _FINITE and not relation.lead & _RELATIVE:
-            self._refuse_open(relation)
-        assert self.object is not None, "a chain goes on from an object"
-        self._check_single()
+            self._refuse_open(head, stated, relation)
+        self._check_single(stated)
         self.chained = True
-        return self.object
+        return stated.object
 
-    def _check_single(self) -> None:
+    def _check_single(self, stated: _Stated) -> None:
         """Refuse a chain over one bare word: in "a white over ear headphone left of a cup" it belongs to the name."""
-        subject = self.subject
-        relation = self.relation
-        object_ = self.object
-        assert subject is not None and relation is not None and object_ is not None, "a clause is there already"
-        if relation.single and not relation.lead and subject.article and not object_.article:
+        subject, relation, phrase = stated
+        if relation.single and not relation.lead and subject.article and not phrase.article:
             why = f"{self.text[relation.start : relation.end]!r} may be a relation or a part of a name"
-            _unread(self.text, relation.start, object_.end, why, f"write 'the {object_.name}', or {_HYPHENS}")
+            _unread(self.text, relation.start, phrase.end, why, f"write 'the {phrase.name}', or {_HYPHENS}")
 
-    def _refuse_open(self, relation: _Relation) -> NoReturn:
-        phrases = (self.head, self.subject, self.object)
-        names = dict.fromkeys(repr(phrase.name) for phrase in phrases if phrase is not None)
+    def _refuse_open(self, head: _Phrase, stated: _Stated, relation: _Relation) -> NoReturn:
+        names = dict.fromkeys(repr(phrase.name) for phrase in (head, stated.subject, stated.object))
         way_out = (
             "write 'and' and the relation for the first, 'that is' and the relation for the last, "
             "or name the object again"
@@ -588,7 +595,7 @@ class _Clauses:
 
     def _finish(self) -> None:
         self._closed()
-        if self.object is None and self.head is not None:
+        if self.head is not None and self.stated is None:
             self._refuse(self.head, "it stands in no relation", "give it one, or leave it out")
         if any(join.kind in ("and", "with") for join in self.joins):
             self._refuse(self.joins[-1], "nothing follows it", "leave it out, or name an object and its relation")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Protocol
+from typing import Any, Protocol
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 SIZE = 8  # points, of the letters
@@ -21,12 +22,23 @@ AWAY = 3.0  # pixels hidden for which a point of distance counts
 class Labelled(Protocol):
     """A point with a label, and the interval that is drawn through it, if any."""
 
-    cost: float
-    value: float
-    label: str
-    low: float | None
-    high: float | None
-    own: bool
+    @property
+    def cost(self) -> float: ...
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def low(self) -> float | None: ...
+
+    @property
+    def high(self) -> float | None: ...
+
+    @property
+    def own(self) -> bool: ...
 
 
 def place_labels(axes: Axes, spots: Sequence[Labelled]) -> None:
@@ -36,10 +48,11 @@ def place_labels(axes: Axes, spots: Sequence[Labelled]) -> None:
 
     A label further off is joined to its mark by a thin line. Call it when everything else is drawn.
     """
-    axes.figure.draw_without_rendering()  # settles the layout
+    if isinstance(axes.figure, Figure):
+        axes.figure.draw_without_rendering()  # settles the layout
     taken = [box for spot in spots for box in _drawn(axes, spot)]
     for spot in spots:
-        style = {"fontsize": SIZE, "fontweight": "bold" if spot.own else "normal"}
+        style: dict[str, Any] = {"fontsize": SIZE, "fontweight": "bold" if spot.own else "normal"}
         place, reach, box = min(_places(axes, spot, style), key=lambda p: _hidden(p[2], taken, axes.bbox) + AWAY * p[1])
         line = (
             {"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
@@ -60,7 +73,7 @@ def place_labels(axes: Axes, spots: Sequence[Labelled]) -> None:
         taken.append(box)
 
 
-def _places(axes: Axes, spot: Labelled, style: dict) -> list[tuple[tuple[float, float], int, Bbox]]:
+def _places(axes: Axes, spot: Labelled, style: dict[str, Any]) -> list[tuple[tuple[float, float], int, Bbox]]:
     """Return where a label may stand: its middle in points from the mark, its distance, and its box in pixels."""
     text = axes.text(spot.cost, spot.value, spot.label, **style)
     size = text.get_window_extent()

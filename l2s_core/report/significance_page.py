@@ -109,8 +109,14 @@ def _draw_interval(axes: Axes, height: int, difference: PairedDifference, whole:
     color = "tab:blue" if whole else "tab:gray"
     away = difference.low > 0 or difference.high < 0
     axes.plot([difference.low, difference.high], [height, height], color=color, linewidth=2.5 if whole else 1.4)
-    dot = {"markersize": 7 if whole else 5, "markerfacecolor": color if away else "white"}
-    axes.plot(difference.difference, height, marker="o", color=color, **dot)
+    axes.plot(
+        difference.difference,
+        height,
+        marker="o",
+        color=color,
+        markersize=7 if whole else 5,
+        markerfacecolor=color if away else "white",
+    )
 
 
 def page_name(labels: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -86,7 +87,8 @@ class ClassifierRun:
 
     def fail(self) -> None:
         """Close the run of a training that failed; one that the store is away for is closed by the next `start`."""
-        self._monitor.finish()
+        if self._monitor is not None:
+            self._monitor.finish()
         with suppress(MlflowException):
             self.client.set_terminated(self.run_id, "FAILED")
 
@@ -109,7 +111,7 @@ class ClassifierRun:
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
             for kind, folder in self.run.paths.maps_of(self.name).items():
                 for context, part in records[kind].groupby("split"):
-                    dataset = mlflow.data.from_pandas(part, source=str(folder), name=f"{kind}-{folder.name}")
+                    dataset = from_pandas(part, source=str(folder), name=f"{kind}-{folder.name}")
                     mlflow.log_input(dataset, context=str(context))
             self._register(result)
 
@@ -122,7 +124,7 @@ class ClassifierRun:
         run = self.finished()
         if run is None:
             return
-        metrics = {}
+        metrics: dict[str, float] = {}
         for name, summary in methods.items():
             metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "all_found", "extra")}
             metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}

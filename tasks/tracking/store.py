@@ -92,5 +92,8 @@ def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float], 
 
 
 def experiment_id(client: MlflowClient) -> str:
-    """Return the experiment's id."""
-    return client.get_experiment_by_name(EXPERIMENT).experiment_id
+    """Return the experiment's id; the store has it once it is open."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        raise UserError(f"the MLflow store has no experiment {EXPERIMENT!r} any more; run the same command again")
+    return experiment.experiment_id

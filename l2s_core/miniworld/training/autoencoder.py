@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
 from l2s_core.diffusion.inversion import psnr as image_psnr
 from l2s_core.miniworld.world.scenes import render, sample_layout, to_unit
@@ -39,7 +39,7 @@ def batch(seed: int, step: int, size: int) -> Tensor:
     return torch.from_numpy(to_unit(np.stack(images)))
 
 
-def loss(model: nn.Module, images: Tensor) -> Tensor:
+def loss(model: AutoencoderKL, images: Tensor) -> Tensor:
     """L1 + 4 MSE on pixels, L1 on horizontal and vertical differences, and a light KL term."""
     posterior = model.encode(images).latent_dist
     output = model.decode(posterior.sample()).sample.float()

@@ -148,4 +148,5 @@ def graphed(call: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor
     """On a GPU, one CUDA graph for each direction of the pass, which otherwise waits for a thousand launches."""
     if not inputs[0].is_cuda:
         return call
-    return torch.cuda.make_graphed_callables(call, tuple(t.clone() for t in inputs))
+    graph: Callable[..., Tensor] = torch.cuda.make_graphed_callables(call, tuple(t.clone() for t in inputs))
+    return graph

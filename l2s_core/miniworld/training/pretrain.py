@@ -14,7 +14,7 @@ from l2s_core.miniworld.training.workshop import Observer, Workshop
 from l2s_core.storage.files import make_folder
 
 PretrainConfig = SDPretrainConfig | FluxPretrainConfig
-KINDS = {"mini-sd": (SDPretrainConfig, pretrain_sd), "mini-flux": (FluxPretrainConfig, pretrain_flux)}
+CONFIGS: dict[str, type[PretrainConfig]] = {"mini-sd": SDPretrainConfig, "mini-flux": FluxPretrainConfig}
 
 
 def load_pretrain_config(name: str | Path = "mini-sd") -> PretrainConfig:
@@ -22,9 +22,9 @@ def load_pretrain_config(name: str | Path = "mini-sd") -> PretrainConfig:
     named = CONFIG_FOLDER / "pretrain" / f"{name}.yaml"
     path = named if named.is_file() else Path(name)
     tree = read_yaml(path)
-    if tree.get("model") not in KINDS:
-        raise unknown_name(f"model in {path}", str(tree.get("model")), KINDS)
-    return validate(KINDS[tree["model"]][0], tree, str(path))
+    if tree.get("model") not in CONFIGS:
+        raise unknown_name(f"model in {path}", str(tree.get("model")), CONFIGS)
+    return validate(CONFIGS[tree["model"]], tree, str(path))
 
 
 def pretrain(config: PretrainConfig, work: Path, *, device: str = "cpu", observe: Observer = lambda *_: None) -> Path:
@@ -35,4 +35,6 @@ def pretrain(config: PretrainConfig, work: Path, *, device: str = "cpu", observe
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     shop = Workshop(work=make_folder(work), seed=config.seed, device=device, observe=observe)
-    return KINDS[config.model][1](config, shop)
+    if isinstance(config, FluxPretrainConfig):
+        return pretrain_flux(config, shop)
+    return pretrain_sd(config, shop)

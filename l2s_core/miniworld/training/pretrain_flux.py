@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from l2s_core.backbones.flux import FluxBackbone
@@ -90,9 +90,11 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     width = clip.config.hidden_size
     tokenizer = t5_tokenizer(seed)
     recall = t5.ContextRecall(t5.build_encoder(tokenizer, width=width, layers=2, heads=4))
-    shop.train(
-        "t5", recall, lambda m, s: t5.loss(m, t5.batch(tokenizer, seed, s, config.t5.batch).to(device)), config.t5
-    )
+
+    def loss(_: nn.Module, step: int) -> Tensor:
+        return t5.loss(recall, t5.batch(tokenizer, seed, step, config.t5.batch).to(device))
+
+    shop.train("t5", recall, loss, config.t5)
     parts = {
         "vae": vae,
         "text_encoder": clip,
@@ -158,39 +160,37 @@ class RoundTraining:
             plan.flow,
             draw=self._grid(GRID_GUIDANCE),
         )
-        if plan.student is not None:
+        student = plan.student
+        if student is not None:
             teacher = model.requires_grad_(False).to(shop.device)
             model = copy.deepcopy(model).requires_grad_(True)
             loss = (
-                self._reflow(number, plan, teacher)
-                if plan.student.by == "reflow"
-                else self._distillation(plan, batches, teacher)
+                self._reflow(number, plan, student, teacher)
+                if isinstance(student, Reflow)
+                else self._distillation(student, batches, teacher)
             )
-            shop.train(f"{plan.student.by}-{number}", model, loss, plan.student, draw=self._grid(1.0))
+            shop.train(f"{student.by}-{number}", model, loss, student, draw=self._grid(1.0))
         with atomic_path(ended) as temporary:
             save_file(model.state_dict(), temporary)
         return model
 
-    def _reflow(self, number: int, plan: Round, teacher: nn.Module) -> reflow.ReflowLoss:
+    def _reflow(self, number: int, plan: Round, student: Reflow, teacher: nn.Module) -> reflow.ReflowLoss:
         name = f"pairs-{number}"
-        how = plan.student
         captions = reflow.PairCaptions(seed=self.shop.seed, counts=plan.counts, chained=plan.chained)
         pairs = reflow.draw_pairs(
             self._backbone(teacher),
             captions,
-            how.pairs,
+            student.pairs,
             self.shop.work / name,
-            steps=how.pair_steps,
-            guidance=how.guidance,
+            steps=student.pair_steps,
+            guidance=student.guidance,
             progress=lambda done: self.shop.observe(name, done, {}),
         )
-        return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=how.batch)
+        return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=student.batch)
 
-    def _distillation(self, plan: Round, batches: flow.SceneBatches, teacher: nn.Module) -> DistillationLoss:
-        batches = replace(batches, batch=plan.student.batch, stream=Stream.DISTILLATION_BATCHES)
-        return DistillationLoss(
-            batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=plan.student.guidance
-        )
+    def _distillation(self, student: Distillation, batches: flow.SceneBatches, teacher: nn.Module) -> DistillationLoss:
+        batches = replace(batches, batch=student.batch, stream=Stream.DISTILLATION_BATCHES)
+        return DistillationLoss(batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=student.guidance)
 
     def _backbone(self, transformer: nn.Module) -> FluxBackbone:
         placement = Placement(device=self.shop.device)

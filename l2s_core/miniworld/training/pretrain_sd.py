@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from l2s_core.backbones.folder import save_pipeline
 from l2s_core.backbones.model import Placement
@@ -46,15 +46,17 @@ def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
     torch.manual_seed(seed)
     tokenizer = clip_tokenizer(seed)
     recall = text.PrefixRecall(text.build_encoder(tokenizer, width=128, layers=3, heads=4))
-    shop.train(
-        "text",
-        recall,
-        lambda m, s: text.loss(m, text.batch(tokenizer, seed, s, config.text.batch).to(device)),
-        config.text,
-    )
+
+    def text_loss(_: nn.Module, step: int) -> Tensor:
+        return text.loss(recall, text.batch(tokenizer, seed, step, config.text.batch).to(device))
+
+    shop.train("text", recall, text_loss, config.text)
     vae = autoencoder.build((32, 64, 64), 4)
     held_out = autoencoder.batch(seed + 99, 0, 64)
-    vae_loss = lambda m, s: autoencoder.loss(m, autoencoder.batch(seed, s, config.autoencoder.batch).to(device))  # noqa: E731
+
+    def vae_loss(model: nn.Module, step: int) -> Tensor:
+        return autoencoder.loss(model, autoencoder.batch(seed, step, config.autoencoder.batch).to(device))
+
     shop.train(
         "autoencoder",
         vae,

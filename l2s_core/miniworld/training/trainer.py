@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def fit(
     """
     model.to(device).train()
     if plan.channels_last:
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trainable.values(), lr=plan.lr, weight_decay=plan.weight_decay, betas=(0.9, 0.99))
     average = {name: p.detach().clone() for name, p in trainable.items()}
@@ -113,7 +113,7 @@ def fit(
 
 
 @contextmanager
-def _holding(trainable: dict[str, Tensor], values: dict[str, Tensor]) -> Iterator[None]:
+def _holding(trainable: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
     """Let the parameters hold other values for the length of the block."""
     kept = {name: p.detach().clone() for name, p in trainable.items()}
     with torch.no_grad():

@@ -51,7 +51,11 @@ def clip_tokenizer(seed: int, *, size: int = 4000, length: int = CLIP_LENGTH) ->
 def _clip_files(folder: Path, alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Lay the vocabulary out as CLIP does: bytes, bytes ending a word, merges, the two special tokens."""
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    merges = []
+    for line in lines:
+        if line and not line.startswith("#version"):
+            first, second = line.split()
+            merges.append((first, second))
     tokens = [*alphabet, *(f"{symbol}</w>" for symbol in alphabet)]
     tokens += [a + b for a, b in merges if a + b not in tokens]
     tokens += [START, END]
