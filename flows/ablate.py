@@ -47,7 +47,7 @@ def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[dict[st
     rows = run_points(sweep, ablation.points, home, tracking, rebuild)
     table = ablation_table(ablation, rows, home)
     files = write_ablation(
-        home, ablation, plan(sweep.config, ablation.points[0].overrides, home).verdicts(MAIN).name, table
+        home, ablation, plan(sweep.config, ablation.points[0].overrides, home).paths.verdicts(MAIN).name, table
     )
     best_first = rank(rows, sweep.metric)
     tracking.finish(files, best_first[0] if best_first else None)

@@ -12,7 +12,7 @@ from l2s_core.config import DataConfig
 from l2s_core.data.scenes import SPLITS
 from l2s_core.errors import UserError
 from l2s_core.hashing import stable_fraction
-from l2s_core.prompts.prompt import Triplet
+from l2s_core.relations import Triplet
 from l2s_core.storage.files import read_json, write_json
 
 NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted

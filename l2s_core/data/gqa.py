@@ -21,8 +21,7 @@ from l2s_core.data.listing import file_size
 from l2s_core.data.read_source import ReadSource
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import Triplet
-from l2s_core.relations import ATTRIBUTE, relation_named
+from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
 
 IMAGES = "images"
 

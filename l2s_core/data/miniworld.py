@@ -20,8 +20,8 @@ from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
 from l2s_core.miniworld.world.scenes import SIDE, render, sample_layout
 from l2s_core.miniworld.world.sprites import OBJECTS, object_index
 from l2s_core.miniworld.world.streams import Stream, scene_rng
-from l2s_core.prompts.prompt import Phrases, Triplet
-from l2s_core.relations import RELATIONS
+from l2s_core.prompts.prompt import Phrases
+from l2s_core.relations import RELATIONS, Triplet
 
 
 class Miniworld(Source):

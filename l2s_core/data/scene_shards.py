@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from l2s_core.data.scenes import Scene
-from l2s_core.prompts.prompt import Triplet
+from l2s_core.relations import Triplet
 from l2s_core.storage.store import read_description, read_tensors, write_tensors
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from l2s_core.hashing import stable_fraction
-from l2s_core.prompts.prompt import Prompt, Triplet, prompt_for
-from l2s_core.relations import RELATIONS
+from l2s_core.prompts.prompt import Prompt, prompt_for
+from l2s_core.relations import RELATIONS, Triplet
 
 SPLITS = ("train", "val", "test")
 PROMPT_KINDS = ("pos", "neg")  # the stated relation is the true one, or a wrong one

@@ -29,8 +29,8 @@ from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.experiments.centroids import AXES, centroid_correlations
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
-from l2s_core.prompts.prompt import Triplet, prompt_for
-from l2s_core.relations import RELATIONS
+from l2s_core.prompts.prompt import prompt_for
+from l2s_core.relations import RELATIONS, Triplet
 
 PROMPTS = [
     prompt_for(Triplet(subject="hot dog", relation="left of", object="cat")),

@@ -24,7 +24,8 @@ from l2s_core.backbones.load import family_named, model_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig, load_run_config
 from l2s_core.diffusion.condition import UNGUIDED, Condition
-from l2s_core.prompts.prompt import Triplet, prompt_for
+from l2s_core.prompts.prompt import prompt_for
+from l2s_core.relations import Triplet
 
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
 PAPER = ("sd14", "sd21", "flux-schnell", "flux-dev")

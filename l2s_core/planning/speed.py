@@ -16,7 +16,8 @@ from l2s_core.diffusion.inversion import invert
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
-from l2s_core.prompts.prompt import Triplet, prompt_for
+from l2s_core.prompts.prompt import prompt_for
+from l2s_core.relations import Triplet
 
 BATCH, STEPS, REPEATS = 32, 20, 5
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))

@@ -36,8 +36,8 @@ from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
-from l2s_core.prompts.prompt import Triplet, depicted, parse_several, prompt_for
-from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS
+from l2s_core.prompts.prompt import depicted, parse_several, prompt_for
+from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS, Triplet
 from l2s_core.report.figures import confusion_figure
 from l2s_core.report.generate import compare
 from l2s_core.steering.objectives import CentroidObjective, PresenceObjective

@@ -209,7 +209,8 @@ def test_sizes_a_model_cannot_have_are_named(flux_folder: Path) -> None:
 
 
 def test_a_phrase_outside_the_text_window_is_an_error(flux_folder: Path) -> None:
-    from l2s_core.prompts.prompt import Triplet, prompt_for
+    from l2s_core.prompts.prompt import prompt_for
+    from l2s_core.relations import Triplet
 
     long = prompt_for(Triplet(subject="dog", relation="left of", object="cat"), prefix="a photo of " * 12)
     with pytest.raises(UserError, match="'dog' of .* is cut off by the text window of 24 tokens"):

@@ -38,8 +38,8 @@ from l2s_core.evaluation.protocols.pairs import Pairs
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.samples import load_samples, sample_items, save_samples
 from l2s_core.planning.estimate import work_of
-from l2s_core.prompts.prompt import Triplet, prompt_for
-from l2s_core.relations import RELATIONS, label_index
+from l2s_core.prompts.prompt import prompt_for
+from l2s_core.relations import RELATIONS, Triplet, label_index
 from l2s_core.report.comparison import table_rows
 from l2s_core.steering.objectives import (
     DIRECTIONS,

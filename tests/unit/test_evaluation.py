@@ -18,7 +18,8 @@ from l2s_core.evaluation.protocols.relation_rule import judge_relations
 from l2s_core.evaluation.statistics.aggregate import wilson_interval
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
-from l2s_core.prompts.prompt import Triplet, prompt_for
+from l2s_core.prompts.prompt import prompt_for
+from l2s_core.relations import Triplet
 
 TRIPLET = Triplet(subject="dog", relation="left of", object="cat")
 

@@ -39,7 +39,8 @@ from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.protocols.protocol import AskedPrompt, Protocol
 from l2s_core.evaluation.protocols.suites import first_prompts, suite_triplets
-from l2s_core.prompts.prompt import PHOTO_PREFIX, Triplet, prompt_for
+from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for
+from l2s_core.relations import Triplet
 
 
 class Twin(UNetBackbone):

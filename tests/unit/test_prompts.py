@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import Prompt, Triplet, find_phrase, parse_prompt, prompt_for
+from l2s_core.prompts.prompt import Prompt, find_phrase, parse_prompt, prompt_for
+from l2s_core.relations import Triplet
 
 
 def phrases(prompt: Prompt) -> tuple[str, str]:

@@ -28,8 +28,8 @@ from l2s_core.evaluation.protocols.several_prompts import (
 )
 from l2s_core.evaluation.protocols.suites import SUITES, noise_seed, triplet_suite
 from l2s_core.hashing import digest
-from l2s_core.prompts.prompt import Triplet, parse_several
-from l2s_core.relations import RELATIONS, relations_between
+from l2s_core.prompts.prompt import parse_several
+from l2s_core.relations import RELATIONS, Triplet, relations_between
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "scorers.json").read_text(encoding="utf-8"))
 TASKS = {"single_object": 40, "two_object": 60, "position": 60}

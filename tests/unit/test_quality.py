@@ -25,8 +25,8 @@ from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
-from l2s_core.prompts.prompt import SeveralPrompt, Triplet, prompt_for
-from l2s_core.relations import OPPOSITE, RELATIONS, relations_between
+from l2s_core.prompts.prompt import SeveralPrompt, prompt_for
+from l2s_core.relations import OPPOSITE, RELATIONS, Triplet, relations_between
 from l2s_core.storage.files import read_json, write_json
 
 TRIPLETS = [

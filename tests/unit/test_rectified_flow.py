@@ -13,7 +13,7 @@ from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.diffusion.noise import control_of, invert_scenes, load_noise, save_noise
 from l2s_core.diffusion.rectified_flow import controlled_invert
 from l2s_core.diffusion.sampling import initial_noise, sample
-from l2s_core.prompts.prompt import Triplet
+from l2s_core.relations import Triplet
 
 STEPS = 5
 TRIPLET = Triplet(subject="dog", relation="left of", object="cat")

@@ -14,7 +14,8 @@ from l2s_core.dataset.collect import map_source
 from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import SeveralPrompt, Triplet, parse_several, prompt_for
+from l2s_core.prompts.prompt import SeveralPrompt, parse_several, prompt_for
+from l2s_core.relations import Triplet
 from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 

@@ -9,7 +9,8 @@ import torch
 
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard, load_noise, save_noise
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import Triplet, prompt_for
+from l2s_core.prompts.prompt import prompt_for
+from l2s_core.relations import Triplet
 from l2s_core.storage.files import atomic_path, make_folder, write_text
 from l2s_core.storage.store import ensure, read_tensors, write_tensors
 

@@ -14,7 +14,7 @@ from l2s_core.evaluation.detectors.boxes import best_named, pixel_boxes
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.named import NamedJudge
 from l2s_core.evaluation.detectors.pixels import model_pixels
-from l2s_core.prompts.prompt import Span
+from l2s_core.prompts.grammar import Span
 from l2s_core.prompts.tokens import tokens_of_span
 
 MIN_SCORE = 0.05  # weaker boxes are not even listed; 0.25 is the library's threshold

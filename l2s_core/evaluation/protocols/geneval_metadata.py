@@ -9,8 +9,9 @@ from typing import Any
 from l2s_core.errors import UserError, did_you_mean, unknown_name
 from l2s_core.evaluation.protocols.classes import GENEVAL_CLASSES
 from l2s_core.evaluation.protocols.geneval_rules import COLORS, TAGS, Clause, GenevalRecord, Position
-from l2s_core.prompts.prompt import Prompt, SeveralPrompt, Span, Triplet, find_phrase
-from l2s_core.relations import ATTRIBUTE, RELATIONS, relation_named
+from l2s_core.prompts.grammar import Span
+from l2s_core.prompts.prompt import Prompt, SeveralPrompt, find_phrase
+from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet, relation_named
 from l2s_core.storage.lines import read_jsonl
 
 

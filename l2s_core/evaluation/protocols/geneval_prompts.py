@@ -10,7 +10,8 @@ from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_CLASSES,
 from l2s_core.evaluation.protocols.geneval_rules import COLORS, Clause, GenevalRecord, Position
 from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_half, suite_triplets
 from l2s_core.hashing import stable_fraction
-from l2s_core.prompts.prompt import PHOTO_PREFIX, Triplet, prompt_for, with_article
+from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for, with_article
+from l2s_core.relations import Triplet
 
 SHORT_WORDING = 1  # GenEval says "left of", not "to the left of"
 

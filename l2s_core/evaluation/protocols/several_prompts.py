@@ -12,8 +12,8 @@ from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.geneval_metadata import parse_record
 from l2s_core.evaluation.protocols.suites import require_suite, triplet_suite
 from l2s_core.hashing import stable_fraction
-from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, Triplet, phrase_spans
-from l2s_core.relations import OPPOSITE, RELATIONS, WORDINGS, label_index, relation_named
+from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, phrase_spans
+from l2s_core.relations import OPPOSITE, RELATIONS, WORDINGS, Triplet, label_index, relation_named
 from l2s_core.storage.lines import read_jsonl
 
 # (objects, relations) -> the lengths of the chains of objects that "and" joins: "a A r1 a B r2 a C and a D r3 a E".

@@ -10,7 +10,9 @@ from pathlib import Path
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, Verdict
-from l2s_core.prompts.prompt import Prompt, Span, Triplet
+from l2s_core.prompts.grammar import Span
+from l2s_core.prompts.prompt import Prompt
+from l2s_core.relations import Triplet
 from l2s_core.storage.lines import read_lines
 
 # How the prompts word a relation -> our name for it, or None where only closeness is asked for.

@@ -13,8 +13,8 @@ import numpy as np
 from l2s_core.miniworld.world.scenes import Layout
 from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.miniworld.world.streams import Stream
-from l2s_core.prompts.prompt import Triplet, prompt_for, with_article
-from l2s_core.relations import RELATIONS
+from l2s_core.prompts.prompt import prompt_for, with_article
+from l2s_core.relations import RELATIONS, Triplet
 
 RELATION_SHARE = 0.3  # captions of two-object scenes that name a relation
 RANDOM_SHARE = 0.9  # of relation words, how many are drawn at random
