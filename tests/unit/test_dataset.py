@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +85,10 @@ def test_shards_of_different_sources_do_not_mix(tmp_path: Path) -> None:
     other = write_fake_shards(tmp_path / "b", shards=1, source=dataclasses.replace(SOURCE, backbone="another"))
     with pytest.raises(UserError, match="another source.*backbone"):
         MapDataset(one + other, split="train")
+
+
+def test_a_shard_has_the_columns_of_its_records_in_their_order(tmp_path: Path) -> None:
+    (path,) = write_fake_shards(tmp_path, shards=1, images=6)
+    schema = pq.read_schema(path)
+    assert schema.names == [field.name for field in fields(MapRecord)] + ["maps"]
+    assert not any(field.nullable for field in schema)
