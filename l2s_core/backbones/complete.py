@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -41,7 +42,7 @@ def require_weights(folder: Path, kind: str, missing: Collection[str]) -> None:
         raise UserError(f"{folder} lacks {len(missing)} weights of a {kind}, as {min(missing)}; fetch it again")
 
 
-def load_complete(kind: str, folder: Path, device: str = "cpu") -> torch.nn.Module:
+def load_complete(kind: str, folder: Path, device: str = "cpu") -> Any:
     """Return a model of class `kind` of transformers in float32 that is ready to judge, from safetensors and no network.
 
     Raises UserError for one whose weights are not all in its folder.

@@ -44,9 +44,10 @@ class ChosenBy:
             )
         return chosen
 
-    def having(self, key: str) -> list[str]:
-        """Return the names of those of the registry's classes that have a key."""
-        return [name for name in self.registry.names() if key in self._keys(name)]
+    def whose(self, key: str) -> str:
+        """Return what to say of an unknown key that others of the registry's classes have, nothing if none has it."""
+        having = [name for name in self.registry.names() if key in self._keys(name)]
+        return f"; {key} is a key of {self.registry.kind} {' and '.join(having)}" if having else ""
 
     def _keys(self, name: str) -> Collection[str]:
         try:

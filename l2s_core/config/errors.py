@@ -31,8 +31,7 @@ def explain(kind: type[BaseModel], problem: Mapping[str, Any], values: Any = Non
     if problem["type"] == "extra_forbidden":
         key = problem["loc"][-1]
         names = sorted(section.model_fields)
-        elsewhere = [] if chooser is None else chooser.having(key)
-        whose = f"; {key} is a key of {chooser.registry.kind} {' and '.join(elsewhere)}" if elsewhere else ""
+        whose = "" if chooser is None else chooser.whose(key)
         return f"unknown key {place!r};{_key_meant(key, names)} allowed: {', '.join(names)}{whose}"
     if problem["type"] == "missing":
         return f"missing key {place!r}; add it"

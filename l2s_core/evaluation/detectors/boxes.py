@@ -10,13 +10,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.detection import Box, Detection
 
 PER_NAME = 16  # boxes of one name that are listed, the best ones; as many as GenEval looks at
 MASK_THRESHOLD = 120  # of 255; a pixel belongs to an object above it
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
-
-Box = tuple[int, int, int, int]
 
 
 def pixel_boxes(boxes_Q4: Tensor, *, frame: tuple[int, int], size: tuple[int, int]) -> Tensor:

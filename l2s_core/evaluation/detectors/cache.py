@@ -50,9 +50,11 @@ class CachedJudge(Judge):
 
         Errors are the judge's.
         """
-        if self.judge.OPEN_VOCABULARY and names is None:
-            return self.judge.detect(images)  # its own error
-        asked = [tuple(one) for one in names] if self.judge.OPEN_VOCABULARY else [()] * len(images)
+        asked: list[tuple[str, ...]] = [()] * len(images)
+        if self.judge.OPEN_VOCABULARY:
+            if names is None:
+                return self.judge.detect(images)  # its own error
+            asked = [tuple(one) for one in names]
         keys = [self._key(image, one) for image, one in zip(images, asked, strict=True)]
         known = _read(self.path)
         missing = list({key: place for place, key in enumerate(keys) if key not in known}.values())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Box = tuple[int, int, int, int]
+"""Corners x0, y0, x1, y1 in pixels; x1 and y1 are one past the last."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """One object found: class name, box (x0, y0, x1, y1) in pixels, confidence in [0, 1]."""
+    """One object found: class name, box, confidence in [0, 1]."""
 
     name: str
-    box: tuple[int, int, int, int]
+    box: Box
     score: float

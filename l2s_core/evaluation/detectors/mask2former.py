@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from l2s_core.backbones.complete import load_complete
-from l2s_core.evaluation.detectors.boxes import Box, box_of
-from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.boxes import box_of
+from l2s_core.evaluation.detectors.detection import Box, Detection
 from l2s_core.evaluation.detectors.judge import Judge
 
 SIDE = 800  # pixels the image is resized to, as the model was trained

@@ -51,14 +51,12 @@ class ClipScorer:
         from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
         require_vocabulary(folder)
-        how = {"local_files_only": True}
         try:
             self.model = load_complete(MODEL, folder, device)
             self.device = device
-            self.tokenizer = CLIPTokenizer.from_pretrained(folder, **how)
-            self.processor = CLIPImageProcessorPil.from_pretrained(
-                folder, **how
-            )  # one backend: others resize differently
+            self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            # One backend: others resize differently.
+            self.processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except UserError:
             raise
         except Exception as error:  # the library raises many kinds for one cause: a file it cannot read
@@ -83,7 +81,7 @@ class ClipScorer:
         return np.concatenate(parts)
 
     @torch.no_grad()
-    def embed_images(self, images: Sequence[np.ndarray]) -> Tensor:
+    def embed_images(self, images: Sequence[np.ndarray] | np.ndarray) -> Tensor:
         """Return embeddings_ND, of length 1, of uint8 images (H, W, 3) that may differ in size, in one batch."""
         pixels = self.processor(images=list(images), input_data_format="channels_last", return_tensors="pt")[
             "pixel_values"

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from l2s_core.errors import UserError
+from l2s_core.evaluation.detectors.detection import Box
 from l2s_core.evaluation.metrics.clipscore import BATCH, ClipScorer
 from l2s_core.evaluation.protocols.geneval_rules import COLORS
 from l2s_core.evaluation.protocols.protocol import NamedBox
@@ -75,6 +76,6 @@ def seen_colors(
     return [{box: next(answers) for box in boxes} for boxes in asked]
 
 
-def _cut(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+def _cut(image: np.ndarray, box: Box) -> np.ndarray:
     x0, y0, x1, y1 = box
     return np.ascontiguousarray(image[y0:y1, x0:x1])

@@ -80,8 +80,11 @@ def kid_change(
     """
     if len(before_ND) != len(after_ND):
         raise ValueError(f"a change needs pairs of images; got {len(before_ND)} before and {len(after_ND)} after")
-    how = {"subset_size": subset_size, "subsets": subsets, "seed": seed}
-    change_S = block_estimates(after_ND, reference_MD, **how) - block_estimates(before_ND, reference_MD, **how)
+    before_S, after_S = (
+        block_estimates(features_ND, reference_MD, subset_size=subset_size, subsets=subsets, seed=seed)
+        for features_ND in (before_ND, after_ND)
+    )
+    change_S = after_S - before_S
     return _summary(change_S, len(before_ND), subset_size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -79,7 +80,7 @@ class Geneval(Protocol):
                 "their own; allowed here: single_object, two_object"
             )
         if self.file is not None:
-            return self._of_file()
+            return self._of_file(self.file)
         if drawable.objects is not None and "position" in self.tags:
             raise UserError(
                 "benchmark.tags position is the protocol pairs in the small world; "
@@ -91,12 +92,12 @@ class Geneval(Protocol):
             records += geneval_prompts.generate_records(tag, self.suite, self.prompts, names)
         return records
 
-    def _of_file(self) -> list[GenevalRecord]:
+    def _of_file(self, file: Path) -> list[GenevalRecord]:
         """Return the first records of each task of the file.
 
         Raises UserError for a colour in a task without: whether a run needs a reader of colours is known by its tags.
         """
-        read = geneval_metadata.read_metadata(self.file, self.tags)
+        read = geneval_metadata.read_metadata(file, self.tags)
         for record in read:
             if record.tag not in COLOR_TAGS and any(clause.color is not None for clause in record.include):
                 raise UserError(

@@ -51,13 +51,12 @@ def record_row(record: GenevalRecord) -> dict[str, Any]:
 
 def position_prompt(record: GenevalRecord) -> Prompt:
     """Return the prompt of a position record with the spans of its phrases; raises UserError for any other record."""
-    placed = [clause for clause in record.include if clause.position is not None]
+    placed = [(clause.name, clause.position) for clause in record.include if clause.position is not None]
     if len(placed) != 1:
         raise UserError(
             f"the prompt {record.prompt!r} states {len(placed)} relations; allowed: 1, as in the tag position"
         )
-    subject = placed[0].name
-    position = placed[0].position
+    ((subject, position),) = placed
     object_ = record.include[position.index].name
     subject_span = find_phrase(record.prompt, subject)
     return Prompt(
@@ -82,8 +81,11 @@ def attribute_prompt(record: GenevalRecord) -> SeveralPrompt | None:
     for name in names:
         spans.append(find_phrase(record.prompt, name, start=start))
         start = spans[-1][1]
-    colored = [clause for clause in record.include if clause.color is not None]
-    triplets = tuple(Triplet(subject=clause.color, relation=ATTRIBUTE, object=clause.name) for clause in colored)
+    triplets = tuple(
+        Triplet(subject=clause.color, relation=ATTRIBUTE, object=clause.name)
+        for clause in record.include
+        if clause.color is not None
+    )
     return SeveralPrompt(text=record.prompt, triplets=triplets, objects=tuple(names), spans=tuple(spans))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.detection import Box, Detection
 from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.protocol import NamedBox
-from l2s_core.evaluation.protocols.relation_rule import MIN_SCORE, Box, kept_boxes
+from l2s_core.evaluation.protocols.relation_rule import MIN_SCORE, kept_boxes
 from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, Verdict, misplaced
 from l2s_core.relations import Triplet, relations_between
 
@@ -81,7 +81,8 @@ def clause_failures(
         failure = _missing(clause, found) or _miscolored(clause, found, colors)
         if failure is None and clause.position is not None:
             target = record.include[clause.position.index].name
-            failure = _misplaced(clause, found, groups[clause.position.index], target)
+            asked = Triplet(subject=clause.name, relation=clause.position.relation, object=target)
+            failure = _misplaced(asked, found, groups[clause.position.index])
         groups.append(found if failure is None else None)
         failures.append(failure)
     return failures + [_surplus(clause, boxes) for clause in record.exclude]
@@ -126,11 +127,10 @@ def _miscolored(clause: Clause, found: Sequence[Box], colors: Mapping[NamedBox, 
     )
 
 
-def _misplaced(clause: Clause, found: Sequence[Box], targets: Sequence[Box] | None, target: str) -> Failure | None:
+def _misplaced(asked: Triplet, found: Sequence[Box], targets: Sequence[Box] | None) -> Failure | None:
     """Return what is wrong with the place of a clause's boxes, None where nothing is; each pair speaks for itself."""
-    asked = Triplet(subject=clause.name, relation=clause.position.relation, object=target)
     if targets is None:
-        return Failure(kind=FailureKind.WRONG_RELATION, objects=(clause.name, target), asked=asked.relation)
+        return Failure(kind=FailureKind.WRONG_RELATION, objects=(asked.subject, asked.object), asked=asked.relation)
     for box in found:
         for other in targets:
             held = relations_between(box, other)

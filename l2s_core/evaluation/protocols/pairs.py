@@ -69,7 +69,10 @@ class Pairs(Protocol):
 
     def _items_of_group(self, group: str, pairs: Sequence[tuple[str, str]]) -> list[EvalItem]:
         triplets = suite_triplets(self.suite, pairs, self.relations)
-        prompts = self.prompts if isinstance(self.prompts, int) else self.prompts.get(group, 0)
+        if isinstance(self.prompts, int):
+            prompts = self.prompts
+        else:
+            prompts = {str(kind): count for kind, count in self.prompts.items()}.get(group, 0)
         if triplets and prompts > len(triplets):
             raise UserError(
                 f"benchmark.prompts is {prompts}, but the {self.suite} suite has {len(triplets)} prompts with "

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from l2s_core.config import BenchmarkConfig, RunConfig
-from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.detection import Box, Detection
 from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.items import EvalItem
-from l2s_core.evaluation.protocols.relation_rule import Box, judge_relations
+from l2s_core.evaluation.protocols.relation_rule import judge_relations
 from l2s_core.evaluation.protocols.suites import noise_seed
 from l2s_core.evaluation.protocols.verdict import Verdict
 from l2s_core.prompts.prompt import Phrases

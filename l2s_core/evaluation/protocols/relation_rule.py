@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from l2s_core.evaluation.detectors.detection import Detection
+from l2s_core.evaluation.detectors.detection import Box, Detection
 from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, RelationVerdict, Verdict, misplaced
 from l2s_core.prompts.prompt import Phrases, depicted
@@ -12,8 +12,6 @@ from l2s_core.relations import ATTRIBUTE, Triplet, relations_between
 
 MIN_SCORE = 0.3  # a detection takes part above this confidence
 MAX_OBJECTS = 16  # detections of one class that take part, the most confident ones
-
-Box = tuple[float, float, float, float]
 
 
 def kept_boxes(detections: Sequence[Detection], min_score: float) -> dict[str, list[Box]]:

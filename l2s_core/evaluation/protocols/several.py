@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -26,10 +27,10 @@ class Several(Protocol):
     objects: Literal["common", "novel", "mixed"] = Field(default="common", description="list of objects")
 
     def items(self, config: RunConfig) -> list[EvalItem]:
-        return self.numbered_items(self._of_file() if self.file is not None else self._own(config.data))
+        return self.numbered_items(self._of_file(self.file) if self.file is not None else self._own(config.data))
 
-    def _of_file(self) -> Iterator[AskedPrompt]:
-        for number, prompt in enumerate(several_prompts.read_several(self.file)[: self.prompts]):
+    def _of_file(self, file: Path) -> Iterator[AskedPrompt]:
+        for number, prompt in enumerate(several_prompts.read_several(file)[: self.prompts]):
             yield AskedPrompt(group="file", number=number, prompt=prompt, label=_label(prompt))
 
     def _own(self, data: DataConfig) -> Iterator[AskedPrompt]:

@@ -122,7 +122,7 @@ class PairedDifference:
         prompts = [a.prompt for a, _ in pairs]
         gains = second - first
         low, high = bootstrap_interval(gains, prompts)
-        sums = Counter()
+        sums: Counter[str] = Counter()
         for prompt, gain in zip(prompts, gains.tolist(), strict=True):
             sums[prompt] += gain
         return cls(
