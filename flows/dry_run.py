@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,6 +14,7 @@ from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
 from l2s_core.experiments.ablations import Ablation
 from l2s_core.experiments.sweeps import Point, SweepConfig, corners_of, points_of, settings_text
+from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.sweep_plan import StageLeft, hours_as_measured, search_left, stages_left
 from l2s_core.storage.files import read_json
 from tasks.rehearsal import last_rehearsal
@@ -73,7 +73,7 @@ def _planned(config: str, points: Sequence[Point], home: Path) -> list[Run]:
     return planned
 
 
-def _rehearsal(config: str, home: Path) -> Mapping[str, Any] | None:
+def _rehearsal(config: str, home: Path) -> Rehearsal | None:
     return last_rehearsal(home, load_run_config(config))
 
 

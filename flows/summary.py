@@ -10,6 +10,7 @@ import click
 
 from l2s_core.classifier.experiment import load_result
 from l2s_core.experiments.sweeps import SweepConfig, rank
+from l2s_core.planning.measured import Rehearsal
 from l2s_core.report.comparison import report_files, table_rows
 from tasks.rehearsal import rehearsal_file
 
@@ -49,23 +50,19 @@ def _print_rates(summary: Mapping[str, Any]) -> None:
     print_table(("", "relation correct", "all objects", "gradients", "s/image", "time"), rows)
 
 
-def print_rehearsal(result: Mapping[str, Any], home: Path) -> None:
+def print_rehearsal(result: Rehearsal, home: Path) -> None:
     """Print what a rehearsal measured and what it means for the run."""
-    kind = "random weights" if result["random"] else "its own weights"
+    kind = "random weights" if result.random else "its own weights"
     click.echo(
-        f"\n{result['name']}, {result['scale']} size, {kind} of "
-        f"{result['weights'] / 1e9:.2f} GB, {result['dtype']}, {result['device']}\n"
+        f"\n{result.name}, {result.scale} size, {kind} of {result.weights / 1e9:.2f} GB, "
+        f"{result.dtype}, {result.device}\n"
     )
-    rows = [
-        (row["operation"], row["unit"], f"{row['seconds']:.4f}", f"{row['peak_bytes'] / 2**30:.2f}")
-        for row in result["measured"]
-    ]
-    print_table((f"operation, {result['images']} images at once", "a", "seconds", "peak GiB"), rows)
-    if result["hours"]:
-        click.echo(
-            "\nthe whole run: " + ", ".join(f"{stage} up to {hours:.2f} h" for stage, hours in result["hours"].items())
-        )
-    click.echo(f"\n{rehearsal_file(home, result['name'], result['scale'])}")
+    rows = [(r.operation, r.unit, f"{r.seconds:.4f}", f"{r.peak_bytes / 2**30:.2f}") for r in result.measured]
+    print_table((f"operation, {result.images} images at once", "a", "seconds", "peak GiB"), rows)
+    if result.hours:
+        parts = (f"{stage} up to {hours:.2f} h" for stage, hours in result.hours.items())
+        click.echo(f"\nthe whole run: {', '.join(parts)}")
+    click.echo(f"\n{rehearsal_file(home, result.name, result.scale)}")
 
 
 def print_ranking(settings: SweepConfig, rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from l2s_core.backbones.architecture import Scale
 from l2s_core.backbones.load import pick_device
 from l2s_core.config import RunConfig
+from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.rehearsal import priced_settings, rehearse
 from l2s_core.storage.files import read_json, write_json
 from tasks.stage_task import GPU, accelerator, stage_task
@@ -18,20 +18,20 @@ def rehearsal_file(home: Path, name: str, scale: Scale = "full") -> Path:
     return Path(home) / "rehearsals" / f"{name}-{scale}.json"
 
 
-def last_rehearsal(home: Path, config: RunConfig) -> dict[str, Any] | None:
+def last_rehearsal(home: Path, config: RunConfig) -> Rehearsal | None:
     """Return the full-size rehearsal of a run.
 
     None when there was none, or when the last one of its name was of other settings.
     """
     path = rehearsal_file(home, config.name)
     stored = read_json(path) if path.is_file() else {}
-    return stored if stored.get("settings") == priced_settings(config) else None
+    return Rehearsal.from_json(stored) if stored.get("settings") == priced_settings(config) else None
 
 
 @stage_task(name="rehearse", tags=[GPU])
-def rehearse_run(config: RunConfig, scale: Scale, images: int, home: Path) -> dict[str, Any]:
+def rehearse_run(config: RunConfig, scale: Scale, images: int, home: Path) -> Rehearsal:
     """Measure every stage's operations and write them down."""
     with accelerator():
         result = rehearse(config, scale=scale, images=images, device=pick_device(config.device))
-    write_json(rehearsal_file(home, config.name, scale), result)
+    write_json(rehearsal_file(home, config.name, scale), result.to_json())
     return result

@@ -33,6 +33,15 @@ LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at onc
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileSizes:
+    """What a run's files depend on: channels of its maps, numbers of one image's latents, pixels of an image's side."""
+
+    channels: int
+    latents: int
+    side: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCost:
     """Costs of one image: floating-point operations, bytes of weights by component, bytes of activations.
 
@@ -48,6 +57,11 @@ class ModelCost:
     channels: int
     latents: int
     image_side: int
+
+    @property
+    def sizes(self) -> FileSizes:
+        """What the sizes of a run's files depend on."""
+        return FileSizes(channels=self.channels, latents=self.latents, side=self.image_side)
 
 
 def count_cost(config: RunConfig) -> ModelCost:
@@ -81,19 +95,16 @@ def count_cost(config: RunConfig) -> ModelCost:
     )
 
 
-def sizes_of(config: RunConfig) -> dict[str, int]:
-    """Return what a run's files depend on: channels of its maps, numbers of one image's latents, pixels of a side.
+def sizes_of(config: RunConfig) -> FileSizes:
+    """Return what the sizes of a run's files depend on.
 
-    Of its architecture, or of the settings in its model's folder: no weights are read. Raises UserError where it has neither.
+    They are of its architecture, or of the settings in its model's folder: no weights are read. Raises UserError where
+    it has neither.
     """
     with torch.device("meta"):
         model = _shapes(config.backbone)
         channels = _reader(model, config).channels
-    return {
-        "channels": channels,
-        "latents": prod(model.latent_shape),
-        "side": model.image_side,
-    }
+    return FileSizes(channels=channels, latents=prod(model.latent_shape), side=model.image_side)
 
 
 @lru_cache
@@ -144,7 +155,7 @@ def _fused_attention() -> Iterator[None]:
 
 
 class _LargestTensor(TorchDispatchMode):
-    """Notes the largest tensor that any operation returns; a view of what a model holds anyway, a table of positions say, is none."""
+    """Notes the largest tensor that any operation returns, views of what a model holds anyway left out."""
 
     def __init__(self, model: DiffusersModel) -> None:
         super().__init__()
@@ -195,8 +206,8 @@ def main() -> None:
     for name in PAPER:
         cost = count_cost(load_run_config(name))
         print(
-            f"{name:14s}{sum(cost.weights.values()) / 1e9:7.1f} GB{cost.forward_flops / 1e12:8.2f} Tflop{cost.gradient_flops / 1e12:8.1f} Tflop"
-            f"{cost.saved_bytes / 1e9:7.2f} GB{cost.channels:7d}"
+            f"{name:14s}{sum(cost.weights.values()) / 1e9:7.1f} GB{cost.forward_flops / 1e12:8.2f} Tflop"
+            f"{cost.gradient_flops / 1e12:8.1f} Tflop{cost.saved_bytes / 1e9:7.2f} GB{cost.channels:7d}"
         )
 
 

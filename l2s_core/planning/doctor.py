@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from packaging.requirements import Requirement
@@ -20,8 +20,9 @@ from l2s_core.data.source import source_of
 from l2s_core.errors import UserError, first_line
 from l2s_core.evaluation.detectors.load import judge_class, judge_folder
 from l2s_core.evaluation.metrics.clipscore import clip_folder
-from l2s_core.planning.cost import ModelCost, count_cost, sizes_of
-from l2s_core.planning.estimate import disk_bytes, images_of, memory_bytes, prices_of, work_of
+from l2s_core.planning.cost import FileSizes, ModelCost, count_cost, sizes_of
+from l2s_core.planning.estimate import disk_bytes, images_of, memory_bytes, stage_hours, work_of
+from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.memory import free_bytes
 
 UTILISATION = 0.4  # share of a large product's speed that a denoiser reaches; only where no rehearsal tells
@@ -37,8 +38,11 @@ class Check:
     detail: str
 
 
-def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None = None) -> list[Check]:
-    """Return every check of a run, in the order of its stages; `rehearsal` is what `l2s rehearse` measured for it, if it was run."""
+def examine(config: RunConfig, home: Path, rehearsal: Rehearsal | None = None) -> list[Check]:
+    """Return every check of a run, in the order of its stages.
+
+    `rehearsal` is what `l2s rehearse` measured for it, where it was run.
+    """
     checks = [_tried("packages", _packages), _tried("device", lambda: _device(config))]
     checks.append(_tried("model weights", lambda: _weights(config)))
     checks.append(_tried("judge", lambda: _judge(config)))
@@ -48,22 +52,14 @@ def examine(config: RunConfig, home: Path, rehearsal: Mapping[str, Any] | None =
         checks.append(_tried("CLIP model", lambda: str(clip_folder(config.benchmark.clip))))
     if config.backbone.architecture is not None:
         cost = count_cost(config)
-        sizes = {"channels": cost.channels, "latents": cost.latents, "side": cost.image_side}
-        return [*checks, *_memory(config, cost), _disk(config, sizes, home), _time(config, rehearsal, cost)]
-    try:
+        time_needed = _time_rehearsed(config, rehearsal) if rehearsal is not None else _time_counted(config, cost)
+        return [*checks, *_memory(config, cost), _disk(config, cost.sizes, home), time_needed]
+    with suppress(UserError):  # no model, or a broken one: said above
         checks.append(_disk(config, sizes_of(config), home))
-    except UserError:
-        pass  # no model, or a broken one: said above
-    if rehearsal is None:
-        return [
-            *checks,
-            Check(
-                name="time",
-                ok=None,
-                detail="backbone.architecture is not set; 'l2s rehearse' measures this model itself",
-            ),
-        ]
-    return [*checks, _time(config, rehearsal)]
+    if rehearsal is not None:
+        return [*checks, _time_rehearsed(config, rehearsal)]
+    unknown = "backbone.architecture is not set; 'l2s rehearse' measures this model itself"
+    return [*checks, Check(name="time", ok=None, detail=unknown)]
 
 
 def _tried(name: str, look: Callable[[], str]) -> Check:
@@ -76,7 +72,8 @@ def _tried(name: str, look: Callable[[], str]) -> Check:
 
 
 def _packages() -> str:
-    wrong, seen = [], []
+    wrong = []
+    seen = []
     for line in requires("learn-to-steer") or ():
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -142,10 +139,11 @@ def _memory(config: RunConfig, cost: ModelCost) -> list[Check]:
     ]
 
 
-def _disk(config: RunConfig, sizes: Mapping[str, int], home: Path) -> Check:
-    need = disk_bytes(config, **sizes)
+def _disk(config: RunConfig, sizes: FileSizes, home: Path) -> Check:
+    need = disk_bytes(config, sizes)
     folder = next(path for path in (home, *home.resolve().parents) if path.exists())
-    free, total = shutil.disk_usage(folder).free, sum(need.values())
+    free = shutil.disk_usage(folder).free
+    total = sum(need.values())
     parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in need.items())
     enough = total <= free
     return Check(
@@ -156,16 +154,22 @@ def _disk(config: RunConfig, sizes: Mapping[str, int], home: Path) -> Check:
     )
 
 
-def _time(config: RunConfig, rehearsal: Mapping[str, Any] | None, cost: ModelCost | None = None) -> Check:
-    if rehearsal is not None:
-        prices = prices_of(rehearsal["measured"])
-        hours = {stage: work.total(**prices) / 3600 for stage, work in work_of(config).items()}
-        source = f"as rehearsed on {rehearsal['device']}"
-    else:
-        speed = _product_speed(_device_here(config), getattr(torch, config.backbone.dtype))
-        prices = {"forward": cost.forward_flops, "guided": cost.guided_flops, "gradient": cost.gradient_flops}
-        hours = {stage: work.total(**prices) / (speed * UTILISATION) / 3600 for stage, work in work_of(config).items()}
-        source = f"counted operations at {UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s; 'l2s rehearse' measures it"
+def _time_rehearsed(config: RunConfig, rehearsal: Rehearsal) -> Check:
+    return _time(stage_hours(config, rehearsal.prices), f"as rehearsed on {rehearsal.device}")
+
+
+def _time_counted(config: RunConfig, cost: ModelCost) -> Check:
+    speed = _product_speed(_device_here(config), getattr(torch, config.backbone.dtype))
+    operations = {
+        stage: work.total(forward=cost.forward_flops, guided=cost.guided_flops, gradient=cost.gradient_flops)
+        for stage, work in work_of(config).items()
+    }
+    hours = {stage: count / (speed * UTILISATION) / 3600 for stage, count in operations.items()}
+    of_speed = f"{UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s"
+    return _time(hours, f"counted operations at {of_speed}; 'l2s rehearse' measures it")
+
+
+def _time(hours: Mapping[str, float], source: str) -> Check:
     parts = ", ".join(f"{stage} {value:.1f}" for stage, value in hours.items())
     return Check(name="time", ok=None, detail=f"up to {sum(hours.values()):.1f} h ({parts}), {source}")
 

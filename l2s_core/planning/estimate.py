@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from l2s_core.config import RunConfig, SelectionMethod, SteeringConfig
 from l2s_core.data.scenes import PROMPT_KINDS
 from l2s_core.evaluation.protocols.protocol import benchmark_items
-from l2s_core.planning.cost import ModelCost
+from l2s_core.planning.cost import FileSizes, ModelCost
+from l2s_core.planning.measured import Prices
 
 PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run of configs/mini-sd.yaml
 MAP_BYTES, NOISE_BYTES, IMAGE_BYTES = 2, 4, 1  # float16 maps, float32 noise, uint8 pixels
@@ -18,7 +17,7 @@ OBJECTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Evaluations of the denoiser that a stage makes, one image each: alone, with guidance, and with a steering gradient."""
+    """Evaluations of the denoiser, one image each: alone, with guidance, and with a steering gradient."""
 
     forwards: int = 0
     guided: int = 0
@@ -29,14 +28,9 @@ class Work:
         return self.forwards * forward + self.guided * guided + self.gradients * gradient
 
 
-def prices_of(measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the seconds of an evaluation of each kind of `Work`, from a rehearsal's table."""
-    seconds = {row["operation"]: row["seconds"] for row in measured}
-    return {
-        "forward": seconds["plain step"],
-        "guided": seconds["guided step"],
-        "gradient": seconds["steering gradient"],
-    }
+def stage_hours(config: RunConfig, prices: Prices) -> dict[str, float]:
+    """Return the hours of every stage at most, at prices in seconds."""
+    return {stage: work.total(**asdict(prices)) / 3600 for stage, work in work_of(config).items()}
 
 
 def work_of(config: RunConfig) -> dict[str, Work]:
@@ -102,15 +96,19 @@ def images_of(config: RunConfig) -> int:
     return len(benchmark_items(config))
 
 
-def disk_bytes(config: RunConfig, *, channels: int, latents: int, side: int) -> dict[str, int]:
-    """Return the bytes each stage leaves on disk; `latents` numbers of one image's noise, `side` pixels."""
+def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
+    """Return the bytes each stage leaves on disk."""
     prompts = scenes_of(config) * len(PROMPT_KINDS)
-    maps = len(config.capture.steps) * OBJECTS * channels * config.capture.grid**2 * MAP_BYTES * PARQUET_SHARE
+    maps = len(config.capture.steps) * OBJECTS * sizes.channels * config.capture.grid**2 * MAP_BYTES * PARQUET_SHARE
     targets = 2 if config.inversion.method == "rectified-flow" else 1
-    pixels = 3 * side * side * IMAGE_BYTES
+    pixels = 3 * sizes.side**2 * IMAGE_BYTES
     return {
         "scenes": scenes_of(config) * pixels,
-        **({"noise": prompts * latents * NOISE_BYTES * targets, "maps": int(prompts * maps)} if config.inverts else {}),
+        **(
+            {"noise": prompts * sizes.latents * NOISE_BYTES * targets, "maps": int(prompts * maps)}
+            if config.inverts
+            else {}
+        ),
         **({"trajectories": int(scenes_of(config) * config.trajectories * maps)} if config.trajectories else {}),
         "images": images_of(config) * (2 + len(config.classifiers) + len(config.methods)) * pixels,
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
@@ -18,16 +20,15 @@ class PeakMemory:
     """
 
     def __init__(self, device: str) -> None:
-        self.device, self.peak = device, 0
+        self.device = device
+        self.peak = 0
 
     def __enter__(self) -> PeakMemory:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         else:
-            try:
+            with suppress(OSError):
                 _RESET.write_text("5")
-            except OSError:
-                pass
         return self
 
     def __exit__(self, *_: object) -> None:

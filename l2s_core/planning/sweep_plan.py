@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from l2s_core.config import INVERTED, MAIN, PLAIN, TRAJECTORIES, RunConfig
 from l2s_core.evaluation.run import Run
 from l2s_core.planning.cost import sizes_of
-from l2s_core.planning.estimate import disk_bytes, prices_of, scenes_of, work_of
+from l2s_core.planning.estimate import disk_bytes, scenes_of, work_of
+from l2s_core.planning.measured import Rehearsal
 
 # The outputs of every kind of stage by what they are for: a classifier, a method, or the run ("").
 OUTPUTS: dict[str, Callable[[Run], dict[str, Path]]] = {
@@ -35,7 +36,8 @@ DISK = {
 class StageLeft:
     """One kind of stage: how many outputs the points need of it, how many different ones that are, how many are there.
 
-    `hours` and `bytes` are of those that are left; None for training, which nothing tells, and `hours` without a rehearsal.
+    `hours` and `bytes` are of those that are left. Both are None for training, which nothing tells; `hours` also
+    without a rehearsal.
     """
 
     stage: str
@@ -46,7 +48,7 @@ class StageLeft:
     bytes: int | None
 
 
-def stages_left(points: Sequence[Run], rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
+def stages_left(points: Sequence[Run], rehearsal: Rehearsal | None) -> list[StageLeft]:
     """Return a row for every kind of stage; `rehearsal` is that of the sweep's configuration, at full size."""
     rows = []
     for stage, outputs_of in OUTPUTS.items():
@@ -68,7 +70,7 @@ def stages_left(points: Sequence[Run], rehearsal: Mapping[str, Any] | None) -> l
     return rows
 
 
-def search_left(corners: Sequence[Run], trials: int, rehearsal: Mapping[str, Any] | None) -> list[StageLeft]:
+def search_left(corners: Sequence[Run], trials: int, rehearsal: Rehearsal | None) -> list[StageLeft]:
     """Return these rows for a search of that many points between `corners`: an upper bound, as if none was run yet.
 
     What is the same at all corners is made once, the rest for every point at the price of the dearest corner.
@@ -94,10 +96,11 @@ def search_left(corners: Sequence[Run], trials: int, rehearsal: Mapping[str, Any
 
 
 def hours_as_measured(rows: Sequence[StageLeft], images: int, summary: Mapping[str, Any]) -> float:
-    """Return the hours of what is left of training and sampling, `images` a method, at the speed of a report (its summary.json).
+    """Return the hours of what is left of training and sampling at the speed of a report (its summary.json).
 
-    Every classifier counts as the report's own and a method as the mean of the report's, or as steering where it has none: a
-    bound for none of them, but near for most, where `hours` counts all updates of the schedule for every image.
+    `images` is their number a method. Every classifier counts as the report's own, and a method as the mean of the
+    report's, or as steering where it has none. That is a bound for none of them, but near for most; `hours` of
+    StageLeft counts all updates of the schedule for every image.
     """
     main, left = summary["classifiers"][MAIN], {row.stage: row.distinct - row.there for row in rows}
     steered = main["steered"]["seconds"]
@@ -126,7 +129,7 @@ def _complete(run: Run, stage: str, folder: Path) -> bool:
 
 
 def _cost(
-    outputs: Sequence[tuple[Run, str]], stage: str, rehearsal: Mapping[str, Any] | None
+    outputs: Sequence[tuple[Run, str]], stage: str, rehearsal: Rehearsal | None
 ) -> tuple[float | None, int | None]:
     """Hours and bytes of outputs, a run's and what each is for."""
     if stage == "train":
@@ -135,7 +138,7 @@ def _cost(
     size = sum(_bytes(config, stage) for config in configs)
     if rehearsal is None:
         return None, size
-    prices = prices_of(rehearsal["measured"])
+    prices = asdict(rehearsal.prices)
     works = [work_of(config).get(stage) for config in configs]
     return sum(work.total(**prices) for work in works if work is not None) / 3600, size
 
@@ -147,7 +150,7 @@ def _alone(config: RunConfig, method: str) -> RunConfig:
 
 
 def _bytes(config: RunConfig, stage: str) -> int:
-    sizes = disk_bytes(config, **sizes_of(config))
-    return (
-        sizes[DISK[stage]] if stage in DISK else sizes["images"] // (2 + len(config.methods))
-    )  # `images` are of every method
+    sizes = disk_bytes(config, sizes_of(config))
+    if stage in DISK:
+        return sizes[DISK[stage]]
+    return sizes["images"] // (2 + len(config.methods))  # `images` are of every method

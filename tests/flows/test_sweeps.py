@@ -99,7 +99,7 @@ def left(config: str, home: Path) -> tuple[str, dict[str, list[int]]]:
     return output, {
         " ".join(row[:-5]): [int(cell) for cell in row[-5:] if cell.isdigit()]
         for row in rows
-        if len(row) in (6, 7) and row[-2] == "?"
+        if len(row) > 5 and row[-2] == "?"
     }
 
 

@@ -18,9 +18,10 @@ from l2s_core.backbones.architecture import load_architecture, random_parts, sav
 from l2s_core.backbones.component import Network
 from l2s_core.backbones.folder import SHIPPED
 from l2s_core.config import load_run_config
-from l2s_core.planning.cost import count_cost
+from l2s_core.planning.cost import FileSizes, count_cost
 from l2s_core.planning.doctor import Check, examine
 from l2s_core.planning.estimate import disk_bytes, work_of
+from l2s_core.planning.measured import Measured, Rehearsal
 from l2s_core.planning.rehearsal import priced_settings, rehearse
 from l2s_core.storage.files import write_json
 from tasks.rehearsal import last_rehearsal, rehearsal_file
@@ -48,14 +49,14 @@ def test_work_counts_what_the_stages_evaluate() -> None:
     assert work["sample plain"].guided == 400 * 50 and work["sample steered"].gradients == 400 * 2 * 25 * 15
     flux = work_of(load_run_config("flux-dev"))  # gamma and eta of 1 need the model at captured steps alone
     assert flux["invert"].forwards == 0 and flux["capture"].forwards == 4 * (2600 + 970) * 2 * 6
-    maps = disk_bytes(load_run_config("sd21"), channels=195, latents=4 * 64 * 64, side=512)["maps"]
+    maps = disk_bytes(load_run_config("sd21"), FileSizes(channels=195, latents=4 * 64 * 64, side=512))["maps"]
     assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.8)
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_tiny_rehearsal_measures_every_stage(name: str) -> None:
     result = rehearse(load_run_config(name, {"backbone.dtype": "float32"}), scale="tiny", images=2)
-    operations = [row["operation"] for row in result["measured"]]
+    operations = [row.operation for row in result.measured]
     assert operations == [
         "load",
         "encode prompt",
@@ -67,7 +68,8 @@ def test_a_tiny_rehearsal_measures_every_stage(name: str) -> None:
         "steering gradient",
         "decode",
     ]
-    assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in result["measured"]) and result["random"]
+    assert all(row.seconds > 0 and row.peak_bytes > 0 for row in result.measured) and result.random
+    assert Rehearsal.from_json(json.loads(json.dumps(result.to_json()))) == result and result.hours == {}
 
 
 def test_rehearsing_and_examining_the_small_world(tmp_path: Path) -> None:
@@ -88,8 +90,20 @@ def test_rehearsing_and_examining_the_small_world(tmp_path: Path) -> None:
 def test_a_rehearsal_of_other_settings_is_not_quoted(tmp_path: Path, other: dict) -> None:
     """The file bears the run's name alone, and after 'l2s rehearse sd21 --set backbone=sdxl' the doctor gave sd21 the hours of SDXL."""
     plain, changed = load_run_config("mini-sd"), load_run_config("mini-sd", other)
-    write_json(rehearsal_file(tmp_path, "mini-sd"), {"settings": priced_settings(changed)})
-    assert last_rehearsal(tmp_path, changed) is not None and last_rehearsal(tmp_path, plain) is None
+    rehearsal = Rehearsal(
+        name="mini-sd",
+        settings=priced_settings(changed),
+        scale="full",
+        device="CPU",
+        dtype="float32",
+        images=2,
+        weights=1,
+        random=False,
+        measured=(Measured(operation="decode", unit="image", seconds=1.0, peak_bytes=1),),
+        hours={"invert": 0.5},
+    )
+    write_json(rehearsal_file(tmp_path, "mini-sd"), rehearsal.to_json())
+    assert last_rehearsal(tmp_path, changed) == rehearsal and last_rehearsal(tmp_path, plain) is None
     write_json(rehearsal_file(tmp_path, "mini-sd"), {"sizes": {}})  # of before the settings were kept
     assert last_rehearsal(tmp_path, changed) is None
 
@@ -207,7 +221,7 @@ def test_a_table_that_a_model_holds_is_no_work_of_its_forward_pass() -> None:
 def test_a_full_size_rehearsal_fits_the_estimate(name: str) -> None:
     config = load_run_config(name)
     result = rehearse(config, scale="full", images=2, device="cuda")
-    cost, peaks = count_cost(config), {row["operation"]: row["peak_bytes"] for row in result["measured"]}
+    cost, peaks = count_cost(config), {row.operation: row.peak_bytes for row in result.measured}
     weights = sum(cost.weights.values())
     assert peaks["steering gradient"] == pytest.approx(weights + 2 * (cost.saved_bytes + cost.forward_bytes), rel=0.3)
 
