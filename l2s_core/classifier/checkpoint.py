@@ -15,7 +15,8 @@ from l2s_core.dataset.schema import MapSource
 from l2s_core.errors import UserError
 from l2s_core.storage.files import atomic_path, read_json, write_json
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "classifier.json"
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "classifier.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,13 @@ from torch.nn.functional import cross_entropy
 from l2s_core.classifier.augmentation import augment_batch
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import ClassifierConfig
+from l2s_core.data.scenes import PromptKind
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.errors import UserError
 from l2s_core.relations import RELATIONS
 
-KINDS = {"dual": ("pos", "neg"), "true": ("pos",)}  # the prompt kinds that `ClassifierConfig.prompts` names
+KINDS: dict[str, tuple[PromptKind, ...]] = {"dual": tuple(PromptKind), "true": (PromptKind.POS,)}
+"""The prompt kinds that `ClassifierConfig.prompts` names."""
 PLATEAU_PATIENCE = 5  # epochs without progress before the rate is halved (METHOD)
 
 EpochFunction = Callable[[int, dict[str, float]], None]
@@ -46,12 +48,8 @@ def train_classifier(
     Both sets must already be limited to the prompt kinds that `config.prompts` names. Raises UserError
     when one of them is empty.
     """
-    for name, dataset in (("training", train), ("validation", val)):
-        if len(dataset) == 0:
-            raise UserError(
-                f"zero records left in the {name} set; lower inversion.min_psnr, raise inversion.iterations "
-                "or add scenes"
-            )
+    _require_records("training", train)
+    _require_records("validation", val)
     model = build_classifier(config, train.source).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
@@ -83,6 +81,13 @@ def train_classifier(
     model.load_state_dict(best_state)
     model.eval().requires_grad_(False)
     return result
+
+
+def _require_records(name: str, dataset: MapDataset) -> None:
+    if len(dataset) == 0:
+        raise UserError(
+            f"zero records left in the {name} set; lower inversion.min_psnr, raise inversion.iterations or add scenes"
+        )
 
 
 def _train_epoch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -12,7 +13,13 @@ from l2s_core.prompts.prompt import Prompt, prompt_for
 from l2s_core.relations import RELATIONS, Triplet
 
 SPLITS = ("train", "val", "test")
-PROMPT_KINDS = ("pos", "neg")  # the stated relation is the true one, or a wrong one
+
+
+class PromptKind(StrEnum):
+    """Whether a prompt states the relation that is true in the image, or a wrong one."""
+
+    POS = "pos"
+    NEG = "neg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +32,12 @@ class Scene:
     triplet: Triplet
 
 
-def scene_prompt(image_id: str, triplet: Triplet, kind: str) -> Prompt:
-    """Return a scene's prompt: true ("pos"), or with another spatial relation drawn from the image id ("neg").
+def scene_prompt(image_id: str, triplet: Triplet, kind: PromptKind) -> Prompt:
+    """Return a scene's prompt: the true one, or one with another spatial relation drawn from the image id.
 
     The wrong prompt of an attribute is spatial as well: "a white to the left of a dog".
     """
-    if kind == "pos":
+    if kind is PromptKind.POS:
         return prompt_for(triplet)
     wrong = [name for name in RELATIONS if name != triplet.relation]
     chosen = wrong[int(stable_fraction("wrong", image_id) * len(wrong))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,7 +46,8 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
     """
     schedule = backbone.schedule(source.schedule_steps)
     reader = source.reader(backbone)
-    records, maps = [], []
+    records: list[MapRecord] = []
+    maps: list[np.ndarray] = []
     for first in range(0, len(shard.rows), batch):
         part = slice(first, first + batch)
         qualities = shard.psnr[part].tolist()

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from l2s_core.data.scenes import PromptKind
 from l2s_core.dataset.schema import CHECKSUM_KEY, METADATA_KEY, MapSource, checksum, maps_of
 from l2s_core.errors import UserError, first_line
 from l2s_core.relations import label_index
@@ -65,7 +66,7 @@ class MapDataset:
         shards: Sequence[Path],
         *,
         split: str,
-        kinds: Sequence[str] = ("pos", "neg"),
+        kinds: Sequence[PromptKind] = tuple(PromptKind),
         buffer: int = 16,
         cache: int = 512 * 2**20,
     ) -> None:
@@ -128,7 +129,7 @@ class MapDataset:
             rows=rows,
             capture_index=torch.tensor([capture_index[step[i]] for i in rows], dtype=torch.long),
             label=torch.tensor([label_index(true[i]) for i in rows], dtype=torch.long),
-            prompt_is_true=torch.tensor([kind[i] == "pos" for i in rows], dtype=torch.bool),
+            prompt_is_true=torch.tensor([kind[i] == PromptKind.POS for i in rows], dtype=torch.bool),
         )
 
     def _read(self, group: _Group) -> RelationMaps:

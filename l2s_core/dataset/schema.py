@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from l2s_core.attention.layers import AttentionModel
 from l2s_core.attention.reader import AttentionReader
+from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt
 from l2s_core.relations import RELATIONS
 
@@ -72,7 +73,7 @@ class MapRecord:
     image_id: str
     split: str
     prompt: str
-    prompt_kind: str
+    prompt_kind: PromptKind
     stated: str
     true: str
     subject: str
@@ -99,7 +100,9 @@ class MapRecord:
 
 
 COLUMNS: dict[str, pa.DataType] = {
-    field.name: {"str": pa.string(), "int": pa.int32(), "float": pa.float32()}[str(field.type)]
+    field.name: {"str": pa.string(), "PromptKind": pa.string(), "int": pa.int32(), "float": pa.float32()}[
+        str(field.type)
+    ]
     for field in fields(MapRecord)
 }
 """The columns beside the maps: the fields of `MapRecord`."""

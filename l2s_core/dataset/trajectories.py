@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from l2s_core.backbones.base import Backbone
-from l2s_core.data.scenes import Scene
+from l2s_core.data.scenes import PromptKind, Scene
 from l2s_core.dataset.recorder import Recorder
 from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
 from l2s_core.diffusion.noise import LabelledPrompt
@@ -84,14 +84,15 @@ def sample_maps(
     """
     prompts = [trajectory.prompt for trajectory in trajectories]
     seeds = [trajectory.seed for trajectory in trajectories]
-    records, maps = [], []
+    records: list[MapRecord] = []
+    maps: list[np.ndarray] = []
     for sampled in sampler.batches(prompts, seeds, partial(Recorder, source=source)):
         (recorder,) = sampled.observers
         shown = label(prompts[sampled.rows], sampled.images.numpy())
         for row, (trajectory, true) in enumerate(zip(trajectories[sampled.rows], shown, strict=True)):
             if true is None or true not in relations:
                 continue
-            kind = "pos" if trajectory.prompt.triplet.relation == true else "neg"
+            kind = PromptKind.POS if trajectory.prompt.triplet.relation == true else PromptKind.NEG
             labelled = LabelledPrompt(
                 image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=true
             )

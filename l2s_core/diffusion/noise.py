@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.config import InversionConfig
-from l2s_core.data.scenes import PROMPT_KINDS, Scene, scene_prompt, stack_images
+from l2s_core.data.scenes import PromptKind, Scene, scene_prompt, stack_images
 from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.denoiser import Denoiser
 from l2s_core.diffusion.inversion import invert, psnr
@@ -30,7 +30,7 @@ class LabelledPrompt:
 
     image_id: str
     split: str
-    kind: str
+    kind: PromptKind
     prompt: Prompt
     true: str
 
@@ -72,7 +72,7 @@ def invert_scenes(
     autoencoder loses.
     """
     schedule = backbone.schedule(steps)
-    asked = [(scene, kind) for scene in scenes for kind in PROMPT_KINDS]
+    asked = [(scene, kind) for scene in scenes for kind in PromptKind]
     parts = [_invert_part(backbone, asked[i : i + batch], config, schedule) for i in range(0, len(asked), batch)]
     if not parts:
         return NoiseShard(rows=[], noise=torch.zeros(0, *backbone.latent_shape), psnr=torch.zeros(0))
@@ -86,7 +86,7 @@ def invert_scenes(
 
 
 def _invert_part(
-    backbone: Denoiser, part: Sequence[tuple[Scene, str]], config: InversionConfig, schedule: Schedule
+    backbone: Denoiser, part: Sequence[tuple[Scene, PromptKind]], config: InversionConfig, schedule: Schedule
 ) -> NoiseShard:
     """Invert one batch of (scene, prompt kind)."""
     scenes = [scene for scene, _ in part]
@@ -166,4 +166,4 @@ def _row(record: dict[str, Any]) -> LabelledPrompt:
         subject_span=tuple(stored["subject_span"]),
         object_span=tuple(stored["object_span"]),
     )
-    return LabelledPrompt(**{**record, "prompt": prompt})
+    return LabelledPrompt(**{**record, "kind": PromptKind(record["kind"]), "prompt": prompt})

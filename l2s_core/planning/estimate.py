@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from l2s_core.config import RunConfig, SelectionMethod, SteeringConfig
-from l2s_core.data.scenes import PROMPT_KINDS
+from l2s_core.data.scenes import PromptKind
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.planning.cost import FileSizes, ModelCost
 from l2s_core.planning.measured import Prices
@@ -36,7 +36,7 @@ def stage_hours(config: RunConfig, prices: Prices) -> dict[str, float]:
 def work_of(config: RunConfig) -> dict[str, Work]:
     """Return the evaluations of every stage; steering counts as if no image left the loop early (an upper bound)."""
     steps, last = config.backbone.steps, config.capture.steps[-1]
-    prompts = scenes_of(config) * len(PROMPT_KINDS)
+    prompts = scenes_of(config) * len(PromptKind)
     images = images_of(config)
     inversion = config.inversion
     if inversion.method == "fixed-point":
@@ -98,7 +98,7 @@ def images_of(config: RunConfig) -> int:
 
 def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
     """Return the bytes each stage leaves on disk."""
-    prompts = scenes_of(config) * len(PROMPT_KINDS)
+    prompts = scenes_of(config) * len(PromptKind)
     maps = len(config.capture.steps) * OBJECTS * sizes.channels * config.capture.grid**2 * MAP_BYTES * PARQUET_SHARE
     targets = 2 if config.inversion.method == "rectified-flow" else 1
     pixels = 3 * sizes.side**2 * IMAGE_BYTES

@@ -22,7 +22,7 @@ from l2s_core.classifier.experiment import run_experiment
 from l2s_core.classifier.model import build_classifier
 from l2s_core.classifier.symmetry import SYMMETRIES, GroupAverage, augment
 from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig, load_run_config
-from l2s_core.data.scenes import scene_prompt
+from l2s_core.data.scenes import PromptKind, scene_prompt
 from l2s_core.dataset.collect import map_source
 from l2s_core.dataset.reader import verify_shard
 from l2s_core.diffusion.sampler import Sampler
@@ -66,15 +66,15 @@ def test_an_attribute_is_written_before_its_object() -> None:
 
 
 def test_wrong_prompts_are_spatial() -> None:
-    wrong = [scene_prompt(f"train-is-{i}", WHITE_DOG, "neg") for i in range(200)]
+    wrong = [scene_prompt(f"train-is-{i}", WHITE_DOG, PromptKind.NEG) for i in range(200)]
     assert {p.triplet.relation for p in wrong} == set(RELATIONS)
     assert {phrases(p)[0] for p in wrong} == {"white"} and "a white to the left of a dog" in {p.text for p in wrong}
-    assert scene_prompt("train-is-0", WHITE_DOG, "pos").text == "a white dog"
+    assert scene_prompt("train-is-0", WHITE_DOG, PromptKind.POS).text == "a white dog"
     for relation in RELATIONS:
         spatial = Triplet(subject="dog", relation=relation, object="cat")
-        assert {scene_prompt(f"x{i}", spatial, "neg").triplet.relation for i in range(200)} == set(RELATIONS) - {
-            relation
-        }
+        assert {scene_prompt(f"x{i}", spatial, PromptKind.NEG).triplet.relation for i in range(200)} == set(
+            RELATIONS
+        ) - {relation}
 
 
 def test_coloured_records_state_attributes() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from l2s_core.data.scenes import SPLITS
+from l2s_core.data.scenes import SPLITS, PromptKind
 from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
 from l2s_core.dataset.writer import write_shard
 from l2s_core.relations import ATTRIBUTE, RELATIONS
@@ -37,8 +37,8 @@ def write_fake_shards(folder: Path, *, shards: int = 3, images: int = 24, source
         for i in range(images):
             true, image_id = source.relations[i % len(source.relations)], f"s{shard}-{i:03d}"
             split = SPLITS[0] if i % 6 else SPLITS[1 + i // 6 % 2]
-            for kind in ("pos", "neg"):
-                stated = true if kind == "pos" else RELATIONS[(source.relations.index(true) + 1) % 4]
+            for kind in PromptKind:
+                stated = true if kind is PromptKind.POS else RELATIONS[(source.relations.index(true) + 1) % 4]
                 for step in source.steps:
                     records.append(
                         MapRecord(

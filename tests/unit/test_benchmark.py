@@ -11,7 +11,7 @@ from helpers.judged import MISSING, WRONG, judged_image
 
 from l2s_core.config import load_run_config
 from l2s_core.data.miniworld import Miniworld
-from l2s_core.data.scenes import PROMPT_KINDS, scene_prompt
+from l2s_core.data.scenes import PromptKind, scene_prompt
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.judged_image import JudgedImage
@@ -71,9 +71,9 @@ def test_wrong_prompts_are_wrong_and_the_same_in_every_process() -> None:
     """Wrong prompts once changed from process to process with the string hash."""
     scenes = DATA.make_scenes(DATA.scene_ids())
     for scene in scenes:
-        true, wrong = (scene_prompt(scene.image_id, scene.triplet, kind) for kind in PROMPT_KINDS)
+        true, wrong = (scene_prompt(scene.image_id, scene.triplet, kind) for kind in PromptKind)
         assert true.triplet == scene.triplet and wrong.triplet.relation != scene.triplet.relation
-    stated = [scene_prompt(s.image_id, s.triplet, "neg").triplet.relation for s in scenes]
+    stated = [scene_prompt(s.image_id, s.triplet, PromptKind.NEG).triplet.relation for s in scenes]
     assert stated[:6] == ["right of", "below", "right of", "right of", "right of", "below"]
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.fakes import SOURCE, write_fake_shards
 
+from l2s_core.data.scenes import PromptKind
 from l2s_core.dataset.reader import MapDataset, verify_shard
 from l2s_core.dataset.schema import MapRecord, MapShard, maps_of
 from l2s_core.dataset.writer import write_shard
@@ -24,7 +25,7 @@ def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
         image_id="a",
         split="train",
         prompt="p",
-        prompt_kind="neg",
+        prompt_kind=PromptKind.NEG,
         stated="above",
         true="below",
         subject="s",
@@ -63,7 +64,7 @@ def test_splits_share_no_image_and_kinds_are_filtered(tmp_path: Path) -> None:
     frames = {split: MapDataset(shards, split=split).frame() for split in ("train", "val", "test")}
     images = [set(frame["image_id"]) for frame in frames.values()]
     assert all(images) and not (images[0] & images[1] or images[0] & images[2] or images[1] & images[2])
-    honest = MapDataset(shards, split="train", kinds=("pos",))
+    honest = MapDataset(shards, split="train", kinds=(PromptKind.POS,))
     assert len(honest) == len(frames["train"]) // 2
     assert all(batch.prompt_is_true_B.all() for batch in honest.batches(16))
 

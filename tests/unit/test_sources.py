@@ -20,7 +20,7 @@ from l2s_core.data import images, listing
 from l2s_core.data.catalogue import Catalogue, load_catalogue
 from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.read_source import ReadSource
-from l2s_core.data.scenes import PROMPT_KINDS, SPLITS, scene_prompt
+from l2s_core.data.scenes import SPLITS, PromptKind, scene_prompt
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
 from l2s_core.prompts.prompt import prompt_for
@@ -452,7 +452,7 @@ def test_a_phrase_too_long_for_the_text_window_is_counted_before_anything_is_inv
         "cup"
     ]  # the other scene of its image
     phrase_check(config.backbone)(
-        [scene_prompt(e.image_id, e.triplet, kind) for e in catalogue.entries for kind in PROMPT_KINDS]
+        [scene_prompt(e.image_id, e.triplet, kind) for e in catalogue.entries for kind in PromptKind]
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard, load_noise, save_noise
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import prompt_for
@@ -70,7 +71,7 @@ def test_the_psnr_filter_drops_an_image_with_all_its_prompts(tmp_path: Path) -> 
     rows = [
         LabelledPrompt(image_id=image, split="train", kind=kind, prompt=prompt, true="above")
         for image in "ab"
-        for kind in ("pos", "neg")
+        for kind in PromptKind
     ]
     shard = NoiseShard(rows=rows, noise=torch.randn(4, 4, 2, 2), psnr=torch.tensor([30.0, 12.0, 25.0, 26.0]))
     save_noise(tmp_path / "n.safetensors", shard)
