@@ -38,31 +38,33 @@ class Trajectory:
 
 
 def trajectories_of(scenes: Sequence[Scene], count: int, relations: Sequence[str]) -> list[Trajectory]:
-    """Return `count` trajectories for the objects of each scene, in either order, stating any of `relations`; all
-    drawn by hash.
+    """Return `count` trajectories for the objects of each scene.
 
-    Every other prompt has the benchmark's wording. Scenes of attributes have one object and give none.
+    Their order, the relation that the prompt states, one of `relations`, and the wording are drawn by hash; every other
+    prompt has the benchmark's wording. Scenes of attributes have one object and give none.
     """
-    found = []
-    for scene in (scene for scene in scenes if scene.triplet.relation != ATTRIBUTE):
-        for number in range(count):
-            image_id = f"{scene.image_id}+{number}"
-            draw = partial(stable_fraction, "trajectory", image_id)
-            pair = (scene.triplet.subject, scene.triplet.object)
-            subject, object_ = pair if draw("order") < 0.5 else pair[::-1]
-            triplet = Triplet(
-                subject=subject, relation=relations[int(draw("relation") * len(relations))], object=object_
-            )
-            prompt = prompt_for(triplet, prefix=PHOTO_PREFIX if draw("wording") < 0.5 else "")
-            found.append(
-                Trajectory(
-                    image_id=image_id,
-                    split=scene.split,
-                    prompt=prompt,
-                    seed=stable_seed("trajectory", image_id, "seed"),
-                )
-            )
-    return found
+    return [
+        _trajectory(scene, f"{scene.image_id}+{number}", relations)
+        for scene in scenes
+        if scene.triplet.relation != ATTRIBUTE
+        for number in range(count)
+    ]
+
+
+def _trajectory(scene: Scene, image_id: str, relations: Sequence[str]) -> Trajectory:
+    draw = partial(stable_fraction, "trajectory", image_id)
+    subject = scene.triplet.subject
+    object_ = scene.triplet.object
+    if draw("order") >= 0.5:
+        subject, object_ = object_, subject
+    relation = relations[int(draw("relation") * len(relations))]
+    prefix = PHOTO_PREFIX if draw("wording") < 0.5 else ""
+    return Trajectory(
+        image_id=image_id,
+        split=scene.split,
+        prompt=prompt_for(Triplet(subject=subject, relation=relation, object=object_), prefix=prefix),
+        seed=stable_seed("trajectory", image_id, "seed"),
+    )
 
 
 Label = Callable[[Sequence[Prompt], np.ndarray], Sequence[str | None]]

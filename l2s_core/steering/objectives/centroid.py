@@ -21,8 +21,7 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CentroidObjective(Objective):
-    """A handcrafted loss: the subject's attention centroid must lie `margin` beyond the object's, along the
-    relation's axis.
+    """A handcrafted loss: the subject's attention centroid must lie `margin` beyond the object's, along an axis.
 
     loss = max(0, margin - d . (c_subject - c_object)). d is the unit vector of the wanted relation, c the centre of
     mass of a phrase's maps, averaged over all channels. Every map sums to 1, so this is the centroid of their mean
