@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from l2s_core.classifier.experiment import load_result
+from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.experiments.sweeps import SweepConfig, rank
 from l2s_core.planning.measured import Rehearsal
 from l2s_core.report.comparison import report_files, table_rows
@@ -113,11 +115,11 @@ def _against(difference: Mapping[str, Any] | None) -> str:
     return f"{difference['rate']:+.2f}{' *' if difference['marked'] else '  '}" if difference else ""
 
 
-def print_official(rates: Mapping[str, Mapping[str, Any]]) -> None:
+def print_official(rates: Mapping[str, Rate]) -> None:
     """Print what GenEval's own scorer says, by task."""
     print_table(
         ("GenEval's scorer", "images", "correct"),
-        [(tag, str(rate["count"]), _rate(rate)) for tag, rate in rates.items()],
+        [(tag, str(rate.count), _rate(asdict(rate))) for tag, rate in rates.items()],
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,44 +24,47 @@ NAME = "official.json"  # beside a method's own verdicts
 def export_images(run: Run, method: str, folder: Path) -> int:
     """Write the images of a method in GenEval's layout; return how many were new.
 
-    Raises UserError for a run of another protocol, an unknown method, images that are not there yet, and a folder that holds
-    images of another export besides: the scorer would count them.
+    Raises UserError for a run of another protocol, an unknown method, images that are not there yet, and a folder that
+    holds images of another export besides: the scorer would count them.
     """
-    records, images = _records(run, method), _images(run, method)
+    records = _records(run, method)
+    images = _images(run, method)
     seeds = run.config.benchmark.seeds
     written = export_folder(folder, records, {divmod(place, seeds): image for place, image in enumerate(images)})
     check_folder(folder, records, seeds)
     return written
 
 
-def import_results(run: Run, method: str, path: Path) -> dict[str, Any]:
-    """Keep what GenEval's scorer wrote about a method's images; return its rates by task.
+def import_results(run: Run, method: str, path: Path) -> dict[str, Rate]:
+    """Keep what GenEval's scorer wrote about a method's images; return its rates by task, and of "all".
 
     Raises UserError as `export_images` and `read_results` do; nothing is kept then.
     """
-    rows = read_results(path, _records(run, method), run.config.benchmark.seeds)
-    write_json(run.paths.verdicts(method) / NAME, rows)
-    return _rates(rows)
+    results = read_results(path, _records(run, method), run.config.benchmark.seeds)
+    write_json(run.paths.verdicts(method) / NAME, [asdict(result) for result in results])
+    return _rates([(result.tag, result.correct) for result in results])
 
 
-def official_summary(run: Run) -> dict[str, Any]:
-    """Return {method: {task: rate, "all": rate}} of the methods whose results were brought back."""
+def official_summary(run: Run) -> dict[str, dict[str, Rate]]:
+    """Return, by method and by task ("all" with them), the rates of the methods whose results were brought back."""
     paths = {method: run.paths.verdicts(method) / NAME for method in run.methods}
-    return {method: _rates(read_json(path)) for method, path in paths.items() if path.is_file()}
+    stored = {method: read_json(path) for method, path in paths.items() if path.is_file()}
+    return {method: _rates([(row["tag"], row["correct"]) for row in rows]) for method, rows in stored.items()}
 
 
-def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    tags = dict.fromkeys(row["tag"] for row in rows)
-    rates = {tag: asdict(Rate.of([row["correct"] for row in rows if row["tag"] == tag])) for tag in tags}
-    return {**rates, "all": asdict(Rate.of([row["correct"] for row in rows]))}
+def _rates(outcomes: Sequence[tuple[str, bool]]) -> dict[str, Rate]:
+    """Return the rate of each task, in the order in which tasks first come, and of all."""
+    tags = dict.fromkeys(tag for tag, _ in outcomes)
+    rates = {tag: Rate.of([correct for other, correct in outcomes if other == tag]) for tag in tags}
+    return {**rates, "all": Rate.of([correct for _, correct in outcomes])}
 
 
 def _records(run: Run, method: str) -> list[GenevalRecord]:
     protocol = protocol_of(run.config)
     if not isinstance(protocol, Geneval):
         raise UserError(
-            f"{run.config.name} has benchmark.protocol {protocol.protocol}, whose prompts GenEval's scorer cannot judge; "
-            "set benchmark.protocol=geneval"
+            f"{run.config.name} has benchmark.protocol {protocol.protocol}, whose prompts GenEval's scorer cannot "
+            "judge; set benchmark.protocol=geneval"
         )
     if method not in run.methods:
         raise unknown_name("method", method, run.methods)
@@ -72,6 +74,7 @@ def _records(run: Run, method: str) -> list[GenevalRecord]:
 def _images(run: Run, method: str) -> list[np.ndarray]:
     if not has_images(run, method):
         raise UserError(
-            f"no images of {method} for {run.config.name} in {run.home}; run 'l2s reproduce' or 'l2s benchmark' with the same settings first"
+            f"no images of {method} for {run.config.name} in {run.home}; "
+            "run 'l2s reproduce' or 'l2s benchmark' with the same settings first"
         )
     return method_images(run, method)

@@ -89,10 +89,14 @@ def scores(run: Run, judge: Judge, device: str) -> dict[str, Any]:
 
     These are KID, CLIPScore, and what GenEval's own scorer says; None or empty where it is not known.
     """
+    clip = run.config.benchmark.clip
+    quality = run_quality(run, judge) if has_quality(run, judge) else None
+    by_clip = None if clip is None else clip_scores(run, load_clip(clip, device=device))
+    official = official_summary(run)
     return {
-        "quality": run_quality(run, judge) if has_quality(run, judge) else None,
-        "clip": clip_scores(run, load_clip(clip, device=device)) if (clip := run.config.benchmark.clip) else None,
-        "official": official_summary(run),
+        "quality": None if quality is None else {name: one.to_json() for name, one in quality.items()},
+        "clip": None if by_clip is None else {name: asdict(score) for name, score in by_clip.items()},
+        "official": {name: {tag: asdict(rate) for tag, rate in rates.items()} for name, rates in official.items()},
     }
 
 

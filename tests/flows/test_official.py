@@ -58,7 +58,7 @@ def test_every_image_lies_where_the_scorer_looks_and_results_come_back(run, tmp_
             place += 1
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in results))
     rates = import_results(run, "plain", tmp_path / "results.jsonl")
-    assert {tag: (rate["hits"], rate["count"]) for tag, rate in rates.items()} == {
+    assert {tag: (rate.hits, rate.count) for tag, rate in rates.items()} == {
         "single_object": (2, 6),
         "two_object": (2, 6),
         "all": (4, 12),

@@ -20,8 +20,8 @@ from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.load import judge_fingerprint, load_judge
 from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.protocols.protocol import benchmark_items, protocol_of
+from l2s_core.evaluation.run import Run
 from l2s_core.registry import FAMILIES, JUDGES, PROTOCOLS, SOURCES
-from l2s_core.storage.stages import Stages
 from tasks.scenes import choose_scenes, prepare_shard
 
 NAME = "l2s_of_someone_else"
@@ -114,15 +114,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
 
 
 def test_what_a_package_brings_runs_as_the_projects_own(run: RunConfig, tmp_path: Path) -> None:
-    stages = Stages.of(run, tmp_path / "home")
-    choose_scenes.fn(stages)
-    entries = load_catalogue(stages.catalogue).entries
-    scenes = load_scenes(prepare_shard(stages, "00000", entries))
+    planned = Run.of(run, tmp_path / "home")
+    choose_scenes.fn(planned)
+    entries = load_catalogue(planned.paths.catalogue).entries
+    scenes = load_scenes(prepare_shard(planned, "00000", entries))
     assert len(scenes) == 4 and np.all(scenes[0].image == 7)
 
     backbone = load_backbone(run.backbone, "cpu")
-    assert type(backbone).__name__ == "Twin" and stages.backbone == backbone.fingerprint
-    items = stages.items
+    assert type(backbone).__name__ == "Twin" and planned.paths.inputs.backbone == backbone.fingerprint
+    items = planned.items
     assert [item.item_id for item in items] == [f"beside-test-beside-{number:03d}-0" for number in range(4)]
     images = Sampler.of(backbone, run)([i.prompt for i in items], [i.seed for i in items]).images
     judged = Judging(protocol=protocol_of(run), judge=load_judge(run.benchmark.judge)).judge_images(items, images)

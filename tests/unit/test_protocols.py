@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
@@ -360,15 +361,16 @@ def test_results_come_back_by_prompt_and_sample(tmp_path) -> None:
     rows[2]["details"] = json.dumps({RECORDS[1].include[0].name: [[0, 0, 5, 5, 0.5]]})
     del rows[3]["details"]
     read = geneval_folder.read_results(lines(tmp_path / "results.jsonl", rows[::-1]), RECORDS, 2)
-    assert [(r["prompt_index"], r["sample"]) for r in read] == list(images())
-    assert [r["correct"] for r in read] == [True, True, False, True]
-    assert [r["all_found"] for r in read] == [True, True, False, None]
-    assert [r["reason"] for r in read] == ["correct", "correct", "expected x", "correct"]
-    assert [r["relation"] for r in read] == [RECORDS[0].include[1].position.relation] * 2 + [
+    assert [(r.prompt_index, r.sample) for r in read] == list(images())
+    assert [r.correct for r in read] == [True, True, False, True]
+    assert [r.all_found for r in read] == [True, True, False, None]
+    assert [r.reason for r in read] == ["correct", "correct", "expected x", "correct"]
+    assert [r.relation for r in read] == [RECORDS[0].include[1].position.relation] * 2 + [
         RECORDS[1].include[1].position.relation
     ] * 2
-    assert read[0]["detections"][0] == {"name": RECORDS[0].include[0].name, "box": [0.0, 0.0, 5.0, 5.0], "score": 0.75}
-    json.dumps(read)
+    find = geneval_folder.OfficialFind(name=RECORDS[0].include[0].name, box=(0.0, 0.0, 5.0, 5.0), score=0.75)
+    assert read[0].detections[0] == find
+    assert json.loads(json.dumps(asdict(read[0])))["detections"][0]["box"] == [0.0, 0.0, 5.0, 5.0]
 
 
 @pytest.mark.parametrize(

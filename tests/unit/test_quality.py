@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.load import load_judge
-from l2s_core.evaluation.metrics.clipscore import clip_summary, load_clip
+from l2s_core.evaluation.metrics.clipscore import ClipScore, load_clip
 from l2s_core.evaluation.metrics.kid import block_estimates, kid, kid_change, squared_mmd
-from l2s_core.evaluation.metrics.quality import RENDERED, has_quality, quality_summary, run_quality
+from l2s_core.evaluation.metrics.quality import RENDERED, has_quality, quality_by_method, run_quality
 from l2s_core.evaluation.metrics.untouched import untouched
 from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.protocol import benchmark_items
@@ -243,11 +243,13 @@ def test_summary_by_method(features, scenes) -> None:
     references, plain = scenes
     ruined = plain.copy()
     ruined[:40] = gaussian_filter(plain[:40].astype(np.float32), (0, 3, 3, 0)).astype(np.uint8)
-    summary = quality_summary({"plain": plain, "main": ruined}, references, features)
-    assert list(summary["plain"]) == ["kid"] and list(summary["main"]) == ["kid", "kid_change", "untouched"]
-    assert summary["main"]["kid_change"]["mean"] > 5 * summary["main"]["kid_change"]["error"]
-    assert summary["main"]["untouched"]["identical"] == 8 and 10 < summary["main"]["untouched"]["psnr"] < 40
-    assert list(quality_summary({"main": ruined}, references, features)["main"]) == ["kid"]
+    found = quality_by_method({"plain": plain, "main": ruined}, references, features)
+    main = found["main"]
+    assert list(found["plain"].to_json()) == ["kid"] and list(main.to_json()) == ["kid", "kid_change", "untouched"]
+    assert main.kid_change.mean > 5 * main.kid_change.error
+    assert sum(main.untouched.identical) == 8 and 10 < main.untouched.psnr < 40
+    assert main.to_json()["untouched"] == {"identical": 8, "count": 48, "psnr": main.untouched.psnr}
+    assert list(quality_by_method({"main": ruined}, references, features)["main"].to_json()) == ["kid"]
 
 
 def test_a_run_without_models(tmp_path) -> None:
@@ -273,8 +275,8 @@ def test_a_run_without_models(tmp_path) -> None:
         save_samples(run.paths.samples("plain") / f"{name}.safetensors", shard)
     assert np.array_equal(method_images(run, "plain"), images)
     summary = run_quality(run, judge)
-    assert list(summary) == [RENDERED, "plain"] and all(list(entry) == ["kid"] for entry in summary.values())
-    assert abs(summary["plain"]["kid"]["mean"]) < 3 * summary["plain"]["kid"]["error"]
+    assert list(summary) == [RENDERED, "plain"] and all(entry.kid_change is None for entry in summary.values())
+    assert abs(summary["plain"].kid.mean) < 3 * summary["plain"].kid.error
 
 
 @pytest.fixture
@@ -299,8 +301,8 @@ def test_clipscore_is_a_clamped_cosine_in_any_batch(clip_folder) -> None:
         )
     cosine = float(seen[3] @ read[0] / seen[3].norm() / read[0].norm())
     assert scores[3] == pytest.approx(100 * max(cosine, 0), abs=1e-3)
-    assert clip_summary(scores)["mean"] == pytest.approx(scores.mean())
-    assert clip_summary(scores)["error"] == pytest.approx(scores.std(ddof=1) / np.sqrt(6))
+    assert ClipScore.of(scores).mean == pytest.approx(scores.mean())
+    assert ClipScore.of(scores).error == pytest.approx(scores.std(ddof=1) / np.sqrt(6))
 
 
 def test_clipscore_says_what_is_wrong(clip_folder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
@@ -106,7 +107,15 @@ class ClipScorer:
         )
 
 
-def clip_summary(scores_N: np.ndarray) -> dict[str, float]:
-    """Return the mean score and its standard error (0 for a single image)."""
-    error = float(np.std(scores_N, ddof=1)) / sqrt(len(scores_N)) if len(scores_N) > 1 else 0.0
-    return {"mean": float(np.mean(scores_N)), "error": error}
+@dataclass(frozen=True, kw_only=True)
+class ClipScore:
+    """A mean score and its standard error, 0 for a single image."""
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, scores_N: np.ndarray) -> ClipScore:
+        """Return that of the scores of one image or more."""
+        error = float(np.std(scores_N, ddof=1)) / sqrt(len(scores_N)) if len(scores_N) > 1 else 0.0
+        return cls(mean=float(np.mean(scores_N)), error=error)

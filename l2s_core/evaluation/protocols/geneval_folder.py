@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,34 @@ from l2s_core.storage.lines import read_jsonl
 
 Key = tuple[int, int]  # the prompt's place among the records, and the sample's number, both from 0
 _SAMPLE = re.compile(r"(?:^|[\\/])(\d+)[\\/]samples[\\/](\d+)\.png$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficialFind:
+    """A box (x0, y0, x1, y1), pixels, that GenEval's scorer lists under a class, with its confidence."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficialResult:
+    """What GenEval's scorer says of the image `sample` of the prompt `prompt_index`; `relation` is None in most tasks.
+
+    Where its line lists boxes, these are the `detections`, and `all_found` says whether every included class was
+    found as often as asked; both are None elsewhere.
+    """
+
+    prompt_index: int
+    sample: int
+    tag: str
+    prompt: str
+    relation: str | None
+    correct: bool
+    all_found: bool | None
+    reason: str
+    detections: tuple[OfficialFind, ...] | None
 
 
 def prompt_folder(root: Path, prompt: int) -> Path:
@@ -64,22 +93,20 @@ def check_folder(root: Path, records: Sequence[GenevalRecord], samples: int) -> 
             )
 
 
-def read_results(path: Path, records: Sequence[GenevalRecord], samples: int) -> list[dict[str, Any]]:
-    """Read the results.jsonl of GenEval's scorer: one JSON-able row an image, by prompt and sample.
+def read_results(path: Path, records: Sequence[GenevalRecord], samples: int) -> list[OfficialResult]:
+    """Read the results.jsonl of GenEval's scorer: one result an image, by prompt and sample.
 
-    A row has `prompt_index`, `sample`, `tag`, `prompt`, `relation` (None for tasks without one), `correct`, `reason`,
-    and, where the line lists its boxes, `detections` and `all_found` (every included class found as often
-    as asked), else None. Images are recognised by the end of their path, so the scorer may have run elsewhere.
+    Images are recognised by the end of their path, so the scorer may have run elsewhere.
     Raises UserError for a damaged line, an unknown or repeated image, another prompt, or a missing image.
     """
-    rows: dict[Key, dict[str, Any]] = {}
-    for row in read_jsonl(path, lambda value: _result_row(value, records, samples)):
-        key = (row["prompt_index"], row["sample"])
-        if key in rows:
+    results: dict[Key, OfficialResult] = {}
+    for result in read_jsonl(path, lambda value: _result(value, records, samples)):
+        key = (result.prompt_index, result.sample)
+        if key in results:
             raise UserError(f"{path} has two lines for prompt {key[0]}, sample {key[1]}; keep one")
-        rows[key] = row
-    _require_all(rows, records, samples, str(path))
-    return [rows[key] for key in sorted(rows)]
+        results[key] = result
+    _require_all(results, records, samples, str(path))
+    return [results[key] for key in sorted(results)]
 
 
 def _keys(records: Sequence[GenevalRecord], samples: int) -> list[Key]:
@@ -129,7 +156,7 @@ def _write_sample(path: Path, image: np.ndarray) -> bool:
     return False
 
 
-def _result_row(value: Any, records: Sequence[GenevalRecord], samples: int) -> dict[str, Any]:
+def _result(value: Any, records: Sequence[GenevalRecord], samples: int) -> OfficialResult:
     fields = value if isinstance(value, Mapping) else {}
     if not isinstance(fields.get("filename"), str) or not isinstance(fields.get("correct"), bool):
         raise UserError(
@@ -141,17 +168,17 @@ def _result_row(value: Any, records: Sequence[GenevalRecord], samples: int) -> d
         judged = f"{value.get('prompt')!r} ({value.get('tag')})"
         raise UserError(f"{value['filename']} was judged for {judged}, not for {record.prompt!r} ({record.tag})")
     detections = _detections(value.get("details"))
-    return {
-        "prompt_index": prompt,
-        "sample": number,
-        "tag": record.tag,
-        "prompt": record.prompt,
-        "relation": next((c.position.relation for c in record.include if c.position is not None), None),
-        "correct": value["correct"],
-        "all_found": None if detections is None else _all_found(record, detections),
-        "reason": value.get("reason") or ("correct" if value["correct"] else "no reason given"),
-        "detections": detections,
-    }
+    return OfficialResult(
+        prompt_index=prompt,
+        sample=number,
+        tag=record.tag,
+        prompt=record.prompt,
+        relation=next((c.position.relation for c in record.include if c.position is not None), None),
+        correct=value["correct"],
+        all_found=None if detections is None else _all_found(record, detections),
+        reason=value.get("reason") or ("correct" if value["correct"] else "no reason given"),
+        detections=detections,
+    )
 
 
 def _result_key(filename: str, records: Sequence[GenevalRecord], samples: int) -> Key:
@@ -163,23 +190,24 @@ def _result_key(filename: str, records: Sequence[GenevalRecord], samples: int) -
     return key
 
 
-def _detections(details: Any) -> list[dict[str, Any]] | None:
+def _detections(details: Any) -> tuple[OfficialFind, ...] | None:
     """Return the boxes of `details`, a JSON text of class -> [[x0, y0, x1, y1, confidence], ...]; None without."""
     if details is None:
         return None
     try:
         listed = json.loads(details)
-        return [
-            {"name": name, "box": [float(v) for v in box[:4]], "score": float(box[4])}
-            for name, boxes in listed.items()
-            for box in boxes
-        ]
+        return tuple(_find(name, box) for name, boxes in listed.items() for box in boxes)
     except (ValueError, TypeError, AttributeError, IndexError):
         raise UserError(
             f"damaged details {str(details)[:80]!r}; needed: class -> [[x0, y0, x1, y1, confidence], ...]"
         ) from None
 
 
-def _all_found(record: GenevalRecord, detections: Sequence[Mapping[str, Any]]) -> bool:
-    names = [detection["name"] for detection in detections]
+def _find(name: str, box: Sequence[Any]) -> OfficialFind:
+    x0, y0, x1, y1 = map(float, box[:4])
+    return OfficialFind(name=name, box=(x0, y0, x1, y1), score=float(box[4]))
+
+
+def _all_found(record: GenevalRecord, detections: Sequence[OfficialFind]) -> bool:
+    names = [detection.name for detection in detections]
     return all_found(record, {name: names.count(name) for name in names})
