@@ -1,4 +1,7 @@
-"""Whether a folder has all of a model: what the libraries make up where it is missing, weights at random and empty vocabularies."""
+"""Whether a folder has all of a model.
+
+The libraries make up what is missing: weights at random, and empty vocabularies.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,13 @@ def require_vocabulary(folder: Path) -> None:
     """Raise UserError for the folder of a tokenizer without its vocabulary."""
     if not any(all((folder / name).is_file() for name in files) for files in VOCABULARIES):
         raise UserError(
-            f"{folder} has no vocabulary; needed: {', or '.join(' and '.join(files) for files in VOCABULARIES)}; fetch it again"
+            f"{folder} has no vocabulary; "
+            f"needed: {', or '.join(' and '.join(files) for files in VOCABULARIES)}; fetch it again"
         )
 
 
 def vocabulary_digests(folder: Path) -> dict[str, str]:
-    """Return the digest of each file of a folder's vocabulary that is no JSON: those are digested as settings."""
+    """Return the digest of each file of a folder's vocabulary that is no JSON; JSON is digested as settings."""
     names = sorted(name for files in VOCABULARIES for name in files if not name.endswith(".json"))
     return {name: content_digest(folder / name) for name in names if (folder / name).is_file()}
 
@@ -43,9 +47,9 @@ def require_weights(folder: Path, kind: str, missing: Collection[str]) -> None:
 
 
 def load_complete(kind: str, folder: Path, device: str = "cpu") -> Any:
-    """Return a model of class `kind` of transformers in float32 that is ready to judge, from safetensors and no network.
+    """Return a model of class `kind` of transformers, in float32 and evaluation mode, from safetensors alone.
 
-    Raises UserError for one whose weights are not all in its folder.
+    The network is not asked. Raises UserError for one whose weights are not all in its folder.
     """
     import transformers
 
@@ -67,7 +71,10 @@ def stored_dtype(folder: Path, precision: str | None = None) -> torch.dtype:
 
 
 def missing_from_shards(index: Path) -> set[str]:
-    """Return the weights that an index names and its files do not hold: diffusers, unlike transformers, takes its word for them."""
+    """Return the weights that an index of shards names and its files do not hold.
+
+    Diffusers, unlike transformers, takes the index's word for them.
+    """
     named: dict[str, str] = read_json(index)["weight_map"]
     held: set[str] = set()
     for name in set(named.values()):

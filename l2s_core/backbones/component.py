@@ -61,7 +61,7 @@ class Component(ABC):
         """Return the component of a folder with shapes and no weights (device "meta"); raises UserError."""
         return self.load(folder)
 
-    def _read(self, folder: Path, _precision: str | None, **_options: Any) -> Any:
+    def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         """Return the component; a file that the library cannot read is a UserError."""
         try:
             return self.kind.from_pretrained(folder)
@@ -124,10 +124,9 @@ class Network(Component):
         """Return the indexes of shards whose word the library takes for what the shards hold."""
         return []
 
-    def _read(
-        self, folder: Path, precision: str | None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> torch.nn.Module:
+    def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         """Return the network; weights keep the type they are stored in where no other is asked for."""
+        dtype = options.pop("dtype", None)
         try:
             part, info = self.kind.from_pretrained(
                 folder,
@@ -141,8 +140,7 @@ class Network(Component):
         except Exception as error:  # the libraries raise many kinds for one cause
             raise UserError(f"cannot load {folder}: {first_line(error)}; {FETCH_AGAIN}") from None
         require_weights(folder, self.name, missing)
-        loaded: torch.nn.Module = part
-        return loaded
+        return part
 
 
 class DiffusersNetwork(Network):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from l2s_core.diffusion.schedule import Schedule
 
+if TYPE_CHECKING:
+    from diffusers import FlowMatchEulerDiscreteScheduler
 
-def euler_schedule(scheduler, steps: int, *, tokens: int, even_sigmas: bool = False) -> Schedule:
+
+def euler_schedule(
+    scheduler: FlowMatchEulerDiscreteScheduler, steps: int, *, tokens: int, even_sigmas: bool = False
+) -> Schedule:
     """Return Euler steps at the sigmas of a FlowMatchEulerDiscreteScheduler for images of `tokens` tokens.
 
     With dz/dsigma = v one step is z + (sigma_next - sigma) v. The shift `mu` of the sigmas grows linearly
@@ -24,11 +31,15 @@ def euler_schedule(scheduler, steps: int, *, tokens: int, even_sigmas: bool = Fa
     return Schedule(
         timesteps=tuple(sigmas[:-1]),
         keep=(1.0,) * steps,
-        add=tuple(after - now for now, after in zip(sigmas, sigmas[1:])),
+        add=tuple(after - now for now, after in zip(sigmas, sigmas[1:], strict=False)),
     )
 
 
-def shift_of(config, tokens: int) -> float:
-    """Return mu: the line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift)."""
+def shift_of(config: Any, tokens: int) -> float:
+    """Return mu for a scheduler's settings.
+
+    It is on the line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift).
+    """
     slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-    return config.base_shift + slope * (tokens - config.base_image_seq_len)
+    shift: float = config.base_shift + slope * (tokens - config.base_image_seq_len)
+    return shift

@@ -99,12 +99,12 @@ class FluxBackbone(DiffusersModel):
         layers = []
         for i, block in enumerate(self.denoiser.transformer_blocks):
             attn = block.attn
-            sources = (attn.norm_q, attn.norm_k, attn.norm_added_k)
-            layers.append(AttentionLayer(name=f"double.{i}", heads=attn.heads, sources=sources, read=read))
+            double = (attn.norm_q, attn.norm_k, attn.norm_added_k)
+            layers.append(AttentionLayer(name=f"double.{i}", heads=attn.heads, sources=double, read=read))
         for i, block in enumerate(self.denoiser.single_transformer_blocks):
             attn = block.attn
-            sources = (attn.norm_q, attn.norm_k)
-            layers.append(AttentionLayer(name=f"single.{i}", heads=attn.heads, sources=sources, read=read))
+            single = (attn.norm_q, attn.norm_k)
+            layers.append(AttentionLayer(name=f"single.{i}", heads=attn.heads, sources=single, read=read))
         return layers
 
     @cached_property

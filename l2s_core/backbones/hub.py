@@ -19,10 +19,9 @@ def hub_folder(
 ) -> Path | None:
     """Return the snapshot folder of a hub id, or None for what is no hub id or is not to be had.
 
-    With HF_HUB_OFFLINE=0 the snapshot is completed first, with the weights of `precision` alone: nothing in the cache says that
-    a download was interrupted.
-
-    Raises UserError for a model whose licence must be accepted first, and for a download that failed.
+    With HF_HUB_OFFLINE=0 the snapshot is completed first, with the weights of `precision` alone: nothing in the cache
+    says that a download was interrupted. Raises UserError for a model whose licence must be accepted first, and for a
+    download that failed.
     """
     if not HUB_ID.fullmatch(model):
         return None
@@ -39,7 +38,8 @@ def hub_folder(
         return Path(snapshot_download(model, allow_patterns=wanted, ignore_patterns=others))
     except GatedRepoError:
         raise UserError(
-            f"{model} is gated: accept its licence at https://huggingface.co/{model}, log in with 'hf auth login', and run again"
+            f"{model} is gated: accept its licence at https://huggingface.co/{model}, "
+            "log in with 'hf auth login', and run again"
         ) from None
     except RepositoryNotFoundError:
         raise UserError(
@@ -52,6 +52,6 @@ def hub_folder(
 
 
 def content_digest(path: Path) -> str:
-    """Return the digest of a file's bytes; large files of the hub's cache are named by it, and need no reading."""
+    """Return the digest of a file's bytes; the hub's cache names large files by it, so these are not read."""
     name = path.resolve().name
     return name[:16] if path.is_symlink() and _SHA256.fullmatch(name) else file_digest(path)

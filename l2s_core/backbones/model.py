@@ -203,7 +203,7 @@ class DiffusersModel(ABC):
     def _latent_shape(self, size: int | None) -> tuple[int, int, int]:
         """Shape (C, h, w) of the latents of images of `size` pixels."""
         factor = _pixels_per_latent(self.vae.config.block_out_channels)
-        natural = getattr(self.denoiser.config, "sample_size", None)
+        natural: Any = getattr(self.denoiser.config, "sample_size", None)
         if size is None and natural is None:
             raise UserError(
                 f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; "

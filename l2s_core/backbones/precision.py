@@ -1,4 +1,7 @@
-"""The weight files of one precision: a model may have its weights several times, as model.safetensors and model.fp16.safetensors."""
+"""The weight files of one precision.
+
+A model may have its weights several times, as model.safetensors and model.fp16.safetensors.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ _PLAIN = {"safetensors", "index", "json"}
 
 
 def is_loaded(name: str, precision: str | None) -> bool:
-    """Whether a file of a model's folder is loaded with it: anything but weights, or the index of weights, of another precision."""
+    """Whether a file of a model's folder is loaded with it: all but weights, and indexes, of another precision."""
     if ".safetensors" not in name:
         return True
     stated = [_SHARD.sub("", part) for part in name.split(".")[1:] if part not in _PLAIN]

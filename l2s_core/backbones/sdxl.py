@@ -36,8 +36,11 @@ class SDXLBackbone(UNetBackbone):
     def _added(self, text: TextEncoding) -> dict[str, Tensor]:
         """Pooled text, and the sizes (original, crop corner, target) of an image shown whole."""
         side = self.image_side
-        sizes = text.pooled_BD.new_tensor([side, side, 0, 0, side, side]).expand(len(text.pooled_BD), -1)
-        return {"text_embeds": text.pooled_BD, "time_ids": sizes}
+        pooled_BD = text.pooled_BD
+        if pooled_BD is None:
+            raise ValueError("SDXL wants a pooled vector of the text; encode prompts with this family")
+        sizes = pooled_BD.new_tensor([side, side, 0, 0, side, side]).expand(len(pooled_BD), -1)
+        return {"text_embeds": pooled_BD, "time_ids": sizes}
 
 
 def clip_layer(backbone: DiffusersModel, encoder: str, tokenizer: str, texts: list[str]) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from l2s_core.attention.layers import AttentionLayer, split_heads
 from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, Scheduler, TransformersNetwork
+from l2s_core.backbones.ddim import ddim_schedule
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
-from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import phrase_weights
 
@@ -39,19 +39,8 @@ class UNetBackbone(DiffusersModel):
         return phrase_weights(tokenizer, prompts, tokenizer.model_max_length).to(self.device)
 
     def schedule(self, steps: int) -> Schedule:
-        """DDIM without added noise (Song et al. 2021, eq. 12), at the scheduler's own timesteps."""
-        scheduler = self.parts["scheduler"]
-        scheduler.set_timesteps(steps)
-        timesteps = scheduler.timesteps.tolist()
-        stride = scheduler.config.num_train_timesteps // steps
-        alphas = scheduler.alphas_cumprod.double()
-        coefficients = []
-        for t in timesteps:
-            before = t - stride
-            alpha_before = float(alphas[before] if before >= 0 else scheduler.final_alpha_cumprod)
-            coefficients.append(_ddim(float(alphas[t]), alpha_before, scheduler.config.prediction_type))
-        keep, add = zip(*coefficients, strict=True)
-        return Schedule(timesteps=tuple(timesteps), keep=keep, add=add)
+        """DDIM at the scheduler's own timesteps."""
+        return ddim_schedule(self.parts["scheduler"], steps)
 
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
         """The noise or v, as the scheduler says; `timestep` is the scheduler's, 0 to 999."""
@@ -89,16 +78,3 @@ class UNetBackbone(DiffusersModel):
 
 def _split_both(heads: int, query_BPE: Tensor, key_BKE: Tensor) -> tuple[Tensor, Tensor]:
     return split_heads(query_BPE, heads), split_heads(key_BKE, heads)
-
-
-def _ddim(alpha: float, alpha_before: float, prediction_type: str) -> tuple[float, float]:
-    """Coefficients (keep, add) of one DDIM step for the model's kind of prediction."""
-    signal = alpha**0.5
-    noise = (1 - alpha) ** 0.5
-    signal_before = alpha_before**0.5
-    noise_before = (1 - alpha_before) ** 0.5
-    if prediction_type == "epsilon":
-        return signal_before / signal, noise_before - signal_before * noise / signal
-    if prediction_type == "v_prediction":
-        return signal_before * signal + noise_before * noise, noise_before * signal - signal_before * noise
-    raise UserError(f"prediction type {prediction_type!r} is not supported; allowed: epsilon, v_prediction")

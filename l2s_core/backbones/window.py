@@ -12,10 +12,10 @@ from l2s_core.relations import RELATIONS, Triplet
 
 
 def window_test(config: BackboneConfig) -> Callable[[Triplet], bool]:
-    """Return the test whether the model's text window holds both phrases of a triplet; loads the model's tokenizers alone.
+    """Return the test whether the model's text window holds both phrases of a triplet.
 
-    Inversion has true and wrong prompts, trajectories have either order and the benchmark's wording: the test is with every
-    relation, in both orders and that wording, which is the longest.
+    It loads the model's tokenizers alone. Inversion has true and wrong prompts, trajectories have either order and the
+    benchmark's wording: the test is with every relation, in both orders and that wording, which is the longest.
     """
     check = phrase_check(config)
 

@@ -46,7 +46,7 @@ class WordNetIsA:
     def _read_kinds(self, name: str) -> frozenset[Any]:
         """Return the synsets of a noun and everything they are a kind of."""
         found = set(self._senses(name))
-        frontier = self._senses(name)
+        frontier = set(found)
         while frontier:
             frontier = {above for synset in frontier for above in synset.hypernyms()} - found
             found |= frontier

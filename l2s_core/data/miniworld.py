@@ -98,7 +98,7 @@ class Miniworld(Source):
         relation = relation.replace("_", " ")
         number = (SPLITS.index(split) * len(RELATIONS) + RELATIONS.index(relation)) * 1_000_000 + int(index)
         rng = scene_rng(self.seed, number, Stream.DATA)
-        pair = seen[rng.integers(len(seen))]
+        pair = seen[int(rng.integers(len(seen)))]
         subject, object_ = pair if rng.random() < 0.5 else pair[::-1]
         layout = sample_layout(rng, objects=(subject, object_), relation=relation)
         triplet = Triplet(subject=subject, relation=relation, object=object_)

@@ -60,7 +60,7 @@ def _of_row(folder: Path, name: str, row: Any, skips: Skips, attributes: Collect
     try:
         image = row["image"]
         question, answer = (turn["value"] for turn in row["conversations"][:2])
-        prompt = _PROMPT.search(question).group(1)
+        (prompt,) = _PROMPT.findall(question)[:1]
         said = answer.strip().lower().rstrip(".")
         file = folder / image
     except (KeyError, TypeError, ValueError, AttributeError):

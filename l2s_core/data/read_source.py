@@ -72,6 +72,8 @@ class ReadSource(Source):
         scenes = []
         skips = Skips()
         for entry in entries:
+            if entry.triplet is None:
+                raise ValueError(f"the entry {entry.image_id!r} of a source that is read has no triplet")
             try:
                 image = read_image(self._read_parts[entry.part].path / entry.image, side)
             except UserError as error:

@@ -53,6 +53,9 @@ def graph(*objects: tuple[str, str, list[tuple[str, str]]]) -> dict:
     return {"width": 48, "height": 32, "objects": listed}
 
 
+PHOTOGRAPHS = {"protocol": "geneval", "prompts": 1}  # a benchmark that goes with sources that are read
+
+
 @pytest.fixture
 def gqa_folder(tmp_path: Path) -> Path:
     """16 good images, each with all four relations stated once or more, and one of every kind of bad entry."""
@@ -395,7 +398,7 @@ def test_added_and_replaced_images_give_new_addresses_and_a_copy_none(gqa_folder
         found = []
         for source, below in (("gqa", "."), ("orm", "orm"), ("jsonl", "own")):
             data = {"source": source, "path": str(folder / below), "train": 2, "val": 1, "test": 1}
-            run = Run.of(load_run_config("mini-sd", {"data": data}), folder / "home")
+            run = Run.of(load_run_config("mini-sd", {"data": data, "benchmark": PHOTOGRAPHS}), folder / "home")
             found.append((run.paths.catalogue.parent.name, run.paths.scenes.name))
         return found
 
