@@ -187,9 +187,9 @@ def test_items_are_judged_by_their_own_protocol() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"benchmark.protocol": "geneval"}, "position is the protocol pairs in the small world"),
-        ({"benchmark.protocol": "spatial"}, "the small world lacks"),
-        ({"benchmark.protocol": "several", "benchmark.forms": ["2+1"]}, "is the protocol pairs in the small world"),
+        ({"benchmark.protocol": "geneval"}, "position is the protocol pairs for data.source miniworld"),
+        ({"benchmark.protocol": "spatial"}, "data.source miniworld lacks"),
+        ({"benchmark.protocol": "several", "benchmark.forms": ["2+1"]}, "is the protocol pairs for data.source miniworld"),
         ({"benchmark.protocol": "several", "benchmark.forms": ["9+2"]}, "benchmark.forms"),
         (
             {"benchmark.tags": ["two_object"]},

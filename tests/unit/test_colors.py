@@ -154,7 +154,7 @@ def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
     ):
         load_run_config("sd21", COLORED)
     with pytest.raises(
-        UserError, match="the small world's objects have their own; allowed here: single_object, two_object"
+        UserError, match="the objects of data.source miniworld have their own; allowed here: single_object, two_object"
     ):
         benchmark_items(load_run_config("mini-sd", {**COLORED, "benchmark.clip": "some-clip"}))
     file = tmp_path / "metadata.jsonl"

@@ -29,6 +29,7 @@ from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
 from tasks.scenes import choose_scenes
 
 WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
+PHOTOGRAPHS = {"protocol": "several", "prompts": 2}  # a benchmark whose prompts are no pairs of a closed set
 
 
 def draw(path: Path, size: tuple[int, int] = (48, 32)) -> None:
@@ -440,9 +441,8 @@ def test_a_phrase_too_long_for_the_text_window_is_counted_before_anything_is_inv
         lines.append({"image": f"{i}.png", "subject": subject, "relation": RELATIONS[i % 4], "object": object_})
     lines.append({"image": "0.png", "subject": "cup", "relation": RELATIONS[0], "object": "plate"})
     (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    config = load_run_config(
-        name, {"data": {"source": "jsonl", "path": str(tmp_path), "train": 4, "val": 1, "test": 1}}
-    )
+    data = {"source": "jsonl", "path": str(tmp_path), "train": 4, "val": 1, "test": 1}
+    config = load_run_config(name, {"data": data, "benchmark": PHOTOGRAPHS})
     run = Run.of(config, tmp_path / "home")
     choose_scenes.fn(run)
     catalogue = load_catalogue(run.paths.catalogue)

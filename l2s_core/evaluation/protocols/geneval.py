@@ -76,14 +76,14 @@ class Geneval(Protocol):
         drawable = source_of(config.data).drawable
         if self.asks_for_colors and not drawable.attributes:
             raise UserError(
-                f"benchmark.tags {' and '.join(COLOR_TAGS)} ask for colours, and the small world's objects have "
-                "their own; allowed here: single_object, two_object"
+                f"benchmark.tags {' and '.join(COLOR_TAGS)} ask for colours, and the objects of data.source "
+                f"{config.data.source} have their own; allowed here: single_object, two_object"
             )
         if self.file is not None:
             return self._of_file(self.file)
         if drawable.objects is not None and "position" in self.tags:
             raise UserError(
-                "benchmark.tags position is the protocol pairs in the small world; "
+                f"benchmark.tags position is the protocol pairs for data.source {config.data.source}; "
                 "allowed here: single_object, two_object"
             )
         names = drawable.objects or GENEVAL_CLASSES

@@ -1,4 +1,4 @@
-"""Pairs of objects of a closed world, of three kinds, in four relations: GenEval's position task in the small world."""
+"""Pairs of objects of a closed world, of three kinds: GenEval's position task in the small world."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Pairs(Protocol):
         pairs = source_of(config.data).pair_groups()
         if not pairs:
             raise UserError(
-                f"benchmark.protocol pairs is the small world's; for data.source {config.data.source} set it to geneval"
+                f"data.source {config.data.source} has no closed set of object pairs, which benchmark.protocol pairs "
+                "asks for; set it to geneval"
             )
         return self.items_of(pairs)
 

@@ -36,7 +36,7 @@ class Several(Protocol):
     def _own(self, data: DataConfig) -> Iterator[AskedPrompt]:
         if "2+1" in self.forms and source_of(data).drawable.objects is not None:
             raise UserError(
-                "benchmark.forms 2+1 is the protocol pairs in the small world; "
+                f"benchmark.forms 2+1 is the protocol pairs for data.source {data.source}; "
                 "allowed here: 2+2 (diagonals), 3+2, 4+2, 4+3, 5+3"
             )
         for form in self.forms:

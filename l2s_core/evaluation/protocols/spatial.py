@@ -26,8 +26,8 @@ class Spatial(Protocol):
     def items(self, config: RunConfig) -> list[EvalItem]:
         if self.file is None and source_of(config.data).drawable.objects is not None:
             raise UserError(
-                "benchmark.protocol spatial asks for people and furniture, which the small world lacks; "
-                "use it for photographs"
+                "benchmark.protocol spatial asks for people and furniture, which "
+                f"data.source {config.data.source} lacks; use it for photographs"
             )
         return self.numbered_items(self._prompts())
 
