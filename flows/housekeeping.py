@@ -32,10 +32,12 @@ def print_runs(home: Path) -> None:
     if not records and not earlier:
         click.echo(f"no runs in {home}; 'l2s reproduce' makes one")
         return
-    sizes = {output: folder_bytes(home / output) for record in (*records, *earlier) for output in record.outputs}
+    outputs = {output for record in records for output in record.outputs}
+    old_outputs = {output for record in earlier for output in record.outputs}
+    sizes = {output: folder_bytes(home / output) for output in outputs | old_outputs}
     rows = [_row(record, sizes) for record in records] + [_earlier_row(record, sizes) for record in earlier]
     print_table(COLUMNS, rows)
-    own = sum(sizes[output] for output in {output for record in records for output in record.outputs})
+    own = sum(sizes[output] for output in outputs)
     loose = sum(_bytes(path) for path in _loose(home, records, records, earlier))
     click.echo(
         f"\n{own / MB:.0f} MB in all, outputs that runs share counted once; "

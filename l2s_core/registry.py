@@ -84,6 +84,20 @@ SOURCES = Registry(
     },
 )
 
+METHODS = Registry(
+    kind="method",
+    group="l2s.methods",
+    own={
+        "plain": "l2s_core.evaluation.methods.plain:Plain",
+        "classifier": "l2s_core.evaluation.methods.steered:Steered",
+        "paper": "l2s_core.evaluation.methods.paper:Paper",
+        "centroid": "l2s_core.evaluation.methods.centroid:Centroid",
+        "attend-and-excite": "l2s_core.evaluation.methods.attend_and_excite:AttendAndExcite",
+        "best-of-n": "l2s_core.evaluation.methods.best_of_n:BestOfN",
+        "best-of-n-judge": "l2s_core.evaluation.methods.best_of_n:BestOfNByJudge",
+    },
+)
+
 PROTOCOLS = Registry(
     kind="protocol",
     group="l2s.protocols",

@@ -9,9 +9,11 @@ from pathlib import Path
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
+from l2s_core.diffusion.sampler import Sampler
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.judging import Judging
+from l2s_core.evaluation.methods.method import SampleContext
 from l2s_core.evaluation.metrics.clipscore import load_clip
 from l2s_core.evaluation.metrics.colors import ColorReader
 from l2s_core.evaluation.protocols.protocol import protocol_of
@@ -63,3 +65,15 @@ def _color_reader_for(config: RunConfig) -> ColorReader | None:
 def classifier_for(config: RunConfig, folder) -> TrainedClassifier:
     """Return a trained classifier on the run's device."""
     return TrainedClassifier.load(folder, device=pick_device(config.device))
+
+
+def sample_context(run: Run) -> SampleContext:
+    """Return what the run's methods may use to make images; models are loaded when a method asks for them."""
+    return SampleContext(
+        config=run.config,
+        sampler=Sampler.of(backbone_for(run.config), run.config),
+        classifier=lambda name: classifier_for(run.config, run.paths.classifier(name)),
+        judging=lambda: judging_for(run),
+        seconds=run.seconds,
+        taken=tuple(item.seed for item in run.items),
+    )

@@ -10,45 +10,28 @@ from l2s_core.config.classifier import INVERTED, TRAJECTORIES, ClassifierConfig
 from l2s_core.config.data import DataConfig, Relation
 from l2s_core.config.inversion import InversionConfig
 from l2s_core.config.loading import CONFIG_FOLDER, NAMED_SECTIONS, find_config, load_preset, load_run_config, read_yaml
-from l2s_core.config.methods import (
-    MAIN,
-    PLAIN,
-    AttendMethod,
-    CentroidMethod,
-    ClassifierMethod,
-    HandcraftedMethod,
-    MethodConfig,
-    PaperMethod,
-    PlainMethod,
-    SelectionMethod,
-)
+from l2s_core.config.methods import MAIN, PLAIN, MethodConfig, ReadSection
 from l2s_core.config.run import RunConfig, ToleranceConfig
 from l2s_core.config.steering import SteeringConfig
 
 __all__ = [
-    "AttendMethod",
     "BackboneConfig",
-    "MethodConfig",
     "BenchmarkConfig",
     "CONFIG_FOLDER",
     "CaptureConfig",
-    "CentroidMethod",
-    "ClassifierMethod",
     "ClassifierConfig",
     "DataConfig",
-    "HandcraftedMethod",
     "Family",
     "INVERTED",
     "InversionConfig",
     "MAIN",
+    "MethodConfig",
     "NAMED_SECTIONS",
     "PLAIN",
-    "PaperMethod",
-    "PlainMethod",
+    "ReadSection",
     "Relation",
     "RunConfig",
     "Section",
-    "SelectionMethod",
     "SteeringConfig",
     "TRAJECTORIES",
     "ToleranceConfig",

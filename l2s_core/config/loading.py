@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from l2s_core.config.base import validate
 from l2s_core.config.run import RunConfig
 from l2s_core.errors import UserError, did_you_mean
+from l2s_core.registry import METHODS
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 NAMED_SECTIONS = {
@@ -39,9 +41,7 @@ def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -
         name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in classifiers.items()
     }
     if isinstance(tree.get("methods"), dict):
-        tree["methods"] = {
-            name: _with_steering(entry, tree["steering"], path) for name, entry in tree["methods"].items()
-        }
+        tree["methods"] = {name: _method(entry, tree["steering"], path) for name, entry in tree["methods"].items()}
     return validate(RunConfig, tree, str(path))
 
 
@@ -90,22 +90,12 @@ def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
     return read_yaml(target)
 
 
-def _with_steering(entry: Any, run: dict[str, Any], origin: Path) -> Any:
-    """Spell out a method's steering: over the settings of the file it names, or else over the run's own.
-
-    The paper's kind names configs/steering/paper.yaml by itself; kinds without a classifier inherit no confidence.
-    """
-    kind = entry.get("kind") if isinstance(entry, dict) else None
-    if kind not in ("classifier", "paper", "centroid", "attend-and-excite"):
-        return entry
-    own = entry.get("steering", {})
-    if kind == "paper" and isinstance(own, dict):
-        own = {"base": "paper", **own}
-    named = isinstance(own, str) or (isinstance(own, dict) and "base" in own)
-    inherited = (
-        {} if named else {key: value for key, value in run.items() if kind == "classifier" or key != "confidence"}
-    )
-    return {**entry, "steering": {**inherited, **_resolve(own, "steering", origin)}}
+def _method(values: Any, steering: dict[str, Any], origin: Path) -> Any:
+    """Spell out a method by its kind's rule; one without a known kind stays as it is, and validation refuses it."""
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if kind not in METHODS.names():
+        return values
+    return METHODS.load(kind).spelt_out(values, steering, partial(_resolve, origin=origin))
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:

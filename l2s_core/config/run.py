@@ -17,7 +17,7 @@ from l2s_core.config.data import DataConfig
 from l2s_core.config.inversion import InversionConfig
 from l2s_core.config.methods import MAIN, PLAIN, MethodConfig
 from l2s_core.config.steering import SteeringConfig
-from l2s_core.registry import PROTOCOLS, SOURCES
+from l2s_core.registry import METHODS, PROTOCOLS, SOURCES
 
 
 class ToleranceConfig(Section):
@@ -31,8 +31,8 @@ class ToleranceConfig(Section):
 class RunConfig(Section):
     """A whole experiment.
 
-    With `trajectories`, the backbone also samples that many images of prompts over each scene's objects; their maps are recorded
-    meanwhile, and labelled with the relation that the benchmark's judge finds in the image.
+    With `trajectories`, the backbone also samples that many images of prompts over each scene's objects; their maps are
+    recorded meanwhile, and labelled with the relation that the benchmark's judge finds in the image.
     """
 
     OPTIONAL = ("methods", "trajectories")
@@ -48,16 +48,31 @@ class RunConfig(Section):
     classifier: ClassifierConfig
     classifiers: dict[str, ClassifierConfig] = Field(default={}, description="further classifiers, by name")
     steering: SteeringConfig
-    methods: dict[str, MethodConfig] = Field(
+    methods: dict[str, Annotated[MethodConfig, chosen_by("kind", METHODS)]] = Field(
         default={}, description="further methods of making the same images, by name"
     )
     benchmark: Annotated[BenchmarkConfig, chosen_by("protocol", PROTOCOLS)]
     tolerance: ToleranceConfig = ToleranceConfig()
 
     @property
+    def every_classifier(self) -> dict[str, ClassifierConfig]:
+        """Every classifier of the run by name, its own first."""
+        return {MAIN: self.classifier, **self.classifiers}
+
+    @property
+    def every_method(self) -> dict[str, MethodConfig]:
+        """Every method of the run by name, in the order they are sampled: plain, the classifiers', the further ones."""
+        plain = METHODS.load("plain")(kind="plain")
+        steered = METHODS.load("classifier")
+        by_classifiers = {
+            name: steered(kind="classifier", classifier=name, steering=self.steering) for name in self.every_classifier
+        }
+        return {PLAIN: plain, **by_classifiers, **self.methods}
+
+    @property
     def inverts(self) -> bool:
         """Whether a classifier of the run learns from inverted scenes."""
-        return any(classifier.maps != TRAJECTORIES for classifier in (self.classifier, *self.classifiers.values()))
+        return any(classifier.maps != TRAJECTORIES for classifier in self.every_classifier.values())
 
     @model_validator(mode="after")
     def _steps_fit(self) -> RunConfig:
@@ -73,30 +88,16 @@ class RunConfig(Section):
         start, stop = self.inversion.start, steps if self.inversion.stop is None else self.inversion.stop
         if not start < stop <= steps:
             raise ValueError(
-                f"inversion.start is {start} and inversion.stop {stop}; allowed: start below stop, and stop at most backbone.steps, {steps}"
+                f"inversion.start is {start} and inversion.stop {stop}; "
+                f"allowed: start below stop, and stop at most backbone.steps, {steps}"
             )
         return self
 
     @model_validator(mode="after")
-    def _steering_fits(self) -> RunConfig:
-        steered = {
-            f"methods.{name}.steering": getattr(method, "steering", None) for name, method in self.methods.items()
-        }
-        steps, last = self.backbone.steps, self.capture.steps[-1]
-        for place, steering in {"steering": self.steering, **steered}.items():
-            if steering is not None and steering.until_step > steps:
-                raise ValueError(f"{place}.until_step is {steering.until_step}, but backbone.steps is {steps}")
-            if steering is not None and steering.until_step - 1 > last:
-                raise ValueError(f"{place}.until_step {steering.until_step} goes past the last captured step {last}")
-        return self
-
-    @model_validator(mode="after")
-    def _attributes_are_known(self) -> RunConfig:
+    def _methods_fit(self) -> RunConfig:
+        self.steering.require_fit("steering", steps=self.backbone.steps, last=self.capture.steps[-1])
         for name, method in self.methods.items():
-            if method.kind == "centroid" and self.benchmark.asks_for_colors and self.data.attribute_words:
-                raise ValueError(
-                    f"methods.{name} steers by centroids, which know no attributes; leave it out, or benchmark.tags with colours"
-                )
+            method.require_fit(self, f"methods.{name}")
         return self
 
     @model_validator(mode="after")
@@ -108,7 +109,8 @@ class RunConfig(Section):
         for place, classifier in wanted.items():
             if classifier.maps != INVERTED and not self.trajectories:
                 raise ValueError(
-                    f"{place}.maps is {classifier.maps}, but the run samples none; set trajectories to 1 or more, or {place}.maps to inverted"
+                    f"{place}.maps is {classifier.maps}, but the run samples none; "
+                    f"set trajectories to 1 or more, or {place}.maps to inverted"
                 )
         return self
 
@@ -117,11 +119,9 @@ class RunConfig(Section):
         for name in self.methods:
             if name in (PLAIN, MAIN, *self.classifiers):
                 raise ValueError(
-                    f"methods.{name} has the name of another method ({PLAIN}, {MAIN} and the classifiers' are taken); rename it"
+                    f"methods.{name} has the name of another method "
+                    f"({PLAIN}, {MAIN} and the classifiers' are taken); rename it"
                 )
             if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
                 raise ValueError(f"methods.{name}: a name has small letters, digits, '.', '_' and '-' only")
         return self
-
-
-# Sections that a run may name instead of spelling out: configs/<folder>/<name>.yaml

@@ -22,3 +22,15 @@ class SteeringConfig(Section):
         default="joint",
         description="relations of one prompt: all in one loss, or those of one pair of objects an update, in rotation",
     )
+
+    @property
+    def most_updates(self) -> int:
+        """The gradients of an image that no update satisfies."""
+        return self.until_step * self.updates
+
+    def require_fit(self, place: str, *, steps: int, last: int) -> None:
+        """Raise ValueError where it does not go with a schedule of `steps` whose last captured step is `last`."""
+        if self.until_step > steps:
+            raise ValueError(f"{place}.until_step is {self.until_step}, but backbone.steps is {steps}")
+        if self.until_step - 1 > last:
+            raise ValueError(f"{place}.until_step {self.until_step} goes past the last captured step {last}")

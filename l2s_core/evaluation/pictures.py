@@ -23,7 +23,8 @@ def method_images(run: Run, method: str, item_ids: Sequence[str] | None = None) 
     One shard is in memory at a time. Raises UserError for an image that is missing.
     """
     wanted = [item.item_id for item in run.items] if item_ids is None else list(item_ids)
-    left, images = set(wanted), {}
+    left = set(wanted)
+    images: dict[str, np.ndarray] = {}
     for name, items in run.item_shards():
         if left.isdisjoint(item.item_id for item in items):
             continue

@@ -13,6 +13,8 @@ from l2s_core.config import ClassifierConfig, RunConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.data.source import source_of
 from l2s_core.evaluation.detectors.load import judge_fingerprint
+from l2s_core.evaluation.judged_image import FILE, read_judged
+from l2s_core.evaluation.methods.method import Method, methods_of
 from l2s_core.evaluation.metrics.clipscore import clip_fingerprint
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items
@@ -54,9 +56,14 @@ class Run:
         return self.paths.classifiers
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """Every method of sampling, in the order they are sampled."""
-        return self.paths.methods
+    def methods(self) -> dict[str, Method]:
+        """Every method of sampling by name, in the order they are sampled."""
+        return methods_of(self.config)
+
+    def seconds(self, method: str) -> float:
+        """Return the mean time of a method's images, seconds; raises UserError where they are not judged yet."""
+        images = read_judged(self.paths.verdicts(method) / FILE)
+        return sum(image.seconds for image in images) / len(images)
 
     @cached_property
     def items(self) -> list[EvalItem]:

@@ -20,6 +20,7 @@ from l2s_core.data.source import source_of
 from l2s_core.errors import UserError, first_line
 from l2s_core.evaluation.detectors.load import judge_class, judge_folder
 from l2s_core.evaluation.metrics.clipscore import clip_folder
+from l2s_core.evaluation.work import Prices
 from l2s_core.planning.cost import FileSizes, ModelCost, count_cost, sizes_of
 from l2s_core.planning.estimate import disk_bytes, images_of, memory_bytes, stage_hours, work_of
 from l2s_core.planning.measured import Rehearsal
@@ -160,10 +161,8 @@ def _time_rehearsed(config: RunConfig, rehearsal: Rehearsal) -> Check:
 
 def _time_counted(config: RunConfig, cost: ModelCost) -> Check:
     speed = _product_speed(_device_here(config), getattr(torch, config.backbone.dtype))
-    operations = {
-        stage: work.total(forward=cost.forward_flops, guided=cost.guided_flops, gradient=cost.gradient_flops)
-        for stage, work in work_of(config).items()
-    }
+    prices = Prices(forward=cost.forward_flops, guided=cost.guided_flops, gradient=cost.gradient_flops)
+    operations = {stage: work.total(prices) for stage, work in work_of(config).items()}
     hours = {stage: count / (speed * UTILISATION) / 3600 for stage, count in operations.items()}
     of_speed = f"{UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s"
     return _time(hours, f"counted operations at {of_speed}; 'l2s rehearse' measures it")

@@ -2,88 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 
-from l2s_core.config import RunConfig, SelectionMethod, SteeringConfig
+from l2s_core.config import PLAIN, RunConfig
 from l2s_core.data.scenes import PromptKind
+from l2s_core.evaluation.methods.method import methods_of
 from l2s_core.evaluation.protocols.protocol import benchmark_items
+from l2s_core.evaluation.work import Prices, Work
 from l2s_core.planning.cost import FileSizes, ModelCost
-from l2s_core.planning.measured import Prices
 
 PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run of configs/mini-sd.yaml
 MAP_BYTES, NOISE_BYTES, IMAGE_BYTES = 2, 4, 1  # float16 maps, float32 noise, uint8 pixels
 OBJECTS = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """Evaluations of the denoiser, one image each: alone, with guidance, and with a steering gradient."""
-
-    forwards: int = 0
-    guided: int = 0
-    gradients: int = 0
-
-    def total(self, *, forward: float, guided: float, gradient: float) -> float:
-        """Return what this comes to at a price an evaluation: seconds, or floating-point operations."""
-        return self.forwards * forward + self.guided * guided + self.gradients * gradient
-
-
 def stage_hours(config: RunConfig, prices: Prices) -> dict[str, float]:
     """Return the hours of every stage at most, at prices in seconds."""
-    return {stage: work.total(**asdict(prices)) / 3600 for stage, work in work_of(config).items()}
+    return {stage: work.total(prices) / 3600 for stage, work in work_of(config).items()}
 
 
 def work_of(config: RunConfig) -> dict[str, Work]:
     """Return the evaluations of every stage; steering counts as if no image left the loop early (an upper bound)."""
-    steps, last = config.backbone.steps, config.capture.steps[-1]
-    prompts = scenes_of(config) * len(PromptKind)
-    images = images_of(config)
+    work: dict[str, Work] = {}
+    sampled = scenes_of(config) * config.trajectories
+    if config.inverts:
+        work |= _inversion_work(config)
+    if sampled:
+        one = Work(guided=config.backbone.steps, forwards=len(config.capture.steps))
+        work["trajectories"] = one.times(sampled)
+    work["sample plain"] = sampling_work(config, [PLAIN])
+    work["sample steered"] = sampling_work(config, config.every_classifier)
+    if config.methods:
+        work["sample further methods"] = sampling_work(config, config.methods)
+    return work
+
+
+def sampling_work(config: RunConfig, names: Iterable[str]) -> Work:
+    """Return the evaluations that the images of some methods of a run take, at most."""
+    methods = methods_of(config)
+    return sum((methods[name].work(config) for name in names), start=Work()).times(images_of(config))
+
+
+def _inversion_work(config: RunConfig) -> dict[str, Work]:
+    steps = config.backbone.steps
+    last = config.capture.steps[-1]
     inversion = config.inversion
     if inversion.method == "fixed-point":
-        invert, capture = steps * (inversion.iterations + 1), last + 1
+        invert = steps * (inversion.iterations + 1)
+        capture = last + 1
     else:
-        free = 0 if inversion.eta == 1.0 else steps
-        invert, capture = (
-            (0 if inversion.gamma == 1.0 else steps) + free,
-            len(config.capture.steps) if inversion.eta == 1.0 else last + 1,
-        )
-    classifiers = 1 + len(config.classifiers)
-    updates = _updates(config.steering)
-    sampled = scenes_of(config) * config.trajectories
-    work = {
-        **(
-            {"invert": Work(forwards=prompts * invert), "capture": Work(forwards=prompts * capture)}
-            if config.inverts
-            else {}
-        ),
-        **(
-            {"trajectories": Work(guided=sampled * steps, forwards=sampled * len(config.capture.steps))}
-            if sampled
-            else {}
-        ),
-        "sample plain": Work(guided=images * steps),
-        "sample steered": Work(guided=images * classifiers * steps, gradients=images * classifiers * updates),
-    }
-    return {**work, **({"sample further methods": _method_work(config, images)} if config.methods else {})}
-
-
-def _updates(steering: SteeringConfig) -> int:
-    return steering.until_step * steering.updates
-
-
-def _method_work(config: RunConfig, images: int) -> Work:
-    """The methods' images; one that chooses among as many as steering's time allows counts as steering."""
-    guided = forwards = gradients = 0
-    for method in config.methods.values():
-        candidates = 1
-        if isinstance(method, SelectionMethod):
-            candidates = method.n or 1
-            forwards += images * candidates * len(config.capture.steps) * (method.kind == "best-of-n")
-            gradients += 0 if method.n else images * _updates(config.steering)
-        else:
-            gradients += images * _updates(method.steering) if method.kind != "plain" else 0
-        guided += images * candidates * config.backbone.steps
-    return Work(forwards=forwards, guided=guided, gradients=gradients)
+        pulled = inversion.eta == 1.0
+        invert = (0 if inversion.gamma == 1.0 else steps) + (0 if pulled else steps)
+        capture = len(config.capture.steps) if pulled else last + 1
+    prompts = scenes_of(config) * len(PromptKind)
+    return {"invert": Work(forwards=prompts * invert), "capture": Work(forwards=prompts * capture)}
 
 
 def scenes_of(config: RunConfig) -> int:
@@ -110,8 +82,13 @@ def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
             else {}
         ),
         **({"trajectories": int(scenes_of(config) * config.trajectories * maps)} if config.trajectories else {}),
-        "images": images_of(config) * (2 + len(config.classifiers) + len(config.methods)) * pixels,
+        "images": len(config.every_method) * image_bytes(config, sizes),
     }
+
+
+def image_bytes(config: RunConfig, sizes: FileSizes) -> int:
+    """Return the bytes that one method's images leave on disk."""
+    return images_of(config) * 3 * sizes.side**2 * IMAGE_BYTES
 
 
 def memory_bytes(config: RunConfig, cost: ModelCost) -> dict[str, int]:

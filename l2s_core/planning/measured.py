@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from l2s_core.errors import UserError
+from l2s_core.evaluation.work import Prices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +18,6 @@ class Measured:
     unit: str
     seconds: float
     peak_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prices:
-    """What an evaluation of the denoiser costs: alone, with guidance, and with a steering gradient."""
-
-    forward: float
-    guided: float
-    gradient: float
 
 
 @dataclass(frozen=True, kw_only=True)

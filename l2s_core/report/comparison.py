@@ -29,7 +29,6 @@ from l2s_core.report.leaderboard import leaderboard
 from l2s_core.report.page import render_page
 from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.significance_page import p_text
-from l2s_core.report.wording import JUDGED, METHOD_NOTES
 from l2s_core.storage.files import write_json, write_text
 
 PAGE = "comparison_page.html"
@@ -108,13 +107,18 @@ def method_verdicts(run: Run) -> dict[str, list[JudgedImage]]:
 def method_summaries(run: Run, verdicts: Verdicts) -> dict[str, Any]:
     """Return {"methods": {name: its summary}}, or nothing without any.
 
-    A summary holds the method's kind and, where it chooses it, the number of candidates.
+    A summary holds the method's kind and label and, where it chooses among several images, how many.
     """
     methods = {}
-    for name, method in run.config.methods.items():
-        rows = verdicts[name]
-        candidates = {} if rows[0].candidates is None else {"candidates": rows[0].candidates}
-        methods[name] = {"kind": method.kind, **candidates, **MethodSummary.of(rows).to_json()}
+    for name in run.config.methods:
+        images, method = verdicts[name], run.methods[name]
+        candidates = {} if images[0].candidates is None else {"candidates": images[0].candidates}
+        methods[name] = {
+            "kind": method.kind,
+            "label": method.label(name, images),
+            **candidates,
+            **MethodSummary.of(images).to_json(),
+        }
     return {"methods": methods} if methods else {}
 
 
@@ -137,15 +141,13 @@ def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, entry in summary["classifiers"].items():
         rows.append({"name": name, "label": "steered" if name == MAIN else f"steered by {name}", **entry["steered"]})
     for name, entry in summary.get("methods", {}).items():
-        rows.append(
-            {"name": name, "label": f"{name} (of {entry['candidates']})" if "candidates" in entry else name, **entry}
-        )
+        rows.append({"name": name, **entry})
     return [{**row, "time_ratio": row["seconds"] / rows[0]["seconds"]} for row in rows]
 
 
 def method_pictures(run: Run, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
     """Return the pictures of all methods: accuracy against cost, the first prompts, and the failures that are shown."""
-    judged = [name for name, method in run.config.methods.items() if method.kind == JUDGED]
+    judged = [name for name, method in run.methods.items() if method.UPPER_BOUND]
     return {
         "pareto": pareto_figure(summary["leaderboard"], MAIN, apart=judged),
         "grid": first_items_grid(run, verdicts),
@@ -161,7 +163,7 @@ def method_values(run: Run, summary: Mapping[str, Any]) -> dict[str, Any]:
         "config": run.config,
         "labels": {row["name"]: row["label"] for row in rows},
         "steered": summary["classifiers"][MAIN]["steered"],
-        "method_notes": {name: METHOD_NOTES[method.kind] for name, method in run.config.methods.items()},
+        "method_notes": {name: run.methods[name].NOTE for name in run.config.methods},
         "breakdowns": {title: breakdown(rows, part) for part, title in PARTS.items()},
         "right": CORRECT,
         "group_names": protocol_of(run.config).GROUP_NAMES,

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from l2s_core.errors import UserError
 from l2s_core.storage.files import read_json
 
-FORMAT = 2  # of a record; raised when its fields, or those of the configuration in it, come to mean something else
+FORMAT: Literal[2] = (
+    2  # of a record; raised when its fields, or those of the configuration in it, come to mean something else
+)
 EARLIER = "made by an earlier version"
 REPORTS, BENCHMARKS = "reports", "benchmarks"  # folders of reports, in the folder of runs
 
@@ -75,12 +77,15 @@ def read_record(path: Path) -> RunRecord | EarlierRecord:
 
 def _earlier(run_id: str, stored: dict[str, Any]) -> EarlierRecord:
     """Return what can be told of a record with other fields, which may hold anything."""
-    outputs, name, wrote = stored.get("outputs"), stored.get("name"), stored.get("wrote", stored.get("report"))
+    name = stored.get("name")
+    outputs = stored.get("outputs")
+    wrote = stored.get("wrote", stored.get("report"))
+    is_report = _is_inside(wrote) and Path(str(wrote)).parts[0] in (REPORTS, BENCHMARKS)
     return EarlierRecord(
         run_id=run_id,
         name=name if isinstance(name, str) else run_id,
         outputs=tuple(filter(_is_inside, outputs)) if isinstance(outputs, list) else (),
-        wrote=wrote if _is_inside(wrote) and Path(wrote).parts[0] in (REPORTS, BENCHMARKS) else None,
+        wrote=wrote if is_report else None,
     )
 
 

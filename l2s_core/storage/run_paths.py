@@ -9,20 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-from l2s_core.config import (
-    INVERTED,
-    MAIN,
-    PLAIN,
-    TRAJECTORIES,
-    ClassifierConfig,
-    ClassifierMethod,
-    HandcraftedMethod,
-    PaperMethod,
-    PlainMethod,
-    RunConfig,
-    SteeringConfig,
-)
+from l2s_core.config import INVERTED, MAIN, TRAJECTORIES, ClassifierConfig, RunConfig
 from l2s_core.hashing import digest
 from l2s_core.storage.records import BENCHMARKS, REPORTS
 
@@ -36,6 +25,14 @@ FORMATS = {
     "samples": 3,
     "verdicts": 3,
 }
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """What an address needs to know of a method of sampling."""
+
+    def identity(self, paths: RunPaths) -> Any:
+        """Return what tells its images from plain ones, JSON-able; None where nothing does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +79,12 @@ class RunPaths:
     @property
     def classifiers(self) -> dict[str, ClassifierConfig]:
         """Settings of every classifier of the run, its own first."""
-        return {MAIN: self.config.classifier, **self.config.classifiers}
+        return self.config.every_classifier
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Every method of sampling, in the order they are sampled: plain, the classifiers', the further ones."""
-        return (PLAIN, *self.classifiers, *self.config.methods)
+        return tuple(self.config.every_method)
 
     @cached_property
     def catalogue(self) -> Path:
@@ -124,7 +121,7 @@ class RunPaths:
 
     @property
     def map_folders(self) -> dict[str, Path]:
-        """The folder of every kind of maps that the run makes; scenes are inverted where a classifier learns from them."""
+        """The folders of the kinds of maps that the run makes; scenes are inverted where a classifier learns from them."""
         folders = {INVERTED: self.maps} if self.config.inverts else {}
         return folders | ({TRAJECTORIES: self.trajectories} if self.config.trajectories else {})
 
@@ -140,10 +137,16 @@ class RunPaths:
         sources = [folder.name for folder in self.maps_of(name).values()]
         return self._folder("classifier", *sources, self.classifiers[name].model_dump(mode="json"))
 
+    def classifier_identity(self, name: str) -> str:
+        """Return what tells a classifier from others: its address, or the fingerprint of a given one."""
+        return self.inputs.given or self.classifier(name).name
+
     def samples(self, method: str) -> Path:
         """Return the folder of a method's images."""
-        steered = self._method(method) if method in self.config.methods else self._steered(method)
-        return self._folder("samples", self._sampling, steered, self.inputs.items, self.config.shard)
+        section = self.config.every_method[method]
+        if not isinstance(section, Identified):
+            raise TypeError(f"a method of a run knows its identity; {type(section).__name__} does not")
+        return self._folder("samples", self._sampling, section.identity(self), self.inputs.items, self.config.shard)
 
     def verdicts(self, method: str) -> Path:
         """Return the folder of the verdicts on a method's images."""
@@ -166,29 +169,6 @@ class RunPaths:
     def _sampling(self) -> list:
         backbone = self.config.backbone
         return [self.inputs.backbone, self.inputs.side, backbone.steps, backbone.dtype, backbone.guidance]
-
-    def _steered(self, name: str, steering: SteeringConfig | None = None) -> list | None:
-        """What tells a classifier's images from plain ones; nothing for plain."""
-        if name == PLAIN:
-            return None
-        identity = self.inputs.given or self.classifier(name).name
-        return [identity, (steering or self.config.steering).model_dump(mode="json")]
-
-    def _method(self, name: str) -> list | None:
-        """What tells a further method's images from plain ones; the same as a classifier's where it does the same."""
-        method = self.config.methods[name]
-        if isinstance(method, PlainMethod):
-            return None
-        if isinstance(method, ClassifierMethod | PaperMethod):
-            return self._steered(MAIN, method.steering)
-        settings = method.model_dump(mode="json")
-        if isinstance(method, HandcraftedMethod):
-            return [settings, self.config.capture.model_dump(mode="json", exclude={"steps"})]
-        chooser = (
-            self._steered(MAIN)[0] if method.kind == "best-of-n" else [*self.judged_by, self.config.benchmark.min_score]
-        )
-        as_long_as = [self.samples(PLAIN).name, self.samples(MAIN).name] if method.n is None else None
-        return [settings, chooser, as_long_as]
 
     def _folder(self, stage: str, *parts: object) -> Path:
         salt = [self.cache_salt] if self.cache_salt else []

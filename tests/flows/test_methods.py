@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.judged import BlindJudge
+from helpers.judged import BlindJudge, judged_image
 from helpers.runs import run_of
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
@@ -35,8 +35,8 @@ from l2s_core.evaluation.methods.selection import (
 )
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.pairs import Pairs
-from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.samples import load_samples, sample_items, save_samples
+from l2s_core.evaluation.work import Work
 from l2s_core.planning.estimate import work_of
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.relations import RELATIONS, Triplet, label_index
@@ -315,7 +315,7 @@ def test_as_many_images_as_take_the_time_of_steering() -> None:
     [
         (
             {"kind": "centroidd"},
-            "methods.x.kind: unknown kind 'centroidd'; did you mean 'centroid'\\? allowed: plain, classifier",
+            "methods.x.kind: unknown method 'centroidd'; did you mean 'centroid'\\? allowed: attend-and-excite, best-of-n,",
         ),
         ({"margin": 0.1}, "missing key 'methods.x.kind'"),
         (
@@ -344,6 +344,10 @@ def test_as_many_images_as_take_the_time_of_steering() -> None:
         ({"kind": "centroid", "steering": "fast"}, "methods.x: steering.confidence is a classifier's"),
         ({"kind": "centroid", "margin": 1.5}, "methods.x.margin: .*less than 1 .*got 1.5"),
         ({"kind": "best-of-n", "n": 0}, "methods.x.n: .*greater than or equal to 1 .*got 0"),
+        (
+            {"kind": "classifier", "classifier": "dual-bear"},
+            "methods.x.classifier is 'dual-bear', and the run has main, dual-bare, true-only-bare",
+        ),
     ],
 )
 def test_mistakes(entry: dict, message: str) -> None:
@@ -373,18 +377,12 @@ def test_steering_of_methods_is_spelled_out() -> None:
         assert kinds == {"paper", "centroid", "attend-and-excite", "best-of-n", "best-of-n-judge"}
 
 
-def run_with(tmp_path: Path, methods: dict) -> Run:
-    return run_of(tmp_path, methods=methods)
-
-
 def test_addresses(tmp_path: Path) -> None:
     """A run without methods is what it was; methods that do the same as a classifier or as plain share its images."""
-    without, run = run_with(tmp_path, {}), run_with(tmp_path, ALL_KINDS)
-    assert "methods" not in without.config.model_dump(mode="json") and without.methods == (
-        "plain",
-        *without.classifiers,
-    )
-    assert run.methods == (*without.methods, *ALL_KINDS)
+    without, run = run_of(tmp_path), run_of(tmp_path, methods=ALL_KINDS)
+    assert "methods" not in without.config.model_dump(mode="json")
+    assert list(without.methods) == ["plain", *without.classifiers]
+    assert list(run.methods) == [*without.methods, *ALL_KINDS]
     assert [run.paths.samples(method) for method in without.methods] == [
         without.paths.samples(method) for method in without.methods
     ]
@@ -392,12 +390,36 @@ def test_addresses(tmp_path: Path) -> None:
         "sure"
     ) == run.paths.verdicts("main")
     assert len({run.paths.samples(method) for method in run.methods}) == len(run.methods) - 2
-    wider = run_with(tmp_path, {"centroid": {"kind": "centroid", "margin": 0.2}})
+    wider = run_of(tmp_path, methods={"centroid": {"kind": "centroid", "margin": 0.2}})
     assert wider.paths.samples("centroid") != run.paths.samples("centroid")
+    bare = {"kind": "classifier", "classifier": "dual-bare"}
+    by_another = run_of(tmp_path, methods={"bare": bare, "slow": {**bare, "steering": {"updates": 3}}})
+    assert by_another.paths.samples("bare") == by_another.paths.samples("dual-bare")
+    assert by_another.paths.samples("slow") not in map(by_another.paths.samples, ("bare", "main", "plain"))
     assert (
         "sample further methods" not in work_of(without.config)
         and work_of(run.config)["sample further methods"].gradients > 0
     )
+
+
+def test_every_method_of_a_run_says_what_it_costs_and_is_called(tmp_path: Path) -> None:
+    run = run_of(tmp_path, methods=ALL_KINDS)
+    steps, updates, captured = (
+        run.config.backbone.steps,
+        run.config.steering.most_updates,
+        len(run.config.capture.steps),
+    )
+    costs = {name: method.work(run.config) for name, method in run.methods.items()}
+    assert costs["plain"] == costs["again"] == Work(guided=steps)
+    assert costs["main"] == costs["sure"] == costs["dual-bare"] == Work(guided=steps, gradients=updates)
+    assert costs["best-3"] == Work(guided=3 * steps, forwards=3 * captured)
+    assert costs["best"] == Work(guided=steps, forwards=captured, gradients=updates)
+    assert costs["oracle"] == Work(guided=steps, gradients=updates)
+    paper = run.config.methods["paper"].steering
+    assert costs["paper"].gradients == paper.until_step * paper.updates
+    assert [name for name, method in run.methods.items() if method.UPPER_BOUND] == ["oracle"]
+    assert run.methods["best"].label("best", [judged_image(0, candidates=4)]) == "best (of 4)"
+    assert run.methods["centroid"].label("centroid", [judged_image(0)]) == "centroid"
 
 
 @pytest.fixture(scope="module")

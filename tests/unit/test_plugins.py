@@ -1,4 +1,4 @@
-"""A package of someone else adds a family, a source, a protocol and a judge by entry points, and they run."""
+"""A package of someone else adds a family, a source, a method, a protocol and a judge by entry points, and they run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.load import judge_fingerprint, load_judge
 from l2s_core.evaluation.judging import Judging
+from l2s_core.evaluation.methods.method import SampleContext
 from l2s_core.evaluation.protocols.protocol import benchmark_items, protocol_of
 from l2s_core.evaluation.run import Run
-from l2s_core.registry import FAMILIES, JUDGES, PROTOCOLS, SOURCES
+from l2s_core.planning.estimate import work_of
+from l2s_core.registry import FAMILIES, JUDGES, METHODS, PROTOCOLS, SOURCES
 from tasks.scenes import choose_scenes, prepare_shard
 
 NAME = "l2s_of_someone_else"
 CODE = '''
+from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
@@ -37,8 +40,11 @@ from l2s_core.data.scenes import Scene
 from l2s_core.data.source import Source
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.methods.method import Method
 from l2s_core.evaluation.protocols.protocol import AskedPrompt, Protocol
 from l2s_core.evaluation.protocols.suites import first_prompts, suite_triplets
+from l2s_core.evaluation.samples import sample_items
+from l2s_core.evaluation.work import Work
 from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for
 from l2s_core.relations import Triplet
 
@@ -78,6 +84,24 @@ class Beside(Protocol):
         )
 
 
+class Negative(Method):
+    """Plain images with every colour turned round."""
+
+    NOTE = "plain images, every colour turned round"
+    kind: Literal["negative"]
+    white: int = 255
+
+    def identity(self, paths):
+        return ["negative", self.white]
+
+    def work(self, config):
+        return Work(guided=config.backbone.steps)
+
+    def sample(self, context, items):
+        shard = sample_items(context.sampler, items)
+        return replace(shard, images=self.white - shard.images)
+
+
 class CornerJudge(Judge):
     """Finds a dog in the first pixel of every image."""
 
@@ -94,6 +118,7 @@ class CornerJudge(Judge):
 POINTS = {
     "l2s.backbones": {"twin": "Twin"},
     "l2s.sources": {"plain": "Plain"},
+    "l2s.methods": {"negative": "Negative"},
     "l2s.protocols": {"beside": "Beside"},
     "l2s.judges": {"CornerModel": "CornerJudge"},
 }
@@ -104,6 +129,7 @@ SETTINGS = {
     "steering.until_step": 2,
     "data": {"source": "plain", "train": 1, "val": 1, "test": 1, "brightness": 7},
     "benchmark": {"protocol": "beside", "prompts": 4, "objects": ["dog", "cat", "zebra"]},
+    "methods": {"turned": {"kind": "negative"}, "grey": {"kind": "negative", "white": 128}},
 }
 
 
@@ -127,6 +153,26 @@ def test_what_a_package_brings_runs_as_the_projects_own(run: RunConfig, tmp_path
     images = Sampler.of(backbone, run)([i.prompt for i in items], [i.seed for i in items]).images
     judged = Judging(protocol=protocol_of(run), judge=load_judge(run.benchmark.judge)).judge_images(items, images)
     assert [(image.prompt_group, image.asks_for) for image in judged] == [("beside", item.label) for item in items]
+
+
+def test_a_method_of_a_package_samples_beside_the_projects_own(run: RunConfig, tmp_path: Path) -> None:
+    planned = Run.of(run, tmp_path / "home")
+    assert list(planned.methods) == ["plain", "main", *run.classifiers, "turned", "grey"]
+    assert len({planned.paths.samples(name) for name in ("plain", "main", "turned", "grey")}) == 4
+    assert work_of(run)["sample further methods"].guided == 2 * 4 * run.backbone.steps
+    context = SampleContext(
+        config=run,
+        sampler=Sampler.of(load_backbone(run.backbone, "cpu"), run),
+        classifier=unexpected,
+        judging=unexpected,
+        seconds=unexpected,
+    )
+    plain, turned = (planned.methods[name].sample(context, planned.items) for name in ("plain", "turned"))
+    assert np.array_equal(turned.images.numpy(), 255 - plain.images.numpy())
+
+
+def unexpected(*_: object) -> None:
+    raise AssertionError("nothing asks for it")
 
 
 def test_a_protocol_of_a_package_is_a_benchmark(run: RunConfig) -> None:
@@ -161,6 +207,8 @@ def test_a_judge_of_a_package_is_found_by_its_model(run: RunConfig, tmp_path: Pa
         ({"backbone.family": "twins"}, "unknown backbone family 'twins'; did you mean 'twin'. allowed: .*, twin, unet"),
         ({"benchmark.objcts": ["x"]}, "unknown key 'benchmark.objcts'; did you mean 'objects'. allowed: clip, "),
         ({"data.brightness": "x"}, "data.brightness: .*valid integer"),
+        ({"methods.turned.kind": "negativ"}, "methods.turned.kind: unknown method 'negativ'; did you mean 'negative'"),
+        ({"methods.turned.wite": 1}, "unknown key 'methods.turned.wite'; did you mean 'white'. allowed: kind, white"),
     ],
 )
 def test_errors_name_what_a_package_brings(run: RunConfig, settings: dict, message: str) -> None:
@@ -171,8 +219,8 @@ def test_errors_name_what_a_package_brings(run: RunConfig, settings: dict, messa
 
 def test_listing_names_imports_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, NAME, "raise RuntimeError('imported')", POINTS)
-    tables = (FAMILIES, SOURCES, PROTOCOLS, JUDGES)
-    assert [table.names()[-1] for table in tables] == ["twin", "plain", "beside", "CornerModel"]
+    tables = (FAMILIES, SOURCES, METHODS, PROTOCOLS, JUDGES)
+    assert [table.names()[-1] for table in tables] == ["twin", "plain", "negative", "beside", "CornerModel"]
     assert NAME not in sys.modules
 
 

@@ -25,9 +25,8 @@ from l2s_core.steering.objectives import ClassifierObjective, Objective
 from l2s_core.steering.reading import ObjectiveReader
 from l2s_core.steering.targets import Targets
 
-SEED_RANGE = (
-    2**32
-)  # torch's generator on the CPU uses these bits of a seed alone: seeds that share them share their noise
+SEED_RANGE = 2**32
+"""torch's generator on the CPU uses these bits of a seed alone: seeds that share them share their noise."""
 
 Score = tuple[float, ...]
 """What candidates are compared by: the first number first, larger is better."""
@@ -103,6 +102,8 @@ class ClassifierChooser(Chooser):
         self.observe = (partial(Watch, objective=ClassifierObjective.of(classifier)),)
 
     def scores(self, items: Sequence[EvalItem], images: Tensor, watch: Watch | None) -> list[Score]:
+        if watch is None:
+            raise ValueError("a classifier chooses by what its observer read while sampling, and there is none")
         return watch.scores()
 
 
@@ -166,7 +167,8 @@ def _best_of(
     sampler: Sampler[Backbone], items: Sequence[EvalItem], seeds: Sequence[Sequence[int]], chooser: Chooser
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the best images of a batch, which candidates they are, and the passes spent on choosing."""
-    best, images = [()] * len(items), None
+    best: list[Score] = [()] * len(items)
+    images: Tensor | None = None
     chosen, checks = torch.zeros(len(items), dtype=torch.long), torch.zeros(len(items), dtype=torch.long)
     for number, round_seeds in enumerate(zip(*seeds, strict=True)):
         sampled = sampler([i.prompt for i in items], round_seeds, *chooser.observe)
@@ -178,4 +180,6 @@ def _best_of(
         best = [max(pair) for pair in zip(best, scores, strict=True)]
         chosen[better] = number
         checks += watch.reads if watch is not None else 0
+    if images is None:
+        raise ValueError("the best of no candidates")
     return images, chosen, checks
