@@ -24,7 +24,8 @@ def pixel_boxes(boxes_Q4: Tensor, *, frame: tuple[int, int], size: tuple[int, in
     the right. Corners go to the nearest pixel and are cut to the image's `size` (height, width), so a box outside it
     is left without area.
     """
-    centre_Q2, extent_Q2 = boxes_Q4.double().split(2, -1)
+    centre_Q2 = boxes_Q4[..., :2].double()
+    extent_Q2 = boxes_Q4[..., 2:].double()
     corners_Q4 = torch.cat([centre_Q2 - extent_Q2 / 2, centre_Q2 + extent_Q2 / 2], -1)
     scale, limit = (boxes_Q4.new_tensor([width, height] * 2, dtype=torch.double) for height, width in (frame, size))
     return (corners_Q4 * scale + 0.5).floor().clamp(min=0).minimum(limit).long()
@@ -78,7 +79,8 @@ def largest_blob(mask_HW: np.ndarray) -> np.ndarray | None:
         _outlined_area(ndimage.binary_fill_holes(blobs_HW[window] == i))
         for i, window in enumerate(ndimage.find_objects(blobs_HW), start=1)
     ]
-    return blobs_HW == int(np.argmax(areas)) + 1
+    largest_HW: np.ndarray = blobs_HW == int(np.argmax(areas)) + 1
+    return largest_HW
 
 
 def _outlined_area(filled_HW: np.ndarray) -> float:

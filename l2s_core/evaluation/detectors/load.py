@@ -29,11 +29,12 @@ def judge_class(folder: Path) -> type[Judge]:
     settings = _settings(folder)
     stated = (settings.get("architectures") or [None])[0]
     if stated in JUDGES.names():
-        return JUDGES.load(stated)
+        named: type[Judge] = JUDGES.load(stated)
+        return named
     model_type = settings.get("model_type")
     if stated is None and model_type is not None:
         for name in JUDGES.names():
-            judge = JUDGES.load(name)
+            judge: type[Judge] = JUDGES.load(name)
             if model_type == judge.MODEL_TYPE:
                 return judge
     raise UserError(

@@ -45,7 +45,7 @@ class ColorReader:
         """Return the embedding of every colour of a class, (C, D), of length 1."""
         if name not in self._colors_CD:
             texts = [template.format(color=color, name=name) for color in COLORS for template in TEMPLATES]
-            embedded_CTD = self.clip.embed_texts(texts).unflatten(0, (len(COLORS), len(TEMPLATES)))
+            embedded_CTD = self.clip.embed_texts(texts).reshape(len(COLORS), len(TEMPLATES), -1)
             self._colors_CD[name] = normalize(embedded_CTD.mean(1), dim=-1)
         return self._colors_CD[name]
 

@@ -32,7 +32,8 @@ def polynomial_kernel(x_ND: np.ndarray, y_MD: np.ndarray) -> np.ndarray:
     """Return k_NM = (x·y / D + 1)^3 in float64."""
     x_ND = np.asarray(x_ND, np.float64)
     y_MD = np.asarray(y_MD, np.float64)
-    return (x_ND @ y_MD.T / x_ND.shape[1] + 1) ** DEGREE
+    kernel_NM: np.ndarray = (x_ND @ y_MD.T / x_ND.shape[1] + 1) ** DEGREE
+    return kernel_NM
 
 
 def squared_mmd(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
@@ -123,14 +124,16 @@ def _subsets(rng: np.random.Generator, count: int, size: int, subsets: int) -> n
 def _mmd_S(x_ND: np.ndarray, y_MD: np.ndarray, chosen_NS: np.ndarray, chosen_MS: np.ndarray) -> np.ndarray:
     """Return the unbiased MMD² of every pair of subsets; the diagonal k(x, x) is left out of the sums within a set."""
     between_S = (chosen_NS * (polynomial_kernel(x_ND, y_MD) @ chosen_MS)).sum(0) / (chosen_NS.sum(0) * chosen_MS.sum(0))
-    return _within_S(x_ND, chosen_NS) + _within_S(y_MD, chosen_MS) - 2 * between_S
+    mmd_S: np.ndarray = _within_S(x_ND, chosen_NS) + _within_S(y_MD, chosen_MS) - 2 * between_S
+    return mmd_S
 
 
 def _within_S(x_ND: np.ndarray, chosen_NS: np.ndarray) -> np.ndarray:
     kernel_NN = polynomial_kernel(x_ND, x_ND)
     count_S = chosen_NS.sum(0)
     np.fill_diagonal(kernel_NN, 0)
-    return (chosen_NS * (kernel_NN @ chosen_NS)).sum(0) / (count_S * (count_S - 1))
+    within_S: np.ndarray = (chosen_NS * (kernel_NN @ chosen_NS)).sum(0) / (count_S * (count_S - 1))
+    return within_S
 
 
 def _check(x_ND: np.ndarray, y_MD: np.ndarray) -> None:

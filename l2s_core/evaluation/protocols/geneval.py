@@ -66,7 +66,8 @@ class Geneval(Protocol):
         return geneval_rules.score_image(item.record, detections, colors)
 
     def least_score(self, item: EvalItem) -> float:
-        return item.record.least_score
+        record: GenevalRecord = item.record
+        return record.least_score
 
     def colored_boxes(self, item: EvalItem, detections: Sequence[Detection]) -> list[NamedBox]:
         return geneval_rules.colored_boxes(item.record, detections)

@@ -133,9 +133,11 @@ def _class_name(name: Any, place: str, names: Collection[str] | None) -> str:
 
 
 def _color(color: Any, place: str) -> str | None:
-    if color is not None and color not in COLORS:
+    if color is None:
+        return None
+    if color not in COLORS:
         raise UserError(f"{place}.color is {color!r};{did_you_mean(color, COLORS)} allowed: {', '.join(COLORS)}")
-    return color
+    return str(color)
 
 
 def _whole(value: Any, place: str, least: int) -> int:

@@ -72,7 +72,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(steps, 1.0)
-    return adjusted.tolist()
+    return [float(value) for value in adjusted]
 
 
 def bootstrap_interval(
