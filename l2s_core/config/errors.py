@@ -37,16 +37,22 @@ def explain(kind: type[BaseModel], problem: Mapping[str, Any], values: Any = Non
         return f"missing key {place!r}; add it"
     if problem["type"] == UNKNOWN:
         return f"{place}: {problem['msg']}"
-    if problem["type"] == "union_tag_not_found":
-        return f"missing key '{place}.kind'; add it"
     context = problem.get("ctx", {})
-    if problem["type"] == "union_tag_invalid":
-        names = _quoted(context["expected_tags"])
-        hint = did_you_mean(context["tag"], names)
-        return f"{place}.kind: unknown kind {context['tag']!r};{hint} allowed: {', '.join(names)}"
+    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return _wrong_tag(place, context)
     message = problem["msg"].removeprefix("Value error, ")
     hint = did_you_mean(problem["input"], _quoted(str(context.get("expected", ""))))
     return f"{place or 'settings'}: {message}" + (f" (got {problem['input']!r})" if place else "") + hint
+
+
+def _wrong_tag(place: str, context: Mapping[str, Any]) -> str:
+    """Return the line for a section of one of several kinds whose tag is missing or unknown."""
+    (key,) = _quoted(context["discriminator"])
+    if "tag" not in context:
+        return f"missing key '{place}.{key}'; add it"
+    names = _quoted(context["expected_tags"])
+    hint = did_you_mean(context["tag"], names)
+    return f"{place}.{key}: unknown value {context['tag']!r};{hint} allowed: {', '.join(names)}"
 
 
 def _key_meant(key: str, names: Sequence[str]) -> str:
@@ -63,7 +69,7 @@ def _quoted(text: str) -> list[str]:
 def _locate(kind: type[BaseModel], loc: Sequence[Any], values: Any) -> tuple[type[BaseModel], str, ChosenBy | None]:
     """Return the section that holds the last part of a place, the place as a user writes it, and what chose it.
 
-    Behind the key of a mapping whose sections are of several kinds, a place has that kind once more.
+    Behind a field whose sections are of several kinds by a tag, a place has that tag once more.
     """
     parts = iter(loc)
     place: list[Any] = []
@@ -88,10 +94,14 @@ def _locate(kind: type[BaseModel], loc: Sequence[Any], values: Any) -> tuple[typ
             within = _chosen(chooses, choices[0], values)
             continue
         if len(choices) > 1:
-            tag = next(parts, None)
-            choices = [choice for choice in choices if tag in get_args(choice.model_fields["kind"].annotation)]
+            choices = _tagged(choices, next(parts, None))
         within = choices[0] if choices else section
     return section, ".".join(map(str, place)), chose
+
+
+def _tagged(choices: Sequence[type[BaseModel]], tag: Any) -> list[type[BaseModel]]:
+    """Return the sections that a tag stands for: those of a field that allows it."""
+    return [choice for choice in choices if any(tag in get_args(f.annotation) for f in choice.model_fields.values())]
 
 
 def _inside(values: Any, part: Any) -> Any:

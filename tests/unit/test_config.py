@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Annotated, Literal
+
 import pytest
+from pydantic import Field
 
 from l2s_core.backbones.load import pick_device
-from l2s_core.config import CONFIG_FOLDER, load_preset, load_run_config
+from l2s_core.config import CONFIG_FOLDER, Section, load_preset, load_run_config, validate
 from l2s_core.errors import UserError
 from l2s_core.miniworld.training.pretrain import load_pretrain_config
 from l2s_core.relations import LABELS, RELATIONS
@@ -170,3 +174,30 @@ def test_the_error_of_a_renamed_key_says_its_new_name(old: str, new: str) -> Non
         UserError, match=f"unknown key '{old.removesuffix('.x.kind')}'; did you mean '{new}'\\? allowed"
     ):
         load_run_config("sd21", {old: "x"})
+
+
+class Small(Section):
+    by: Literal["small"]
+    size: int = 1
+
+
+class Large(Section):
+    by: Literal["large"]
+
+
+class Holder(Section):
+    inner: Annotated[Small | Large, Field(discriminator="by")] | None = None
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        ({}, "x: missing key 'inner.by'; add it"),
+        ({"by": "smal"}, "x: inner.by: unknown value 'smal'; did you mean 'small'? allowed: small, large"),
+        ({"by": "small", "sizes": 2}, "x: unknown key 'inner.sizes'; did you mean 'size'? allowed: by, size"),
+        ({"by": "small", "size": "big"}, "x: inner.size: "),
+    ],
+)
+def test_mistakes_in_a_section_of_several_kinds_name_its_own_place(inner: dict, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        validate(Holder, {"inner": inner}, "x")

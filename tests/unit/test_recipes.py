@@ -1,4 +1,4 @@
-"""The recipes in the core's README, followed as they stand there."""
+"""Recipes of the core's READMEs, followed as they stand there."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from helpers.plugins import install
+from helpers.runs import run_of
 
+from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig, load_run_config
 from l2s_core.dataset.collect import map_source
 from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.diffusion.sampling import initial_noise
+from l2s_core.evaluation.methods.method import SampleContext
 from l2s_core.prompts.prompt import Triplet, prompt_for
 from l2s_core.steering.steering import Steering
 from l2s_core.steering.targets import Targets
 
-README = Path(__file__).parents[2] / "l2s_core" / "README.md"
+CORE = Path(__file__).parents[2] / "l2s_core"
 SETTINGS = {"backbone.steps": 4, "capture.steps": [1, 2], "steering.until_step": 3, "steering.updates": 2}
 PROMPTS = [
     prompt_for(Triplet(subject="dog", relation=relation, object="cat"), prefix="a photo of ")
@@ -27,14 +32,14 @@ PROMPTS = [
 ]
 
 
-def blocks(heading: str) -> list[str]:
+def blocks(readme: Path, heading: str) -> list[str]:
     """Return the Python blocks of a section."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", README.read_text(encoding="utf-8"), re.M | re.S)
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", readme.read_text(encoding="utf-8"), re.M | re.S)
     return [textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```", section, re.M | re.S)]
 
 
 def test_an_objective_is_added_by_its_recipe(backbone) -> None:
-    written, used = blocks("Add an objective")
+    written, used = blocks(CORE / "README.md", "Add an objective")
     names: dict[str, Any] = {
         "__name__": __name__,
         "backbone": backbone,
@@ -69,3 +74,43 @@ def test_an_objective_is_added_by_its_recipe(backbone) -> None:
     with torch.no_grad():
         before, after = (steer._loss(at, everyone, 1, Targets.of(PROMPTS)) for at in (z, moved))
     assert (after < before).all()
+
+
+METHOD_IMPORTS = """
+from __future__ import annotations
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+import torch
+from pydantic import Field
+from l2s_core.config import RunConfig
+from l2s_core.evaluation.methods.method import Method, SampleContext
+from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.samples import SampleShard, sample_items
+from l2s_core.evaluation.work import Work
+from l2s_core.storage.run_paths import RunPaths
+"""
+
+
+def test_a_method_is_added_by_its_recipe(backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (written,) = blocks(CORE / "evaluation" / "README.md", "Add a method of sampling")
+    points = {"l2s.methods": {"brightest-of-two": "BrightestOfTwo"}}
+    install(monkeypatch, tmp_path, "bright", METHOD_IMPORTS + written, points)
+    bright = {"kind": "brightest-of-two", "shift": 5}
+    small = {"backbone__steps": 4, "capture__steps": [1, 2], "steering__until_step": 3}
+    run = run_of(tmp_path, benchmark__prompts=1, methods={"bright": bright}, **small)
+    assert run.paths.samples("bright") not in map(run.paths.samples, run.classifiers)
+    assert run.methods["bright"].work(run.config).guided == 2 * 4
+
+    context = SampleContext(
+        config=run.config,
+        sampler=Sampler.of(backbone, run.config),
+        classifier=TrainedClassifier.load,
+        judging=lambda: pytest.fail("it asks no judge"),
+        seconds=run.seconds,
+    )
+    items = run.items[:3]
+    made = run.methods["bright"].sample(context, items).images.float().mean((1, 2, 3))
+    for shift in (0, 5):
+        plain = run.methods["plain"].sample(context, [replace(item, seed=item.seed + shift) for item in items])
+        assert (made >= plain.images.float().mean((1, 2, 3))).all()
