@@ -88,7 +88,8 @@ class ReadSource(Source):
         return annotations + [listing_digest(part.path, part.image_names()) for part in self._read_parts]
 
     def check(self) -> str:
-        return ", ".join(str(path) for part in self._read_parts for path in part._files())
+        """Return the annotation files of every part, or its folder where images alone say what is true."""
+        return ", ".join(str(path) for part in self._read_parts for path in part._files() or [part.path])
 
     def identity(self) -> dict[str, Any]:
         """Return the settings of all parts, without the places where they lie."""

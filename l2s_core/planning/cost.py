@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,13 @@ class ModelCost:
 
 
 def count_cost(config: RunConfig) -> ModelCost:
-    """Count the cost of a run's architecture; takes seconds for the largest one and no memory to speak of."""
+    """Count the cost of a run's architecture; takes seconds for the largest one and no memory to speak of.
+
+    Raises ValueError for a run without an architecture.
+    """
     backbone = config.backbone
+    if backbone.architecture is None:
+        raise ValueError(f"{config.name} names no architecture, so there is none to count")
     placement = Placement(device="meta", dtype=getattr(torch, backbone.dtype), checkpointing=backbone.checkpointing)
     with torch.device("meta"), _fused_attention():
         model = random_backbone(
@@ -81,7 +87,8 @@ def count_cost(config: RunConfig) -> ModelCost:
         gradient = FlopCounterMode(display=False)
         with gradient, saved:
             _gradient(reader, model.phrase_weights([PROMPT]), latents, condition)
-    flops, guided = forward.get_total_flops(), model.classifier_free and backbone.guidance > UNGUIDED
+    flops = forward.get_total_flops()
+    guided = model.classifier_free and backbone.guidance > UNGUIDED
     return ModelCost(
         weights=weight_bytes(model),
         forward_flops=flops,
@@ -142,12 +149,22 @@ def _fused_attention() -> Iterator[None]:
     """Count attention as the fused kernel of a GPU runs it; on tensors without values torch would store every score."""
     plain = functional.scaled_dot_product_attention
 
-    def fused(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **_options):
+    def fused(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **_options: Any,
+    ) -> Tensor:
         if attn_mask is not None:
             return plain(query, key, value, attn_mask=attn_mask)
-        return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, is_causal)[0]
+        kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+        output: Tensor = kernel(query, key, value, None, True, 0.0, is_causal)[0]
+        return output
 
-    functional.scaled_dot_product_attention = fused
+    functional.scaled_dot_product_attention = fused  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -182,7 +199,8 @@ class _SavedBytes:
     """Sums what autograd keeps for the way back, every storage once, weights left out."""
 
     def __init__(self) -> None:
-        self.bytes, self._seen = 0, set()
+        self.bytes = 0
+        self._seen: set[int] = set()
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     def __enter__(self) -> _SavedBytes:

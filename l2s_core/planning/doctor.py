@@ -49,8 +49,9 @@ def examine(config: RunConfig, home: Path, rehearsal: Rehearsal | None = None) -
     checks.append(_tried("judge", lambda: _judge(config)))
     checks.append(_tried("data", lambda: _data(config)))
     checks.append(_tried("prompts", lambda: f"{config.benchmark.protocol}, {images_of(config)} images of each method"))
-    if config.benchmark.clip is not None:
-        checks.append(_tried("CLIP model", lambda: str(clip_folder(config.benchmark.clip))))
+    clip = config.benchmark.clip
+    if clip is not None:
+        checks.append(_tried("CLIP model", lambda: str(clip_folder(clip))))
     if config.backbone.architecture is not None:
         cost = count_cost(config)
         time_needed = _time_rehearsed(config, rehearsal) if rehearsal is not None else _time_counted(config, cost)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from l2s_core.backbones.architecture import Scale, load_architecture, random_backbone
+from l2s_core.backbones.base import Backbone
 from l2s_core.backbones.load import load_backbone, placement_of, require_fit
 from l2s_core.backbones.model import DiffusersModel
 from l2s_core.classifier.checkpoint import TrainedClassifier
@@ -131,7 +132,7 @@ def _inversion(config: RunConfig, bench: _Bench, pictures: np.ndarray) -> Measur
 
 def _denoising(config: RunConfig, bench: _Bench) -> list[Measured]:
     """Return the rows of a step with capture, plain, with guidance and steered, and of decoding."""
-    backbone = bench.backbone
+    backbone: Backbone = bench.backbone
     prompts = [PROMPT] * bench.images
     noise = initial_noise(list(range(bench.images)), backbone.latent_shape, backbone.device)
     batch = Batch.of(backbone, prompts, steps=STEPS, guidance=config.backbone.guidance)
@@ -160,7 +161,7 @@ def _denoising(config: RunConfig, bench: _Bench) -> list[Measured]:
     ]
 
 
-def _untrained_classifier(config: RunConfig, backbone: DiffusersModel) -> TrainedClassifier:
+def _untrained_classifier(config: RunConfig, backbone: Backbone) -> TrainedClassifier:
     """Return a classifier of the run's settings with random weights: it costs what a trained one does."""
     capture = config.capture.model_copy(update={"steps": (1, STEPS - 1)})
     source = map_source(backbone, capture, STEPS, config.data.labels)

@@ -12,14 +12,19 @@ from torch import Tensor
 from l2s_core.attention.probabilities import phrase_attention, phrase_attention_reference
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.diffusion.condition import Condition
+from l2s_core.diffusion.denoiser import Denoiser
 from l2s_core.diffusion.inversion import invert
 from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.diffusion.schedule import Schedule
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.relations import Triplet
 
-BATCH, STEPS, REPEATS = 32, 20, 5
+BATCH = 32
+STEPS = 20
+REPEATS = 5
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
 
 
@@ -34,7 +39,9 @@ def seconds(function: Callable[[], object]) -> float:
     return min(times)
 
 
-def plain_inversion(backbone, latents: Tensor, condition, schedule, iterations: int) -> Tensor:
+def plain_inversion(
+    backbone: Denoiser, latents: Tensor, condition: Condition, schedule: Schedule, iterations: int
+) -> Tensor:
     """Fixed-point inversion without warm start or acceleration: what `invert` is compared with."""
     for step in reversed(range(len(schedule))):
         estimate = latents
@@ -47,14 +54,15 @@ def plain_inversion(backbone, latents: Tensor, condition, schedule, iterations: 
 
 
 @torch.no_grad()
-def inversion_table(backbone) -> list[tuple[str, int, float]]:
+def inversion_table(backbone: Denoiser) -> list[tuple[str, int, float]]:
     """Return (method, denoiser evaluations a step, RMS error of the latents given back)."""
     scenes = [sample_layout(scene_rng(1, i, Stream.SPEED), objects=["dog", "cat"]) for i in range(BATCH)]
     latents = backbone.encode_images(np.stack([render(s) for s in scenes]))
-    condition, schedule = backbone.encode_prompts([PROMPT.text] * BATCH), backbone.schedule(STEPS)
+    condition = backbone.encode_prompts([PROMPT.text] * BATCH)
+    schedule = backbone.schedule(STEPS)
 
     def error(noise: Tensor) -> float:
-        return (sample(backbone, noise, condition, schedule) - latents).square().mean().sqrt().item()
+        return float((sample(backbone, noise, condition, schedule) - latents).square().mean().sqrt())
 
     rows = [("plain", n, error(plain_inversion(backbone, latents, condition, schedule, n))) for n in (1, 2, 5)]
     return rows + [("ours", n, error(invert(backbone, latents, condition, schedule, iterations=n))) for n in (1, 2, 3)]
@@ -63,7 +71,8 @@ def inversion_table(backbone) -> list[tuple[str, int, float]]:
 def main() -> None:
     """Print the ratios."""
     backbone = UNetBackbone.from_pretrained("mini-sd")
-    condition, weights = backbone.encode_prompts([PROMPT.text] * BATCH), backbone.phrase_weights([PROMPT] * BATCH)
+    condition = backbone.encode_prompts([PROMPT.text] * BATCH)
+    weights = backbone.phrase_weights([PROMPT] * BATCH)
     latents = initial_noise(list(range(BATCH)), backbone.latent_shape)
     reader = AttentionReader(backbone)
 
@@ -76,7 +85,8 @@ def main() -> None:
         alone = seconds(lambda: backbone.predict(latents[:1], 500, condition.select(torch.arange(1))))
         whole = seconds(lambda: reader.read_and_predict(latents, 500, condition, weights))
         stopped = seconds(lambda: reader.read(latents, 500, condition, weights))
-        query, key = torch.randn(BATCH, 8, 1024, 40), torch.randn(BATCH, 8, 77, 40)
+        query = torch.randn(BATCH, 8, 1024, 40)
+        key = torch.randn(BATCH, 8, 77, 40)
         columns = torch.rand(BATCH, 2, 77)
         fused = seconds(lambda: phrase_attention(query, key, columns))
         reference = seconds(lambda: phrase_attention_reference(query, key, columns))
