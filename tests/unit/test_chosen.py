@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 
 from l2s_core.config import Section, validate
 from l2s_core.config.chosen import chosen_by
@@ -39,6 +40,19 @@ class Drawing(Section):
     first: Annotated[Shape, chosen_by("kind", SHAPES)]
     others: dict[str, Annotated[Shape, chosen_by("kind", SHAPES)]] = {}
     row: tuple[Annotated[Shape, chosen_by("kind", SHAPES)], ...] = ()
+
+
+class Cut(Section):
+    by: Literal["knife"]
+    depth: int = 1
+
+
+class Bend(Section):
+    by: Literal["hand"]
+
+
+class Work(Section):
+    how: Annotated[Cut | Bend, Field(discriminator="by")] | None = None
 
 
 CIRCLE = {"kind": "circle", "radius": 2}
@@ -93,3 +107,17 @@ def test_a_mistake_names_its_place_and_what_is_allowed_there(tree: dict, message
     with pytest.raises(UserError, match=message) as caught:
         validate(Drawing, tree, "file.yaml")
     assert "\n" not in str(caught.value) and str(caught.value).startswith("file.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"by": "knive"}, "how.by: unknown value 'knive'; did you mean 'knife'. allowed: knife, hand"),
+        ({}, "missing key 'how.by'; add it"),
+        ({"by": "knife", "deph": 2}, "unknown key 'how.deph'; did you mean 'depth'. allowed: by, depth"),
+        ({"by": "knife", "depth": "x"}, "how.depth: .*valid integer"),
+    ],
+)
+def test_a_mistake_in_one_of_two_sections_names_its_place(how: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(Work, {"how": how}, "file.yaml")
