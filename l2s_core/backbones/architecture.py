@@ -10,7 +10,7 @@ import torch
 
 from l2s_core.backbones.folder import save_pipeline
 from l2s_core.backbones.load import family_named
-from l2s_core.backbones.model import DiffusersModel, Placement
+from l2s_core.backbones.model import ON_CPU, DiffusersModel, Placement
 from l2s_core.config import CONFIG_FOLDER, Family, Section, read_yaml, validate
 from l2s_core.errors import unknown_name
 
@@ -61,7 +61,7 @@ def random_parts(
 
 
 def random_backbone(
-    architecture: Architecture, scale: Scale, *, size: int | None = None, placement: Placement = Placement()
+    architecture: Architecture, scale: Scale, *, size: int | None = None, placement: Placement = ON_CPU
 ) -> DiffusersModel:
     """Return a backbone with random weights; its fingerprint says so.
 

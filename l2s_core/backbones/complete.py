@@ -66,7 +66,7 @@ def stored_dtype(folder: Path, precision: str | None = None) -> torch.dtype:
     if not files:
         raise FileNotFoundError(f"no {precision or 'plain'} safetensors file")
     with safe_open(files[0], "pt") as stored:
-        types = (stored.get_tensor(name).dtype for name in stored.keys())  # mapped into memory, and not read
+        types = (stored.get_tensor(name).dtype for name in stored.keys())  # noqa: SIM118  # mapped, and not read
         return next(kind for kind in types if kind.is_floating_point)
 
 

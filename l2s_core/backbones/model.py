@@ -41,6 +41,9 @@ class Placement:
     vae_slicing: bool = False
 
 
+ON_CPU = Placement()
+
+
 class DiffusersModel(ABC):
     """A model in diffusers' folder layout: what a family of models shares, and what each family says of itself.
 
@@ -70,7 +73,7 @@ class DiffusersModel(ABC):
         *,
         fingerprint: str,
         size: int | None = None,
-        placement: Placement = Placement(),
+        placement: Placement = ON_CPU,
     ) -> None:
         self.parts: dict[str, Any] = dict(parts)
         self.fingerprint = fingerprint
@@ -96,7 +99,7 @@ class DiffusersModel(ABC):
         return {name: part for name, part in self.parts.items() if isinstance(part, nn.Module)}
 
     @classmethod
-    def from_pretrained(cls, model: str, *, size: int | None = None, placement: Placement = Placement()) -> Self:
+    def from_pretrained(cls, model: str, *, size: int | None = None, placement: Placement = ON_CPU) -> Self:
         """Load a folder in diffusers' layout; raises UserError when it is missing, broken or of another family.
 
         `size` is the side of the images in pixels; left out, it is the one the denoiser was trained for.
