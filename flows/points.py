@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,7 +13,7 @@ from flows.session import Pruned, running
 from flows.stages import build_dataset, sample_and_judge, train_classifiers
 from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.config import MAIN
-from l2s_core.experiments.sweeps import Point, SweepConfig
+from l2s_core.experiments.sweeps import Point, PointResult, PointState, SweepConfig
 from l2s_core.report.comparison import point_summary
 from l2s_core.report.ranking import point_metrics
 from tasks.tracking.sweep_run import SweepRun
@@ -22,8 +21,8 @@ from tasks.tracking.sweep_run import SweepRun
 
 def run_points(
     settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun, rebuild: bool
-) -> list[dict[str, Any]]:
-    """Run points one after the other, whatever becomes of those before; return a row a point."""
+) -> list[PointResult]:
+    """Run points one after the other, whatever becomes of those before; return what became of each."""
     with stoppable(tracking, tracking.run_id):
         return [attempt(settings, point, home, tracking, tracking.start(point), rebuild) for point in points]
 
@@ -52,13 +51,12 @@ def attempt(
     run_id: str,
     rebuild: bool,
     before_images: Callable[[ClassifierResult], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Run one point under its MLflow run and return its row of the ranking.
+) -> PointResult:
+    """Run one point under its MLflow run and return what became of it.
 
     `before_images` gets the classifier's result before any image is sampled; it may raise Pruned.
     """
     click.echo(f"\npoint {point.point_id}: {point.label}", err=True)
-    row = {"label": point.label, "varied": point.varied, "point": point.point_id}
     try:
         with (
             stoppable(tracking, run_id),
@@ -71,17 +69,13 @@ def attempt(
             conclude(summary)
     except Pruned:
         tracking.fail(run_id, "pruned", state="KILLED")
-        return {**row, "state": "pruned"}
+        return PointResult.of(point, PointState.PRUNED)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         click.echo(f"point {point.point_id} failed: {reason}", err=True)
         tracking.fail(run_id, reason)
-        return {**row, "state": "failed", "reason": reason}
+        return PointResult.of(point, PointState.FAILED, reason=reason)
     metrics = point_metrics(summary)
     tracking.succeed(run_id, metrics, picture)
-    return {
-        **row,
-        "state": "finished",
-        "metrics": metrics,
-        "verdicts": str(run.paths.verdicts(MAIN).relative_to(run.home)),
-    }
+    verdicts = str(run.paths.verdicts(MAIN).relative_to(run.home))
+    return PointResult.of(point, PointState.FINISHED, metrics=metrics, verdicts=verdicts)

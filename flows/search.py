@@ -16,23 +16,23 @@ from optuna.trial import TrialState
 from flows.points import attempt, stoppable
 from flows.session import Pruned
 from l2s_core.classifier.experiment import ClassifierResult
-from l2s_core.experiments.sweeps import Range, SearchConfig, SweepConfig, point
+from l2s_core.experiments.sweeps import PointResult, PointState, Range, SearchConfig, SweepConfig, point
 from l2s_core.storage.lock import exclusive
 from tasks.tracking.store import answering
 from tasks.tracking.sweep_run import SweepRun, study_storage
 
-ROW = "row"  # attribute of a trial: its row of the ranking
+RESULT = "result"  # attribute of a trial: what became of its point
 STATES = {
-    "finished": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}  # of a trial that ended, by its row's
+    PointState.FINISHED: TrialState.COMPLETE,
+    PointState.PRUNED: TrialState.PRUNED,
+    PointState.FAILED: TrialState.FAIL,
+}  # of a trial that ended, by its point's
 STARTUP_TRIALS = 4  # before these have finished nothing is pruned
 
 
 @answering()
-def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[dict[str, Any]]]:
-    """Run what is left of the budget; return the study's run and a row a trial, those of earlier calls included.
+def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[PointResult]]:
+    """Run what is left of the budget; return the study's run and its trials' points, those of earlier calls included.
 
     A trial that was stopped is drawn again, and is the same point: its draw depends on the seed, on its place in the
     search and on the trials that ended before it. Another search of this name in the folder waits. Raises UserError
@@ -51,7 +51,7 @@ def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, 
                 study.sampler = optuna.samplers.TPESampler(seed=_seed(plan.seed, place))
                 _run_trial(study, settings, home, tracking, rebuild)
         ended = sorted(study.get_trials(), key=lambda trial: trial.number)
-    return tracking, [trial.user_attrs[ROW] for trial in ended]
+    return tracking, [PointResult.from_json(trial.user_attrs[RESULT]) for trial in ended]
 
 
 def _plan(settings: SweepConfig) -> SearchConfig:
@@ -79,7 +79,8 @@ def _study(settings: SweepConfig, home: Path) -> optuna.Study:
 
 def _ended(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether a trial came to its end; MLflow has one state for what was pruned and what was stopped."""
-    return ROW in trial.user_attrs and STATES[trial.user_attrs[ROW]["state"]] == trial.state
+    stored = trial.user_attrs.get(RESULT)
+    return stored is not None and STATES[PointResult.from_json(stored).state] == trial.state
 
 
 def _seed(seed: int, place: int) -> int:
@@ -92,20 +93,18 @@ def _run_trial(study: optuna.Study, settings: SweepConfig, home: Path, tracking:
     trial = study.ask()
     chosen = point(settings, {key: _suggest(trial, key, values) for key, values in plan.space.items()})
 
-    def judge(result: ClassifierResult) -> None:
+    def judge(trained: ClassifierResult) -> None:
         if not plan.prune:
             return  # a figure that is the same for every point would be the first that MLflow's comparison shows
-        trial.report(result.validation["accuracy"], step=0)
+        trial.report(trained.validation["accuracy"], step=0)
         if trial.should_prune():
             raise Pruned
 
-    row = attempt(
+    result = attempt(
         settings, chosen, home, tracking, tracking.describe(str(trial._trial_id), chosen), rebuild, before_images=judge
     )
-    trial.set_user_attr(ROW, row)
-    study.tell(
-        trial, row["metrics"][settings.metric] if row["state"] == "finished" else None, state=STATES[row["state"]]
-    )
+    trial.set_user_attr(RESULT, result.to_json())
+    study.tell(trial, result.metrics.get(settings.metric), state=STATES[result.state])
 
 
 def _suggest(trial: optuna.Trial, key: str, values: tuple[Any, ...] | Range) -> Any:

@@ -11,7 +11,7 @@ import click
 
 from l2s_core.classifier.experiment import load_result
 from l2s_core.evaluation.statistics.aggregate import Rate
-from l2s_core.experiments.sweeps import SweepConfig, rank
+from l2s_core.experiments.sweeps import PointResult, PointState, SweepConfig, rank
 from l2s_core.planning.measured import Rehearsal
 from l2s_core.report.comparison import report_files, table_rows
 from tasks.rehearsal import rehearsal_file
@@ -67,17 +67,15 @@ def print_rehearsal(result: Rehearsal, home: Path) -> None:
     click.echo(f"\n{rehearsal_file(home, result.name, result.scale)}")
 
 
-def print_ranking(settings: SweepConfig, rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:
+def print_ranking(settings: SweepConfig, results: Sequence[PointResult], files: Sequence[Path]) -> None:
     """Print a sweep's points, the best first, then those without a result."""
-    ranked = rank(rows, settings.metric)
-    click.echo(f"\n{settings.name}: {len(ranked)} of {len(rows)} points, the best by {settings.metric} first\n")
+    ranked = rank(results, settings.metric)
+    click.echo(f"\n{settings.name}: {len(ranked)} of {len(results)} points, the best by {settings.metric} first\n")
     figures = ("correct", "all_found", "test_accuracy", "gradients", "seconds")
-    print_table(
-        ("point", *figures), [(row["label"], *(f"{row['metrics'][key]:.3f}" for key in figures)) for row in ranked]
-    )
-    for row in rows:
-        if row["state"] != "finished":
-            click.echo(f"{row['label']}: {row['state']} {row.get('reason', '')}")
+    print_table(("point", *figures), [(one.label, *(f"{one.metrics[key]:.3f}" for key in figures)) for one in ranked])
+    for result in results:
+        if result.state != PointState.FINISHED:
+            click.echo(f"{result.label}: {result.state} {result.reason}")
     click.echo()
     for path in files:
         click.echo(path)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from flows.environment import HOME, prepare
 
@@ -16,14 +14,15 @@ from prefect.artifacts import create_table_artifact  # noqa: E402
 from flows.points import run_points  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.errors import UserError  # noqa: E402
-from l2s_core.experiments.sweeps import SweepConfig, load_sweep, points_of, rank  # noqa: E402
+from l2s_core.experiments.sweeps import PointResult, SweepConfig, load_sweep, points_of, rank  # noqa: E402
 from l2s_core.report.ranking import write_ranking  # noqa: E402
 from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
 
 @flow(name="sweep", task_runner=RUNNER)
-def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[dict[str, Any]], list[Path]]:
-    """Run the points of configs/sweeps/<config>.yaml, or of a file; returns a row a point and the ranking's files.
+def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[PointResult], list[Path]]:
+    """Run the points of configs/sweeps/<config>.yaml, or of a file; returns what became of each
+    and the ranking's files.
 
     A point that fails is recorded and does not stop the rest. A sweep that was stopped goes on: what its points
     have made is reused. `rebuild` writes damaged outputs anew.
@@ -42,7 +41,7 @@ def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[d
     return rows, files
 
 
-def _search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[dict[str, Any]]]:
+def _search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, list[PointResult]]:
     try:
         from flows.search import search
     except ImportError:
@@ -50,13 +49,13 @@ def _search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun,
     return search(settings, home, rebuild)
 
 
-def _publish(settings: SweepConfig, best_first: list[Mapping[str, Any]]) -> None:
+def _publish(settings: SweepConfig, best_first: list[PointResult]) -> None:
     table = [
         {
             "rank": number,
-            "point": row["label"],
-            **{key: round(float(value), 4) for key, value in row["metrics"].items()},
+            "point": result.label,
+            **{key: round(float(value), 4) for key, value in result.metrics.items()},
         }
-        for number, row in enumerate(best_first, start=1)
+        for number, result in enumerate(best_first, start=1)
     ]
     create_table_artifact(table, key="ranking", description=f"sweep {settings.name}, by {settings.metric}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +92,44 @@ class Point:
         return self.name or settings_text(self.varied) or "as configured"
 
 
+class PointState(StrEnum):
+    """What became of a point."""
+
+    FINISHED = "finished"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointResult:
+    """A point that ended: what it varies, and its figures, or why there are none.
+
+    `verdicts` is the folder of the verdicts on its steered images, relative to the folder of runs.
+    """
+
+    label: str
+    point: str
+    varied: dict[str, Any]
+    state: PointState
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    verdicts: str = ""
+
+    @classmethod
+    def of(cls, point: Point, state: PointState, **values: Any) -> PointResult:
+        """Return what became of a point."""
+        return cls(label=point.label, point=point.point_id, varied=point.varied, state=state, **values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON has it, without what a state has no use for."""
+        return {key: value for key, value in asdict(self).items() if value or key == "varied"}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> PointResult:
+        """Return the record of `to_json`."""
+        return cls(**{**stored, "state": PointState(stored["state"])})
+
+
 def load_sweep(path: str | Path) -> SweepConfig:
     """Read a sweep by path, or by name from configs/sweeps; raises UserError, one line."""
     found = find_config(path, FOLDER, "sweep")
@@ -126,10 +165,10 @@ def point(sweep: SweepConfig, varied: Mapping[str, Any], name: str = "") -> Poin
     return Point(varied=dict(varied), overrides={**sweep.set, **varied, "name": sweep.name}, name=name)
 
 
-def rank(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, Any]]:
+def rank(results: Sequence[PointResult], metric: str) -> list[PointResult]:
     """Return finished points, the best first; equal ones by fewer seconds an image."""
-    finished = [row for row in rows if row["state"] == "finished"]
-    return sorted(finished, key=lambda row: (-row["metrics"][metric], row["metrics"]["seconds"]))
+    finished = [result for result in results if result.state == PointState.FINISHED]
+    return sorted(finished, key=lambda result: (-result.metrics[metric], result.metrics["seconds"]))
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

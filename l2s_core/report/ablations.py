@@ -16,7 +16,7 @@ from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
 from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.evaluation.statistics.significance import ALPHA, PairedDifference, compare_to
 from l2s_core.experiments.ablations import Ablation
-from l2s_core.experiments.sweeps import settings_text
+from l2s_core.experiments.sweeps import PointResult, settings_text
 from l2s_core.report.page import render_page
 from l2s_core.storage.files import atomic_path, read_json, write_json, write_text
 
@@ -36,19 +36,19 @@ SHARED_SECTIONS = (
 )  # what a run and its ablations have in common
 
 
-def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: Path) -> dict[str, Any]:
+def ablation_table(ablation: Ablation, results: Sequence[PointResult], home: Path) -> dict[str, Any]:
     """Return an ablation's table as plain values.
 
-    It comes from the rows of the ablation's points, the reference's first, and from their verdicts in `home`.
+    It comes from what became of the ablation's points, the reference's first, and from their verdicts in `home`.
 
     `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p`
     is the sign-flip test's by prompt with Holm's correction for the points of this table, `marked` whether it lies
     below 0.05. None where there is none.
     """
-    verdicts = [read_judged(home / row["verdicts"] / FILE) if row["state"] == "finished" else None for row in rows]
+    verdicts = [read_judged(home / result.verdicts / FILE) if result.verdicts else None for result in results]
     tree = ablation.run.model_dump(mode="json")
-    keys = list(dict.fromkeys(key for row in rows for key in row["varied"] if _differs(tree, key, rows)))
-    settings = [{key: row["varied"].get(key, _reference(tree, key)) for key in keys} for row in rows]
+    keys = list(dict.fromkeys(key for result in results for key in result.varied if _differs(tree, key, results)))
+    settings = [{key: result.varied.get(key, _reference(tree, key)) for key in keys} for result in results]
     differences = _differences(verdicts)
     return {
         "name": ablation.config.name,
@@ -57,14 +57,14 @@ def ablation_table(ablation: Ablation, rows: Sequence[Mapping[str, Any]], home: 
         "left_out": ablation.left_out,
         "rows": [
             {
-                "label": row["label"],
+                "label": result.label,
                 "reference": number == 0,
                 "settings": settings[number],
                 "text": _text(settings[number], settings[0], number),
-                **_figures(row, verdicts[number]),
+                **_figures(result, verdicts[number]),
                 "difference": differences[number],
             }
-            for number, row in enumerate(rows)
+            for number, result in enumerate(results)
         ],
     }
 
@@ -135,8 +135,8 @@ def _reference(tree: Mapping[str, Any], key: str) -> Any:
         return None
 
 
-def _differs(tree: Mapping[str, Any], key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    return any(row["varied"].get(key, _reference(tree, key)) != _reference(tree, key) for row in rows)
+def _differs(tree: Mapping[str, Any], key: str, results: Sequence[PointResult]) -> bool:
+    return any(result.varied.get(key, _reference(tree, key)) != _reference(tree, key) for result in results)
 
 
 def _text(settings: Mapping[str, Any], reference: Mapping[str, Any], number: int) -> str:
@@ -144,14 +144,14 @@ def _text(settings: Mapping[str, Any], reference: Mapping[str, Any], number: int
     return settings_text({key: value for key, value in settings.items() if number == 0 or value != reference[key]})
 
 
-def _figures(row: Mapping[str, Any], images: Sequence[JudgedImage] | None) -> dict[str, Any]:
+def _figures(result: PointResult, images: Sequence[JudgedImage] | None) -> dict[str, Any]:
     if images is None:
-        return {"state": row["state"], "reason": row.get("reason", "")}
+        return {"state": result.state, "reason": result.reason}
     summary = MethodSummary.of(images).to_json()
-    metrics = row["metrics"]
+    metrics = result.metrics
     accuracies = {kind: metrics[f"test_accuracy_{kind}_prompts"] for kind in ("true", "wrong")}
     return {
-        "state": row["state"],
+        "state": result.state,
         "accuracy": {kind: None if isnan(value) else value for kind, value in accuracies.items()},
         **{key: summary[key] for key in ("correct", "all_found", "gradients", "seconds")},
     }

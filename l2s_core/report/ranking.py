@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from l2s_core.experiments.sweeps import rank
+from l2s_core.experiments.sweeps import PointResult, rank
 from l2s_core.report.pareto import COSTS, Spot, draw_front
 from l2s_core.storage.files import atomic_path, write_json
 
@@ -43,30 +43,29 @@ def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def write_ranking(folder: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> list[Path]:
-    """Write ranking.csv, points.json and cost.png; return them.
-
-    A row is {"label", "varied", "state", "metrics" or "reason"}.
-    """
-    best_first = rank(rows, metric)
+def write_ranking(folder: Path, results: Sequence[PointResult], metric: str) -> list[Path]:
+    """Write ranking.csv, points.json and cost.png; return them."""
+    best_first = rank(results, metric)
     table = pd.DataFrame(
         [
-            {"rank": number, "point": row["label"], **row["varied"], **row["metrics"]}
-            for number, row in enumerate(best_first, start=1)
+            {"rank": number, "point": result.label, **result.varied, **result.metrics}
+            for number, result in enumerate(best_first, start=1)
         ]
     )
     paths = [folder / name for name in ("ranking.csv", "points.json", "cost.png")]
     with atomic_path(paths[0]) as temporary:
         table.to_csv(temporary, index=False)
-    write_json(paths[1], list(rows))
+    write_json(paths[1], [result.to_json() for result in results])
     with atomic_path(paths[2]) as temporary:
         cost_figure(best_first, metric).savefig(temporary, dpi=120, bbox_inches="tight")
     return paths
 
 
-def cost_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+def cost_figure(results: Sequence[PointResult], metric: str) -> Figure:
     """Draw a metric against seconds an image, with the points that no other beats in both joined by a line."""
     figure = Figure(figsize=(7, 4.5))
-    spots = [Spot(cost=row["metrics"]["seconds"], value=row["metrics"][metric], label=row["label"]) for row in rows]
+    spots = [
+        Spot(cost=result.metrics["seconds"], value=result.metrics[metric], label=result.label) for result in results
+    ]
     draw_front(figure.subplots(), spots, xlabel=COSTS["seconds"], ylabel=LABELS.get(metric, metric))
     return figure

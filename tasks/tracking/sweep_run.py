@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from l2s_core.experiments.sweeps import Point, SweepConfig
+from l2s_core.experiments.sweeps import Point, PointResult, SweepConfig
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
@@ -90,13 +89,13 @@ class SweepRun:
         self.client.delete_run(run_id)
 
     @answering()
-    def finish(self, files: list[Path], best: Mapping[str, Any] | None) -> None:
+    def finish(self, files: list[Path], best: PointResult | None) -> None:
         """Keep the ranking and the plot on the parent, with the best point's figures, and close it."""
         for path in files:
             self.client.log_artifact(self.run_id, str(path))
         if best is not None:
-            log_metrics(self.client, self.run_id, {f"best_{key}": value for key, value in best["metrics"].items()})
-            self.client.set_tag(self.run_id, "l2s.best", best["label"])
+            log_metrics(self.client, self.run_id, {f"best_{key}": value for key, value in best.metrics.items()})
+            self.client.set_tag(self.run_id, "l2s.best", best.label)
         self.client.set_terminated(self.run_id, "FINISHED")
 
     def _close(self, run_id: str, state: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,13 @@ def test_a_classifier_that_a_benchmark_uses_outlives_the_run_that_trained_it(tmp
     fill(tmp_path, measured)
     assert CliRunner().invoke(main, ["clean", trained.run_id, "--yes", "--home", str(tmp_path)]).exit_code == 0
     assert (classifier / "x.safetensors").exists()
+
+
+def test_a_run_with_a_given_classifier_trains_none(tmp_path: Path) -> None:
+    paths = paths_of(tmp_path)
+    assert paths.config.classifiers and not paths_of(tmp_path, given=tmp_path).config.classifiers
+    with pytest.raises(ValueError, match="trains none, and not dual-bare"):
+        replace(paths, given=tmp_path)
 
 
 def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) -> None:

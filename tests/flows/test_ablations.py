@@ -24,6 +24,7 @@ from l2s_core.config.relative import resolve
 from l2s_core.errors import UserError
 from l2s_core.evaluation.judged_image import FILE, write_judged
 from l2s_core.experiments.ablations import FOLDER, REFERENCE, Ablation, plan_ablations
+from l2s_core.experiments.sweeps import PointResult, PointState
 from l2s_core.report.ablations import ablation_table, load_ablations, write_ablation
 from l2s_core.report.page import render_page
 from l2s_core.storage.files import read_json, write_json
@@ -170,18 +171,12 @@ def tabled(home: Path, ablation: Ablation, *hits: int | None) -> dict[str, Any]:
     """The table of points with that many of 40 images right, the first ones; None is a point that failed."""
     rows = []
     for point, count in zip(ablation.points, hits, strict=True):
-        row = {
-            "label": point.label,
-            "varied": point.varied,
-            "point": point.point_id,
-            "state": "failed",
-            "reason": "broken",
-        }
+        row = PointResult.of(point, PointState.FAILED, reason="broken")
         if count is not None:
             images = [judged_image(i, *([] if i < count else [WRONG])) for i in range(40)]
             write_judged(home / point.point_id / FILE, images)
             metrics = {"test_accuracy_true_prompts": 0.8, "test_accuracy_wrong_prompts": float("nan")}
-            row |= {"state": "finished", "verdicts": point.point_id, "metrics": metrics}
+            row = PointResult.of(point, PointState.FINISHED, verdicts=point.point_id, metrics=metrics)
         rows.append(row)
     return ablation_table(ablation, rows, home)
 

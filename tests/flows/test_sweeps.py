@@ -22,7 +22,16 @@ from flows.cli import main
 from flows.session import Pruned
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
-from l2s_core.experiments.sweeps import FOLDER, SweepConfig, load_sweep, points_of, rank, settings_text
+from l2s_core.experiments.sweeps import (
+    FOLDER,
+    PointResult,
+    PointState,
+    SweepConfig,
+    load_sweep,
+    points_of,
+    rank,
+    settings_text,
+)
 from l2s_core.report.ranking import cost_figure
 from l2s_core.storage import runs
 
@@ -81,13 +90,18 @@ def test_mistakes_in_a_sweep(tmp_path: Path, settings: dict, message: str) -> No
     assert done.exit_code == 2 and "no sweep 'classifers'; did you mean 'classifiers'" in done.output
 
 
+def result(label: str, state: PointState = PointState.FINISHED, **values: Any) -> PointResult:
+    return PointResult(label=label, point=label, varied={}, state=state, **values)
+
+
 def test_rank_and_front() -> None:
     rows = [
-        {"state": "finished", "label": name, "varied": {}, "metrics": {"correct": correct, "seconds": seconds}}
+        result(name, metrics={"correct": correct, "seconds": seconds})
         for name, correct, seconds in (("slow", 0.8, 3.0), ("fast", 0.8, 1.0), ("bad", 0.2, 2.0), ("best", 0.9, 4.0))
-    ] + [{"state": "failed", "label": "none", "varied": {}, "reason": "x"}]
+    ] + [result("none", PointState.FAILED, reason="x")]
     ranked = rank(rows, "correct")
-    assert [row["label"] for row in ranked] == ["best", "fast", "slow", "bad"]
+    assert [PointResult.from_json(json.loads(json.dumps(row.to_json()))) for row in rows] == rows
+    assert [row.label for row in ranked] == ["best", "fast", "slow", "bad"]
     (line,) = cost_figure(ranked, "correct").axes[0].lines
     assert list(zip(*line.get_data(), strict=True)) == [(1.0, 0.8), (4.0, 0.9)]
 
@@ -232,27 +246,24 @@ def search_runs(home: Path) -> tuple[list[Any], list[Any]]:
     return tuple([run for run in found if ("mlflow.parentRunId" in run.data.tags) == below] for below in (False, True))
 
 
-def pretended(stop_at: int | None = None) -> Callable[..., dict[str, Any]]:
+def pretended(stop_at: int | None = None) -> Callable[..., PointResult]:
     """A point that costs nothing: figures that its settings alone decide; the one that is stopped is the `stop_at`th."""
     calls = 0
 
-    def attempt(settings, point, home, tracking, run_id, rebuild, before_images) -> dict[str, Any]:
+    def attempt(settings, point, home, tracking, run_id, rebuild, before_images) -> PointResult:
         nonlocal calls
         calls += 1
         if calls == stop_at:
             raise KeyboardInterrupt
-        row, size = {"label": point.label, "varied": point.varied}, point.varied["steering.step_size"]
+        size = point.varied["steering.step_size"]
         try:
-            before_images({"validation": {"accuracy": size}})
+            before_images(SimpleNamespace(validation={"accuracy": size}))
         except Pruned:
-            return {**row, "state": "pruned"}
+            return PointResult.of(point, PointState.PRUNED)
         if point.varied["steering.updates"] == 5:
-            return {**row, "state": "failed", "reason": "five"}
-        return {
-            **row,
-            "state": "finished",
-            "metrics": {"correct": size + 0.01 * point.varied["steering.updates"], "seconds": 1.0},
-        }
+            return PointResult.of(point, PointState.FAILED, reason="five")
+        metrics = {"correct": size + 0.01 * point.varied["steering.updates"], "seconds": 1.0}
+        return PointResult.of(point, PointState.FINISHED, metrics=metrics)
 
     return attempt
 
@@ -265,7 +276,7 @@ def test_a_search_that_is_stopped_goes_on_as_if_it_had_not_been(
     settings = load_sweep(write(tmp_path / "s.yaml", search={"trials": 14, "space": space}))
     monkeypatch.setattr(searching, "attempt", pretended())
     _, undisturbed = searching.search(settings, tmp_path / "undisturbed", rebuild=False)
-    assert len(undisturbed) == 14 and {row["state"] for row in undisturbed} == {"finished", "pruned", "failed"}
+    assert len(undisturbed) == 14 and {row.state for row in undisturbed} == set(PointState)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # the store of the first home
     for stop_at in (4, 9):  # counted in each call
         monkeypatch.setattr(searching, "attempt", pretended(stop_at))
@@ -283,7 +294,7 @@ def test_a_search_that_is_stopped_goes_on_as_if_it_had_not_been(
         and "l2s.error" not in parent.data.tags
     )
     states = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-    assert sorted(trial.info.status for trial in trials) == sorted(states[row["state"]] for row in rows)
+    assert sorted(trial.info.status for trial in trials) == sorted(states[row.state] for row in rows)
     monkeypatch.setattr(searching, "attempt", None)  # nothing is left to run
     assert searching.search(settings, tmp_path / "stopped", rebuild=False)[1] == rows
 
