@@ -18,9 +18,9 @@ def has_images(run: Run, method: str) -> bool:
 
 
 def method_images(run: Run, method: str, item_ids: Sequence[str] | None = None) -> list[np.ndarray]:
-    """Return a method's uint8 images (H, W, 3) of some items, which may be none, in the order asked for, or of all in the benchmark's.
+    """Return a method's uint8 images (H, W, 3) of some items, in the order asked for, or of all in the benchmark's.
 
-    One shard is in memory at a time. Raises UserError for an image that is missing.
+    The items asked for may be none. One shard is in memory at a time. Raises UserError for an image that is missing.
     """
     wanted = [item.item_id for item in run.items] if item_ids is None else list(item_ids)
     left = set(wanted)

@@ -21,8 +21,9 @@ from l2s_core.storage.store import read_tensors, write_tensors
 class SampleShard:
     """Images uint8 (N, H, W, 3) of items, and per image the gradient evaluations, checks and skipped updates.
 
-    `seconds` is the wall time of the whole shard, from noise to pixels. Where each image is the best of several, `candidates`
-    is how many there were and `chosen` (N) which one it is, 0 for the plain image. `peak_bytes` is the peak of memory meanwhile.
+    `seconds` is the wall time of the whole shard, from noise to pixels. Where each image is the best of several,
+    `candidates` is how many there were and `chosen` (N) which one it is, 0 for the plain image. `peak_bytes` is the
+    peak of memory meanwhile.
     """
 
     item_ids: list[str]

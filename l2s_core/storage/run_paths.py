@@ -121,7 +121,7 @@ class RunPaths:
 
     @property
     def map_folders(self) -> dict[str, Path]:
-        """The folders of the kinds of maps that the run makes; scenes are inverted where a classifier learns from them."""
+        """The folders of the kinds of maps that the run makes; scenes are inverted where a classifier needs that."""
         folders = {INVERTED: self.maps} if self.config.inverts else {}
         return folders | ({TRAJECTORIES: self.trajectories} if self.config.trajectories else {})
 

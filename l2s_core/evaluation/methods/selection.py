@@ -35,7 +35,8 @@ Score = tuple[float, ...]
 def equal_time_n(plain_seconds: float, steered_seconds: float) -> int:
     """Return how many plain images take the time of one steered image: the next whole number.
 
-    What choosing among them costs is not counted; both are in the method's favour. Raises ValueError for times that are none.
+    What choosing among them costs is not counted; both are in the method's favour. Raises ValueError for times that are
+    none.
     """
     if not (0 < plain_seconds < math.inf and 0 < steered_seconds < math.inf):
         raise ValueError(
@@ -45,8 +46,13 @@ def equal_time_n(plain_seconds: float, steered_seconds: float) -> int:
 
 
 def candidate_seeds(seed: int, n: int, taken: Collection[int]) -> list[int]:
-    """Return n seeds of one item: its own, then hashes of it; none has the noise of a `taken` seed, or of another candidate."""
-    words, seeds, number = {s % SEED_RANGE for s in (seed, *taken)}, [seed], 0
+    """Return n seeds of one item: its own, then hashes of it.
+
+    None has the noise of a `taken` seed, or of another candidate.
+    """
+    words = {other % SEED_RANGE for other in (seed, *taken)}
+    seeds = [seed]
+    number = 0
     while len(seeds) < n:
         number += 1
         candidate = int(stable_fraction("candidate", seed, number) * SEED_RANGE)
@@ -81,7 +87,10 @@ class Watch:
         return latents
 
     def scores(self) -> list[Score]:
-        """Return minus the mean loss of every image, summed over its relations; one that is not a number is worse than any other."""
+        """Return minus the mean loss of every image, summed over its relations.
+
+        One that is not a number is worse than any other.
+        """
         return [(-loss if loss == loss else -math.inf,) for loss in (self.total_B / self.reads).tolist()]
 
 
@@ -143,7 +152,8 @@ def select_items(
     `taken` are the seeds of the whole suite. `checks` counts the passes that chose; `seconds` includes all n images and
     the choice. One batch of candidates is in memory at a time, beside the best so far.
     """
-    began, taken = time.perf_counter(), [*taken, *(item.seed for item in items)]
+    began = time.perf_counter()
+    taken = [*taken, *(item.seed for item in items)]
     parts = []
     for first in range(0, len(items), sampler.batch):
         part = items[first : first + sampler.batch]
