@@ -28,7 +28,8 @@ COLUMNS = ("run", "flow", "state", "started (UTC)", "model", "size", "figures")
 
 def print_runs(home: Path) -> None:
     """Print a line a run, the newest first, those of earlier versions last, and how much can go."""
-    records, earlier = list_runs(home), list_earlier(home)
+    records = list_runs(home)
+    earlier = list_earlier(home)
     if not records and not earlier:
         click.echo(f"no runs in {home}; 'l2s reproduce' makes one")
         return
@@ -55,7 +56,8 @@ def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
         raise UserError(f"a run is using {home}; wait for it to end, or stop it")
 
     with exclusive(home, busy):
-        records, earlier = list_runs(home), list_earlier(home)
+        records = list_runs(home)
+        earlier = list_earlier(home)
         old = {name for record in earlier for name in (record.run_id, record.name)}
         known = {name for record in records for name in (record.run_id, record.name)}
         forgotten = find_runs(records, [name for name in names if name in known or name not in old])

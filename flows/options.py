@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import click
 
 from flows.environment import HOME, prepare
 
+Command = Callable[..., Any]
+"""A function that click makes a command of."""
 
-def with_config(command):
+
+def with_config(command: Command) -> Command:
     """The run's configuration, as an argument or as --config; the small world's own by default."""
 
     def merged(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
@@ -39,7 +43,7 @@ quick_option = click.option(
 )
 
 
-def dataset_options(command):
+def dataset_options(command: Command) -> Command:
     """Options of the commands that build a dataset."""
     for option in (home_option, rebuild_option, quick_option, set_option, with_config):
         command = option(command)
@@ -50,11 +54,11 @@ Where = tuple[str | None, str | None, int | None]
 """A runner's name, a scheduler's address, a number of workers, as given."""
 
 
-def runner_options(command):
+def runner_options(command: Command) -> Command:
     """Options of the commands whose shards may run on other workers; the command gets them as `where`."""
 
     @wraps(command)
-    def merged(*arguments, runner: str | None, scheduler: str | None, workers: int | None, **rest):
+    def merged(*arguments: Any, runner: str | None, scheduler: str | None, workers: int | None, **rest: Any) -> Any:
         return command(*arguments, where=(runner, scheduler, workers), **rest)
 
     for option in (

@@ -12,8 +12,7 @@ prepare()
 from prefect import flow  # noqa: E402
 
 from flows.workspace import RUNNER, limit_gpu_tasks, locked  # noqa: E402
-from l2s_core.backbones.architecture import Scale  # noqa: E402
-from l2s_core.config import load_run_config  # noqa: E402
+from l2s_core.config import Scale, load_run_config  # noqa: E402
 from l2s_core.planning.measured import Rehearsal  # noqa: E402
 from tasks.rehearsal import rehearse_run  # noqa: E402
 

@@ -6,6 +6,7 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
+from l2s_core.backbones.base import Backbone
 from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
@@ -23,7 +24,7 @@ _LOCK = threading.Lock()  # two tasks in two threads must not load the same mode
 
 
 @lru_cache(maxsize=1)
-def _backbone(config: BackboneConfig, device: str):
+def _backbone(config: BackboneConfig, device: str) -> Backbone:
     return load_backbone(config, device)
 
 
@@ -37,7 +38,7 @@ def _color_reader(model: str, device: str) -> ColorReader:
     return ColorReader(load_clip(model, device=device))
 
 
-def backbone_for(config: RunConfig):
+def backbone_for(config: RunConfig) -> Backbone:
     """Return the run's backbone on the run's device."""
     with _LOCK:
         return _backbone(config.backbone, pick_device(config.device))
@@ -62,7 +63,7 @@ def _color_reader_for(config: RunConfig) -> ColorReader | None:
         return _color_reader(config.benchmark.clip, pick_device(config.device))
 
 
-def classifier_for(config: RunConfig, folder) -> TrainedClassifier:
+def classifier_for(config: RunConfig, folder: Path) -> TrainedClassifier:
     """Return a trained classifier on the run's device."""
     return TrainedClassifier.load(folder, device=pick_device(config.device))
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from l2s_core.backbones.architecture import Scale
 from l2s_core.backbones.load import pick_device
-from l2s_core.config import RunConfig
+from l2s_core.config import RunConfig, Scale
 from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.rehearsal import priced_settings, rehearse
 from l2s_core.storage.files import read_json, write_json

@@ -78,7 +78,8 @@ def prefect_server() -> Iterator[None]:
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """Return the folder that `make` fills; the processes of a test session share it."""
     root = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
-    home, made = root / name, root / f"{name}.made"
+    home = root / name
+    made = root / f"{name}.made"
     with FileLock(root / f"{name}.lock"):
         if not made.exists():
             shutil.rmtree(home, ignore_errors=True)  # of a process that failed
@@ -110,7 +111,8 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(home: Path) -> None:
         for sign in (*(f"stages/{stage}/*/[!.]*" for stage in stages), "reports/*"):
-            process, deadline = start(home), time.monotonic() + 200
+            process = start(home)
+            deadline = time.monotonic() + 200
             while not list(home.glob(sign)):
                 assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {sign}"
                 time.sleep(0.02)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from flows.options import home_option, overrides_of, quick_option, set_option, start
+from flows.options import Command, home_option, overrides_of, quick_option, set_option, start
 
 METHOD = click.option(
     "--method",
@@ -19,7 +20,7 @@ CLASSIFIER = click.option(
 )
 
 
-def _run_options(command):
+def _run_options(command: Command) -> Command:
     for option in (home_option, quick_option, set_option, CLASSIFIER, METHOD):
         command = option(command)
     return command
@@ -34,7 +35,7 @@ def geneval() -> None:
 @click.argument("config")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @_run_options
-def export_(config: str, folder: Path, **settings) -> None:
+def export_(config: str, folder: Path, **settings: Any) -> None:
     """Write the images of CONFIG's finished benchmark into FOLDER as GenEval's scorer reads them."""
     run, method = _run_of(config, **settings)
     from l2s_core.evaluation.official import export_images
@@ -47,7 +48,7 @@ def export_(config: str, folder: Path, **settings) -> None:
 @click.argument("config")
 @click.argument("results", type=click.Path(path_type=Path, dir_okay=False))
 @_run_options
-def import_(config: str, results: Path, **settings) -> None:
+def import_(config: str, results: Path, **settings: Any) -> None:
     """Read RESULTS, the results.jsonl of GenEval's scorer.
 
     The next report of CONFIG shows it beside our own judge's.
@@ -59,7 +60,10 @@ def import_(config: str, results: Path, **settings) -> None:
     print_official(import_results(run, method, results))
 
 
-def _run_of(config: str, method: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path):
+def _run_of(
+    config: str, method: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, home: Path
+) -> tuple[Any, str]:
+    """Return the run that the options describe, and the method."""
     start(home)
     from flows.planning import plan
 

@@ -25,7 +25,7 @@ from flows.options import (
 @click.command()
 @dataset_options
 @runner_options
-def reproduce(home: Path, **settings) -> None:
+def reproduce(home: Path, **settings: Any) -> None:
     """Run the whole chain and write the report. CONFIG is a name in configs/ or a YAML file."""
     start(home)
     from flows.reproduce import reproduce as flow
@@ -37,7 +37,7 @@ def reproduce(home: Path, **settings) -> None:
 @click.command()
 @dataset_options
 @runner_options
-def train(home: Path, **settings) -> None:
+def train(home: Path, **settings: Any) -> None:
     """Build the attention dataset and train the run's classifiers."""
     start(home)
     from flows.reproduce import train as flow
@@ -46,7 +46,9 @@ def train(home: Path, **settings) -> None:
     print_classifiers(_run(flow, home, **settings))
 
 
-def _run(flow, home: Path, config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, where: Where) -> Any:
+def _run(
+    flow: Any, home: Path, config: str, settings: tuple[str, ...], quick: bool, rebuild: bool, where: Where
+) -> Any:
     """Run a flow over a dataset on the wanted runner and return what it returns."""
     from flows.planning import plan
     from flows.runners import load_runner, on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -37,7 +38,7 @@ def doctor(config: str, settings: tuple[str, ...], home: Path) -> None:
 @click.option("--images", type=click.IntRange(1), default=2, show_default=True, help="How many images at once.")
 @set_option
 @home_option
-def rehearse(config: str, scale: str, images: int, settings: tuple[str, ...], home: Path) -> None:
+def rehearse(config: str, scale: Literal["full", "tiny"], images: int, settings: tuple[str, ...], home: Path) -> None:
     """Measure time and memory of every stage on random weights of the run's real architecture."""
     start(home)
     from flows.rehearse import rehearse as flow

@@ -89,7 +89,8 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
 
     @cache
     def tokenizers() -> list:
-        family, folder = family_named(config.family), model_folder(config)
+        family = family_named(config.family)
+        folder = model_folder(config)
         return [family.COMPONENTS[name].load(folder / name) for name in family.PHRASES]
 
     def check(prompts: Sequence[Phrases]) -> None:

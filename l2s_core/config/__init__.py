@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l2s_core.config.backbone import BackboneConfig, Family
+from l2s_core.config.backbone import BackboneConfig, Family, Scale
 from l2s_core.config.base import Section, validate
 from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
@@ -31,6 +31,7 @@ __all__ = [
     "ReadSection",
     "Relation",
     "RunConfig",
+    "Scale",
     "Section",
     "SteeringConfig",
     "TRAJECTORIES",

@@ -11,6 +11,8 @@ from l2s_core.registry import FAMILIES
 
 Family = Annotated[str, AfterValidator(FAMILIES.known)]
 """The name of a backbone family, one of the table FAMILIES."""
+Scale = Literal["full", "tiny"]
+"""The size of a randomly initialised model: the architecture's own, or one of the same shape for tests."""
 
 
 class BackboneConfig(Section):

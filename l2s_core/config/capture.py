@@ -10,7 +10,10 @@ from l2s_core.config.base import Section
 
 
 class CaptureConfig(Section):
-    """Which attention is kept: schedule indices, layer-name patterns, the softmax it comes from, side of the map grid."""
+    """Which attention is kept.
+
+    Schedule indices, patterns of layers' names, the softmax that it comes from, and the side of the map grid.
+    """
 
     steps: tuple[int, ...] = Field(min_length=1)
     layers: tuple[str, ...] = Field(default=("*",), min_length=1)

@@ -76,7 +76,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> RunConfig:
-        steps, unknown = self.backbone.steps, set(self.benchmark.asked_relations) - set(self.data.stated)
+        steps = self.backbone.steps
+        unknown = set(self.benchmark.asked_relations) - set(self.data.stated)
         if unknown:
             raise ValueError(
                 f"the benchmark asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it"
@@ -85,7 +86,8 @@ class RunConfig(Section):
             raise ValueError(
                 f"capture.steps reaches {self.capture.steps[-1]}, but backbone.steps is {steps} (0 to {steps - 1})"
             )
-        start, stop = self.inversion.start, steps if self.inversion.stop is None else self.inversion.stop
+        start = self.inversion.start
+        stop = steps if self.inversion.stop is None else self.inversion.stop
         if not start < stop <= steps:
             raise ValueError(
                 f"inversion.start is {start} and inversion.stop {stop}; "

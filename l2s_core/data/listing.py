@@ -28,7 +28,8 @@ def listing_digest(folder: Path, images: Iterable[str]) -> str:
     A copy of the folder has the same, so times do not count. In a source of more than SMALL bytes an image that is
     replaced by one of just its size goes unnoticed.
     """
-    sizes = {image: size for image in set(images) if (size := file_size(os.path.join(folder, image))) is not None}
+    found = {image: file_size(os.path.join(folder, image)) for image in set(images)}
+    sizes = {image: size for image, size in found.items() if size is not None}
     contents = {image: _content(folder / image) for image in sizes} if sum(sizes.values()) <= SMALL else {}
     return digest([sizes, contents])
 

@@ -18,6 +18,13 @@ class TextEncoding:
     context_BKD: Tensor
     pooled_BD: Tensor | None = None
 
+    @property
+    def pooled(self) -> Tensor:
+        """pooled_BD, for models that want it; raises ValueError where it was not encoded."""
+        if self.pooled_BD is None:
+            raise ValueError("these texts were encoded without one vector a text")
+        return self.pooled_BD
+
     def select(self, indices: Tensor) -> TextEncoding:
         """The encoding of a subset of the batch."""
         pooled = None if self.pooled_BD is None else self.pooled_BD[indices]

@@ -85,13 +85,14 @@ def inputs_of(config: RunConfig, given: Path | None = None) -> Inputs:
     source = source_of(config.data)
     window = [window_fingerprint(config.backbone)] if source.NEEDS_WINDOW else []
     items = benchmark_items(config)
+    clip = config.benchmark.clip if config.benchmark.asks_for_colors else None
     return Inputs(
         backbone=model_fingerprint(config.backbone),
         judge=judge_fingerprint(config.benchmark.judge),
         side=image_side(config.backbone),
         source=digest(source.identity()),
         data=(*source.fingerprint(), *window),
-        colors=clip_fingerprint(config.benchmark.clip) if config.benchmark.asks_for_colors else None,
+        colors=None if clip is None else clip_fingerprint(clip),
         given=None if given is None else fingerprint_of(given),
         items=items_digest(items),
         asked=asked_digest(items),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,8 @@ def sample_items(
     """Make the images of `items` in batches, plain, or steered by the observer that `steer` builds for each batch."""
     began = time.perf_counter()
     observe = () if steer is None else (steer,)
-    images, costs = [], []
+    images = []
+    costs = []
     for sampled in sampler.batches([i.prompt for i in items], [i.seed for i in items], *observe):
         images.append(sampled.images)
         costs += [steering.cost for steering in sampled.observers] or [SteeringCost.zeros(len(sampled.images))]
@@ -66,11 +68,13 @@ def save_samples(path: Path, shard: SampleShard) -> None:
     tensors = {name: getattr(shard, name) for name in ("images", "gradients", "checks", "skipped")}
     description = {"item_ids": shard.item_ids, "seconds": shard.seconds, "peak_bytes": shard.peak_bytes}
     if shard.chosen is not None:
-        tensors["chosen"], description["candidates"] = shard.chosen, shard.candidates
+        tensors["chosen"] = shard.chosen
+        description["candidates"] = shard.candidates
     write_tensors(path, tensors, description)
 
 
 def load_samples(path: Path) -> SampleShard:
     """Read a shard; raises UserError when it is missing or damaged."""
     tensors, description = read_tensors(path)
-    return SampleShard(**tensors, **description)
+    stored: dict[str, Any] = {**tensors, **description}
+    return SampleShard(**stored)

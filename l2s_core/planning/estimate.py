@@ -12,7 +12,9 @@ from l2s_core.evaluation.work import Prices, Work
 from l2s_core.planning.cost import FileSizes, ModelCost
 
 PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run of configs/mini-sd.yaml
-MAP_BYTES, NOISE_BYTES, IMAGE_BYTES = 2, 4, 1  # float16 maps, float32 noise, uint8 pixels
+MAP_BYTES = 2  # float16
+NOISE_BYTES = 4  # float32
+IMAGE_BYTES = 1  # uint8
 OBJECTS = 2
 
 

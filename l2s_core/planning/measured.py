@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from l2s_core.config import Scale
 from l2s_core.errors import UserError
 from l2s_core.evaluation.work import Prices
 
@@ -30,7 +31,7 @@ class Rehearsal:
 
     name: str
     settings: str
-    scale: str
+    scale: Scale
     device: str
     dtype: str
     images: int

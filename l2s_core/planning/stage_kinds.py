@@ -13,7 +13,9 @@ from l2s_core.evaluation.work import Work
 from l2s_core.planning.cost import sizes_of
 from l2s_core.planning.estimate import disk_bytes, image_bytes, sampling_work, scenes_of, work_of
 
-SAMPLE_PLAIN, SAMPLE_STEERED, SAMPLE_FURTHER = "sample plain", "sample steered", "sample further methods"
+SAMPLE_PLAIN = "sample plain"
+SAMPLE_STEERED = "sample steered"
+SAMPLE_FURTHER = "sample further methods"
 TRAIN = "train"
 CLASSIFIER_FILES = 2  # of a trained classifier: its weights, and what it is
 

@@ -111,7 +111,8 @@ def method_summaries(run: Run, verdicts: Verdicts) -> dict[str, Any]:
     """
     methods = {}
     for name in run.config.methods:
-        images, method = verdicts[name], run.methods[name]
+        images = verdicts[name]
+        method = run.methods[name]
         candidates = {} if images[0].candidates is None else {"candidates": images[0].candidates}
         methods[name] = {
             "kind": method.kind,

@@ -14,7 +14,8 @@ FORMAT: Literal[2] = (
     2  # of a record; raised when its fields, or those of the configuration in it, come to mean something else
 )
 EARLIER = "made by an earlier version"
-REPORTS, BENCHMARKS = "reports", "benchmarks"  # folders of reports, in the folder of runs
+REPORTS = "reports"  # folder of reports, in the folder of runs
+BENCHMARKS = "benchmarks"  # the same, of runs of `l2s benchmark`
 
 
 class RunRecord(BaseModel):

@@ -18,8 +18,15 @@ from l2s_core.storage.lock import holder
 from l2s_core.storage.records import EARLIER, FORMAT, EarlierRecord, RunRecord, read_record
 from l2s_core.storage.run_paths import RunPaths
 
-RECORDS, STAGES, LOGS = "runs", "stages", "logs"
-RUNNING, FINISHED, PRUNED, FAILED, STOPPED, KILLED = "running", "finished", "pruned", "failed", "stopped", "killed"
+RECORDS = "runs"
+STAGES = "stages"
+LOGS = "logs"
+RUNNING = "running"
+FINISHED = "finished"
+PRUNED = "pruned"
+FAILED = "failed"
+STOPPED = "stopped"
+KILLED = "killed"
 SCHEDULED = "scheduled"
 
 
@@ -53,7 +60,8 @@ def outputs_of(paths: RunPaths) -> list[Path]:
 
 def _trained_here(home: Path, given: Path) -> list[Path]:
     """Return the stage output that a given classifier is, if it is one of this folder of runs."""
-    trained, folder = (home / STAGES).resolve(), given.resolve()
+    trained = (home / STAGES).resolve()
+    folder = given.resolve()
     if not folder.is_relative_to(trained):
         return []
     return [home / STAGES / Path(*folder.relative_to(trained).parts[:2])]
@@ -100,7 +108,8 @@ def end(home: Path, record: RunRecord, state: str, headline: Mapping[str, float]
     """Write and return how a run ended; when it finished, its stale outputs go, those that no other run depends on."""
     record = record.changed(state=state, ended=_now(), headline=dict(headline) if headline else record.headline)
     if state == FINISHED:
-        stale, record = record.stale, record.changed(stale=(), good=())
+        stale = record.stale
+        record = record.changed(stale=(), good=())
         others = [other for other in list_runs(home) if other.run_id != record.run_id]
         loose = set(unreferenced(home, [*others, record])) if stale else set()
         remove(home / output for output in stale if home / output in loose)
@@ -134,7 +143,8 @@ def find_runs(
 
     Raises UserError for one that there is not, which says so of a run of an earlier version.
     """
-    records, found = list(records), []
+    records = list(records)
+    found = []
     old = {word for record in earlier for word in (record.run_id, record.name)}
     for word in wanted:
         matches = [record for record in records if word in (record.run_id, record.name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -117,7 +118,7 @@ class SweepRun:
             self.client.set_tag(run_id, key, value)
 
 
-def study_storage(home: Path):
+def study_storage(home: Path) -> Any:
     """Return Optuna's storage in this folder's MLflow: a study is a run, its trials are that run's children."""
     from mlflow.optuna.storage import MlflowStorage
 

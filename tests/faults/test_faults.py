@@ -32,7 +32,8 @@ def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: 
     many = ("--set", f"classifier.epochs={EPOCHS}", "--set", f"classifier.patience={EPOCHS}", "--set", "classifiers={}")
     assert l2s("up", *ports, home=tmp_path).returncode == 0
     try:
-        process, deadline = start(tmp_path, *many), time.monotonic() + 200
+        process = start(tmp_path, *many)
+        deadline = time.monotonic() + 200
         while epochs_logged(tmp_path) < 3:
             assert process.poll() is None and time.monotonic() < deadline, "the run ended before MLflow could be killed"
             time.sleep(0.1)
@@ -114,7 +115,9 @@ DAY = 86_400
 )
 def test_a_clock_that_jumps_back_and_forth_changes_nothing(undisturbed: Path, tmp_path: Path) -> None:
     """The wall clock of the run and its server goes back two days in the middle, and three days on later."""
-    home, offset, library = tmp_path / "home", tmp_path / "offset", tmp_path / "clock.so"
+    home = tmp_path / "home"
+    offset = tmp_path / "offset"
+    library = tmp_path / "clock.so"
     (tmp_path / "clock.c").write_text(CLOCK)
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
     offset.write_text("0")
@@ -156,7 +159,8 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="needs a file system of its own, and this system allows none")
 def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
     """The folder of outputs on a disk of one megabyte, in a mount namespace; then the same folder with room again."""
-    home, kept = tmp_path / "home", tmp_path / "kept"
+    home = tmp_path / "home"
+    kept = tmp_path / "kept"
     for folder in (home / "stages", kept):
         folder.mkdir(parents=True)
     script = f'mount -t tmpfs -o size=1m none {home}/stages && "$@"; code=$?; cp -r {home}/stages/. {kept}; exit $code'
@@ -181,7 +185,9 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(undisturbed: Path, tm
 
 @pytest.mark.skipif(not can_mount(), reason="needs a file system of its own, and this system allows none")
 def test_a_read_only_folder_of_configurations_is_enough(undisturbed: Path, tmp_path: Path) -> None:
-    script = f'mount --bind {ROOT}/configs {ROOT}/configs && mount -o remount,bind,ro {ROOT}/configs && ! touch {ROOT}/configs/x 2>/dev/null && "$@"'
+    configs = f"{ROOT}/configs"
+    mount = f"mount --bind {configs} {configs} && mount -o remount,bind,ro {configs}"
+    script = f'{mount} && ! touch {configs}/x 2>/dev/null && "$@"'
     alone = ["unshare", "-rm", "sh", "-c", script, "sh", *command(tmp_path)]
     done = subprocess.run(alone, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr

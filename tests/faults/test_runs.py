@@ -64,7 +64,8 @@ def test_the_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) ->
 
 
 def test_a_record_left_running_by_a_dead_process_is_killed_whatever_the_clock_says(tmp_path: Path) -> None:
-    first, second = paths_of(tmp_path), paths_of(tmp_path, data__train=5)
+    first = paths_of(tmp_path)
+    second = paths_of(tmp_path, data__train=5)
     with exclusive(tmp_path, print) as sign:
         record = runs.begin(first, "reproduce")
         sign(record.run_id)
@@ -144,7 +145,10 @@ def test_a_run_with_a_given_classifier_trains_none(tmp_path: Path) -> None:
 
 
 def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) -> None:
-    """A good night deletes the outputs of nights before it alone, and after a bad one `clean` takes none of the last good one's."""
+    """A good night deletes the outputs of nights before it alone.
+
+    After a bad one `clean` takes none of the last good one's.
+    """
 
     def night(cache_salt: str, state: str) -> runs.RunRecord:
         record = runs.begin(paths_of(tmp_path, cache_salt=cache_salt), "scheduled")
@@ -162,7 +166,8 @@ def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) 
         own.run_id,
         first.run_id,
     }
-    failed, killed = night("2", runs.FAILED), night("3", runs.KILLED)
+    failed = night("2", runs.FAILED)
+    killed = night("3", runs.KILLED)
     assert CliRunner().invoke(main, ["clean", "--yes", "--home", str(tmp_path)]).exit_code == 0
     assert there(own) == there(first) == there(killed) == {True} and there(failed) == {False}
     last = night("4", runs.FINISHED)
@@ -172,7 +177,8 @@ def test_nights_leave_the_users_own_run_and_the_last_good_night(tmp_path: Path) 
 
 def test_a_report_belongs_to_the_last_run_that_wrote_it(tmp_path: Path) -> None:
     """A run that trains only, or that failed, names no report: forgetting it leaves those of others."""
-    paths, other = paths_of(tmp_path), paths_of(tmp_path, classifier__epochs=3)
+    paths = paths_of(tmp_path)
+    other = paths_of(tmp_path, classifier__epochs=3)
     report = paths.report / "summary.json"
     report.parent.mkdir(parents=True)
     report.write_text("{}")

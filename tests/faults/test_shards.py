@@ -1,4 +1,7 @@
-"""Shards in groups: the files of a run in which each is a task of its own, and a failure or a stop costs no finished one."""
+"""Shards in groups.
+
+The files of a run in which each is a task of its own, and a failure or a stop costs no finished one.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def task_runs(flow_run: str) -> dict[str, int]:
 
 
 def content(path: Path) -> Any:
-    """A file's bytes; of tensors these and their description, since safetensors writes the keys of a header in any order."""
+    """A file's bytes.
+
+    Of tensors these and their description, since safetensors writes the keys of a header in any order.
+    """
     if path.suffix != ".safetensors":
         return path.read_bytes()
     tensors, description = read_tensors(path)
@@ -92,7 +98,8 @@ def test_groups_leave_the_files_that_single_shards_leave(
     monkeypatch.setattr(shards, "GROUPS", 100)
     made = dataset(Run.of(load_run_config("mini-sd", settings), tmp_path / "single"))
     assert task_runs(made)["invert scenes"] == 16
-    few, single = files(tmp_path / "few"), files(tmp_path / "single")
+    few = files(tmp_path / "few")
+    single = files(tmp_path / "single")
     assert len(few) == 1 + 4 * 16 and few == single
 
 
@@ -100,7 +107,10 @@ class Work:
     """Shards that are files; one of them fails when it is made."""
 
     def __init__(self, folder: Path, fails: str | None = None, error: type[Exception] = RuntimeError) -> None:
-        self.folder, self.fails, self.error, self.tried = folder, fails, error, []
+        self.folder = folder
+        self.fails = fails
+        self.error = error
+        self.tried = []
 
     def __call__(self, shard: str) -> str:
         path = self.folder / f"{shard}.json"
@@ -180,7 +190,8 @@ def test_a_group_on_dask_ends_when_its_flow_is_gone(tmp_path: Path) -> None:
     ) as cluster:
         client = distributed.Client(cluster, set_as_default=False)
         future = client.submit(group, {name: {"shard": name} for name in NAMES}, {}, "still wanted")
-        (worker,), deadline = cluster.workers.values(), time.monotonic() + 30
+        (worker,) = cluster.workers.values()
+        deadline = time.monotonic() + 30
         while not (tmp_path / NAMES[0]).exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert worker.state.tasks[future.key].state == "executing"
@@ -202,13 +213,17 @@ def test_any_name_of_a_method_makes_a_key_that_prefect_takes(label: str) -> None
 def test_progress_counts_a_shard_of_a_group_when_its_file_is_there(
     prefect_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not one that lay there before, but one that was there before anybody looked; the artifact is asked for far more rarely."""
+    """Not one that lay there before, but one that was there before anybody looked.
+
+    The artifact is asked for far more rarely.
+    """
     (tmp_path / "00001.json").write_text("old")
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(progress, "ARTIFACT_SECONDS", 3600.0)
     monkeypatch.setattr(shards, "GROUPS", 1)
     monkeypatch.setattr(shards, "GROUPS_A_WORKER", 1)
-    seen, updates = [], []
+    seen = []
+    updates = []
     monkeypatch.setattr(progress, "update_progress_artifact", lambda _id, progress: updates.append(progress))
     bar = progress.tqdm
 
@@ -222,7 +237,8 @@ def test_progress_counts_a_shard_of_a_group_when_its_file_is_there(
 
     class Waiting(Work):
         def __call__(self, shard: str) -> str:
-            counted, deadline = {"00003": 2, "00039": 38}.get(shard), time.monotonic() + 30
+            counted = {"00003": 2, "00039": 38}.get(shard)
+            deadline = time.monotonic() + 30
             while counted and counted not in seen and time.monotonic() < deadline:
                 time.sleep(0.01)
             return super().__call__(shard)

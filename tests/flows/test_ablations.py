@@ -1,4 +1,7 @@
-"""Ablations: every shipped one on every small model, values relative to the reference, tables, what they share, a real one."""
+"""Ablations: every shipped one on every small model, and a real one.
+
+Values relative to the reference, tables, what ablations share.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +153,10 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
 
 
 def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path) -> None:
-    """mini-sd: three sizes of data, and of maps; every one of them has its own classifier, and one classifier is steered with twice more."""
+    """mini-sd: three sizes of data, and of maps.
+
+    Every one of them has its own classifier, and one classifier is steered with twice more.
+    """
     names = ["data-size", "map-size", "confidence"]
     main = {"steered": {"seconds": 2}, "result": {"seconds": 36}}
     write_json(

@@ -1,4 +1,7 @@
-"""Attributes as a fifth relation, "is": prompts, a classifier that tells it from geometry, steering, and a run on own images."""
+"""Attributes as a fifth relation, "is".
+
+Prompts, a classifier that tells it from geometry, steering, and a run on own images.
+"""
 
 from __future__ import annotations
 
@@ -170,10 +173,8 @@ FAST = SteeringConfig(until_step=3, updates=2, step_size=0.1, normalize="rms", c
 
 
 def classifier_of(backbone, relations: tuple[str, ...]) -> TrainedClassifier:
-    config, source = (
-        ClassifierConfig(kind="conv", width=8),
-        map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS, relations),
-    )
+    config = ClassifierConfig(kind="conv", width=8)
+    source = map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS, relations)
     return TrainedClassifier(
         model=build_classifier(config, source).eval().requires_grad_(False), config=config, source=source
     )
@@ -197,7 +198,8 @@ def test_an_attribute_without_a_classifier_of_it_is_an_error(backbone) -> None:
     sampler = Sampler(backbone=backbone, steps=STEPS, guidance=3.0, batch=8)
     with pytest.raises(
         UserError,
-        match="asks for the relation 'is', and this objective knows left of, right of, above, below; train a classifier",
+        match="asks for the relation 'is', and this objective knows left of, right of, above, below; "
+        "train a classifier",
     ):
         sampler(prompts, [1], steer_by(classifier_of(backbone, RELATIONS), FAST))
     source = map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS)
@@ -236,7 +238,8 @@ EACH = 6  # images a relation: train, val and test of the small run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     """A home with the finished run, and its settings."""
-    folder, home = tmp_path_factory.mktemp("described"), tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("described")
+    home = tmp_path_factory.mktemp("home")
     for name, write in (("judge", tiny_owl), ("clip", tiny_clip)):
         (folder / name).mkdir()
         write(folder / name)

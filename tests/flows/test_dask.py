@@ -26,7 +26,8 @@ from l2s_core.storage.store import read_tensors
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     """The address of a Prefect server."""
-    home, port = tmp_path_factory.mktemp("servers"), free_port()
+    home = tmp_path_factory.mktemp("servers")
+    port = free_port()
     assert l2s("up", "--prefect-port", str(port), "--mlflow-port", str(free_port()), home=home).returncode == 0
     yield f"http://127.0.0.1:{port}/api"
     l2s("down", home=home)
@@ -39,7 +40,10 @@ def reproduce(home: Path, *extra: str, **variables: str) -> subprocess.Completed
 
 
 def assert_same_results(first: Path, second: Path) -> None:
-    """Workers have other numbers of threads than the one process, so float32 sums run in another order: far below what changes a plain image's verdict."""
+    """Workers have other numbers of threads than the one process, so float32 sums run in another order.
+
+    Far below what changes a plain image's verdict.
+    """
     for path in sorted(first.glob("stages/noise/*/*.safetensors")):
         ours, theirs = (read_tensors(home / path.relative_to(first))[0] for home in (first, second))
         assert all((ours[name] - theirs[name]).abs().max() < 1e-3 for name in ours), path
@@ -54,7 +58,8 @@ def assert_same_results(first: Path, second: Path) -> None:
             path
         )  # steering may turn an image that stands on the edge
     assert len(list(first.glob("stages/maps/*/*.parquet"))) == len(list(second.glob("stages/maps/*/*.parquet"))) == 3
-    ours, theirs = numbers(first), numbers(second)
+    ours = numbers(first)
+    theirs = numbers(second)
     assert (
         ours["plain"]["correct"] == theirs["plain"]["correct"]
         and ours["inversion"]["images"] == theirs["inversion"]["images"]
@@ -83,7 +88,9 @@ def test_two_workers_give_what_one_process_gives_and_a_killed_one_loses_only_its
     assert_same_results(undisturbed, tmp_path)
 
 
-NAME, INSIDE, OUTSIDE = "l2s-test", "10.77.41.2", "10.77.41.1"
+NAME = "l2s-test"
+INSIDE = "10.77.41.2"
+OUTSIDE = "10.77.41.1"
 
 
 def ip(*arguments: str) -> bool:

@@ -1,4 +1,7 @@
-"""Tiny random models of every family through the whole flow, loaded as published weights are; and folders that are not right."""
+"""Tiny random models of every family through the whole flow, loaded as published weights are.
+
+Folders that are not right are refused.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,10 @@ def test_a_missing_or_cut_component_is_named(flux_folder: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["transformer", "vae", "text_encoder", "text_encoder_2"])
 def test_weights_that_are_missing_are_named(name: str, flux_folder: Path, tmp_path: Path) -> None:
-    """Those of an encoder were filled in at random, without a word; those of the others ended in NotImplementedError."""
+    """Those of an encoder were filled in at random, without a word.
+
+    Those of the others ended in NotImplementedError.
+    """
     folder = shutil.copytree(flux_folder, tmp_path / "m")
     first = drop_weights(next((folder / name).glob("*.safetensors")), count=2)
     with pytest.raises(
@@ -292,7 +298,8 @@ def test_weights_of_another_precision_are_neither_fetched_nor_known(
     from l2s_core.backbones.folder import fingerprint_of
     from l2s_core.backbones.hub import hub_folder
 
-    folder, part = shutil.copytree(flux_folder, tmp_path / "m"), ["transformer"]
+    folder = shutil.copytree(flux_folder, tmp_path / "m")
+    part = ["transformer"]
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     for name in NAMES:
         before = fingerprint_of(folder, part, precision)

@@ -51,7 +51,8 @@ def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_res
         for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
     }
     assert set(runs) == {"main", "true-only", "sampled"}
-    run, summary = runs["main"], numbers(home)
+    run = runs["main"]
+    summary = numbers(home)
     assert run.data.metrics["bench_steered_correct"] == summary["classifiers"]["main"]["steered"]["correct"]["rate"]
     assert run.data.metrics["bench_plain_correct"] == summary["plain"]["correct"]["rate"]
     assert {

@@ -1,4 +1,7 @@
-"""Methods of sampling: objectives that point the right way, choosing that never chooses worse, and all of it through the flow."""
+"""Methods of sampling.
+
+Objectives that point the right way, choosing that never chooses worse, and all of it through the flow.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,8 @@ from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 
 ROOT = Path(__file__).parents[2]
-STEPS, GUIDANCE = 4, 3.0
+STEPS = 4
+GUIDANCE = 3.0
 CAPTURE = CaptureConfig(steps=(1, 2))
 STEERING = SteeringConfig(until_step=3, updates=2, step_size=0.1, normalize="rms")
 SOURCE = MapSource(backbone="fake", layers=("a",), channels=3, grid=8, steps=(1, 4), schedule_steps=10)
@@ -126,12 +130,15 @@ def test_gradients_are_slopes(name: str) -> None:
         "centroid": CentroidObjective(source=SOURCE, margin=0.5),
         "presence": PresenceObjective(source=SOURCE),
     }[name]
-    maps, label_B, capture_index_B = random_maps(4).requires_grad_(True), torch.arange(4), torch.tensor([0, 1, 0, 1])
+    maps = random_maps(4).requires_grad_(True)
+    label_B = torch.arange(4)
+    capture_index_B = torch.tensor([0, 1, 0, 1])
     (gradient,) = torch.autograd.grad(objective.loss(maps, capture_index_B, label_B).sum(), maps)
     assert gradient.flatten(1).abs().amax(1).min() > 0
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
-        move, width = torch.randn(maps.shape, generator=generator, dtype=maps.dtype), 1e-6
+        move = torch.randn(maps.shape, generator=generator, dtype=maps.dtype)
+        width = 1e-6
         with torch.no_grad():
             rise_B = objective.loss(maps + width * move, capture_index_B, label_B) - objective.loss(
                 maps - width * move, capture_index_B, label_B
@@ -143,7 +150,8 @@ def test_gradients_are_slopes(name: str) -> None:
 def test_the_centroid_loss_moves_blobs_the_right_way(relation: str) -> None:
     objective = CentroidObjective(source=SOURCE, margin=0.2)
     centres = torch.full((2, 2), 0.5, requires_grad=True)  # subject and object on the same spot
-    maps, label_B = torch.cat([blob(centres[0]), blob(centres[1])], dim=1), torch.tensor([label_index(relation)])
+    maps = torch.cat([blob(centres[0]), blob(centres[1])], dim=1)
+    label_B = torch.tensor([label_index(relation)])
     loss_B = objective.loss(maps, label_B, label_B)
     assert loss_B.item() == pytest.approx(0.2, abs=1e-5) and not objective.satisfied(loss_B)
     (gradient,) = torch.autograd.grad(loss_B.sum(), centres)
@@ -167,7 +175,8 @@ def test_centroids_and_smoothing_by_hand() -> None:
 
 def test_presence_is_the_peak_of_the_more_neglected_phrase() -> None:
     maps = torch.zeros(1, 2, 3, 8, 8)
-    maps[:, 0], maps[0, 1, :, 2:5, 2:5] = 0.9, torch.tensor([0.1, 0.3, 0.5]).view(3, 1, 1)
+    maps[:, 0] = 0.9
+    maps[0, 1, :, 2:5, 2:5] = torch.tensor([0.1, 0.3, 0.5]).view(3, 1, 1)
     objective = PresenceObjective(source=SOURCE, presence=0.25)
     loss_B = objective.loss(maps, torch.tensor([0]), torch.tensor([0]))
     assert loss_B.item() == pytest.approx(1 - 0.3)  # mean over channels, flat under the Gaussian
@@ -178,11 +187,9 @@ def test_presence_is_the_peak_of_the_more_neglected_phrase() -> None:
 @pytest.mark.parametrize("kind", [CentroidObjective, PresenceObjective])
 def test_a_satisfied_objective_stops(backbone, kind) -> None:
     """The best image by the loss is let go after one check; the others are moved, and their loss falls."""
-    source, z, everyone = (
-        map_source(backbone, CAPTURE, STEPS),
-        initial_noise([0, 1, 2], backbone.latent_shape),
-        torch.arange(3),
-    )
+    source = map_source(backbone, CAPTURE, STEPS)
+    z = initial_noise([0, 1, 2], backbone.latent_shape)
+    everyone = torch.arange(3)
     targets = Targets.of([item.prompt for item in ITEMS])
     prompts = [item.prompt for item in ITEMS]
 
@@ -220,7 +227,8 @@ class Scripted(Chooser):
     """Scores by a list: a row a candidate."""
 
     def __init__(self, rows: list[list[float]]) -> None:
-        self.rows, self.seen = iter(rows), []
+        self.rows = iter(rows)
+        self.seen = []
 
     def scores(self, items, images, watch):
         self.seen.append(images)
@@ -253,7 +261,8 @@ def test_the_best_of_one_is_the_plain_image_to_the_bit(backbone, classifier, tmp
 
 
 def test_the_classifier_never_chooses_what_it_likes_less(backbone, classifier) -> None:
-    chooser, seen = ClassifierChooser(classifier), []
+    chooser = ClassifierChooser(classifier)
+    seen = []
     real = chooser.scores
 
     def spy(items, images, watch):
@@ -274,7 +283,8 @@ def test_the_judge_prefers_correct_then_both_then_its_own_score() -> None:
         seed=0,
         prompt=prompt_for(Triplet(subject="dog", relation="left of", object="cat")),
     )
-    left, right = (0, 20, 20, 40), (40, 20, 60, 40)
+    left = (0, 20, 20, 40)
+    right = (40, 20, 60, 40)
 
     def score(dog: tuple, cat: tuple | None, of: float = 0.9):
         found = [Detection(name="dog", box=dog, score=0.95)] + (
@@ -298,7 +308,8 @@ def test_candidates_have_noise_of_their_own() -> None:
         words = {s % 2**32 for s in seeds}
         assert seeds[0] == seed and len(words) == 5 and not words & {s % 2**32 for s in items if s != seed}
         assert seeds == candidate_seeds(seed, 5, items) and seeds[:2] == candidate_seeds(seed, 2, items)
-    first, taken = items[0], chosen[items[0]][1]
+    first = items[0]
+    taken = chosen[items[0]][1]
     assert candidate_seeds(first, 3, [taken + 2**40])[1:] == chosen[first][2:4]
 
 
@@ -315,7 +326,8 @@ def test_as_many_images_as_take_the_time_of_steering() -> None:
     [
         (
             {"kind": "centroidd"},
-            "methods.x.kind: unknown method 'centroidd'; did you mean 'centroid'\\? allowed: attend-and-excite, best-of-n,",
+            "methods.x.kind: unknown method 'centroidd'; did you mean 'centroid'\\? "
+            "allowed: attend-and-excite, best-of-n,",
         ),
         ({"margin": 0.1}, "missing key 'methods.x.kind'"),
         (
@@ -379,7 +391,8 @@ def test_steering_of_methods_is_spelled_out() -> None:
 
 def test_addresses(tmp_path: Path) -> None:
     """A run without methods is what it was; methods that do the same as a classifier or as plain share its images."""
-    without, run = run_of(tmp_path), run_of(tmp_path, methods=ALL_KINDS)
+    without = run_of(tmp_path)
+    run = run_of(tmp_path, methods=ALL_KINDS)
     assert "methods" not in without.config.model_dump(mode="json")
     assert list(without.methods) == ["plain", *without.classifiers]
     assert list(run.methods) == [*without.methods, *ALL_KINDS]
@@ -404,11 +417,9 @@ def test_addresses(tmp_path: Path) -> None:
 
 def test_every_method_of_a_run_says_what_it_costs_and_is_called(tmp_path: Path) -> None:
     run = run_of(tmp_path, methods=ALL_KINDS)
-    steps, updates, captured = (
-        run.config.backbone.steps,
-        run.config.steering.most_updates,
-        len(run.config.capture.steps),
-    )
+    steps = run.config.backbone.steps
+    updates = run.config.steering.most_updates
+    captured = len(run.config.capture.steps)
     costs = {name: method.work(run.config) for name, method in run.methods.items()}
     assert costs["plain"] == costs["again"] == Work(guided=steps)
     assert costs["main"] == costs["sure"] == costs["dual-bare"] == Work(guided=steps, gradients=updates)
@@ -461,7 +472,8 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
 def test_methods_through_the_flow(finished: tuple[Path, str]) -> None:
     home, printed = finished
     summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
-    centroid, best = summary["methods"]["centroid"], summary["methods"]["best"]
+    centroid = summary["methods"]["centroid"]
+    best = summary["methods"]["best"]
     assert centroid["kind"] == "centroid" and centroid["correct"]["count"] == best["correct"]["count"] == 12
     assert centroid["gradients"] > 0 and "candidates" not in centroid
     assert best["gradients"] == 0 and best["checks"] == 2 * best["candidates"]

@@ -22,7 +22,10 @@ SETTINGS = {"benchmark": "no-relation", "benchmark.prompts": 3, "benchmark.seeds
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run of two tasks, three prompts each, two images a prompt; the images of `plain` are there, numbered by their brightness."""
+    """A run of two tasks, three prompts each, two images a prompt.
+
+    The images of `plain` are there, numbered by their brightness.
+    """
     made = run_of(tmp_path / "home", load_run_config("mini-sd", SETTINGS))
     number = 0
     for name, items in made.item_shards():
@@ -39,7 +42,8 @@ def run(tmp_path: Path) -> Run:
 def test_every_image_lies_where_the_scorer_looks_and_results_come_back(run, tmp_path) -> None:
     folder = tmp_path / "out"
     assert export_images(run, "plain", folder) == 12 and export_images(run, "plain", folder) == 0
-    results, place = [], 0
+    results = []
+    place = 0
     for prompt in range(6):
         metadata = json.loads((folder / f"{prompt:05d}" / "metadata.jsonl").read_text())
         assert metadata["prompt"] == run.items[2 * prompt].prompt.text

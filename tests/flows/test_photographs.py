@@ -1,4 +1,7 @@
-"""A run as photographs have it: own images, a file of GenEval's prompts, a judge of an open vocabulary, GenEval's scorer out and in."""
+"""A run as photographs have it.
+
+Own images, a file of GenEval's prompts, a judge of an open vocabulary, GenEval's scorer out and in.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ def metadata() -> list[dict]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, list[str]]:
     """A home with the finished run, and the settings that make it."""
-    folder, home = tmp_path_factory.mktemp("photographs"), tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("photographs")
+    home = tmp_path_factory.mktemp("home")
     (folder / "judge").mkdir()
     tiny_owl(folder / "judge")
     lines = []

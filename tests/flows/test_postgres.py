@@ -19,7 +19,8 @@ def server(tmp_path_factory):
     """The address of a PostgreSQL server of our own; it refuses to run as root, so then it runs as its own user."""
     if not (BINARIES / "initdb").is_file():
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
+    folder = tmp_path_factory.mktemp("postgres")
+    port = free_port()
     who = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
     if who:
         for parent in (folder, *folder.parents):

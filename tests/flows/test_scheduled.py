@@ -53,7 +53,10 @@ def call(url: str, method: str, path: str, body: dict | None = None) -> list | d
 
 @pytest.fixture
 def served(tmp_path: Path):
-    """A home with servers of its own and a deployment served every few seconds; yields the home and Prefect's address."""
+    """A home with servers of its own and a deployment served every few seconds.
+
+    Yields the home and Prefect's address.
+    """
     ports = {"mlflow": free_port(), "prefect": free_port()}
     started = l2s(
         "up", *(part for name, port in ports.items() for part in (f"--{name}-port", str(port))), home=tmp_path
@@ -61,7 +64,8 @@ def served(tmp_path: Path):
     assert started.returncode == 0, started.stderr
     overrides = {**SETTINGS, "classifiers": {}}
     code = (
-        "import sys, json; from pathlib import Path; from flows.environment import prepare; prepare(Path(sys.argv[1]))\n"
+        "import sys, json; from pathlib import Path\n"
+        "from flows.environment import prepare; prepare(Path(sys.argv[1]))\n"
         "from flows import serving; entry = json.loads(sys.argv[2])\n"
         "serving.serve(serving.deployment_of(entry, Path(sys.argv[1]), 5), limit=1, print_starting_message=False)"
     )

@@ -103,7 +103,8 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Slow).serve_forever()
 
 
 def test_a_busy_server_is_waited_for_and_none_is_started_beside_it(tmp_path: Path) -> None:
-    port, said = free_port(), []
+    port = free_port()
+    said = []
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(port), "mlflow prefect"], stderr=subprocess.DEVNULL)
     try:
         busy = [
@@ -133,7 +134,8 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_mlflow_answers_other_machines_to_its_own_names_only(tmp_path: Path) -> None:
     """By the machine's host name it refused all but its health check."""
-    port, name = free_port(), socket.gethostname()
+    port = free_port()
+    name = socket.gethostname()
 
     def status(host: str, origin: str | None = None) -> int:
         url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"

@@ -107,7 +107,10 @@ def test_rank_and_front() -> None:
 
 
 def left(config: str, home: Path) -> tuple[str, dict[str, list[int]]]:
-    """What a dry run prints, and for each stage how many are wanted, how many different ones, how many are there, and MB."""
+    """What a dry run prints.
+
+    For each stage how many are wanted, how many different ones, how many are there, and MB.
+    """
     output = invoke("sweep", config, "--dry-run", "--home", str(home))
     rows = (line.split() for line in output.partition("stage ")[2].splitlines())
     return output, {
@@ -247,7 +250,10 @@ def search_runs(home: Path) -> tuple[list[Any], list[Any]]:
 
 
 def pretended(stop_at: int | None = None) -> Callable[..., PointResult]:
-    """A point that costs nothing: figures that its settings alone decide; the one that is stopped is the `stop_at`th."""
+    """A point that costs nothing: figures that its settings alone decide.
+
+    The one that is stopped is the `stop_at`th.
+    """
     calls = 0
 
     def attempt(settings, point, home, tracking, run_id, rebuild, before_images) -> PointResult:
@@ -271,7 +277,10 @@ def pretended(stop_at: int | None = None) -> Callable[..., PointResult]:
 def test_a_search_that_is_stopped_goes_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It once began a new study at every call, and drew other points after a stop; 14 trials, as the last ones are no longer drawn blindly."""
+    """It once began a new study at every call, and drew other points after a stop.
+
+    14 trials, as the last ones are no longer drawn blindly.
+    """
     space = {"steering.step_size": {"low": 0.05, "high": 0.9, "log": True}, "steering.updates": {"low": 1, "high": 6}}
     settings = load_sweep(write(tmp_path / "s.yaml", search={"trials": 14, "space": space}))
     monkeypatch.setattr(searching, "attempt", pretended())

@@ -37,7 +37,8 @@ def runs_of(home: Path) -> dict[str, Any]:
 
 
 def test_a_point_that_failed_or_was_stopped_begins_again_without_its_error(tmp_path: Path) -> None:
-    tracking, (point, _) = SweepRun(tmp_path, SWEEP), points_of(SWEEP)
+    tracking = SweepRun(tmp_path, SWEEP)
+    (point, _) = points_of(SWEEP)
     run_id = tracking.start(point)
     tracking.fail(run_id, "no memory")
     (failed,) = [run for run in runs_of(tmp_path).values() if run.info.run_id == run_id]
@@ -67,7 +68,8 @@ class Away:
 
 
 def test_a_store_that_goes_away_is_one_clear_line_whatever_a_sweep_asks_of_it(tmp_path: Path) -> None:
-    tracking, (point, _) = SweepRun(tmp_path, SWEEP), points_of(SWEEP)
+    tracking = SweepRun(tmp_path, SWEEP)
+    (point, _) = points_of(SWEEP)
     tracking.client = Away()
     asks = (
         lambda: tracking.start(point),
@@ -101,7 +103,8 @@ def test_a_training_that_fails_closes_its_run_and_stops_watching_the_machine(
 @pytest.mark.parametrize("kind", ["grid", "search"])
 def test_a_sweep_that_is_stopped_is_killed_in_mlflow_and_goes_on(undisturbed: Path, tmp_path: Path, kind: str) -> None:
     """On the dataset and the classifier of the small run: the signal comes while the first point makes images."""
-    home, config = tmp_path / "home", tmp_path / "s.yaml"
+    home = tmp_path / "home"
+    config = tmp_path / "s.yaml"
     for stage in ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier"):
         shutil.copytree(undisturbed / "stages" / stage, home / "stages" / stage)
     fixed = {key: value for key, value in SETTINGS.items() if key not in ("name", "classifiers")} | {"classifiers": {}}

@@ -31,11 +31,14 @@ def blob_maps(relation: str, rng: np.random.Generator) -> np.ndarray:
 
 def write_fake_shards(folder: Path, *, shards: int = 3, images: int = 24, source: MapSource = SOURCE) -> list[Path]:
     """Write shards with two prompt kinds, two steps, all splits, in rotation over the labels of the source."""
-    rng, paths = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    paths = []
     for shard in range(shards):
-        records, maps = [], []
+        records = []
+        maps = []
         for i in range(images):
-            true, image_id = source.relations[i % len(source.relations)], f"s{shard}-{i:03d}"
+            true = source.relations[i % len(source.relations)]
+            image_id = f"s{shard}-{i:03d}"
             split = SPLITS[0] if i % 6 else SPLITS[1 + i // 6 % 2]
             for kind in PromptKind:
                 stated = true if kind is PromptKind.POS else RELATIONS[(source.relations.index(true) + 1) % 4]

@@ -62,7 +62,8 @@ def layer(module: str) -> int | None:
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     """Return the paths that lead back to where they began, one for each module that closes a circle."""
-    found, done = [], set()
+    found = []
+    done = set()
 
     def visit(module: str, path: list[str]) -> None:
         if module in path:
@@ -94,7 +95,8 @@ def test_every_module_of_the_core_has_its_layer() -> None:
 
 
 def test_a_package_of_the_core_imports_only_those_before_it() -> None:
-    known, wrong = modules("l2s_core"), []
+    known = modules("l2s_core")
+    wrong = []
     for name, path in known.items():
         for other in imported(path) & known.keys():
             if layer(name) is not None and layer(other) is not None and layer(other) > layer(name):

@@ -42,7 +42,8 @@ def items(suite: str, prompts: int = 24, seeds: int = 2):
 
 
 def test_development_and_test_share_neither_prompts_nor_noise() -> None:
-    dev, test = items("dev"), items("test")
+    dev = items("dev")
+    test = items("test")
     assert not {i.prompt.text for i in dev} & {i.prompt.text for i in test}
     assert len({i.seed for i in dev + test}) == len(dev + test)
     for split in PAIRS:
@@ -79,7 +80,8 @@ def test_wrong_prompts_are_wrong_and_the_same_in_every_process() -> None:
 
 def test_a_scene_depends_on_its_id_alone() -> None:
     ids = DATA.scene_ids()
-    together, alone = DATA.make_scenes(ids)[5], DATA.make_scenes(ids[5:6])[0]
+    together = DATA.make_scenes(ids)[5]
+    alone = DATA.make_scenes(ids[5:6])[0]
     assert together.image_id == alone.image_id and (together.image == alone.image).all()
     assert (render(sample_layout(scene_rng(3, 4))) == render(sample_layout(scene_rng(3, 4)))).all()
 
@@ -189,7 +191,10 @@ def test_items_are_judged_by_their_own_protocol() -> None:
     [
         ({"benchmark.protocol": "geneval"}, "position is the protocol pairs for data.source miniworld"),
         ({"benchmark.protocol": "spatial"}, "data.source miniworld lacks"),
-        ({"benchmark.protocol": "several", "benchmark.forms": ["2+1"]}, "is the protocol pairs for data.source miniworld"),
+        (
+            {"benchmark.protocol": "several", "benchmark.forms": ["2+1"]},
+            "is the protocol pairs for data.source miniworld",
+        ),
         ({"benchmark.protocol": "several", "benchmark.forms": ["9+2"]}, "benchmark.forms"),
         (
             {"benchmark.tags": ["two_object"]},
@@ -264,7 +269,10 @@ def test_prompts_may_be_counted_by_kind_of_pair() -> None:
 
 
 def test_a_row_has_the_finds_of_its_verdict_by_the_prompts_names() -> None:
-    """A weak find is no extra object and no box of the picture; one class has other names in GenEval and T2I-CompBench."""
+    """A weak find is no extra object and no box of the picture.
+
+    One class has other names in GenEval and T2I-CompBench.
+    """
     found = [
         Detection(name=name, box=(0, 0, 9, 9), score=score)
         for name, score in (("mouse", 0.9), ("person", 0.6), ("mouse", 0.06))

@@ -53,9 +53,13 @@ def test_training_twice_gives_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_is_kept_not_the_one_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Early stopping once compared and copied in the wrong order and returned the weights of the epoch after the best."""
+    """Early stopping once compared and copied in the wrong order.
+
+    It returned the weights of the epoch after the best.
+    """
     shards = write_fake_shards(tmp_path)
-    losses, states = iter([3.0, 1.0, 2.0, 2.5, 9.0]), []
+    losses = iter([3.0, 1.0, 2.0, 2.5, 9.0])
+    states = []
     real = training.evaluate
 
     def scripted(model, dataset, **options):
@@ -76,7 +80,8 @@ def test_the_best_epoch_is_kept_not_the_one_after(tmp_path: Path, monkeypatch: p
 
 def test_nothing_to_train_on_is_a_clear_error(tmp_path: Path) -> None:
     shards = write_fake_shards(tmp_path)
-    empty, val = MapDataset(shards, split="train", kinds=()), MapDataset(shards, split="val")
+    empty = MapDataset(shards, split="train", kinds=())
+    val = MapDataset(shards, split="val")
     with pytest.raises(UserError, match="zero records left in the training set.*min_psnr"):
         train_classifier(CONFIGS["conv"], empty, val)
 
@@ -128,7 +133,8 @@ def test_a_group_average_answers_moved_maps_with_moved_labels(tmp_path: Path) ->
 
 def test_shifts_move_both_objects_together_and_channels_drop_whole() -> None:
     maps = torch.zeros(50, 2, 2, 16, 16)
-    maps[:, 0, :, 8, 6], maps[:, 1, :, 8, 10] = 1.0, 1.0
+    maps[:, 0, :, 8, 6] = 1.0
+    maps[:, 1, :, 8, 10] = 1.0
     moved = shift_maps(maps, 3, torch.Generator().manual_seed(0))
     assert torch.equal(moved.sum((-1, -2)), torch.ones(50, 2, 2))
     columns = moved.sum(-2).argmax(-1)

@@ -69,17 +69,16 @@ def scene(boxes: dict[tuple[int, int, int, int], str]) -> np.ndarray:
 
 
 def test_each_box_is_cut_out_and_compared_with_the_words_of_its_own_class() -> None:
-    asked, (a, b) = item(), ((2, 3, 9, 20), (30, 0, 48, 32))
+    asked = item()
+    (a, b) = ((2, 3, 9, 20), (30, 0, 48, 32))
     first, second = asked.objects
     found = [
         Detection(name=first, box=a, score=0.9),
         Detection(name=second, box=b, score=0.8),
         Detection(name=second, box=(0, 0, 1, 1), score=0.5),
     ]
-    clip, images = (
-        WordsAndPixels(),
-        np.stack([scene({a: "green", b: "blue"}), scene({a: "red", b: "green"}), scene({})]),
-    )
+    clip = WordsAndPixels()
+    images = np.stack([scene({a: "green", b: "blue"}), scene({a: "red", b: "green"}), scene({})])
     boxes = [COLORED_TASKS.colored_boxes(asked, one) for one in (found, found, found[:1])]
     seen = seen_colors(ColorReader(clip), [asked.prompt.text] * 3, images, boxes)
     assert seen == [
@@ -100,7 +99,8 @@ def test_each_box_is_cut_out_and_compared_with_the_words_of_its_own_class() -> N
 
 
 def test_a_tiny_clip_answers_alike_in_any_batch(tmp_path: Path) -> None:
-    clip, rng = load_clip(str(tiny_clip(tmp_path))), np.random.default_rng(0)
+    clip = load_clip(str(tiny_clip(tmp_path)))
+    rng = np.random.default_rng(0)
     crops = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((1, 1), (40, 3), (3, 40), (32, 32), (64, 17))]
     names = ["car", "dog", "car", "dog", "tv remote"]
     colors = ColorReader(clip).read(crops, names)
@@ -115,7 +115,8 @@ def test_a_tiny_clip_answers_alike_in_any_batch(tmp_path: Path) -> None:
 
 
 def test_a_colour_that_nothing_tells_is_an_error() -> None:
-    judging, images = Judging(protocol=COLORED_TASKS, judge=Finder()), torch.from_numpy(scene({})[None])
+    judging = Judging(protocol=COLORED_TASKS, judge=Finder())
+    images = torch.from_numpy(scene({})[None])
     with pytest.raises(UserError, match="asks for a colour.* set benchmark.clip"):
         judging.judge_images([item("colors")], images)
     (image,) = judging.judge_images([item("single_object")], images)
@@ -128,7 +129,8 @@ class Finder:
 
 
 def test_the_judge_chooses_by_colour_too() -> None:
-    asked, clip = item("colors"), WordsAndPixels()
+    asked = item("colors")
+    clip = WordsAndPixels()
     color = asked.record.include[0].color
     clip.embed_texts = lambda texts: torch.tensor(
         [RGB["blue"] if f" {color}" in text else RGB["red"] for text in texts]
@@ -150,7 +152,8 @@ COLORED = {
 def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match="benchmark.tags colors, color_attr asks for colours.* set benchmark.clip to a CLIPModel .*vit-large-patch14",
+        match="benchmark.tags colors, color_attr asks for colours.* "
+        "set benchmark.clip to a CLIPModel .*vit-large-patch14",
     ):
         load_run_config("sd21", COLORED)
     with pytest.raises(
@@ -159,7 +162,8 @@ def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
         benchmark_items(load_run_config("mini-sd", {**COLORED, "benchmark.clip": "some-clip"}))
     file = tmp_path / "metadata.jsonl"
     file.write_text(
-        '{"tag": "single_object", "prompt": "a photo of a red car", "include": [{"class": "car", "count": 1, "color": "red"}]}'
+        '{"tag": "single_object", "prompt": "a photo of a red car", '
+        '"include": [{"class": "car", "count": 1, "color": "red"}]}'
     )
     with pytest.raises(UserError, match="asks for a colour in the task single_object; allowed in: colors, color_attr"):
         benchmark_items(load_run_config("sd21", {"benchmark.file": file, "benchmark.tags": ["single_object"]}))

@@ -128,7 +128,10 @@ def test_the_bootstrap_draws_whole_prompts() -> None:
 
 
 def test_the_bootstrap_is_a_resampling_of_clusters() -> None:
-    """Against the plain method, prompts of unequal size drawn one by one; quantiles of 10000 resamples to two digits."""
+    """Against the plain method, prompts of unequal size drawn one by one.
+
+    Quantiles of 10000 resamples to two digits.
+    """
     rng = np.random.default_rng(1)
     sizes = rng.integers(1, 5, size=40)
     clusters = np.repeat(np.arange(40), sizes)
@@ -140,7 +143,8 @@ def test_the_bootstrap_is_a_resampling_of_clusters() -> None:
 
 
 def test_the_interval_covers_the_true_difference_about_as_often_as_it_says() -> None:
-    rng, hits = np.random.default_rng(0), 0
+    rng = np.random.default_rng(0)
+    hits = 0
     for _ in range(200):
         values = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=100)
         low, high = bootstrap_interval(values, range(100), resamples=1000)
@@ -186,7 +190,8 @@ def test_a_difference_by_hand() -> None:
 
 
 def test_rows_are_matched_by_prompt_and_seed_in_any_order() -> None:
-    first, second = [row(n, True) for n in range(6)], [row(n, n < 3) for n in reversed(range(6))]
+    first = [row(n, True) for n in range(6)]
+    second = [row(n, n < 3) for n in reversed(range(6))]
     assert [(a.seed, b.seed) for a, b in match(first, second)] == [(n, n) for n in range(6)]
     assert match(first, [row(n, True, seed=n + 100) for n in range(6)]) == []
     with pytest.raises(UserError, match="two images of 'prompt 0' with seed 0"):
@@ -244,8 +249,12 @@ def test_the_command_compares_soft_scores(tmp_path: Path) -> None:
 
 
 def test_a_record_tells_whose_verdicts_are_where(tmp_path: Path) -> None:
-    """Of a classifier trained here, or of a given one, which makes the run train no other; with a method, or without."""
-    own, given = small_run(tmp_path), small_run(tmp_path, given=tmp_path / "classifier")
+    """Of a classifier trained here, or of a given one, which makes the run train no other.
+
+    With a method, or without.
+    """
+    own = small_run(tmp_path)
+    given = small_run(tmp_path, given=tmp_path / "classifier")
     everyone = [PLAIN, MAIN, "dual-bare", "true-only-bare"]
     assert len({own.paths.verdicts(method) for method in everyone}) == 4
     few = {"few": {"kind": "best-of-n", "n": 2}}
@@ -290,7 +299,10 @@ def test_the_command_compares_methods_and_writes_a_page_without_network(tmp_path
 
 
 def test_runs_of_which_one_has_more_images(tmp_path: Path) -> None:
-    """Another classifier on half of the prompts, under another score of the judge: said, in the terminal and on the page."""
+    """Another classifier on half of the prompts, under another score of the judge.
+
+    Said, in the terminal and on the page.
+    """
     wide = finished(small_run(tmp_path), main=lambda n: True)
     few = finished(
         small_run(tmp_path, name="few", benchmark__prompts=2, benchmark__min_score=0.5), main=lambda n: n > 1

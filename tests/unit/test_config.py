@@ -136,7 +136,10 @@ def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_papers_figures(name, size, steps, guidance, captured, scenes, steering, layers_heads_lr) -> None:
     """As Learn-to-Steer (arXiv 2509.02295) publishes them; a guidance of 1 is none."""
     run = load_run_config(name)
-    backbone, data, classifier, rule = run.backbone, run.data, run.classifier, run.steering
+    backbone = run.backbone
+    data = run.data
+    classifier = run.classifier
+    rule = run.steering
     assert (backbone.size, backbone.steps, backbone.guidance, tuple(run.capture.steps)) == (
         size,
         steps,

@@ -32,10 +32,12 @@ def latents_for(backbone, count: int = 2) -> torch.Tensor:
 
 def test_phrase_attention_matches_its_definition() -> None:
     g = torch.Generator().manual_seed(0)
-    query, key = torch.randn(2, 3, 49, 16, generator=g), torch.randn(2, 3, 24, 16, generator=g)
+    query = torch.randn(2, 3, 49, 16, generator=g)
+    key = torch.randn(2, 3, 24, 16, generator=g)
     weights = torch.rand(2, 2, 24, generator=g)
     query.requires_grad_(True)
-    fast, slow = phrase_attention(query, key, weights), phrase_attention_reference(query, key, weights)
+    fast = phrase_attention(query, key, weights)
+    slow = phrase_attention_reference(query, key, weights)
     assert (fast - slow).abs().max() < 1e-6
     gradients = [torch.autograd.grad(x.square().sum(), query, retain_graph=True)[0] for x in (fast, slow)]
     assert (gradients[0] - gradients[1]).abs().max() < 1e-5
@@ -43,7 +45,8 @@ def test_phrase_attention_matches_its_definition() -> None:
 
 @torch.no_grad()
 def test_capture_leaves_the_output_bit_identical(backbone) -> None:
-    z, condition = latents_for(backbone), backbone.encode_prompts(TEXTS)
+    z = latents_for(backbone)
+    condition = backbone.encode_prompts(TEXTS)
     plain = backbone.predict(z, 500, condition)
     reader = AttentionReader(backbone)
     maps, recorded = reader.read_and_predict(z, 500, condition, backbone.phrase_weights(PROMPTS))
@@ -54,7 +57,9 @@ def test_capture_leaves_the_output_bit_identical(backbone) -> None:
 
 @torch.no_grad()
 def test_stopping_early_records_the_same_maps(backbone) -> None:
-    z, condition, weights = latents_for(backbone), backbone.encode_prompts(TEXTS), backbone.phrase_weights(PROMPTS)
+    z = latents_for(backbone)
+    condition = backbone.encode_prompts(TEXTS)
+    weights = backbone.phrase_weights(PROMPTS)
     layers = ["down_blocks.*", "mid_block.*"]
     capture = AttentionCapture(select_layers(backbone.layers(), layers))
     results = []
@@ -71,7 +76,8 @@ def test_stopping_early_records_the_same_maps(backbone) -> None:
 
 @torch.no_grad()
 def test_a_reader_reads_without_guidance(backbone) -> None:
-    z, weights = latents_for(backbone), backbone.phrase_weights(PROMPTS)
+    z = latents_for(backbone)
+    weights = backbone.phrase_weights(PROMPTS)
     reader = AttentionReader(backbone, normalize=False)
     free, guided = (backbone.encode_prompts(TEXTS, guidance=guidance) for guidance in (None, 5.0))
     maps = reader.read(z, 500, free, weights)
@@ -79,7 +85,8 @@ def test_a_reader_reads_without_guidance(backbone) -> None:
 
 
 def test_capture_restores_and_refuses_nesting(backbone) -> None:
-    capture, weights = AttentionCapture(backbone.layers()), backbone.phrase_weights(PROMPTS)
+    capture = AttentionCapture(backbone.layers())
+    weights = backbone.phrase_weights(PROMPTS)
     with pytest.raises(RuntimeError, match="do not nest"), capture.recording(weights), capture.recording(weights):
         pass
     assert not any(m._forward_hooks for layer in backbone.layers() for m in layer.sources)
@@ -108,7 +115,8 @@ def test_sampling_matches_diffusers_own_pipeline(backbone) -> None:
 
 def test_results_do_not_depend_on_the_batch(backbone) -> None:
     """Stated tolerance: 1e-3 in latents of unit deviation."""
-    texts, schedule = TEXTS * 2, backbone.schedule(5)
+    texts = TEXTS * 2
+    schedule = backbone.schedule(5)
     z = latents_for(backbone, 4)
     together = sample(backbone, z, backbone.encode_prompts(texts, guidance=5.0), schedule)
     alone = torch.cat(
@@ -120,11 +128,9 @@ def test_results_do_not_depend_on_the_batch(backbone) -> None:
 def test_inversion_reconstructs_and_more_iterations_help(backbone) -> None:
     layout = sample_layout(scene_rng(5, 0), objects=["dog", "cat"], relation="left of")
     images = render(layout)[None]
-    latents, condition, schedule = (
-        backbone.encode_images(images),
-        backbone.encode_prompts(TEXTS[:1]),
-        backbone.schedule(10),
-    )
+    latents = backbone.encode_images(images)
+    condition = backbone.encode_prompts(TEXTS[:1])
+    schedule = backbone.schedule(10)
     quality = []
     for iterations in (1, 4):
         noise = invert(backbone, latents, condition, schedule, iterations=iterations)

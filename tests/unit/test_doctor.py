@@ -88,8 +88,12 @@ def test_rehearsing_and_examining_the_small_world(tmp_path: Path) -> None:
     "other", [{"backbone": "mini-flux"}, {"backbone.dtype": "bfloat16"}, {"capture.layers": ["mid_block*"]}]
 )
 def test_a_rehearsal_of_other_settings_is_not_quoted(tmp_path: Path, other: dict) -> None:
-    """The file bears the run's name alone, and after 'l2s rehearse sd21 --set backbone=sdxl' the doctor gave sd21 the hours of SDXL."""
-    plain, changed = load_run_config("mini-sd"), load_run_config("mini-sd", other)
+    """The file bears the run's name alone.
+
+    After 'l2s rehearse sd21 --set backbone=sdxl' the doctor gave sd21 the hours of SDXL.
+    """
+    plain = load_run_config("mini-sd")
+    changed = load_run_config("mini-sd", other)
     rehearsal = Rehearsal(
         name="mini-sd",
         settings=priced_settings(changed),
@@ -173,7 +177,8 @@ def test_the_doctor_knows_a_model_of_another_family(tmp_path: Path) -> None:
 
 def test_the_doctor_reads_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every module of a model is on the device that holds nothing."""
-    read, parts = Network._read, []
+    read = Network._read
+    parts = []
     monkeypatch.setattr(Network, "_read", lambda *settings, **options: parts.append(read(*settings, **options)))
     assert weights_of(SHIPPED / "mini-sd").ok
     weights = [weight for part in parts for weight in part.parameters()]
@@ -221,7 +226,8 @@ def test_a_table_that_a_model_holds_is_no_work_of_its_forward_pass() -> None:
 def test_a_full_size_rehearsal_fits_the_estimate(name: str) -> None:
     config = load_run_config(name)
     result = rehearse(config, scale="full", images=2, device="cuda")
-    cost, peaks = count_cost(config), {row.operation: row.peak_bytes for row in result.measured}
+    cost = count_cost(config)
+    peaks = {row.operation: row.peak_bytes for row in result.measured}
     weights = sum(cost.weights.values())
     assert peaks["steering gradient"] == pytest.approx(weights + 2 * (cost.saved_bytes + cost.forward_bytes), rel=0.3)
 

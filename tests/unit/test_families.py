@@ -1,8 +1,13 @@
-"""Every family on tiny random weights, loaded from a folder as published weights are: exact capture, right gradients."""
+"""Every family on tiny random weights, loaded from a folder as published weights are.
+
+Exact capture, right gradients.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +18,7 @@ from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.architecture import architecture_names, load_architecture, save_random_model
 from l2s_core.backbones.flux import pack
 from l2s_core.backbones.load import load_backbone, require_fit
+from l2s_core.backbones.model import DiffusersModel
 from l2s_core.config import BackboneConfig, load_run_config
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
@@ -49,7 +55,10 @@ def test_a_model_is_loaded_as_its_own_family_alone(folders, name: str, family: s
 
 
 def test_the_unet_of_another_family_is_refused(folders, tmp_path: Path) -> None:
-    """SDXL's folder has all components of Stable Diffusion 1.x, of the same classes; it ended in TypeError at the first prediction."""
+    """SDXL's folder has all components of Stable Diffusion 1.x, of the same classes.
+
+    It ended in TypeError at the first prediction.
+    """
     with pytest.raises(
         UserError, match="/unet has addition_embed_type 'text_time', expected None; choose the backbone.family"
     ):
@@ -83,6 +92,19 @@ def test_settings_that_a_family_does_not_go_with_are_refused_before_anything_run
     require_fit(load_run_config("mini-flux", settings))
 
 
+def loss_of(backbone: DiffusersModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A loss of latents (B, C, h, w) that the maps of the prompts decide, (B)."""
+    condition = backbone.encode_prompts(TEXTS)
+    weights_BOK = backbone.phrase_weights(PROMPTS)
+    timestep = backbone.schedule(4).timesteps[1]
+    reader = AttentionReader(backbone)
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        return (reader.read(z, timestep, condition, weights_BOK) * 256).square().flatten(1).mean(1)
+
+    return loss
+
+
 def test_a_unet_has_no_joint_softmax(folders) -> None:
     with pytest.raises(UserError, match="capture.softmax is 'joint'"):
         load(folders, "sd14").layers("joint")
@@ -94,15 +116,7 @@ def test_the_gradient_is_the_slope_with_and_without_checkpointing(folders, name:
     gradients = []
     for checkpointing in (False, True):
         backbone = load(folders, name, checkpointing=checkpointing)
-        condition, weights, timestep = (
-            backbone.encode_prompts(TEXTS),
-            backbone.phrase_weights(PROMPTS),
-            backbone.schedule(4).timesteps[1],
-        )
-        reader = AttentionReader(backbone)
-
-        def loss(z: torch.Tensor) -> torch.Tensor:
-            return (reader.read(z, timestep, condition, weights) * 256).square().flatten(1).mean(1)
+        loss = loss_of(backbone)
 
         z = initial_noise([0, 1], backbone.latent_shape).requires_grad_(True)
         (gradient,) = torch.autograd.grad(loss(z).sum(), z)
@@ -160,7 +174,8 @@ def test_guidance_of_one_or_less_is_none_and_a_models_input_is_what_was_set(fold
     drawn = {}
     for name in ("flux-schnell", "sd14", "flux-dev"):
         backbone = load(folders, name)
-        z, timestep = initial_noise([0, 1], backbone.latent_shape), backbone.schedule(4).timesteps[1]
+        z = initial_noise([0, 1], backbone.latent_shape)
+        timestep = backbone.schedule(4).timesteps[1]
         for guidance in (None, 0.0, 0.5, 1.0, 2.0):
             drawn[name, guidance] = backbone.predict(z, timestep, backbone.encode_prompts(TEXTS, guidance=guidance))
         drawn[name, "stripped"] = backbone.predict(z, timestep, backbone.encode_prompts(TEXTS, guidance=3.5).unguided())
@@ -169,7 +184,7 @@ def test_guidance_of_one_or_less_is_none_and_a_models_input_is_what_was_set(fold
         assert not torch.allclose(drawn[name, None], drawn[name, 2.0])
     of_dev = [drawn["flux-dev", guidance] for guidance in (0.0, 0.5, 1.0, 2.0)]
     assert torch.equal(drawn["flux-dev", None], of_dev[0]) and torch.equal(drawn["flux-dev", "stripped"], of_dev[0])
-    assert all(not torch.equal(a, b) for a, b in zip(of_dev, of_dev[1:]))
+    assert all(not torch.equal(a, b) for a, b in pairwise(of_dev))
 
 
 @torch.no_grad()

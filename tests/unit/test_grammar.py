@@ -1,4 +1,7 @@
-"""The grammar of position prompts: golden readings, every benchmark prompt back to its words, refusals that name the part."""
+"""The grammar of position prompts.
+
+Golden readings, every benchmark prompt back to its words, refusals that name the part.
+"""
 
 from __future__ import annotations
 
@@ -401,7 +404,8 @@ def test_no_relation_at_all(text: str) -> None:
 
 
 def test_any_words_are_read_or_refused() -> None:
-    rng, read = random.Random(0), 0
+    rng = random.Random(0)
+    read = 0
     for _ in range(5000):
         text = " ".join(rng.choices(SOME_WORDS, k=rng.randrange(12)))
         try:
@@ -433,7 +437,8 @@ def seconds_for(text: str) -> float:
 )
 def test_time_grows_with_the_length_of_the_text(piece: str) -> None:
     read_prompt(piece)  # builds the table of wordings
-    short, long = seconds_for(piece * 50), seconds_for(piece * 1000)
+    short = seconds_for(piece * 50)
+    long = seconds_for(piece * 1000)
     assert long < 4 * 20 * short  # a quadratic reader takes 400 times as long
 
 

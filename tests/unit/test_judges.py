@@ -48,7 +48,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", TINY)
 def test_from_folder_to_detections(kind, folders, monkeypatch) -> None:
-    """Every image gets its own names, boxes lie inside it, best first, and neither batches nor company change what is found."""
+    """Every image gets its own names, boxes lie inside it, best first.
+
+    Neither batches nor company change what is found.
+    """
     judge = load_judge(str(folders[kind]))
     assert type(judge).__name__ == f"{kind}Judge" and judge.OPEN_VOCABULARY
     found = judge.detect(IMAGES, NAMES)
@@ -81,7 +84,9 @@ class Says:
     """A model that puts out the same boxes and logits for every image."""
 
     def __init__(self, config, logits: list[list[float]], boxes: list[list[float]]) -> None:
-        self.config, self.logits, self.boxes = config, logits, boxes
+        self.config = config
+        self.logits = logits
+        self.boxes = boxes
 
     def __call__(self, pixel_values, **_):
         repeated = {
@@ -184,7 +189,10 @@ def test_the_settings_decide_which_judge_it_is(folders, tmp_path) -> None:
     ],
 )
 def test_a_damaged_folder_says_so(harm, message, tmp_path) -> None:
-    """Weights that are not there would be filled in at random, a vocabulary that is not there be empty, and both judged with."""
+    """Missing weights would be filled in at random, and a missing vocabulary be empty.
+
+    The judge would judge with both.
+    """
     tiny_owl(tmp_path)
     harm(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -353,7 +361,8 @@ class CountingJudge(Judge):
 
 
 def test_a_cache_gives_what_the_judge_gives_and_asks_it_once(tmp_path) -> None:
-    plain, counted = CountingJudge(), CountingJudge()
+    plain = CountingJudge()
+    counted = CountingJudge()
     cached = CachedJudge(counted, "f1", tmp_path)
     assert cached.detect(IMAGES, NAMES) == plain.detect(IMAGES, NAMES) and counted.looked == 5
     assert (
@@ -437,7 +446,10 @@ def test_a_real_judge_finds_the_same_with_and_without_a_cache(kind, folders, tmp
 
 
 def test_objects_that_a_closed_set_lacks_are_named_at_once(tmp_path: Path) -> None:
-    """By the labels that a detector's settings state, under COCO's, GenEval's and T2I-CompBench's names; no weights are read."""
+    """By the labels that a detector's settings state, under COCO's, GenEval's and T2I-CompBench's names.
+
+    No weights are read.
+    """
     labels = {str(i): "motorbike" if name == "motorcycle" else name for i, name in enumerate(COCO_CLASSES)}
     (tmp_path / "config.json").write_text(
         json.dumps({"architectures": ["Mask2FormerForUniversalSegmentation"], "id2label": labels})

@@ -69,7 +69,8 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
 
 def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
     config = load_pretrain_config("mini-flux")
-    brief, rounds = {"steps": 2, "batch": 4}, []
+    brief = {"steps": 2, "batch": 4}
+    rounds = []
     for one in config.rounds:
         pairs = {"pairs": 6, "pair_steps": 2} if one.student and one.student.by == "reflow" else {}
         student = one.student and one.student.model_copy(update=brief | pairs)
@@ -113,7 +114,8 @@ def test_a_student_is_asked_for_the_velocity_its_teacher_samples_with() -> None:
     teacher = backbone.parts["transformer"]
     torch.manual_seed(0)
     loss = DistillationLoss(batches=lambda _: (latents, text), teacher=teacher, empty=empty, guidance=5.0)(Student(), 0)
-    (tokens, sigma), condition = asked[0], backbone.encode_prompts(prompts, guidance=5.0)
+    (tokens, sigma) = asked[0]
+    condition = backbone.encode_prompts(prompts, guidance=5.0)
     assert 0 < sigma.min() < sigma.max() < 1
     guided = [backbone.predict(unpack(tokens, 8), s.item(), condition)[i] for i, s in enumerate(sigma)]
     torch.testing.assert_close(loss, torch.stack(guided).square().mean(), rtol=1e-4, atol=1e-5)
@@ -125,7 +127,8 @@ def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
         name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4})
         for name in ("text", "autoencoder", "judge")
     }
-    brief, seen = {"steps": 2, "batch": 4}, []
+    brief = {"steps": 2, "batch": 4}
+    seen = []
     short["rounds"] = [
         one.model_copy(update={"scenes": 16, "denoiser": one.denoiser.model_copy(update=brief)})
         for one in config.rounds

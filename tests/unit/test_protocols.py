@@ -1,4 +1,7 @@
-"""The public protocols: golden cases of their scorers, their files, GenEval's folder, and own suites that share nothing."""
+"""The public protocols.
+
+Golden cases of their scorers, their files, GenEval's folder, and own suites that share nothing.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,8 @@ def test_relations_between_two_boxes(case) -> None:
 
 @cases("geneval")
 def test_geneval_golden_cases(case) -> None:
-    record, found = parse_record(case["record"]), detections(case["detections"])
+    record = parse_record(case["record"])
+    found = detections(case["detections"])
     colors = {(name, tuple(box)): color for name, box, color in case.get("colors", [])}
     assert set(geneval_rules.colored_boxes(record, found)) == set(colors)
     verdict = geneval_rules.score_image(record, found, colors)
@@ -72,7 +76,8 @@ def test_geneval_golden_cases(case) -> None:
 
 
 def test_geneval_counts_at_most_16_of_a_class() -> None:
-    include, exclude = [{"class": "bottle", "count": 16}], [{"class": "bottle", "count": 17}]
+    include = [{"class": "bottle", "count": 16}]
+    exclude = [{"class": "bottle", "count": 17}]
     row = {"tag": "counting", "prompt": "a photo of sixteen bottles", "include": include, "exclude": exclude}
     found = detections([["bottle", [i, 0, i + 1, 1], 0.95] for i in range(20)])
     assert geneval_rules.score_image(parse_record(row), found).correct
@@ -109,7 +114,10 @@ def test_spatial_image_golden_cases(case) -> None:
 
 @cases("several")
 def test_several_golden_cases(case) -> None:
-    """Once a relation of one pair passed on what another pair showed: the relations found were gathered over all pairs."""
+    """Once a relation of one pair passed on what another pair showed.
+
+    The relations found were gathered over all pairs.
+    """
     prompt = several_prompt(case["prompt"], [Triplet(subject=s, relation=r, object=o) for s, r, o in case["triplets"]])
     verdict = judge_relations(prompt, detections(case["detections"]))
     assert (verdict.correct, verdict.all_found, verdict.reason) == (case["correct"], case["all_found"], case["reason"])
@@ -427,7 +435,10 @@ def test_development_and_test_share_neither_prompts_nor_noise() -> None:
 
 
 def test_one_relation_is_in_one_suite_however_a_protocol_words_it() -> None:
-    """GenEval's "a photo of a cat above a cup" was in `dev` there and in `test` among prompts with several relations."""
+    """One prompt was in two suites.
+
+    GenEval's "a photo of a cat above a cup" was in `dev` there and in `test` among prompts with several relations.
+    """
     position = {suite: {_triplet(record) for record in generate_records("position", suite, 12640)} for suite in SUITES}
     single = {suite: {prompt.triplets[0] for prompt in generate_several(suite, (2, 1), 400)} for suite in SUITES}
     assert (
@@ -451,7 +462,8 @@ def test_own_coloured_prompts_have_the_official_form() -> None:
         assert not dev & test and len(dev) == len(test) == COLORED[tag]
         for record in (record for records in suites_of_tag.values() for record in records):
             assert parse_record(record_row(record)) == record
-            names, colors = [c.name for c in record.include], [c.color for c in record.include]
+            names = [c.name for c in record.include]
+            colors = [c.color for c in record.include]
             assert "person" not in names and len({*names, *colors}) == 2 * len(record.include)
             stated = " and ".join(
                 f"{'an' if color[0] == 'o' else 'a'} {color} {name}" for color, name in zip(colors, names, strict=True)

@@ -47,7 +47,9 @@ def mmd_by_definition(x: np.ndarray, y: np.ndarray) -> float:
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         return (sum(float(p) * float(q) for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
 
-    n, m, total = len(x), len(y), 0.0
+    n = len(x)
+    m = len(y)
+    total = 0.0
     total += sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
     total += sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
     return total - 2 * sum(kernel(a, b) for a in x for b in y) / (n * m)
@@ -65,21 +67,26 @@ def scenes() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_mmd_is_its_definition() -> None:
-    x, y = normal(0, 9), normal(1, 13, shift=0.4)
+    x = normal(0, 9)
+    y = normal(1, 13, shift=0.4)
     assert squared_mmd(x, y) == pytest.approx(mmd_by_definition(x, y), rel=1e-12, abs=1e-12)
     assert squared_mmd(x.astype(np.float32), y) == pytest.approx(mmd_by_definition(x.astype(np.float32), y), rel=1e-12)
 
 
 def test_a_block_is_the_estimate_of_its_images_alone() -> None:
     """All subsets of all but one image, by leaving each out in turn: every block is among them."""
-    x, y = normal(2, 5), normal(3, 5, shift=0.5)
+    x = normal(2, 5)
+    y = normal(3, 5, shift=0.5)
     allowed = [mmd_by_definition(np.delete(x, i, 0), np.delete(y, j, 0)) for i in range(5) for j in range(5)]
     for value in block_estimates(x, y, subset_size=4, subsets=12):
         assert min(abs(value - one) for one in allowed) < 1e-12
 
 
 def test_kid_is_unbiased_where_the_plain_mean_of_the_kernel_is_not() -> None:
-    """Pairs of samples of one distribution: the mean is 0 within its own error; with k(x, x) in the sums it is far above."""
+    """Pairs of samples of one distribution: the mean is 0 within its own error.
+
+    With k(x, x) in the sums it is far above.
+    """
     pairs = [(normal(2 * i, 20), normal(2 * i + 1, 30)) for i in range(10, 210)]
     values = np.array([kid(x, y, subsets=20).mean for x, y in pairs])
     assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
@@ -93,7 +100,10 @@ def test_kid_is_unbiased_where_the_plain_mean_of_the_kernel_is_not() -> None:
 def test_the_error_is_that_of_the_sample_and_not_of_the_number_of_subsets(
     shift: float, low: float, high: float
 ) -> None:
-    """Against the spread over 100 fresh samples: right where the sets differ, too large by about sqrt(3) where they do not."""
+    """Against the spread over 100 fresh samples.
+
+    Right where the sets differ, too large by about sqrt(3) where they do not.
+    """
     results = [
         [kid(normal(2 * i, 40, shift=shift), normal(2 * i + 1, 80), subsets=s) for s in (25, 100)]
         for i in range(300, 400)
@@ -105,9 +115,12 @@ def test_the_error_is_that_of_the_sample_and_not_of_the_number_of_subsets(
 
 def test_a_change_is_paired() -> None:
     """Images that all moved by the same little: the change is exactly the difference, its error far below theirs."""
-    reference, before = normal(5, 200), normal(6, 60, shift=0.5)
+    reference = normal(5, 200)
+    before = normal(6, 60, shift=0.5)
     after = before + 0.05
-    change, one, other = kid_change(before, after, reference), kid(after, reference), kid(before, reference)
+    change = kid_change(before, after, reference)
+    one = kid(after, reference)
+    other = kid(before, reference)
     assert change.mean == pytest.approx(one.mean - other.mean, abs=1e-12)
     assert 0 < change.error < one.error / 3 and change.mean > 3 * change.error
     assert kid_change(before, before, reference).mean == kid_change(before, before, reference).error == 0
@@ -116,7 +129,8 @@ def test_a_change_is_paired() -> None:
 
 
 def test_kid_is_a_function_of_its_arguments() -> None:
-    x, y = normal(7, 30), normal(8, 40, shift=0.3)
+    x = normal(7, 30)
+    y = normal(8, 40, shift=0.3)
     np.random.seed(1)
     first = kid(x, y)
     np.random.seed(2)
@@ -155,7 +169,10 @@ def test_features_do_not_depend_on_the_batch(features, scenes) -> None:
 
 
 def test_kid_grows_with_corruption(features, scenes) -> None:
-    """Rendered scenes against others: nothing to see. The same with noise or blur: further away the more of it there is."""
+    """Rendered scenes against others: nothing to see.
+
+    The same with noise or blur: further away the more of it there is.
+    """
     references, images = scenes
     reference = features(references)
     clean = kid(features(images), reference)
@@ -194,7 +211,10 @@ def stating(*stated: tuple[str, str, str], objects: tuple[str, ...] = ("dog", "c
 
 
 def test_reference_scenes_show_every_relation_of_a_prompt() -> None:
-    """All pairs of relations of three objects in a chain and in a fork, a diagonal and one more, and no relation at all."""
+    """All pairs of relations of three objects in a chain and in a fork, and no relation at all.
+
+    A diagonal with one more relation, too.
+    """
     prompts = [stating()]
     for first, second in product(RELATIONS, repeat=2):
         prompts += [
@@ -215,7 +235,8 @@ def test_reference_scenes_show_every_relation_of_a_prompt() -> None:
 def test_what_no_scene_can_show_has_no_reference() -> None:
     ring = stating(("dog", "right of", "cat"), ("cat", "above", "car"), ("dog", "left of", "car"))
     against = stating(("dog", "above", "cat"), ("cat", "above", "dog"), objects=("dog", "cat"))
-    strange, many = stating(objects=("dog", "unicorn")), stating(objects=("dog", "cat", "car", "clock"))
+    strange = stating(objects=("dog", "unicorn"))
+    many = stating(objects=("dog", "cat", "car", "clock"))
     for prompt in (ring, against, strange, many, stating(objects=())):
         assert not can_be_shown(prompt)
         with pytest.raises(UserError, match="no scene can show 'any'; allowed: 1 to 3 sprites"):
@@ -253,7 +274,10 @@ def test_summary_by_method(features, scenes) -> None:
 
 
 def test_a_run_without_models(tmp_path) -> None:
-    """Rendered scenes laid where a run's plain images would be: read in the order of the items, at no distance from scenes."""
+    """Rendered scenes laid where a run's plain images would be.
+
+    Read in the order of the items, at no distance from scenes.
+    """
     config = load_run_config("mini-sd", {"benchmark.prompts": 2, "shard": 5})
     run = run_of(tmp_path, config)
     judge = load_judge("mini-seg")
@@ -267,10 +291,8 @@ def test_a_run_without_models(tmp_path) -> None:
     images = reference_scenes([i.prompt for i in run.items], len(run.items), first=5000 * len(run.items))
     by_id = {item.item_id: torch.from_numpy(image) for item, image in zip(run.items, images, strict=True)}
     for name, items in run.item_shards():
-        ids, cost = (
-            [item.item_id for item in items],
-            {name: torch.zeros(len(items)) for name in ("gradients", "checks", "skipped")},
-        )
+        ids = [item.item_id for item in items]
+        cost = {name: torch.zeros(len(items)) for name in ("gradients", "checks", "skipped")}
         shard = SampleShard(item_ids=ids, images=torch.stack([by_id[i] for i in ids]), seconds=1.0, **cost)
         save_samples(run.paths.samples("plain") / f"{name}.safetensors", shard)
     assert np.array_equal(method_images(run, "plain"), images)
@@ -287,7 +309,8 @@ def clip_folder(tmp_path) -> Path:
 def test_clipscore_is_a_clamped_cosine_in_any_batch(clip_folder) -> None:
     from transformers import CLIPImageProcessorPil
 
-    scorer, images = load_clip(str(clip_folder)), reference_scenes(PROMPTS, 6)
+    scorer = load_clip(str(clip_folder))
+    images = reference_scenes(PROMPTS, 6)
     texts = ["a dog", "a photo of a cat to the left of a dog", "a", "a clock above a car", "a zebra " * 40, "a dog"]
     scores = scorer.scores(images, texts)
     assert scores.shape == (6,) and ((scores >= 0) & (scores <= 100)).all() and (scores > 0).any()
@@ -306,7 +329,8 @@ def test_clipscore_is_a_clamped_cosine_in_any_batch(clip_folder) -> None:
 
 
 def test_clipscore_says_what_is_wrong(clip_folder) -> None:
-    scorer, images = load_clip(str(clip_folder)), np.zeros((2, 8, 8, 3), np.uint8)
+    scorer = load_clip(str(clip_folder))
+    images = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="2 images and 1 texts"):
         scorer.scores(images, ["a dog"])
     with pytest.raises(ValueError, match="uint8"):

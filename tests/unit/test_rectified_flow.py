@@ -82,7 +82,8 @@ def test_a_shard_keeps_its_control_and_the_model_runs_only_at_captured_steps(flu
     loaded = load_noise(tmp_path / "n.safetensors")
     assert (loaded.control.eta, loaded.control.sigmas) == (1.0, flux.schedule(STEPS).timesteps)
     assert torch.equal(loaded.control.image, shard.control.image) and len(shard.control.image) == 6
-    calls, real = [], type(flux).predict
+    calls = []
+    real = type(flux).predict
 
     def counted(self, latents, timestep, condition):
         calls.append(timestep)

@@ -1,4 +1,7 @@
-"""What the report says of the methods: their order, the front, failures by kind, parts, the paper's figures; and its pages."""
+"""What the report says of the methods: their order, the front, failures by kind, parts, the paper's figures.
+
+The pages are read as well.
+"""
 
 from __future__ import annotations
 
@@ -222,7 +225,8 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
 
 def test_a_method_differs_from_steering_only_after_correction() -> None:
     """Six prompts won, two images each, and none lost: p is 2 / 64, which holds alone and not among two comparisons."""
-    steered, other = rows(*[None] * 12, *[WRONG] * 12), rows(*[WRONG] * 24)
+    steered = rows(*[None] * 12, *[WRONG] * 12)
+    other = rows(*[WRONG] * 24)
     alone = against_main({MAIN: steered, PLAIN: other})[PLAIN]
     assert alone["differs"] and alone["p"] == alone["holm"] == pytest.approx(2 / 64)
     assert (alone["difference"], alone["only_main"], alone["only_this"]) == (-0.5, 12, 0) and alone["high"] < 0
@@ -342,7 +346,8 @@ def test_images_are_found_in_any_order(run: Run) -> None:
 
 
 def test_a_benchmark_says_what_its_tables_hold(run: Run) -> None:
-    summary, page = build_comparison(run, BlindJudge()), (run.paths.report / "report.html").read_text()
+    summary = build_comparison(run, BlindJudge())
+    page = (run.paths.report / "report.html").read_text()
     assert all(path.is_file() for path in report_files(run.paths.report)) and read_json(
         run.paths.report / "summary.json"
     ) == json.loads(json.dumps(summary))
@@ -369,7 +374,8 @@ def test_a_benchmark_says_what_its_tables_hold(run: Run) -> None:
 @pytest.mark.parametrize("notes", [{}, {"centroid": "a handcrafted loss"}])
 def test_pages_with_and_without_methods_and_quality(run: Run, quality: dict | None, notes: dict) -> None:
     summary = build_comparison(run, BlindJudge())
-    table, shown = table_rows(summary), summary["failures"]["shown"]
+    table = table_rows(summary)
+    shown = summary["failures"]["shown"]
     summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
     for entry in summary["leaderboard"]:
         entry["kid_change"] = (quality or {}).get(entry["name"], {}).get("kid_change")

@@ -45,7 +45,8 @@ def counts(first: Path, second: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def test_other_addresses_and_times_are_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    first, second = home(tmp_path / "a", "0123"), home(tmp_path / "b", "4567", seconds=9.0)
+    first = home(tmp_path / "a", "0123")
+    second = home(tmp_path / "b", "4567", seconds=9.0)
     found = counts(first, second)
     assert {stage: row for stage, row in found.items() if any(row)} == {
         "samples": (1, 0, 0),
@@ -66,7 +67,8 @@ def test_other_addresses_and_times_are_no_difference(tmp_path: Path, monkeypatch
     ],
 )
 def test_one_value_is_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, change: dict) -> None:
-    first, second = home(tmp_path / "a", "0123"), home(tmp_path / "b", "0123", **change)
+    first = home(tmp_path / "a", "0123")
+    second = home(tmp_path / "b", "0123", **change)
     found = counts(first, second)
     assert found.pop(stage) == (0, 1, 1)
     assert all(row[1:] == (0, 0) for row in found.values())

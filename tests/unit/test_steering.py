@@ -52,7 +52,8 @@ def test_the_gradient_is_the_slope_of_the_loss(backbone, classifier) -> None:
     z = initial_noise([0, 1, 2], backbone.latent_shape).requires_grad_(True)
     (gradient,) = torch.autograd.grad(loss_of(steer, z).sum(), z)
     norm_B = gradient.flatten(1).norm(dim=1)
-    direction, width = gradient / norm_B.view(-1, 1, 1, 1), 0.05
+    direction = gradient / norm_B.view(-1, 1, 1, 1)
+    width = 0.05
     with torch.no_grad():
         slope_B = (loss_of(steer, z + width * direction) - loss_of(steer, z - width * direction)) / (2 * width)
     assert torch.allclose(slope_B, norm_B, rtol=0.05)
@@ -100,7 +101,9 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(backbone, classifi
 
 def test_steered_images_do_not_depend_on_the_batch(backbone, classifier) -> None:
     """Stated tolerance: 3 of 255 levels, after 6 updates and 6 steps."""
-    make, steer, seeds = sampler(backbone), steer_by(classifier, FAST), [7, 8, 9]
+    make = sampler(backbone)
+    steer = steer_by(classifier, FAST)
+    seeds = [7, 8, 9]
     together = make(PROMPTS, seeds, steer)
     alone = torch.cat([sampled.images for sampled in replace(make, batch=1).batches(PROMPTS, seeds, steer)])
     assert (together.images.int() - alone.int()).abs().max() <= 3
@@ -143,7 +146,8 @@ NOTHING = SeveralPrompt(text="a photo of a dog and a cat", triplets=(), objects=
 def test_relations_are_read_off_their_own_phrases(backbone, classifier) -> None:
     """Each relation of a prompt has the loss that it would have alone; a diagonal's are lower by its loss_offset."""
     prompts = [THREE, PROMPTS[0], DIAGONAL]
-    steer, z = steering(backbone, classifier, prompts=prompts), initial_noise([0, 1, 2], backbone.latent_shape)
+    steer = steering(backbone, classifier, prompts=prompts)
+    z = initial_noise([0, 1, 2], backbone.latent_shape)
     assert steer.targets.image_P.tolist() == [0, 0, 1, 2, 2] and steer.targets.weight_P.tolist() == [1, 1, 1, 0.5, 0.5]
     with torch.no_grad():
         loss_P = loss_of(steer, z)
@@ -170,7 +174,8 @@ def test_targets_of_a_subset_and_their_turns() -> None:
     some = targets.select(torch.tensor([0, 3]))
     assert some.image_P.tolist() == [0, 0, 1, 1] and some.phrases_P2.tolist() == [[0, 1], [1, 2], [0, 1], [0, 1]]
     assert some.total(torch.tensor([1.0, 2.0, 4.0, 8.0]), 2).tolist() == [3.0, 12.0]
-    everything, one_left = torch.ones(4, dtype=torch.bool), torch.tensor([False, True, True, True])
+    everything = torch.ones(4, dtype=torch.bool)
+    one_left = torch.tensor([False, True, True, True])
     assert [some.turn(k, everything).nonzero()[:, 0].tolist() for k in range(3)] == [
         [0, 2, 3],
         [1, 2, 3],
@@ -185,7 +190,8 @@ def test_the_papers_rule_never_leaves_a_diagonal_early(backbone, classifier) -> 
     config = FAST.model_copy(
         update={"confidence": None, "min_loss": 0.5, "step_size": 0.02, "updates": 4, "several": "cycle"}
     )
-    steer, z = steering(backbone, classifier, config, [DIAGONAL]), initial_noise([1], backbone.latent_shape)
+    steer = steering(backbone, classifier, config, [DIAGONAL])
+    z = initial_noise([1], backbone.latent_shape)
     steer(z, 1)
     assert steer.cost.gradients.tolist() == [4] and (loss_of(steer, z) > 0.5).any()
 
@@ -193,7 +199,8 @@ def test_the_papers_rule_never_leaves_a_diagonal_early(backbone, classifier) -> 
 @pytest.mark.parametrize("several", ["joint", "cycle"])
 def test_several_relations_are_lowered_together(backbone, classifier, several: str) -> None:
     config = FAST.model_copy(update={"several": several, "step_size": 0.02, "updates": 4, "confidence": 0.9})
-    steer, z = steering(backbone, classifier, config, [THREE, DIAGONAL]), initial_noise([0, 1], backbone.latent_shape)
+    steer = steering(backbone, classifier, config, [THREE, DIAGONAL])
+    z = initial_noise([0, 1], backbone.latent_shape)
     moved = steer(z, 1)
     with torch.no_grad():
         before, after = (steer.targets.total(loss_of(steer, at), 2) for at in (z, moved))
@@ -202,9 +209,12 @@ def test_several_relations_are_lowered_together(backbone, classifier, several: s
 
 def test_prompts_without_relations_come_out_untouched(backbone, classifier) -> None:
     """To the bit, alone and beside prompts that are steered, and at no cost."""
-    prompts, seeds = [PROMPTS[0], NOTHING], [3, 4]
-    make, steer = sampler(backbone), steer_by(classifier, FAST)
-    plain, steered = make(prompts, seeds).images, make(prompts, seeds, steer)
+    prompts = [PROMPTS[0], NOTHING]
+    seeds = [3, 4]
+    make = sampler(backbone)
+    steer = steer_by(classifier, FAST)
+    plain = make(prompts, seeds).images
+    steered = make(prompts, seeds, steer)
     assert torch.equal(plain[1], steered.images[1]) and not torch.equal(plain[0], steered.images[0])
     cost = steered.observers[0].cost
     assert cost.gradients.tolist()[1] == cost.checks.tolist()[1] == 0 < cost.gradients.tolist()[0]

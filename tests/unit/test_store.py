@@ -38,7 +38,8 @@ def test_one_changed_byte_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_good_output_is_reused_and_a_bad_one_only_rebuilt_on_request(tmp_path: Path) -> None:
-    path, builds = tmp_path / "x.safetensors", []
+    path = tmp_path / "x.safetensors"
+    builds = []
 
     def build() -> None:
         builds.append(1)

@@ -1,4 +1,7 @@
-"""Maps of the backbone's own sampling: what is sampled, what is recorded, how it is labelled, and who learns from it."""
+"""Maps of the backbone's own sampling.
+
+What is sampled, what is recorded, how it is labelled, and who learns from it.
+"""
 
 from __future__ import annotations
 
@@ -81,14 +84,16 @@ def test_a_label_is_the_one_relation_that_holds(boxes: dict, shown: str | None) 
 
 def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None:
     run = load_run_config("mini-sd", SETTINGS | {"classifiers": {}})
-    source, judge = map_source(backbone, run.capture, 6), load_judge("mini-seg")
+    source = map_source(backbone, run.capture, 6)
+    judge = load_judge("mini-seg")
     found = trajectories_of([scene(i) for i in range(12)], 1, RELATIONS)
     make = Sampler(backbone=backbone, steps=6, guidance=5.0, batch=12)
     label = ShownRelation(judge=judge, min_score=0.3)
     shard = sample_maps(make, found, source, label=label, relations=RELATIONS)
     records = shard.records
 
-    prompts, seeds = [t.prompt for t in found], [t.seed for t in found]
+    prompts = [t.prompt for t in found]
+    seeds = [t.seed for t in found]
     images = make(prompts, seeds).images
     shown = [shown_relation(p, d, 0.3) for p, d in zip(prompts, judge.detect(images.numpy()), strict=True)]
     kept = [row for row, relation in enumerate(shown) if relation]
@@ -105,8 +110,10 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
         and np.isnan(NO_PSNR)
     )
 
-    schedule, condition = backbone.schedule(6), backbone.encode_prompts([p.text for p in prompts], guidance=5.0)
-    free, weights = backbone.encode_prompts([p.text for p in prompts]), backbone.phrase_weights(prompts)
+    schedule = backbone.schedule(6)
+    condition = backbone.encode_prompts([p.text for p in prompts], guidance=5.0)
+    free = backbone.encode_prompts([p.text for p in prompts])
+    weights = backbone.phrase_weights(prompts)
     seen_maps = {}
 
     @torch.no_grad()
@@ -152,7 +159,8 @@ def test_a_classifier_depends_on_the_maps_it_learns_from(tmp_path: Path) -> None
     def paths(**settings: Any) -> RunPaths:
         return run_of(tmp_path, classifiers={}, **settings).paths
 
-    before, beside = paths(), paths(trajectories=2)
+    before = paths()
+    beside = paths(trajectories=2)
     assert (
         before.classifier("main") == beside.classifier("main")
         and "maps" not in ClassifierConfig(kind="conv").model_dump()

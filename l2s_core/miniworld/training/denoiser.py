@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -78,34 +80,26 @@ def encode_scenes(
     return latents
 
 
+@dataclass(kw_only=True)
 class DenoiserLoss:
     """v-prediction loss over batches that are drawn from the step number alone.
 
     `counts` is as in `layout_of`, `chained` as in `web_caption`.
     """
 
-    def __init__(
-        self,
-        latents: Tensor,
-        tokenizer: CLIPTokenizer,
-        encoder: CLIPTextModel,
-        scheduler: DDIMScheduler,
-        *,
-        counts: Sequence[float],
-        chained: float,
-        seed: int,
-        batch: int,
-        device: str = "cpu",
-    ) -> None:
-        self.latents = latents
-        self.tokenizer = tokenizer
-        self.encoder = encoder.to(device).eval()
-        self.alphas = scheduler.alphas_cumprod.to(device)
-        self.counts = counts
-        self.chained = chained
-        self.seed = seed
-        self.batch = batch
-        self.device = device
+    latents: Tensor
+    tokenizer: CLIPTokenizer
+    encoder: CLIPTextModel
+    scheduler: DDIMScheduler
+    counts: Sequence[float]
+    chained: float
+    seed: int
+    batch: int
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.encoder = self.encoder.to(self.device).eval()
+        self.alphas = self.scheduler.alphas_cumprod.to(self.device)
         self._model: nn.Module | None = None
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
@@ -148,5 +142,4 @@ def graphed(call: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor
     """On a GPU, one CUDA graph for each direction of the pass, which otherwise waits for a thousand launches."""
     if not inputs[0].is_cuda:
         return call
-    graph: Callable[..., Tensor] = torch.cuda.make_graphed_callables(call, tuple(t.clone() for t in inputs))
-    return graph
+    return cast("Callable[..., Tensor]", torch.cuda.make_graphed_callables(call, tuple(t.clone() for t in inputs)))

@@ -42,7 +42,7 @@ class DistillationLoss:
     def _guided(self, z_BPC: Tensor, sigma_B: Tensor, text: TextEncoding) -> Tensor:
         empty = TextEncoding(
             context_BKD=self.empty.context_BKD.expand_as(text.context_BKD),
-            pooled_BD=self.empty.pooled_BD.expand_as(text.pooled_BD),
+            pooled_BD=self.empty.pooled.expand_as(text.pooled),
         )
         under_caption = velocity(self.teacher, z_BPC, sigma_B, text)
         under_empty = velocity(self.teacher, z_BPC, sigma_B, empty)

@@ -81,10 +81,10 @@ def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
         path = shop.work / f"latents-{number}.safetensors"
         latents = denoiser.encode_scenes(vae, seed, plan.scenes, path, counts=plan.counts, device=device)
         loss = denoiser.DenoiserLoss(
-            latents,
-            tokenizer,
-            recall.encoder,
-            scheduler,
+            latents=latents,
+            tokenizer=tokenizer,
+            encoder=recall.encoder,
+            scheduler=scheduler,
             counts=plan.counts,
             chained=plan.chained,
             seed=seed,

@@ -50,7 +50,7 @@ def _stated(layout: Layout, pair: np.ndarray, prefix: str, rng: np.random.Genera
     subject, other = (int(i) for i in pair)
     true = sorted(layout.relations(subject, other))
     if rng.random() < RANDOM_SHARE or not true:
-        relation = RELATIONS[rng.integers(len(RELATIONS))]
+        relation: str = RELATIONS[rng.integers(len(RELATIONS))]
     else:
         relation = true[rng.integers(len(true))]
     triplet = Triplet(subject=layout.placements[subject].name, relation=relation, object=layout.placements[other].name)

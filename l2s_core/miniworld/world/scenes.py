@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from l2s_core.errors import UserError
 from l2s_core.miniworld.world.sprites import OBJECTS, object_index, sprite
@@ -103,7 +104,7 @@ def _overlapping(placements: Sequence[Placement]) -> bool:
     return False
 
 
-def background(corners) -> np.ndarray:
+def background(corners: ArrayLike) -> np.ndarray:
     """Return the bilinear gradient between four corner colours, float32 (SIDE, SIDE, 3) in [0, 1]."""
     ramp = np.linspace(0, 1, SIDE, dtype=np.float32)
     weights = np.stack([1 - ramp, ramp], axis=1)  # (SIDE, 2)
