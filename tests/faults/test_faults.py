@@ -15,6 +15,8 @@ import pytest
 from helpers.servers import free_ports, l2s
 from helpers.small_run import ROOT, command, environment, numbers, reproduce, shards, start
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 EPOCHS = 120  # enough for MLflow to die in the middle of them
 
 

@@ -295,6 +295,8 @@ def test_a_record_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     assert all(path.exists() for path in left)
 
 
+@pytest.mark.server
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals
@@ -328,6 +330,8 @@ def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(
     assert json.loads((tmp_path / "runs" / f"{record.run_id}.json").read_text())["config"]["shard"] == 1000
 
 
+@pytest.mark.server
+@pytest.mark.slow
 def test_a_process_that_does_not_unwind_is_ended_after_the_grace_with_its_last_words(tmp_path: Path) -> None:
     code = """
 import sys, time

@@ -29,6 +29,8 @@ from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import read_tensors
 from tasks.shards import abandon, over_shards
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (14, 1), (200, 1), (200, 4), (1000, 30), (30, 200)])
 def test_groups_are_few_even_and_in_order(count: int, workers: int) -> None:

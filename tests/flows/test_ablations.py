@@ -32,6 +32,8 @@ from l2s_core.report.ablations import ablation_table, load_ablations, write_abla
 from l2s_core.report.page import render_page
 from l2s_core.storage.files import read_json, write_json
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 SMALL_MODELS = ("mini-sd", "mini-flux")
 SETS = [

@@ -274,6 +274,8 @@ def run(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     return home, settings
 
 
+@pytest.mark.server
+@pytest.mark.slow
 def test_a_run_with_attributes(run) -> None:
     home, _ = run
     summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
@@ -288,6 +290,8 @@ def test_a_run_with_attributes(run) -> None:
     assert {name for rows in methods for row in rows for name in row["objects"]} == {"dog", "cat", "car"}
 
 
+@pytest.mark.server
+@pytest.mark.slow
 def test_a_classifier_of_four_relations_is_refused_before_anything_runs(run, tmp_path: Path) -> None:
     from flows.options import overrides_of
 

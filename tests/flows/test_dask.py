@@ -22,6 +22,8 @@ from l2s_core.errors import UserError
 from l2s_core.storage.files import read_json
 from l2s_core.storage.store import read_tensors
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):

@@ -18,6 +18,8 @@ from l2s_core.backbones.load import load_backbone
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 SETTINGS = {
     "backbone.size": 64,
     "backbone.steps": 4,

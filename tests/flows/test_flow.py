@@ -7,9 +7,12 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pytest
 from helpers.small_run import numbers, reproduce, shards
 
 from l2s_core.dataset.reader import MapDataset
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_numbers(killed_and_resumed: Path, undisturbed: Path) -> None:

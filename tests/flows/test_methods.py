@@ -469,6 +469,8 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     return home, done.stdout
 
 
+@pytest.mark.server
+@pytest.mark.slow
 def test_methods_through_the_flow(finished: tuple[Path, str]) -> None:
     home, printed = finished
     summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())

@@ -19,6 +19,8 @@ from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.relations import RELATIONS
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 EACH = 6  # images a relation: train, val and test of the small run
 TAGS = "[position, two_object]"
 

@@ -11,6 +11,8 @@ import pytest
 from helpers.servers import free_port, free_ports, l2s
 from helpers.small_run import SETTINGS
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"))
 
 

@@ -20,6 +20,8 @@ from helpers.small_run import ROOT, SETTINGS, environment
 from l2s_core.config import ToleranceConfig
 from l2s_core.experiments.regression import compare, figures_of, load_baseline, save_baseline
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 
 def summary(correct: float, accuracy: float = 0.8) -> dict:
     rate = {"correct": {"rate": correct}, "all_found": {"rate": 0.9}}

@@ -22,6 +22,8 @@ from flows.processes import end_processes
 from l2s_core.errors import UserError
 from tasks.database import SETTING, database_url
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 
 def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> None:
     ports = {"mlflow": free_port(), "prefect": free_port()}

@@ -35,6 +35,8 @@ from l2s_core.experiments.sweeps import (
 from l2s_core.report.ranking import cost_figure
 from l2s_core.storage import runs
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 TINY = {**{k: v for k, v in SETTINGS.items() if k not in ("name", "classifiers")}, "classifiers": {}}
 
 

@@ -24,6 +24,8 @@ from l2s_core.experiments.sweeps import SweepConfig, points_of
 from tasks import training
 from tasks.tracking.sweep_run import SweepRun
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 SWEEP = SweepConfig(name="x", grid={"steering.updates": (1, 2)})
 
 

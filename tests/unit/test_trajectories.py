@@ -132,6 +132,8 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     assert none.records == [] and none.maps_NOMGG.shape == (0, *shard.maps_NOMGG.shape[1:])
 
 
+@pytest.mark.server
+@pytest.mark.slow
 def test_the_run_keeps_kinds_of_maps_apart(undisturbed: Path) -> None:
     shards = {kind: sorted(undisturbed.glob(f"stages/{kind}/*/*.parquet")) for kind in ("maps", "trajectories")}
     assert len(shards["maps"]) == len(shards["trajectories"]) == 3
