@@ -78,6 +78,7 @@ def test_cuda_without_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert code == 2 and "device: cuda" in output
 
 
+@pytest.mark.slow
 def test_an_unreachable_tracking_server(tmp_path: Path) -> None:
     """In a process of its own: MLflow reads its limits on retries when imported."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "L2S_HOME": str(tmp_path)}

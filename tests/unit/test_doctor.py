@@ -30,6 +30,7 @@ REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
 CHANNELS = {"sd14": 128, "sd21": 195, "flux-schnell": 1368, "flux-dev": 1368}  # METHOD: layers x heads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
     cost = count_cost(load_run_config(name))

@@ -67,6 +67,7 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
     assert all(torch.equal(plain[k], drawn[k]) for k in plain)
 
 
+@pytest.mark.slow
 def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
     config = load_pretrain_config("mini-flux")
     brief = {"steps": 2, "batch": 4}
@@ -121,6 +122,7 @@ def test_a_student_is_asked_for_the_velocity_its_teacher_samples_with() -> None:
     torch.testing.assert_close(loss, torch.stack(guided).square().mean(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
     config = load_pretrain_config()
     short = {
