@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.config import MAIN  # noqa: E402
 from l2s_core.experiments.ablations import Ablation, plan_ablations  # noqa: E402
 from l2s_core.experiments.sweeps import rank  # noqa: E402
+from l2s_core.report.ablation_table import AblationTable  # noqa: E402
 from l2s_core.report.ablations import ablation_table, write_ablation  # noqa: E402
 from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
@@ -30,7 +31,7 @@ def ablate(
     overrides: dict[str, Any] | None = None,
     home: Path = HOME,
     rebuild: bool = False,
-) -> tuple[list[dict[str, Any]], list[Path]]:
+) -> tuple[list[AblationTable], list[Path]]:
     """Run the named ablations of a configuration, or all of configs/ablations; returns their tables and the files.
 
     A point that fails is recorded and does not stop the rest. What was stopped goes on: finished stages are reused.
@@ -40,7 +41,7 @@ def ablate(
     return [table for table, _ in done], list(dict.fromkeys(path for _, files in done for path in files))
 
 
-def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[dict[str, Any], list[Path]]:
+def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[AblationTable, list[Path]]:
     """Run the points of one ablation; return its table and the files it is in."""
     sweep = ablation.sweep
     tracking = SweepRun(home, ablation.sweep)
@@ -55,19 +56,19 @@ def run_ablation(ablation: Ablation, home: Path, rebuild: bool) -> tuple[dict[st
     return table, files
 
 
-def _publish(ablation: Ablation, table: Mapping[str, Any]) -> None:
+def _publish(ablation: Ablation, table: AblationTable) -> None:
     rows = [
         {
-            "point": row["label"],
-            "settings": row["text"],
-            "correct": round(row["correct"]["rate"], 4),
-            "all_found": round(row["all_found"]["rate"], 4),
-            "gradients": round(row["gradients"], 2),
-            "seconds": round(row["seconds"], 3),
-            "difference": round(row["difference"]["rate"], 4) if row["difference"] else None,
-            "p": row["difference"]["p"] if row["difference"] else None,
+            "point": row.label,
+            "settings": row.text,
+            "correct": round(row.figures.correct.rate, 4),
+            "all_found": round(row.figures.all_found.rate, 4),
+            "gradients": round(row.figures.gradients, 2),
+            "seconds": round(row.figures.seconds, 3),
+            "difference": round(row.difference.rate, 4) if row.difference else None,
+            "p": row.difference.p if row.difference else None,
         }
-        for row in table["rows"]
-        if row["state"] == "finished"
+        for row in table.rows
+        if row.figures is not None
     ]
-    create_table_artifact(rows, key=f"ablation-{table['name']}", description=f"{ablation.run.name}: {table['title']}")
+    create_table_artifact(rows, key=f"ablation-{table.name}", description=f"{ablation.run.name}: {table.title}")

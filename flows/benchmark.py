@@ -17,6 +17,7 @@ from flows.stages import sample_and_judge  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.backbones.folder import shipped_classifier  # noqa: E402
 from l2s_core.report.comparison import report_files  # noqa: E402
+from l2s_core.report.summary import Report  # noqa: E402
 from tasks.report import log_benchmark, write_comparison  # noqa: E402
 
 
@@ -27,8 +28,8 @@ def benchmark(
     overrides: dict[str, Any] | None = None,
     home: Path = HOME,
     rebuild: bool = False,
-) -> tuple[dict[str, Any], list[Path]]:
-    """Sample plain images and images steered by one classifier; return the summary and its files.
+) -> tuple[Report, list[Path]]:
+    """Sample plain images and images steered by one classifier; return the report and its files.
 
     The classifier is a folder, by default the shipped one.
 
@@ -36,9 +37,9 @@ def benchmark(
     """
     with running("benchmark", config, overrides, home, classifier or shipped_classifier(config)) as (run, conclude):
         sample_and_judge(run, rebuild)
-        summary = write_comparison.submit(run).result()
+        report = write_comparison.submit(run).result()
         files = report_files(run.paths.report)
-        conclude(summary, run.paths.report)
-        log_benchmark(run, summary)
-        publish(summary, files)
-    return summary, files
+        conclude(report.run, run.paths.report)
+        log_benchmark(run, report.run)
+        publish(report.run, files)
+    return report, files

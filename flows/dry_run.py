@@ -12,11 +12,12 @@ from flows.summary import print_table
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.run_summary import FILE, read_summary
 from l2s_core.experiments.ablations import Ablation
 from l2s_core.experiments.sweeps import Point, SweepConfig, corners_of, points_of, settings_text
 from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.sweep_plan import StageLeft, hours_as_measured, search_left, stages_left
-from l2s_core.storage.files import read_json
+from l2s_core.storage.run_paths import REPORTS
 from tasks.rehearsal import last_rehearsal
 
 
@@ -101,9 +102,16 @@ def _print_left(planned: Sequence[Run], rows: Sequence[StageLeft], config: str, 
         click.echo(
             f"\nat most {disk}; 'l2s rehearse {config}' measures what an evaluation costs here, then this says hours"
         )
-    report = home / "reports" / Path(config).stem / "summary.json"
+    report = home / REPORTS / Path(config).stem / FILE
     if report.is_file() and planned:
-        measured = hours_as_measured(rows, len(planned[0].items), read_json(report))
-        click.echo(
-            f"training and images at the speed of the last report of {Path(config).stem}: about {measured:.2f} h"
-        )
+        _print_as_measured(rows, len(planned[0].items), report)
+
+
+def _print_as_measured(rows: Sequence[StageLeft], images: int, report: Path) -> None:
+    """Print the time at the speed of a report; of one that cannot be read, why."""
+    try:
+        measured = hours_as_measured(rows, images, read_summary(report))
+    except UserError as error:
+        click.echo(f"the last report does not say how fast: {error}")
+        return
+    click.echo(f"training and images at the speed of the last report of {report.parent.name}: about {measured:.2f} h")

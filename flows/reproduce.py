@@ -14,13 +14,14 @@ from prefect import flow  # noqa: E402
 from flows.session import running  # noqa: E402
 from flows.stages import build_dataset, train_classifiers, whole_chain  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
+from l2s_core.report.summary import Report  # noqa: E402
 
 
 @flow(name="reproduce", task_runner=RUNNER)
 def reproduce(
     config: str = "mini-sd", overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
-) -> dict[str, Any]:
-    """Scenes, inversion, attention dataset, classifiers, benchmark, report; returns the summary.
+) -> Report:
+    """Scenes, inversion, attention dataset, classifiers, benchmark; returns the report.
 
     `overrides` maps dotted keys of the configuration to values. Finished stages are reused; `rebuild`
     writes damaged outputs anew.

@@ -17,7 +17,15 @@ from flows.session import running  # noqa: E402
 from flows.stages import whole_chain  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.evaluation.run import Run  # noqa: E402
-from l2s_core.experiments.regression import Comparison, compare, figures_of, load_baseline, save_baseline  # noqa: E402
+from l2s_core.experiments.regression import (  # noqa: E402
+    Comparison,
+    Figures,
+    compare,
+    figures_of,
+    load_baseline,
+    save_baseline,
+)
+from l2s_core.report.summary import Report  # noqa: E402
 from l2s_core.storage import runs  # noqa: E402
 
 
@@ -32,25 +40,24 @@ def scheduled(
     fresh: bool = True,
     home: Path = HOME,
     rebuild: bool = False,
-) -> dict[str, Any]:
+) -> Report:
     """Reproduce, and fail when the figures lie outside `tolerance` of the last good run of the same settings.
 
     `fresh` computes everything anew instead of reusing finished stages; a retry of the same flow run goes on where
-    it was. `rebuild` writes damaged outputs anew. Returns the summary.
+    it was. `rebuild` writes damaged outputs anew. Returns the report.
     """
     with running("scheduled", config, overrides, home, cache_salt=str(flow_run.id) if fresh else "") as (
         run,
         conclude,
     ):
-        summary = whole_chain(run, rebuild, conclude)
-        _hold_against_last(run, summary)
-    return summary
+        last = load_baseline(run.home, runs.run_id_of(run.paths))  # what cannot be read shows before any work
+        report = whole_chain(run, rebuild, conclude)
+        _hold_against(last, run, figures_of(report.run))
+    return report
 
 
-def _hold_against_last(run: Run, summary: dict[str, Any]) -> None:
+def _hold_against(last: Figures | None, run: Run, figures: Figures) -> None:
     run_id = runs.run_id_of(run.paths)
-    figures = figures_of(summary)
-    last = load_baseline(run.home, run_id)
     rows = compare(figures, last or figures, run.config.tolerance)
     table = [
         {

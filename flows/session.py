@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from flows.interrupt import last_words
 from flows.planning import plan
 from flows.workspace import limit_gpu_tasks, locked
 from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.storage import runs
 from l2s_core.storage.files import make_folder
 
@@ -56,7 +57,7 @@ def _recorded(run: Run, flow: str, sign: Callable[[str], None]) -> Iterator[Conc
     with _logged(path):
         log.info("%s begins: %s", record.run_id, run.config.model_dump_json())
 
-        def conclude(summary: Mapping[str, Any], report: Path | None = None) -> None:
+        def conclude(summary: RunSummary, report: Path | None = None) -> None:
             nonlocal record
             headline.update(_headline(summary))
             if report is not None:
@@ -106,12 +107,10 @@ def _logged(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _headline(summary: Mapping[str, Any]) -> dict[str, float]:
+def _headline(summary: RunSummary) -> dict[str, float]:
     """The few figures that tell runs apart."""
-    figures = {"plain correct": summary["plain"]["correct"]["rate"]}
-    for name, entry in summary["classifiers"].items():
-        figures |= {
-            f"{name} correct": entry["steered"]["correct"]["rate"],
-            f"{name} all_found": entry["steered"]["all_found"]["rate"],
-        }
+    figures = {"plain correct": summary.plain.summary.correct.rate}
+    for name, classifier in summary.classifiers.items():
+        steered = classifier.steered.summary
+        figures |= {f"{name} correct": steered.correct.rate, f"{name} all_found": steered.all_found.rate}
     return figures

@@ -15,6 +15,7 @@ from flows.shards import run_over_shards
 from l2s_core.config import INVERTED, TRAJECTORIES
 from l2s_core.evaluation.run import Run
 from l2s_core.report.comparison import report_files
+from l2s_core.report.summary import Report
 from tasks.benchmark import judge_method, sample_shards
 from tasks.capture import capture_shards
 from tasks.inversion import invert_shards
@@ -69,13 +70,13 @@ def sample_and_judge(run: Run, rebuild: bool) -> None:
         judge_method.submit(run, method, paths, rebuild).result()
 
 
-def whole_chain(run: Run, rebuild: bool, conclude: Conclude) -> dict[str, Any]:
-    """Every stage, the report, its figures on the classifiers' runs and as artifacts; return the summary."""
+def whole_chain(run: Run, rebuild: bool, conclude: Conclude) -> Report:
+    """Every stage, the report, its figures on the classifiers' runs and as artifacts; return the report."""
     train_classifiers(run, build_dataset(run, rebuild), rebuild)
     sample_and_judge(run, rebuild)
-    summary = write_report.submit(run).result()
+    report = write_report.submit(run).result()
     files = report_files(run.paths.report)
-    conclude(summary, run.paths.report)
-    log_benchmark(run, summary, files)
-    publish(summary, files)
-    return summary
+    conclude(report.run, run.paths.report)
+    log_benchmark(run, report.run, files)
+    publish(report.run, files)
+    return report

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
 from l2s_core.classifier.experiment import load_result
+from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.experiments.sweeps import PointResult, PointState, SweepConfig, rank
 from l2s_core.planning.measured import Rehearsal
-from l2s_core.report.comparison import report_files, table_rows
+from l2s_core.report.ablation_table import AblationTable, AgainstReference
+from l2s_core.report.comparison import report_files
+from l2s_core.storage.run_paths import REPORTS
 from tasks.rehearsal import rehearsal_file
 
 
-def print_summary(summary: Mapping[str, Any], home: Path) -> None:
+def print_summary(summary: RunSummary, home: Path) -> None:
     """Print the table of plain and steered sampling, the classifiers, and where the report lies."""
     _print_rates(summary)
     click.echo()
-    _print_tests({name: entry["result"]["test"] for name, entry in summary["classifiers"].items()})
+    results = {name: classifier.result for name, classifier in summary.classifiers.items()}
+    _print_tests({name: result.test for name, result in results.items() if result is not None})
     click.echo()
-    for path in report_files(home / "reports" / summary["name"]):
+    for path in report_files(home / REPORTS / summary.name):
         click.echo(path)
 
 
-def print_benchmark(summary: Mapping[str, Any], files: Sequence[Path]) -> None:
+def print_benchmark(summary: RunSummary, files: Sequence[Path]) -> None:
     """Print the table of a benchmark and its files."""
     _print_rates(summary)
     click.echo()
@@ -35,19 +37,19 @@ def print_benchmark(summary: Mapping[str, Any], files: Sequence[Path]) -> None:
         click.echo(path)
 
 
-def _print_rates(summary: Mapping[str, Any]) -> None:
-    count = summary["plain"]["correct"]["count"]
-    click.echo(f"\n{summary['name']}: {count} images each, 95 % intervals\n")
+def _print_rates(summary: RunSummary) -> None:
+    count = summary.plain.summary.correct.count
+    click.echo(f"\n{summary.name}: {count} images each, 95 % intervals\n")
     rows = [
         (
-            row["label"],
-            _rate(row["correct"]),
-            _rate(row["all_found"]),
-            f"{row['gradients']:.1f}",
-            f"{row['seconds']:.2f}",
-            f"{row['time_ratio']:.1f}x",
+            row.label,
+            _rate(row.summary.correct),
+            _rate(row.summary.all_found),
+            f"{row.summary.gradients:.1f}",
+            f"{row.summary.seconds:.2f}",
+            f"{row.time_ratio:.1f}x",
         )
-        for row in table_rows(summary)
+        for row in summary.rows
     ]
     print_table(("", "relation correct", "all objects", "gradients", "s/image", "time"), rows)
 
@@ -81,43 +83,43 @@ def print_ranking(settings: SweepConfig, results: Sequence[PointResult], files: 
         click.echo(path)
 
 
-def print_ablation_tables(tables: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:
+def print_ablation_tables(tables: Sequence[AblationTable], files: Sequence[Path]) -> None:
     """Print every ablation's points beside the reference, then those without a result.
 
     A star marks a difference that chance does not explain.
     """
     for table in tables:
-        click.echo(f"\n{table['title']}: {table['question']}\n")
-        finished = [row for row in table["rows"] if row["state"] == "finished"]
+        click.echo(f"\n{table.title}: {table.question}\n")
         rows = [
             (
-                row["label"],
-                _rate(row["correct"]),
-                _against(row["difference"]),
-                _rate(row["all_found"]),
-                f"{row['gradients']:.1f}",
-                f"{row['seconds']:.2f}",
+                row.label,
+                _rate(row.figures.correct),
+                _against(row.difference),
+                _rate(row.figures.all_found),
+                f"{row.figures.gradients:.1f}",
+                f"{row.figures.seconds:.2f}",
             )
-            for row in finished
+            for row in table.rows
+            if row.figures is not None
         ]
         print_table(("", "relation correct", "difference", "all objects", "gradients", "s/image"), rows)
-        for row in table["rows"]:
-            if row["state"] != "finished":
-                click.echo(f"{row['label']}: {row['state']} {row['reason']}")
+        for row in table.rows:
+            if row.figures is None:
+                click.echo(f"{row.label}: {row.state} {row.reason}")
     click.echo()
     for path in files:
         click.echo(path)
 
 
-def _against(difference: Mapping[str, Any] | None) -> str:
-    return f"{difference['rate']:+.2f}{' *' if difference['marked'] else '  '}" if difference else ""
+def _against(difference: AgainstReference | None) -> str:
+    return f"{difference.rate:+.2f}{' *' if difference.marked else '  '}" if difference else ""
 
 
 def print_official(rates: Mapping[str, Rate]) -> None:
     """Print what GenEval's own scorer says, by task."""
     print_table(
         ("GenEval's scorer", "images", "correct"),
-        [(tag, str(rate.count), _rate(asdict(rate))) for tag, rate in rates.items()],
+        [(tag, str(rate.count), _rate(rate)) for tag, rate in rates.items()],
     )
 
 
@@ -143,8 +145,8 @@ def _print_tests(tests: Mapping[str, Mapping[str, float]]) -> None:
     print_table(("classifier", "test accuracy", "true prompts", "wrong prompts"), rows)
 
 
-def _rate(rate: Mapping[str, Any]) -> str:
-    return f"{rate['rate']:.2f} ({rate['low']:.2f}-{rate['high']:.2f})"
+def _rate(rate: Rate) -> str:
+    return f"{rate.rate:.2f} ({rate.low:.2f}-{rate.high:.2f})"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

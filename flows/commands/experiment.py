@@ -31,7 +31,7 @@ def reproduce(home: Path, **settings: Any) -> None:
     from flows.reproduce import reproduce as flow
     from flows.summary import print_summary
 
-    print_summary(_run(flow, home, **settings), home)
+    print_summary(_run(flow, home, **settings).run, home)
 
 
 @click.command()
@@ -77,7 +77,8 @@ def benchmark(
 
     overrides = overrides_of(settings, quick, config)
     plan(config, overrides, home, classifier)
-    print_benchmark(*flow(config, classifier, overrides, home, rebuild))
+    report, files = flow(config, classifier, overrides, home, rebuild)
+    print_benchmark(report.run, files)
 
 
 @click.command()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from l2s_core.config import MAIN
+from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.stage_kinds import SAMPLE_FURTHER, SAMPLE_PLAIN, SAMPLE_STEERED, STAGE_KINDS, TRAIN, StageKind
 
@@ -79,20 +80,22 @@ def search_left(corners: Sequence[Run], trials: int, rehearsal: Rehearsal | None
     return rows
 
 
-def hours_as_measured(rows: Sequence[StageLeft], images: int, summary: Mapping[str, Any]) -> float:
-    """Return the hours of what is left of training and sampling at the speed of a report (its summary.json).
+def hours_as_measured(rows: Sequence[StageLeft], images: int, summary: RunSummary) -> float:
+    """Return the hours of what is left of training and sampling at the speed of a report that trained its classifier.
 
     `images` are those of one method. Every classifier counts as the report's own, and a further method as the mean of
     the report's, or as steering where it has none: a bound for none of them, but near for most, where `hours` counts
-    all updates of the schedule for every image.
+    all updates of the schedule for every image. Raises UserError where the report's classifier was a given one.
     """
-    main = summary["classifiers"][MAIN]
+    main = summary.classifiers[MAIN]
+    if main.result is None:
+        raise UserError(f"{summary.name} trained no classifier")
     left = {row.stage: row.distinct - row.there for row in rows}
-    steered = main["steered"]["seconds"]
-    others = [entry["seconds"] for entry in summary.get("methods", {}).values()] or [steered]
-    seconds = left[SAMPLE_PLAIN] * summary["plain"]["seconds"] + left[SAMPLE_STEERED] * steered
+    steered = main.steered.summary.seconds
+    others = [figures.summary.seconds for figures in summary.methods.values()] or [steered]
+    seconds = left[SAMPLE_PLAIN] * summary.plain.summary.seconds + left[SAMPLE_STEERED] * steered
     seconds += left.get(SAMPLE_FURTHER, 0) * sum(others) / len(others)
-    return (left[TRAIN] * main["result"]["seconds"] + images * seconds) / 3600
+    return (left[TRAIN] * main.result.seconds + images * seconds) / 3600
 
 
 def _cost(kind: StageKind, outputs: Sequence[Output], rehearsal: Rehearsal | None) -> tuple[float | None, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.evaluation.statistics.significance import ALPHA, PairedDifference, compare_to
 from l2s_core.experiments.ablations import Ablation
 from l2s_core.experiments.sweeps import PointResult, settings_text
+from l2s_core.report.ablation_table import FORMAT, AblationRow, Ablations, AblationTable, AgainstReference, PointFigures
 from l2s_core.report.page import render_page
-from l2s_core.storage.files import atomic_path, read_json, write_json, write_text
+from l2s_core.storage.files import atomic_path, write_json, write_text
+from l2s_core.storage.versioned import read_versioned
 
 FOLDER = "ablations"
 RESULTS = "ablations.json"
@@ -36,81 +39,75 @@ SHARED_SECTIONS = (
 )  # what a run and its ablations have in common
 
 
-def ablation_table(ablation: Ablation, results: Sequence[PointResult], home: Path) -> dict[str, Any]:
-    """Return an ablation's table as plain values.
+def ablation_table(ablation: Ablation, results: Sequence[PointResult], home: Path) -> AblationTable:
+    """Return an ablation's table.
 
     It comes from what became of the ablation's points, the reference's first, and from their verdicts in `home`.
-
-    `difference` is the rate of right relations minus the reference's, on the images of the same prompt and seed; `p`
-    is the sign-flip test's by prompt with Holm's correction for the points of this table, `marked` whether it lies
-    below 0.05. None where there is none.
     """
     verdicts = [read_judged(home / result.verdicts / FILE) if result.verdicts else None for result in results]
     tree = ablation.run.model_dump(mode="json")
     keys = list(dict.fromkeys(key for result in results for key in result.varied if _differs(tree, key, results)))
     settings = [{key: result.varied.get(key, _reference(tree, key)) for key in keys} for result in results]
     differences = _differences(verdicts)
-    return {
-        "name": ablation.config.name,
-        "title": ablation.config.title,
-        "question": ablation.config.question,
-        "left_out": ablation.left_out,
-        "rows": [
-            {
-                "label": result.label,
-                "reference": number == 0,
-                "settings": settings[number],
-                "text": _text(settings[number], settings[0], number),
-                **_figures(result, verdicts[number]),
-                "difference": differences[number],
-            }
-            for number, result in enumerate(results)
-        ],
-    }
+    rows = (
+        AblationRow(
+            label=result.label,
+            reference=number == 0,
+            settings=settings[number],
+            text=_text(settings[number], settings[0], number),
+            state=result.state,
+            reason=result.reason,
+            figures=_figures(result, verdicts[number]),
+            difference=differences[number],
+        )
+        for number, result in enumerate(results)
+    )
+    return AblationTable(
+        name=ablation.config.name,
+        title=ablation.config.title,
+        question=ablation.config.question,
+        left_out=ablation.left_out,
+        rows=tuple(rows),
+    )
 
 
-def write_ablation(home: Path, ablation: Ablation, identity: str, table: Mapping[str, Any]) -> list[Path]:
+def write_ablation(home: Path, ablation: Ablation, identity: str, table: AblationTable) -> list[Path]:
     """Put a table beside those of the same reference.
 
     Write its CSV, and all of them as JSON and as a page; return these files.
 
-    `identity` tells references apart: tables that were held against another one go.
+    `identity` tells references apart: tables that were held against another one go, and those of another version.
     """
     folder = folder_of(home, ablation.run.name)
-    stored = _stored(folder)
-    tables = {one["name"]: one for one in stored["ablations"]} if stored and stored["identity"] == identity else {}
-    tables[table["name"]] = table
-    run = ablation.run.model_dump(mode="json")
-    values = {
-        "name": ablation.run.name,
-        "identity": identity,
-        "config": run,
-        "ablations": [tables[name] for name in sorted(tables)],
-    }
-    paths = [folder / PAGE, folder / RESULTS, folder / f"{table['name']}.csv"]
+    tables = {one.name: one for one in _tables_of(folder, identity)} | {table.name: table}
+    ablations = Ablations(
+        name=ablation.run.name,
+        identity=identity,
+        config=ablation.run.model_dump(mode="json"),
+        tables=tuple(tables[name] for name in sorted(tables)),
+    )
+    paths = [folder / PAGE, folder / RESULTS, folder / f"{table.name}.csv"]
     for stale in set(folder.glob("*.csv")) - {folder / f"{name}.csv" for name in tables}:
         stale.unlink()
     with atomic_path(paths[2]) as temporary:
-        pd.DataFrame([_flat(row) for row in table["rows"]]).to_csv(temporary, index=False)
-    write_json(paths[1], values)
-    write_text(paths[0], render_page({"ablations": {**values, "other_settings": []}}, {}, TEMPLATE))
+        pd.DataFrame([_flat(row.to_json()) for row in table.rows]).to_csv(temporary, index=False)
+    write_json(paths[1], ablations.to_json())
+    write_text(paths[0], render_page({"ablations": ablations}, {}, TEMPLATE))
     return paths
 
 
-def load_ablations(home: Path, config: RunConfig) -> dict[str, Any] | None:
+def load_ablations(home: Path, config: RunConfig) -> Ablations | None:
     """Return the ablations of a run's configuration in a home, or None where there are none; what ablations.html shows.
 
-    `other_settings` names the sections in which their reference is not this run, apart from the benchmark: a
-    configuration of the same name may have been ablated with other settings.
+    A configuration of the same name may have been ablated with other settings: `other_settings` names them. Raises
+    UserError, one line, for those of another version.
     """
     stored = _stored(folder_of(home, config.name))
     if stored is None:
         return None
     own = config.model_dump(mode="json")
-    return {
-        **stored,
-        "other_settings": [name for name in SHARED_SECTIONS if stored["config"].get(name) != own.get(name)],
-    }
+    other = tuple(name for name in SHARED_SECTIONS if stored.config.get(name) != own.get(name))
+    return replace(stored, other_settings=other)
 
 
 def folder_of(home: Path, name: str) -> Path:
@@ -118,13 +115,22 @@ def folder_of(home: Path, name: str) -> Path:
     return Path(home) / FOLDER / name
 
 
-def _stored(folder: Path) -> dict[str, Any] | None:
-    if not (folder / RESULTS).is_file():
+def _tables_of(folder: Path, identity: str) -> tuple[AblationTable, ...]:
+    """The tables that are there and were held against this reference."""
+    try:
+        stored = _stored(folder)
+    except UserError:
+        return ()
+    return stored.tables if stored is not None and stored.identity == identity else ()
+
+
+def _stored(folder: Path) -> Ablations | None:
+    path = folder / RESULTS
+    if not path.is_file():
         return None
-    stored = read_json(folder / RESULTS)
-    if not isinstance(stored, dict) or not {"name", "identity", "config", "ablations"} <= stored.keys():
-        raise UserError(f"{folder / RESULTS} holds no ablations; delete it, and run 'l2s ablate' again")
-    return stored
+    return read_versioned(
+        path, FORMAT, Ablations.from_json, what="ablations", remedy="delete it, or run 'l2s ablate' again"
+    )
 
 
 def _reference(tree: Mapping[str, Any], key: str) -> Any:
@@ -144,37 +150,38 @@ def _text(settings: Mapping[str, Any], reference: Mapping[str, Any], number: int
     return settings_text({key: value for key, value in settings.items() if number == 0 or value != reference[key]})
 
 
-def _figures(result: PointResult, images: Sequence[JudgedImage] | None) -> dict[str, Any]:
+def _figures(result: PointResult, images: Sequence[JudgedImage] | None) -> PointFigures | None:
     if images is None:
-        return {"state": result.state, "reason": result.reason}
-    summary = MethodSummary.of(images).to_json()
-    metrics = result.metrics
-    accuracies = {kind: metrics[f"test_accuracy_{kind}_prompts"] for kind in ("true", "wrong")}
-    return {
-        "state": result.state,
-        "accuracy": {kind: None if isnan(value) else value for kind, value in accuracies.items()},
-        **{key: summary[key] for key in ("correct", "all_found", "gradients", "seconds")},
-    }
+        return None
+    summary = MethodSummary.of(images)
+    accuracies = {kind: result.metrics[f"test_accuracy_{kind}_prompts"] for kind in ("true", "wrong")}
+    return PointFigures(
+        accuracy={kind: None if isnan(value) else value for kind, value in accuracies.items()},
+        correct=summary.correct,
+        all_found=summary.all_found,
+        gradients=summary.gradients,
+        seconds=summary.seconds,
+    )
 
 
-def _differences(verdicts: Sequence[Sequence[JudgedImage] | None]) -> list[dict[str, Any] | None]:
+def _differences(verdicts: Sequence[Sequence[JudgedImage] | None]) -> list[AgainstReference | None]:
     """A difference a point; none for the reference, for points without verdicts, or where the reference has none."""
     reference, *others = verdicts
     judged = {number: rows for number, rows in enumerate(others, start=1) if rows} if reference else {}
     found = compare_to(reference or (), judged, OUTCOME)
-    return [_plain(*found[number]) if number in found else None for number in range(len(verdicts))]
+    return [_against(*found[number]) if number in found else None for number in range(len(verdicts))]
 
 
-def _plain(difference: PairedDifference, p: float) -> dict[str, Any]:
-    return {
-        "rate": difference.difference,
-        "low": difference.low,
-        "high": difference.high,
-        "only_reference": difference.only_first,
-        "only_point": difference.only_second,
-        "p": p,
-        "marked": p < ALPHA,
-    }
+def _against(difference: PairedDifference, p: float) -> AgainstReference:
+    return AgainstReference(
+        rate=difference.difference,
+        low=difference.low,
+        high=difference.high,
+        only_reference=difference.only_first,
+        only_point=difference.only_second,
+        p=p,
+        marked=p < ALPHA,
+    )
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

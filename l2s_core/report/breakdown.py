@@ -6,18 +6,40 @@ Rates by relation and by kind of prompt, every method beside the others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+
+from l2s_core.evaluation.run_summary import MethodRow
+from l2s_core.evaluation.statistics.aggregate import MethodSummary, Rate
 
 PARTS = {"by_relation": "By relation", "by_prompt_group": "By kind of prompt"}
 
 
-def breakdown(rows: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
-    """Return a line a value of `part` (a key of PARTS): {"value", "count", "rates"}.
+@dataclass(frozen=True, kw_only=True)
+class BreakdownLine:
+    """A relation, or a kind of prompts: a rate a method, None where a method has no such image.
 
-    There is a rate a row, None where a method has no such image.
-
-    `rows` are those of `table_rows`, the plain one first; values come in its order. `count` is the plain images'.
+    `count` is the number of plain images.
     """
-    values = dict.fromkeys(value for row in rows for value in row[part])
-    lines = [{"value": value, "rates": [row[part].get(value) for row in rows]} for value in values]
-    return [{**line, "count": line["rates"][0]["count"] if line["rates"][0] else 0} for line in lines]
+
+    value: str
+    count: int
+    rates: tuple[Rate | None, ...]
+
+
+def breakdown(rows: Sequence[MethodRow], part: str) -> list[BreakdownLine]:
+    """Return a line a value of `part` (a key of PARTS).
+
+    `rows` are those of a `RunSummary`, the plain one first; values come in its order.
+    """
+    parts = [_part(row.summary, part) for row in rows]
+    values = dict.fromkeys(value for rates in parts for value in rates)
+    return [_line(value, tuple(rates.get(value) for rates in parts)) for value in values]
+
+
+def _part(summary: MethodSummary, part: str) -> Mapping[str, Rate]:
+    return summary.by_relation if part == "by_relation" else summary.by_prompt_group
+
+
+def _line(value: str, rates: tuple[Rate | None, ...]) -> BreakdownLine:
+    plain = rates[0]
+    return BreakdownLine(value=value, count=0 if plain is None else plain.count, rates=rates)

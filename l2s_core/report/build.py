@@ -2,116 +2,79 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
-from importlib.metadata import version
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
-from l2s_core.classifier.experiment import load_result
+from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.classifier.training import evaluate
-from l2s_core.config import MAIN, PLAIN, TRAJECTORIES
-from l2s_core.data.catalogue import load_catalogue
-from l2s_core.data.scene_shards import load_skipped, load_triplets
+from l2s_core.config import MAIN, TRAJECTORIES
 from l2s_core.data.source import source_of
 from l2s_core.dataset.reader import MapDataset
-from l2s_core.diffusion.noise import load_noise
 from l2s_core.diffusion.sampler import Sampler
-from l2s_core.evaluation.detectors.accuracy import measure_judge
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.run import Run
-from l2s_core.evaluation.statistics.aggregate import MethodSummary
-from l2s_core.relations import ATTRIBUTE
+from l2s_core.evaluation.run_summary import ClassifierFigures
+from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.report.ablations import load_ablations
 from l2s_core.report.comparison import (
-    compared_methods,
+    compared,
+    method_figures,
     method_pictures,
-    method_summaries,
     method_values,
     method_verdicts,
-    scores,
     write_files,
 )
+from l2s_core.report.dataset_summary import DatasetSummary, dataset_summary
 from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
-from l2s_core.report.gallery import Verdicts
-from l2s_core.report.page import render_page
+from l2s_core.report.gallery import Verdicts, first_items_grid
+from l2s_core.report.page import Picture, render_page
+from l2s_core.report.scores import Scores
 from l2s_core.report.significance_page import p_text
+from l2s_core.report.summary import Report
 from l2s_core.report.trace import trace_attention
 from l2s_core.report.wording import MAPS
 
-PACKAGES = ("torch", "diffusers", "transformers", "prefect", "mlflow", "pyarrow")
 
+@dataclass(frozen=True, kw_only=True)
+class LeakageRow:
+    """A classifier in the table of relation leakage: what it learned from, its test by kind of prompt, its images.
 
-def build_report(run: Run, backbone: Backbone, judge: Judge) -> dict[str, Any]:
-    """Write the report's files into `run.paths.report`; return what summary.json holds."""
-    verdicts = method_verdicts(run)
-    summary = _summary(run, verdicts, judge, backbone.device)
-    summary |= compared_methods(run, summary, verdicts)
-    pictures = _pictures(run, backbone, summary, verdicts)
-    write_files(
-        run.paths.report, render_page(_page_values(run, summary), pictures, p=p_text), summary, pictures["grid"]
-    )
-    return summary
-
-
-def _summary(run: Run, verdicts: Verdicts, judge: Judge, device: str) -> dict[str, Any]:
-    renders = source_of(run.config.data).REFERENCE_SIDE is not None
-    tests = _tests_by_maps(run)
-    return {
-        "name": run.config.name,
-        "config": run.config.model_dump(mode="json"),
-        "stages": {
-            **{kind: folder.name for kind, folder in run.paths.map_folders.items()},
-            **{f"classifier/{v}": run.paths.classifier(v).name for v in run.classifiers},
-        },
-        "versions": {name: version(name) for name in PACKAGES},
-        "data": _data_summary(run),
-        "inversion": _inversion_summary(run),
-        "trajectories": _trajectory_summary(run),
-        "judge": asdict(measure_judge(judge, min_score=run.config.benchmark.min_score)) if renders else None,
-        **scores(run, judge, device),
-        "plain": MethodSummary.of(verdicts[PLAIN]).to_json(),
-        "classifiers": {name: _classifier_summary(run, name, verdicts, tests, device) for name in run.classifiers},
-        **method_summaries(run, verdicts),
-    }
-
-
-def _inversion_summary(run: Run) -> dict[str, Any] | None:
-    """How many images there were, how many the PSNR filter dropped, and the mean PSNR.
-
-    One shard is in memory at a time.
+    `sampling` is its test accuracy on maps of the backbone's own sampling, None without them.
     """
-    if not run.config.inverts:
-        return None
-    images = set()
-    kept = set()
-    quality = []
-    for name, _ in run.scene_shards():
-        shard = load_noise(run.paths.noise / f"{name}.safetensors")
-        images |= {row.image_id for row in shard.rows}
-        kept |= {row.image_id for row in shard.kept(run.config.inversion.min_psnr).rows}
-        quality.append(shard.psnr)
-    return {"images": len(images), "dropped": len(images - kept), "psnr": float(torch.cat(quality).mean())}
+
+    name: str
+    label: str
+    augment: str
+    prompts: str
+    maps: str
+    sampling: float | None
+    true: float
+    wrong: float
+    correct: Rate
+    all_found: Rate
 
 
-def _trajectory_summary(run: Run) -> dict[str, Any] | None:
-    """How many images were sampled for their maps, and how many of them show one relation."""
-    if not run.config.trajectories:
-        return None
-    images = 0
-    kept = 0
-    for name, _ in run.scene_shards():
-        triplets = load_triplets(run.paths.scenes / f"{name}.safetensors")
-        images += run.config.trajectories * sum(t.relation != ATTRIBUTE for t in triplets)
-        kept += len(pq.read_table(run.paths.trajectories / f"{name}.parquet", columns=["image_id"]).column(0).unique())
-    return {"images": images, "kept": kept}
+def build_report(run: Run, backbone: Backbone, judge: Judge) -> Report:
+    """Write the report's files into `run.paths.report`; return it as a record."""
+    verdicts = method_verdicts(run)
+    tests = _tests_by_maps(run)
+    device = backbone.device
+    dataset = dataset_summary(run, judge)
+    classifiers = {name: _classifier_figures(run, name, verdicts, tests, device) for name in run.classifiers}
+    report = compared(run, classifiers, verdicts, Scores.of(run, judge, device), dataset)
+    main = _result(report, MAIN)
+    grid = first_items_grid(run, verdicts)
+    pictures = method_pictures(run, report, verdicts) | {"grid": grid} | _pictures(run, backbone, main)
+    values = method_values(run, report) | _page_values(run, report, main, dataset)
+    write_files(run.paths.report, render_page(values, pictures, p=p_text), report, grid)
+    return report
 
 
 def _tests_by_maps(run: Run) -> dict[str, MapDataset]:
@@ -130,42 +93,32 @@ def _tests_by_maps(run: Run) -> dict[str, MapDataset]:
     return {kind: test for kind, test in tests.items() if len(test)}
 
 
-def _classifier_summary(
+def _classifier_figures(
     run: Run, name: str, verdicts: Verdicts, tests: Mapping[str, MapDataset], device: str
-) -> dict[str, Any]:
+) -> ClassifierFigures:
     """How a classifier was trained, what it does to images, and its test on every kind of maps of `tests`."""
     folder = run.paths.classifier(name)
     model = TrainedClassifier.load(folder, device=device).model
-    by_maps = {kind: evaluate(model, test, device=device).summary() for kind, test in tests.items()}
+    return ClassifierFigures(
+        steered=method_figures(run, name, verdicts),
+        result=load_result(folder),
+        by_maps={kind: evaluate(model, test, device=device).summary() for kind, test in tests.items()},
+    )
+
+
+def _result(report: Report, name: str) -> ClassifierResult:
+    """How a classifier of the run was trained."""
+    result = report.run.classifiers[name].result
+    if result is None:
+        raise ValueError(f"classifier {name} was not trained by this run")
+    return result
+
+
+def _pictures(run: Run, backbone: Backbone, main: ClassifierResult) -> dict[str, Picture | list[Image.Image] | None]:
     return {
-        "result": load_result(folder).to_json(),
-        "steered": MethodSummary.of(verdicts[name]).to_json(),
-        "by_maps": by_maps,
-    }
-
-
-def _data_summary(run: Run) -> dict[str, Any]:
-    """What the source could not give.
-
-    Entries and images skipped, by reason, with the first ones named; quotas not filled.
-    """
-    catalogue = load_catalogue(run.paths.catalogue)
-    counts = Counter(catalogue.skipped)
-    named = list(catalogue.named)
-    for name, _ in run.scene_shards():
-        skipped, names = load_skipped(run.paths.scenes / f"{name}.safetensors")
-        counts.update(skipped)
-        named += names
-    return {"scenes": len(catalogue.entries), "skipped": dict(counts), "named": named, "short": catalogue.short}
-
-
-def _pictures(run: Run, backbone: Backbone, summary: Mapping[str, Any], verdicts: Verdicts) -> dict[str, Any]:
-    result = load_result(run.paths.classifier(MAIN))
-    return {
-        **method_pictures(run, summary, verdicts),
         "attention": _attention(run, backbone),
-        "confusion": confusion_figure(result.confusion),
-        "curves": curves_figure(result.history, result.best_epoch),
+        "confusion": confusion_figure(main.confusion),
+        "curves": curves_figure(main.history, main.best_epoch),
     }
 
 
@@ -186,37 +139,41 @@ def _attention(run: Run, backbone: Backbone) -> Figure | None:
     return attention_figure(images, maps, ("plain", "steered"), classifier.source.steps, item.prompt.objects)
 
 
-def _page_values(run: Run, summary: dict[str, Any]) -> dict[str, Any]:
-    main = summary["classifiers"][MAIN]["result"]
-    leakage = []
-    for name, entry in summary["classifiers"].items():
-        config = run.classifiers[name]
-        test = entry["result"]["test"]
-        leakage.append(
-            {
-                "name": name,
-                "label": "this run's" if name == MAIN else name,
-                "augment": config.augment,
-                "prompts": "true and wrong" if config.prompts == "dual" else "true only",
-                "maps": MAPS[config.maps],
-                "sampling": entry["by_maps"].get(TRAJECTORIES, {}).get("accuracy"),
-                "true": test["accuracy_true_prompts"],
-                "wrong": test["accuracy_wrong_prompts"],
-                **entry["steered"],
-            }
-        )
+def _page_values(run: Run, report: Report, main: ClassifierResult, dataset: DatasetSummary) -> dict[str, Any]:
     return {
-        **method_values(run, summary),
+        "versions": dataset.versions,
+        "data": dataset.data,
+        "inversion": dataset.inversion,
+        "trajectories": dataset.trajectories,
+        "judge": dataset.judge,
         "ablations": load_ablations(run.home, run.config),
-        "leakage": leakage,
+        "leakage": [_leakage(run, report, name) for name in run.classifiers],
         "command": f"l2s reproduce {run.config.name}",
         "traced": _traced(run),
         "accuracies": {
             k.replace("accuracy", "").replace("_", " ").strip() or "all": v
-            for k, v in main["test"].items()
+            for k, v in main.test.items()
             if "accuracy" in k
         },
-        "records": main["records"],
-        "train_seconds": main["seconds"],
+        "records": main.records,
+        "train_seconds": main.seconds,
         "scope": source_of(run.config.data).SCOPE,
     }
+
+
+def _leakage(run: Run, report: Report, name: str) -> LeakageRow:
+    config = run.classifiers[name]
+    figures = report.run.classifiers[name]
+    test = _result(report, name).test
+    return LeakageRow(
+        name=name,
+        label="this run's" if name == MAIN else name,
+        augment=config.augment,
+        prompts="true and wrong" if config.prompts == "dual" else "true only",
+        maps=MAPS[config.maps],
+        sampling=figures.by_maps.get(TRAJECTORIES, {}).get("accuracy"),
+        true=test["accuracy_true_prompts"],
+        wrong=test["accuracy_wrong_prompts"],
+        correct=figures.steered.summary.correct,
+        all_found=figures.steered.summary.all_found,
+    )

@@ -12,6 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
+from l2s_core.evaluation.metrics.kid import KID
+from l2s_core.evaluation.statistics.aggregate import Rate
+
 TEMPLATE = "template.html"
 UNKNOWN = "–"
 
@@ -53,13 +56,13 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _rate(rate: Mapping[str, Any]) -> str:
-    return f"{rate['rate']:.2f} ({rate['low']:.2f}–{rate['high']:.2f})"
+def _rate(rate: Rate) -> str:
+    return f"{rate.rate:.2f} ({rate.low:.2f}–{rate.high:.2f})"
 
 
-def _change(kid: Mapping[str, float] | None) -> str:
+def _change(kid: KID | None) -> str:
     """A KID or its change, times 1000, with its error."""
-    return f"{1000 * kid['mean']:+.1f} ± {1000 * kid['error']:.1f}" if kid else UNKNOWN
+    return f"{1000 * kid.mean:+.1f} ± {1000 * kid.error:.1f}" if kid else UNKNOWN
 
 
 def _memory(peak_bytes: int | None) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from l2s_core.report.labels import place_labels
+from l2s_core.report.leaderboard import LeaderboardRow
 
 FRONT = "tab:blue"
 BEATEN = "tab:gray"
 WIDE = 10  # costs that differ by more are drawn on a logarithmic axis
-COSTS = {"seconds": "seconds an image", "gradients": "gradient evaluations an image"}
+COSTS = {"seconds": "seconds an image", "gradients": "gradient evaluations an image"}  # by a row's field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,29 +49,27 @@ def _beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
     return a[0] <= b[0] and a[1] >= b[1] and a != b
 
 
-def pareto_figure(rows: Sequence[Mapping[str, Any]], own: str, apart: Collection[str] = ()) -> Figure:
+def pareto_figure(rows: Sequence[LeaderboardRow], own: str, apart: Collection[str] = ()) -> Figure:
     """Draw relation accuracy with its interval against each of COSTS, a panel a cost.
 
-    `rows` are those of a leaderboard, `own` the name of the one to stand out, `apart` the names of those that no one
-    can use.
+    `own` is the name of the row to stand out, `apart` holds the names of those that no one can use.
     """
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     for axes, (cost, name) in zip(figure.subplots(1, len(COSTS), sharey=True), COSTS.items(), strict=True):
-        draw_front(axes, [_spot(row, cost, own, apart) for row in rows], xlabel=name, ylabel="relation correct")
+        spots = [_spot(row, getattr(row, cost), own, apart) for row in rows]
+        draw_front(axes, spots, xlabel=name, ylabel="relation correct")
     return figure
 
 
-def _spot(row: Mapping[str, Any], cost: str, own: str, apart: Collection[str]) -> Spot:
-    rate = row["correct"]
-    name = row["name"]
+def _spot(row: LeaderboardRow, cost: float, own: str, apart: Collection[str]) -> Spot:
     return Spot(
-        cost=row[cost],
-        value=rate["rate"],
-        label=row["label"],
-        low=rate["low"],
-        high=rate["high"],
-        own=name == own,
-        apart=name in apart,
+        cost=cost,
+        value=row.correct.rate,
+        label=row.label,
+        low=row.correct.low,
+        high=row.correct.high,
+        own=row.name == own,
+        apart=row.name in apart,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from l2s_core.config import MAIN
+from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.experiments.sweeps import PointResult, rank
 from l2s_core.report.pareto import COSTS, Spot, draw_front
 from l2s_core.storage.files import atomic_path, write_json
@@ -20,26 +21,28 @@ LABELS = {
 }
 
 
-def point_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+def point_metrics(summary: RunSummary) -> dict[str, float]:
     """Return a point's headline figures: rates, evaluations and seconds an image, seconds of training."""
-    entry = summary["classifiers"]["main"]
-    plain = summary["plain"]
-    steered = entry["steered"]
-    result = entry["result"]
+    main = summary.classifiers[MAIN]
+    plain = summary.plain.summary
+    steered = main.steered.summary
+    result = main.result
+    if result is None:
+        raise ValueError(f"{summary.name} trained no classifier")
     return {
-        "correct": steered["correct"]["rate"],
-        "all_found": steered["all_found"]["rate"],
-        "gradients": float(steered["gradients"]),
-        "seconds": float(steered["seconds"]),
-        "time_ratio": steered["seconds"] / plain["seconds"],
-        "plain_correct": plain["correct"]["rate"],
-        "plain_all_found": plain["all_found"]["rate"],
-        "test_accuracy": result["test"]["accuracy"],
+        "correct": steered.correct.rate,
+        "all_found": steered.all_found.rate,
+        "gradients": float(steered.gradients),
+        "seconds": float(steered.seconds),
+        "time_ratio": steered.seconds / plain.seconds,
+        "plain_correct": plain.correct.rate,
+        "plain_all_found": plain.all_found.rate,
+        "test_accuracy": result.test["accuracy"],
         **{
-            f"test_accuracy_{kind}_prompts": result["test"].get(f"accuracy_{kind}_prompts", float("nan"))
+            f"test_accuracy_{kind}_prompts": result.test.get(f"accuracy_{kind}_prompts", float("nan"))
             for kind in ("true", "wrong")
         },
-        "train_seconds": float(result["seconds"]),
+        "train_seconds": float(result.seconds),
     }
 
 

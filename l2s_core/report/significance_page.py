@@ -34,7 +34,7 @@ def render_significance(judged: Sequence[Judged], pairs: Sequence[PairedRuns]) -
     values = {
         "title": "One comparison" if len(pairs) == 1 else f"{len(pairs)} comparisons",
         "command": f"l2s compare {' '.join(labels)}",
-        "runs": {one.label: MethodSummary.of(one.images).to_json() for one in judged},
+        "runs": {one.label: MethodSummary.of(one.images) for one in judged},
         "judges": {one.label: one.judge for one in judged},
         "remarks": remarks(judged, pairs),
         "pairs": pairs,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -21,6 +20,7 @@ from mlflow.types import Schema, TensorSpec
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.report.figures import confusion_figure
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
 
@@ -116,7 +116,7 @@ class ClassifierRun:
             self._register(result)
 
     @answering()
-    def log_benchmark(self, methods: Mapping[str, Mapping[str, Any]], files: Sequence[Path] = ()) -> None:
+    def log_benchmark(self, methods: Mapping[str, MethodSummary], files: Sequence[Path] = ()) -> None:
         """Put what the classifier does to images onto its run, if the store has it.
 
         What other methods do and the report's files go there, too.
@@ -126,12 +126,7 @@ class ClassifierRun:
             return
         metrics: dict[str, float] = {}
         for name, summary in methods.items():
-            metrics |= {f"bench_{name}_{key}": summary[key]["rate"] for key in ("correct", "all_found", "extra")}
-            metrics |= {f"bench_{name}_{key}": float(summary[key]) for key in ("seconds", "gradients")}
-            metrics |= {f"bench_{name}_correct_{k}": v["rate"] for k, v in summary["by_prompt_group"].items()}
-            single = summary.get("single_relations")
-            metrics |= {} if single is None else {f"bench_{name}_single_relations": single["rate"]}
-            metrics |= {f"bench_{name}_score": summary["score"]["mean"]} if "score" in summary else {}
+            metrics |= {f"bench_{name}_{key}": value for key, value in _figures(summary).items()}
         log_metrics(self.client, run.info.run_id, metrics)
         for key, value in self.run.config.steering.model_dump(mode="json").items():
             self.client.set_tag(run.info.run_id, f"bench.steering.{key}", str(value))
@@ -176,3 +171,20 @@ class ClassifierRun:
         except MlflowException:
             return -1.0
         return float(champion.tags.get("val_accuracy", -1.0))
+
+
+def _figures(summary: MethodSummary) -> dict[str, float]:
+    """What a method's images come to, by the names of metrics."""
+    figures = {
+        "correct": summary.correct.rate,
+        "all_found": summary.all_found.rate,
+        "extra": summary.extra.rate,
+        "seconds": float(summary.seconds),
+        "gradients": float(summary.gradients),
+    }
+    figures |= {f"correct_{group}": rate.rate for group, rate in summary.by_prompt_group.items()}
+    if summary.single_relations is not None:
+        figures["single_relations"] = summary.single_relations.rate
+    if summary.score is not None:
+        figures["score"] = summary.score.mean
+    return figures

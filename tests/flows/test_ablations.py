@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,19 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
-from helpers.judged import WRONG, judged_image
+from helpers.judged import WRONG, judged_image, method_summary, run_summary
 from helpers.small_run import SETTINGS, shards
 
 from flows.cli import main
 from l2s_core.attention.layers import select_layers
 from l2s_core.backbones.unet import UNetBackbone
-from l2s_core.config import load_run_config
+from l2s_core.config import MAIN, load_run_config
 from l2s_core.config.relative import resolve
 from l2s_core.errors import UserError
 from l2s_core.evaluation.judged_image import FILE, write_judged
 from l2s_core.experiments.ablations import FOLDER, REFERENCE, Ablation, plan_ablations
 from l2s_core.experiments.sweeps import PointResult, PointState
+from l2s_core.report.ablation_table import Ablations, AblationTable
 from l2s_core.report.ablations import ablation_table, load_ablations, write_ablation
 from l2s_core.report.page import render_page
 from l2s_core.storage.files import read_json, write_json
@@ -160,11 +162,13 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
     Every one of them has its own classifier, and one classifier is steered with twice more.
     """
     names = ["data-size", "map-size", "confidence"]
-    main = {"steered": {"seconds": 2}, "result": {"seconds": 36}}
-    write_json(
-        tmp_path / "reports" / "mini-sd" / "summary.json", {"plain": {"seconds": 1}, "classifiers": {"main": main}}
-    )
-    output = invoke("ablate", "mini-sd", *names, "--dry-run", "--set", "steering.confidence=0.9", "--home", tmp_path)
+    report = tmp_path / "reports" / "mini-sd" / "summary.json"
+    summary = run_summary(train_seconds=36)
+    steered = replace(summary.classifiers[MAIN].steered, summary=method_summary(seconds=2))
+    main = replace(summary.classifiers[MAIN], steered=steered)
+    write_json(report, replace(summary, classifiers={MAIN: main}).to_json())
+    dry = ("ablate", "mini-sd", *names, "--dry-run", "--set", "steering.confidence=0.9", "--home", tmp_path)
+    output = invoke(*dry)
     assert "left out  sure at 0.9: the same as 'as configured'" in output and "9 points of 3 ablations" in output
     found = {line.split("  ")[0]: re.findall(r"\d+", line)[:2] for line in output.splitlines()}
     expected = {"scenes": 3, "invert": 3, "capture": 5, "train": 5, "sample plain": 1, "sample steered": 7}
@@ -173,9 +177,14 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
     }
     assert "last report of mini-sd: about 0.65 h" in output  # 5 classifiers, 144 plain images, 7 times 144 steered ones
     assert not (tmp_path / "stages").exists()
+    write_json(report, {"plain": {"seconds": 1}, "classifiers": {"main": {"steered": {"seconds": 2}}}})
+    output = invoke(*dry)
+    assert "the last report does not say how fast" in output and "written by an earlier version" in output
+    write_json(report, replace(summary, classifiers={MAIN: replace(main, result=None)}).to_json())
+    assert "the last report does not say how fast" in invoke(*dry)
 
 
-def tabled(home: Path, ablation: Ablation, *hits: int | None) -> dict[str, Any]:
+def tabled(home: Path, ablation: Ablation, *hits: int | None) -> AblationTable:
     """The table of points with that many of 40 images right, the first ones; None is a point that failed."""
     rows = []
     for point, count in zip(ablation.points, hits, strict=True):
@@ -191,23 +200,18 @@ def tabled(home: Path, ablation: Ablation, *hits: int | None) -> dict[str, Any]:
 
 def test_a_table_marks_what_chance_does_not_explain(tmp_path: Path) -> None:
     (ablation,) = plan_ablations("mini-sd", ["step-size"])
-    reference, worse, same, failed, near = tabled(tmp_path, ablation, 30, 10, 30, None, 28)["rows"]
-    assert (
-        reference["difference"] is None and reference["text"] == "step_size=0.1" and reference["correct"]["hits"] == 30
-    )
-    assert worse["difference"]["rate"] == -0.5 and worse["difference"]["marked"] and worse["difference"]["high"] < 0
-    assert (
-        worse["difference"]["p"] == pytest.approx(3 * 2 / 2**10) and worse["difference"]["only_reference"] == 20
-    )  # ten prompts; Holm: three points
-    assert (
-        same["difference"]["p"] == 1
-        and not near["difference"]["marked"]
-        and near["difference"]["rate"] == pytest.approx(-0.05)
-    )
-    assert failed["state"] == "failed" and failed["reason"] == "broken" and failed["difference"] is None
-    assert worse["accuracy"] == {"true": 0.8, "wrong": None}
-    lost = tabled(tmp_path, ablation, None, 10, 30, 30, 28)["rows"]
-    assert lost[0]["state"] == "failed" and not any(row["difference"] for row in lost)
+    reference, worse, same, failed, near = tabled(tmp_path, ablation, 30, 10, 30, None, 28).rows
+    assert reference.difference is None and reference.text == "step_size=0.1" and reference.figures.correct.hits == 30
+    assert worse.difference.rate == -0.5 and worse.difference.marked and worse.difference.high < 0
+    assert worse.difference.p == pytest.approx(3 * 2 / 2**10)  # ten prompts; Holm: three points
+    assert worse.difference.only_reference == 20
+    assert same.difference.p == 1 and not near.difference.marked
+    assert near.difference.rate == pytest.approx(-0.05)
+    assert failed.state is PointState.FAILED and failed.reason == "broken"
+    assert failed.difference is None and failed.figures is None
+    assert worse.figures.accuracy == {"true": 0.8, "wrong": None}
+    lost = tabled(tmp_path, ablation, None, 10, 30, 30, 28).rows
+    assert lost[0].state is PointState.FAILED and not any(row.difference for row in lost)
 
 
 def test_tables_of_the_same_reference_stand_together_and_a_run_finds_them(tmp_path: Path) -> None:
@@ -218,20 +222,34 @@ def test_tables_of_the_same_reference_stand_together_and_a_run_finds_them(tmp_pa
     found = load_ablations(
         tmp_path, load_run_config("mini-sd")
     )  # the run that is reported: another suite, further classifiers
-    assert [one["name"] for one in found["ablations"]] == ["schedule", "step-size"] and found["other_settings"] == []
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert [one.name for one in found.tables] == ["schedule", "step-size"] and found.other_settings == ()
+    assert Ablations.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
     assert set(pd.read_csv(table)["steering.until_step"]) == {10, 5, 2}
     text = page.read_text()
     assert text.count("<table>") == 2 and "failed: broken" in text and "-0.50 (" in text and " *</td>" in text
     other = load_ablations(tmp_path, load_run_config("mini-sd", {"steering.updates": 3}))
-    assert other["other_settings"] == ["steering"]
+    assert other.other_settings == ("steering",)
     assert "Held against other settings than this run's: steering differ" in render_page(
         {"ablations": other}, {}, "ablations.html"
     )
     write_ablation(tmp_path, sizes, "another reference", tabled(tmp_path, sizes, 30, 10, 30, None, 28))
-    assert [one["name"] for one in load_ablations(tmp_path, sizes.run)["ablations"]] == [
-        "step-size"
-    ] and not table.exists()
+    assert [one.name for one in load_ablations(tmp_path, sizes.run).tables] == ["step-size"] and not table.exists()
+
+
+def test_tables_of_another_version_are_one_clear_line_and_give_way(tmp_path: Path) -> None:
+    """Those of an earlier version had no `all_found`, and the page of a run that found them failed."""
+    (sizes,) = plan_ablations("mini-sd", ["step-size"])
+    table = tabled(tmp_path, sizes, 30, 10, 30, None, 28)
+    _, path, _ = write_ablation(tmp_path, sizes, "a", table)
+    stored = read_json(path)
+    old = {key: value for key, value in stored.items() if key != "format"}
+    for broken, said in ((old, "was written by an earlier version"), ({**stored, "ablations": [{}]}, "holds no abl")):
+        write_json(path, broken)
+        with pytest.raises(UserError, match=f"{path} {said}.*; delete it, or run 'l2s ablate' again") as caught:
+            load_ablations(tmp_path, sizes.run)
+        assert "\n" not in str(caught.value)
+        write_ablation(tmp_path, sizes, "a", table)
+        assert load_ablations(tmp_path, sizes.run).tables == (table,)
 
 
 def test_a_run_without_ablations_shows_none() -> None:

@@ -68,9 +68,9 @@ def test_the_whole_flow(prefect_server, tmp_path: Path, name: str) -> None:
         "backbone.family": architecture.family,
         **FAMILIES[name],
     }
-    summary = reproduce("mini-sd", overrides, tmp_path / "runs")
-    assert summary["plain"]["correct"]["count"] == 12 and summary["inversion"]["images"] == 16
-    assert summary["classifiers"]["main"]["steered"]["gradients"] > 0
+    report = reproduce("mini-sd", overrides, tmp_path / "runs")
+    assert report.run.plain.summary.correct.count == 12 and report.dataset.inversion.images == 16
+    assert report.run.classifiers["main"].steered.summary.gradients > 0
     source = json.loads(next((tmp_path / "runs").glob("stages/classifier/*/classifier.json")).read_text())["source"]
     assert source["backbone"] and source["softmax"] == FAMILIES[name].get("capture.softmax", "text")
     assert (tmp_path / "runs" / "reports" / name / "report.html").is_file()

@@ -38,12 +38,12 @@ from l2s_core.evaluation.methods.selection import (
 )
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.pairs import Pairs
+from l2s_core.evaluation.run_summary import read_summary
 from l2s_core.evaluation.samples import load_samples, sample_items, save_samples
 from l2s_core.evaluation.work import Work
 from l2s_core.planning.estimate import work_of
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.relations import RELATIONS, Triplet, label_index
-from l2s_core.report.comparison import table_rows
 from l2s_core.steering.objectives import (
     DIRECTIONS,
     CentroidObjective,
@@ -481,10 +481,10 @@ def test_methods_through_the_flow(finished: tuple[Path, str]) -> None:
     assert best["gradients"] == 0 and best["checks"] == 2 * best["candidates"]
     steered = summary["classifiers"]["main"]["steered"]
     assert best["candidates"] == equal_time_n(summary["plain"]["seconds"], steered["seconds"])
-    rows = table_rows(summary)
-    assert [row["label"] for row in rows] == ["plain", "steered", "centroid", f"best (of {best['candidates']})"]
+    rows = read_summary(home / "reports" / "tiny" / "summary.json").rows
+    assert [row.label for row in rows] == ["plain", "steered", "centroid", f"best (of {best['candidates']})"]
     page = (home / "reports" / "tiny" / "report.html").read_text()
     assert "<b>centroid</b>, a handcrafted loss" in page and all(
-        row["label"] in page and row["label"] in printed for row in rows
+        row.label in page and row.label in printed for row in rows
     )
     assert len(list(home.glob("stages/verdicts/*/verdicts.json"))) == 4

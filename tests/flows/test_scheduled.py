@@ -14,18 +14,21 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
+from helpers.judged import run_summary
 from helpers.servers import free_port, l2s
 from helpers.small_run import ROOT, SETTINGS, environment
 
 from l2s_core.config import ToleranceConfig
-from l2s_core.experiments.regression import compare, figures_of, load_baseline, save_baseline
+from l2s_core.errors import UserError
+from l2s_core.evaluation.run_summary import RunSummary
+from l2s_core.experiments.regression import baseline_file, compare, figures_of, load_baseline, save_baseline
+from l2s_core.storage.files import write_json
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def summary(correct: float, accuracy: float = 0.8) -> dict:
-    rate = {"correct": {"rate": correct}, "all_found": {"rate": 0.9}}
-    return {"plain": rate, "classifiers": {"main": {"steered": rate, "result": {"test": {"accuracy": accuracy}}}}}
+def summary(correct: float, accuracy: float = 0.8) -> RunSummary:
+    return run_summary(correct=correct, all_found=0.9, accuracy=accuracy)
 
 
 def test_figures_outside_the_tolerance_are_named_up_and_down(tmp_path: Path) -> None:
@@ -40,6 +43,17 @@ def test_figures_outside_the_tolerance_are_named_up_and_down(tmp_path: Path) -> 
     assert outside(0.5) == outside(0.55) == outside(0.45) == set()
     assert outside(0.551) == outside(0.44) == {"correct, plain", "correct, main"}
     assert outside(0.5, 0.83) == {"accuracy, main"}
+
+
+def test_figures_of_an_earlier_version_are_named(tmp_path: Path) -> None:
+    """They were once compared with what had the same name, and the rest was dropped without a word."""
+    path = baseline_file(tmp_path, "run")
+    write_json(path, {"correct": {"main": 0.5}, "both": {"main": 0.9}, "accuracy": {"main": 0.8}})
+    with pytest.raises(UserError, match=f"{path} was written by an earlier version.*; delete it to accept") as caught:
+        load_baseline(tmp_path, "run")
+    assert "\n" not in str(caught.value)
+    save_baseline(tmp_path, "run", figures_of(summary(0.5)))
+    assert load_baseline(tmp_path, "run") == figures_of(summary(0.5))
 
 
 def call(url: str, method: str, path: str, body: dict | None = None) -> list | dict:

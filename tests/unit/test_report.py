@@ -6,13 +6,14 @@ The pages are read as well.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.judged import MISSING, NOWHERE, WRONG, BlindJudge, judged_image
+from helpers.judged import MISSING, NOWHERE, WRONG, BlindJudge, judged_image, method_summary, rate
 from helpers.runs import run_of
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -21,15 +22,18 @@ from l2s_core.config import MAIN, PLAIN, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
+from l2s_core.evaluation.metrics.clipscore import ClipScore
+from l2s_core.evaluation.metrics.kid import KID
 from l2s_core.evaluation.metrics.published import GENEVAL_POSITION, published_beside
+from l2s_core.evaluation.metrics.quality import Quality
 from l2s_core.evaluation.pictures import method_images
-from l2s_core.evaluation.protocols.pairs import Pairs
-from l2s_core.evaluation.protocols.verdict import CORRECT, Failure, FailureKind, Verdict
+from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, Verdict
 from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.run_summary import MethodRow, read_summary
 from l2s_core.evaluation.samples import SampleShard, save_samples
-from l2s_core.report.breakdown import PARTS, breakdown
-from l2s_core.report.comparison import build_comparison, report_files, table_rows
-from l2s_core.report.failures import choose_failures, failure_kind, failures_summary
+from l2s_core.report.breakdown import BreakdownLine, breakdown
+from l2s_core.report.comparison import build_comparison, method_values, report_files
+from l2s_core.report.failures import Changes, choose_failures, failure_kind, failures_summary
 from l2s_core.report.figures import attention_figure
 from l2s_core.report.gallery import failure_pictures
 from l2s_core.report.grids import COLOURS, draw_boxes
@@ -162,7 +166,7 @@ def test_every_image_is_counted_once_and_against_its_plain_one() -> None:
         MAIN: rows(None, NOWHERE, None, WRONG, None),
     }
     summary = failures_summary(verdicts)
-    assert summary["kinds"][PLAIN] == {
+    assert summary.kinds[PLAIN] == {
         "correct": 2,
         "object missing": 1,
         "too many objects": 0,
@@ -170,13 +174,14 @@ def test_every_image_is_counted_once_and_against_its_plain_one() -> None:
         "in no relation": 0,
         "wrong colour": 0,
     }
-    assert all(sum(counts.values()) == 5 for counts in summary["kinds"].values())
-    assert summary["changed"] == {MAIN: {"broken": 1, "repaired": 2}}
-    assert [(shown["item_id"], shown["kind"], shown["right_plain"]) for shown in summary["shown"]] == [
+    assert all(sum(counts.values()) == 5 for counts in summary.kinds.values())
+    assert summary.changed == {MAIN: Changes(broken=1, repaired=2)}
+    assert [(shown.item_id, shown.kind, shown.right_plain) for shown in summary.shown] == [
         ("i3", "wrong relation", False),
         ("i1", "in no relation", True),
     ]
-    assert json.loads(json.dumps(summary)) == summary
+    stored = json.loads(json.dumps(asdict(summary)))
+    assert stored["changed"] == {MAIN: {"broken": 1, "repaired": 2}} and stored["shown"][0]["kind"] == "wrong relation"
 
 
 def test_failures_are_the_first_of_each_kind_in_turn() -> None:
@@ -191,36 +196,27 @@ def test_failures_are_the_first_of_each_kind_in_turn() -> None:
     assert len(choose_failures(judged, 99)) == 19 and choose_failures(rows(None)) == []
 
 
-def rate(value: float) -> dict[str, float]:
-    return {"rate": value, "low": value, "high": value}
+def row(name: str, correct: float, gradients: float = 0, **values: Any) -> MethodRow:
+    """A method in a table, with every object found."""
+    summary = method_summary(correct=correct, gradients=gradients, **values)
+    return MethodRow(name=name, label=name, summary=summary, time_ratio=1.0)
 
 
 def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
-    methods = {"plain": (0.2, 0), "main": (0.6, 11), "slow": (0.6, 30), "best": (0.9, 5)}
-    table = [
-        {
-            "name": name,
-            "label": name,
-            "correct": rate(value),
-            "all_found": rate(1),
-            "extra": rate(0),
-            "gradients": gradients,
-            "checks": 0,
-            "seconds": 1.0,
-            "peak_bytes": None,
-        }
-        for name, (value, gradients) in methods.items()
-    ]
-    table[0]["peak_bytes"] = 2**30
-    verdicts = {name: rows(*[None] * 4) for name in methods}
-    board = leaderboard(table, verdicts, {"best": {"kid_change": {"mean": 0.1, "error": 0.2}}, "plain": {"kid": {}}})
-    assert [entry["name"] for entry in board] == ["best", "main", "slow", "plain"]
-    assert [entry["against_main"] is None for entry in board] == [False, True, False, False]
-    assert board[0]["kid_change"]["mean"] == 0.1 and board[3]["kid_change"] is None
-    assert [entry["peak_bytes"] for entry in board] == [None, None, None, 2**30]
-    assert json.loads(json.dumps(board)) == board and all(
-        entry["kid_change"] is None for entry in leaderboard(table, verdicts, None)[:3]
-    )
+    methods = {"main": (0.6, 11), "slow": (0.6, 30), "best": (0.9, 5)}
+    plain = row("plain", 0.2, peak_bytes=2**30)
+    table = [plain, *(row(name, value, gradients) for name, (value, gradients) in methods.items())]
+    verdicts = {one.name: rows(*[None] * 4) for one in table}
+    quality = {"best": Quality(kid=kid(0.0), kid_change=kid(0.1)), "plain": Quality(kid=kid(0.0))}
+    board = leaderboard(table, verdicts, quality)
+    assert [entry.name for entry in board] == ["best", "main", "slow", "plain"]
+    assert [entry.against_main is None for entry in board] == [False, True, False, False]
+    assert board[0].kid_change == kid(0.1) and board[3].kid_change is None
+    assert [entry.peak_bytes for entry in board] == [None, None, None, 2**30]
+    assert all(entry.kid_change is None for entry in leaderboard(table, verdicts, None)[:3])
+    stored = json.loads(json.dumps([entry.to_json() for entry in board]))
+    assert stored[0]["kid_change"]["mean"] == 0.1 and stored[1]["against_main"] is None
+    assert not any({"single_relations", "score"} & entry.keys() for entry in stored)
 
 
 def test_a_method_differs_from_steering_only_after_correction() -> None:
@@ -228,32 +224,19 @@ def test_a_method_differs_from_steering_only_after_correction() -> None:
     steered = rows(*[None] * 12, *[WRONG] * 12)
     other = rows(*[WRONG] * 24)
     alone = against_main({MAIN: steered, PLAIN: other})[PLAIN]
-    assert alone["differs"] and alone["p"] == alone["holm"] == pytest.approx(2 / 64)
-    assert (alone["difference"], alone["only_main"], alone["only_this"]) == (-0.5, 12, 0) and alone["high"] < 0
+    assert alone.differs and alone.p == alone.holm == pytest.approx(2 / 64)
+    assert (alone.difference, alone.only_main, alone.only_this) == (-0.5, 12, 0) and alone.high < 0
     both = against_main({PLAIN: other, MAIN: steered, "x": other[::-1]})
-    assert both["x"]["holm"] == pytest.approx(4 / 64) and not both["x"]["differs"] and list(both) == [PLAIN, "x"]
+    assert both["x"].holm == pytest.approx(4 / 64) and not both["x"].differs and list(both) == [PLAIN, "x"]
     assert against_main({MAIN: steered}) == {}
 
 
 def test_several_relations_have_a_rate_of_their_own_on_the_board() -> None:
-    table = [
-        {
-            "name": "main",
-            "label": "steered",
-            "correct": rate(0.5),
-            "all_found": rate(1),
-            "extra": rate(0),
-            "gradients": 1,
-            "checks": 0,
-            "seconds": 1.0,
-            "peak_bytes": None,
-        }
-    ]
     verdicts = {MAIN: rows(None)}
-    assert "single_relations" not in leaderboard(table, verdicts, None)[0]
-    assert (
-        leaderboard([table[0] | {"single_relations": rate(0.8)}], verdicts, None)[0]["single_relations"]["rate"] == 0.8
-    )
+    (alone,) = leaderboard([row(MAIN, 0.5)], verdicts, None)
+    assert alone.single_relations is None and "single_relations" not in alone.to_json()
+    (several,) = leaderboard([row(MAIN, 0.5, single_relations=rate(0.8))], verdicts, None)
+    assert several.single_relations == rate(0.8) and several.to_json()["single_relations"]["rate"] == 0.8
 
 
 @pytest.mark.parametrize("objects", [("dog", "cat"), ("dog", "cat", "bird", "car")])
@@ -274,12 +257,13 @@ def test_attention_is_drawn_in_the_colours_that_the_title_names(objects: tuple[s
 
 def test_parts_that_a_method_lacks_stay_empty() -> None:
     table = [
-        {"by_relation": {"above": {"count": 3, "rate": 0.2}}},
-        {"by_relation": {"below": {"count": 2}, "above": {"count": 3, "rate": 0.7}}},
+        row("plain", 0.2, by_relation={"above": rate(0.2, 3)}, by_prompt_group={"seen": rate(0.2, 3)}),
+        row("other", 0.7, by_relation={"below": rate(0, 2), "above": rate(0.7, 3)}),
     ]
     above, below = breakdown(table, "by_relation")
-    assert above["value"] == "above" and above["count"] == 3 and [r["rate"] for r in above["rates"]] == [0.2, 0.7]
-    assert below == {"value": "below", "count": 0, "rates": [None, {"count": 2}]}
+    assert above == BreakdownLine(value="above", count=3, rates=(rate(0.2, 3), rate(0.7, 3)))
+    assert below == BreakdownLine(value="below", count=0, rates=(None, rate(0, 2)))
+    assert [line.value for line in breakdown(table, "by_prompt_group")] == ["seen"]
 
 
 def test_only_the_papers_own_figures_are_quoted() -> None:
@@ -288,14 +272,15 @@ def test_only_the_papers_own_figures_are_quoted() -> None:
         ("flux-dev", 0.20, 0.61),
     ]
     for name in ("sd21", "flux-dev"):
-        figures, note = published_beside(load_run_config(name))
-        assert [f.architecture for f in figures] == [name] and "same backbone" in note
-    figures, note = published_beside(load_run_config("mini-sd"))
-    assert len(figures) == 2 and note.startswith("Not comparable with this run, which has other models, other prompts")
-    figures, note = published_beside(load_run_config("sd14"))
-    assert len(figures) == 2 and "other backbones" in note
-    figures, note = published_beside(load_run_config("sd21", {"benchmark.tags": ["two_object"]}))
-    assert len(figures) == 2 and "Not comparable with this run, which has other prompts" in note
+        beside = published_beside(load_run_config(name))
+        assert [f.architecture for f in beside.figures] == [name] and "same backbone" in beside.note
+    for name, overrides, said in (
+        ("mini-sd", {}, "Not comparable with this run, which has other models, other prompts"),
+        ("sd14", {}, "The same task on other backbones"),
+        ("sd21", {"benchmark.tags": ["two_object"]}, "Not comparable with this run, which has other prompts"),
+    ):
+        beside = published_beside(load_run_config(name, overrides))
+        assert len(beside.figures) == 2 and beside.note.startswith(said)
 
 
 @pytest.mark.parametrize("asked", [["dog", "cat", "bird"], ["dog", "cat"]])
@@ -346,11 +331,11 @@ def test_images_are_found_in_any_order(run: Run) -> None:
 
 
 def test_a_benchmark_says_what_its_tables_hold(run: Run) -> None:
-    summary = build_comparison(run, BlindJudge())
+    report = build_comparison(run, BlindJudge())
     page = (run.paths.report / "report.html").read_text()
-    assert all(path.is_file() for path in report_files(run.paths.report)) and read_json(
-        run.paths.report / "summary.json"
-    ) == json.loads(json.dumps(summary))
+    stored = run.paths.report / "summary.json"
+    assert all(path.is_file() for path in report_files(run.paths.report))
+    assert read_json(stored) == json.loads(json.dumps(report.to_json())) and read_summary(stored) == report.run
     parts = (
         "Leaderboard",
         "By relation",
@@ -365,32 +350,49 @@ def test_a_benchmark_says_what_its_tables_hold(run: Run) -> None:
         and "Image quality" not in page
         and "l2s benchmark mini-sd" in page
     )
-    assert page.count("<img") == 2 + len(summary["failures"]["shown"])
-    assert [entry["name"] for entry in summary["leaderboard"]] == ["centroid", MAIN, PLAIN]
-    assert set(summary["failures"]["kinds"]) == {PLAIN, MAIN, "centroid"} and len(summary["published"]["figures"]) == 2
+    assert page.count("<img") == 2 + len(report.failures.shown)
+    assert [entry.name for entry in report.leaderboard] == ["centroid", MAIN, PLAIN]
+    assert set(report.failures.kinds) == {PLAIN, MAIN, "centroid"} and len(report.published.figures) == 2
+    assert [one.label for one in report.run.rows] == ["plain", "steered", "centroid"]
 
 
-@pytest.mark.parametrize("quality", [None, {MAIN: {"kid_change": {"mean": 0.0123, "error": 0.004}}}])
+def test_a_summary_of_another_version_is_one_clear_line(run: Run) -> None:
+    """One of an earlier version holds other figures under other names."""
+    report = build_comparison(run, BlindJudge())
+    path = run.paths.report / "summary.json"
+    stored = report.to_json()
+    old = {key: value for key, value in stored.items() if key != "format"}
+    for broken, said in (
+        (old, "was written by an earlier version"),
+        ({**stored, "format": 99}, r"was written by another version \(format 99\)"),
+        ({**stored, "plain": {"correct": {}}}, "holds no report's summary"),
+        ([], "holds no report's summary"),
+    ):
+        write_json(path, broken)
+        with pytest.raises(UserError, match=f"{path} {said}.*delete it") as caught:
+            read_summary(path)
+        assert "\n" not in str(caught.value)
+
+
+def kid(mean: float, error: float = 0.004) -> KID:
+    return KID(mean=mean, error=error, subset_size=10, subsets=2)
+
+
+@pytest.mark.parametrize("quality", [None, {MAIN: Quality(kid=kid(0.02), kid_change=kid(0.0123))}])
 @pytest.mark.parametrize("notes", [{}, {"centroid": "a handcrafted loss"}])
-def test_pages_with_and_without_methods_and_quality(run: Run, quality: dict | None, notes: dict) -> None:
-    summary = build_comparison(run, BlindJudge())
-    table = table_rows(summary)
-    shown = summary["failures"]["shown"]
-    summary["leaderboard"][0]["peak_bytes"] = 3 * 2**29
-    for entry in summary["leaderboard"]:
-        entry["kid_change"] = (quality or {}).get(entry["name"], {}).get("kid_change")
+def test_pages_with_and_without_methods_and_quality(
+    run: Run, quality: dict[str, Quality] | None, notes: dict[str, str]
+) -> None:
+    report = build_comparison(run, BlindJudge())
+    shown = report.failures.shown
     verdicts = {method: read_judged(run.paths.verdicts(method) / FILE) for method in run.methods}
-    pictures = {"pareto": Figure(), "failures": failure_pictures(run, verdicts, [item["item_id"] for item in shown])}
+    first, *others = leaderboard(report.run.rows, verdicts, quality)
+    pictures = {"pareto": Figure(), "failures": failure_pictures(run, verdicts, [item.item_id for item in shown])}
     values = {
-        **summary,
-        "config": run.config,
+        **method_values(run, report),
+        "leaderboard": [replace(first, peak_bytes=3 * 2**29), *others],
         "quality": quality,
         "method_notes": notes,
-        "labels": {r["name"]: r["label"] for r in table},
-        "steered": table[1],
-        "breakdowns": {title: breakdown(table, part) for part, title in PARTS.items()},
-        "group_names": Pairs.GROUP_NAMES,
-        "right": CORRECT,
     }
     parts = {
         name: render_page(values, pictures, f"{name}.html", p=p_text)
@@ -424,8 +426,7 @@ def test_scores_from_elsewhere_are_shown_where_there_are_any() -> None:
         "config": load_run_config("mini-sd", {"benchmark.clip": "some-clip"}),
     }
     assert render_page({**values, "clip": None, "official": {}}, {}, "scores.html").strip() == ""
-    rates = {"position": {"rate": 0.5, "low": 0.4, "high": 0.6}, "all": {"rate": 0.25, "low": 0.2, "high": 0.3}}
-    page = render_page(
-        {**values, "clip": {MAIN: {"mean": 31.25, "error": 0.5}}, "official": {"plain": rates}}, {}, "scores.html"
-    )
+    clip = {MAIN: ClipScore(mean=31.25, error=0.5)}
+    rates = {"position": rate(0.5), "all": rate(0.25)}
+    page = render_page({**values, "clip": clip, "official": {"plain": rates}}, {}, "scores.html")
     assert "31.25 ± 0.50" in page and "some-clip" in page and "<th>position</th><th>all</th>" in page and "0.25" in page

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from l2s_core.config import MAIN, RunConfig
+from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.methods.method import SampleContext
 from l2s_core.evaluation.methods.steering_method import SteeringMethod
 from l2s_core.steering.objectives import ClassifierObjective
@@ -35,3 +37,8 @@ class Steered(ByClassifier):
 
     NOTE = "this run's classifier with other steering settings"
     kind: Literal["classifier"]
+
+    def label(self, name: str, images: Sequence[JudgedImage]) -> str:
+        if name != self.classifier:
+            return name
+        return "steered" if name == MAIN else f"steered by {name}"

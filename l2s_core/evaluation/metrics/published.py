@@ -28,25 +28,34 @@ GENEVAL_POSITION = (
 )
 
 
-def published_beside(config: RunConfig) -> tuple[tuple[Published, ...], str]:
+@dataclass(frozen=True, kw_only=True)
+class PublishedBeside:
+    """The figures that stand beside a run's, and in a note what a reader must know of the two."""
+
+    figures: tuple[Published, ...]
+    note: str
+
+
+def published_beside(config: RunConfig) -> PublishedBeside:
     """Return the figures to show beside a run's, and what a reader must know of the two.
 
     A run of the task on a backbone of the paper gets that backbone's line alone; any other run gets all of them.
     """
     if not protocol_of(config).is_papers_task:
         apart = "models, other prompts and another judge" if source_of(config.data).drawable.objects else "prompts"
-        return (
-            GENEVAL_POSITION,
-            f"Not comparable with this run, which has other {apart}; they say how much steering gives in the paper.",
+        return PublishedBeside(
+            figures=GENEVAL_POSITION,
+            note=f"Not comparable with this run, which has other {apart}; "
+            "they say how much steering gives in the paper.",
         )
     same = tuple(figure for figure in GENEVAL_POSITION if figure.architecture == config.backbone.architecture)
     if same:
-        return (
-            same,
-            "The same backbone and task. Prompts, noise and training images need not be the paper's, "
+        return PublishedBeside(
+            figures=same,
+            note="The same backbone and task. Prompts, noise and training images need not be the paper's, "
             "so a difference has more than one cause.",
         )
-    return (
-        GENEVAL_POSITION,
-        "The same task on other backbones than this run's; no figure of this backbone is quoted here.",
+    return PublishedBeside(
+        figures=GENEVAL_POSITION,
+        note="The same task on other backbones than this run's; no figure of this backbone is quoted here.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
@@ -105,6 +105,24 @@ class MethodSummary:
         """Return the JSON object of a summary; what the protocol does not have is left out."""
         values = asdict(self)
         return {key: value for key, value in values.items() if value is not None or key == "peak_bytes"}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> MethodSummary:
+        """Read what `to_json` wrote, whatever stands beside it; raises KeyError or TypeError for anything else."""
+        return cls(
+            correct=Rate(**value["correct"]),
+            all_found=Rate(**value["all_found"]),
+            extra=Rate(**value["extra"]),
+            by_relation={name: Rate(**rate) for name, rate in value["by_relation"].items()},
+            by_prompt_group={name: Rate(**rate) for name, rate in value["by_prompt_group"].items()},
+            gradients=value["gradients"],
+            checks=value["checks"],
+            skipped=value["skipped"],
+            seconds=value["seconds"],
+            peak_bytes=value["peak_bytes"],
+            single_relations=Rate(**value["single_relations"]) if "single_relations" in value else None,
+            score=MeanScore(**value["score"]) if "score" in value else None,
+        )
 
 
 def _several(images: Sequence[JudgedImage]) -> bool:

@@ -1,0 +1,43 @@
+"""What is known of a run's images beside the judge's verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.metrics.clipscore import ClipScore, load_clip
+from l2s_core.evaluation.metrics.quality import Quality, clip_scores, has_quality, run_quality
+from l2s_core.evaluation.official import official_summary
+from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.statistics.aggregate import Rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Image quality (KID), CLIPScore, and what GenEval's own scorer says by task, each by method.
+
+    None, or empty, where it is not known.
+    """
+
+    quality: Mapping[str, Quality] | None
+    clip: Mapping[str, ClipScore] | None
+    official: Mapping[str, Mapping[str, Rate]]
+
+    @classmethod
+    def of(cls, run: Run, judge: Judge, device: str) -> Self:
+        """Return the scores of a run's images; CLIPScore needs the run's `benchmark.clip`."""
+        clip = run.config.benchmark.clip
+        return cls(
+            quality=run_quality(run, judge) if has_quality(run, judge) else None,
+            clip=None if clip is None else clip_scores(run, load_clip(clip, device=device)),
+            official=official_summary(run),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        quality = None if self.quality is None else {name: one.to_json() for name, one in self.quality.items()}
+        clip = None if self.clip is None else {name: asdict(score) for name, score in self.clip.items()}
+        official = {name: {tag: asdict(rate) for tag, rate in rates.items()} for name, rates in self.official.items()}
+        return {"quality": quality, "clip": clip, "official": official}
