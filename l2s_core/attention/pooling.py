@@ -9,8 +9,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def pool_maps(layer_maps: Sequence[Tensor], grid: int, *, normalize: bool = True) -> Tensor:
+def pool_maps(layer_maps: Sequence[Tensor], grid: int, *, antialias: bool = True, normalize: bool = True) -> Tensor:
     """Resize every map to `grid` x `grid` (bilinear), renormalise it to sum 1 unless told not to, and stack all heads.
+
+    A map that is larger than the grid is smoothed first, unless `antialias` is off: a cell then is the mean of at most
+    four pixels around its centre, whatever lies between.
 
     Takes one maps_BHOP per layer (P = side x side pixels, row-major); returns maps_BOMGG with
     M = sum of the layers' heads, in layer order.
@@ -23,7 +26,9 @@ def pool_maps(layer_maps: Sequence[Tensor], grid: int, *, normalize: bool = True
             raise ValueError(f"attention over {pixels} pixels is not a square map")
         maps = maps_BHOP.reshape(batch, heads * phrases, side, side)
         if side != grid:
-            maps = interpolate(maps, size=(grid, grid), mode="bilinear", align_corners=False, antialias=side > grid)
+            maps = interpolate(
+                maps, size=(grid, grid), mode="bilinear", align_corners=False, antialias=antialias and side > grid
+            )
         maps_BHOGG = maps.reshape(batch, heads, phrases, grid, grid)
         pooled.append(maps_BHOGG.transpose(1, 2))
     maps_BOMGG = torch.cat(pooled, dim=2)

@@ -13,13 +13,13 @@ def phrase_attention(query_BHPD: Tensor, key_BHKD: Tensor, weights_BOK: Tensor) 
     With probabilities A = softmax(q k^T / sqrt(D)), phrase o receives sum_k A_pk w_ok. That is an
     attention call whose *values* are the phrase weights, so the fused kernel computes it, gradients
     included, and no (H, P, K) tensor is stored. Values are padded to D so that every fused kernel
-    accepts them. Computed in float32. Keys beyond the weights' (image tokens, in a joint softmax) take
-    their share of the attention and belong to no phrase.
+    accepts them. Computed in float32, or in float64 where the query is. Keys beyond the weights'
+    (image tokens, in a joint softmax) take their share of the attention and belong to no phrase.
 
     Shapes: query (B, H, P, D), key (B, H, K, D), weights (B, O, K or fewer) with O <= D.
     """
-    query = query_BHPD.float()
-    key = key_BHKD.float()
+    query = query_BHPD.to(torch.promote_types(query_BHPD.dtype, torch.float32))
+    key = key_BHKD.to(query)
     heads, keys, width = key.shape[1:]
     phrases, known = weights_BOK.shape[1:]
     values_BKO = weights_BOK.to(query).transpose(1, 2)

@@ -17,9 +17,11 @@ class AttentionReader:
     """Reads the phrases' attention in the layers of a model that match any shell-style pattern of `layers`.
 
     `softmax` is "text" or "joint" (see `AttentionModel.layers`). Maps have `grid` x `grid` cells. Each sums to 1, or
-    with `normalize=False` is the attention itself, a probability a cell. Raises UserError where no layer matches.
+    with `normalize=False` is the attention itself, a probability a cell. `antialias` is `pool_maps`'s. Raises UserError
+    where no layer matches.
 
-    A pass runs without guidance, whatever the condition says: dataset, steering and scores read the same maps.
+    A pass runs without guidance, whatever the condition says: dataset, steering and scores read the same maps. With
+    `guidance`, a model that has it as an input gets that one.
     Maps are differentiable in the latents where gradients are enabled.
     """
 
@@ -30,11 +32,15 @@ class AttentionReader:
         layers: Sequence[str] = ("*",),
         softmax: str = "text",
         grid: int = 16,
+        antialias: bool = True,
         normalize: bool = True,
+        guidance: float | None = None,
     ) -> None:
         self.model = model
         self.grid = grid
+        self.antialias = antialias
         self.normalize = normalize
+        self.guidance = guidance
         self.layers = select_layers(model.layers(softmax), layers)
         self._capture = AttentionCapture(self.layers)
 
@@ -50,7 +56,7 @@ class AttentionReader:
 
     def read(self, latents: Tensor, timestep: float, condition: Condition, weights_BOK: Tensor) -> Tensor:
         """Return maps_BOMGG; the pass ends after the last layer that is read."""
-        forward = partial(self.model.predict, latents, timestep, condition.unguided())
+        forward = partial(self.model.predict, latents, timestep, condition.unguided(embedded=self.guidance))
         with self._capture.recording(weights_BOK, stop_early=True):
             self._capture.run(forward)
         return self._maps()
@@ -60,8 +66,8 @@ class AttentionReader:
     ) -> tuple[Tensor, Tensor]:
         """Return maps_BOMGG and the prediction of the same pass, without guidance."""
         with self._capture.recording(weights_BOK):
-            prediction = self.model.predict(latents, timestep, condition.unguided())
+            prediction = self.model.predict(latents, timestep, condition.unguided(embedded=self.guidance))
         return self._maps(), prediction
 
     def _maps(self) -> Tensor:
-        return pool_maps(self._capture.layer_maps(), self.grid, normalize=self.normalize)
+        return pool_maps(self._capture.layer_maps(), self.grid, antialias=self.antialias, normalize=self.normalize)

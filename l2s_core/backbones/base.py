@@ -15,6 +15,11 @@ from l2s_core.prompts.prompt import Phrases
 class Backbone(Denoiser, AttentionModel, Protocol):
     """A text-to-image model whose attention can be read."""
 
+    @property
+    def classifier_free(self) -> bool:
+        """Whether guidance means a second, empty prompt; else it is an input of the model."""
+        ...
+
     def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
         """weights_BOK of the prompts' object phrases over this model's text tokens."""
         ...

@@ -1,6 +1,7 @@
 """Two architectures: the paper's transformer and a small convolutional one.
 
-Both map maps_BOMGG (each map summing to 1) and capture_index_B (position in the captured steps) to logits_BR.
+Both map maps_BOMGG and capture_index_B (position in the captured steps) to logits_BR. Maps are multiplied by
+`input_scale`, by default by their number of cells: one that sums to 1 then has mean 1.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
     return GroupAverage(classifier) if config.group_average else classifier
 
 
+def _input_scale(config: ClassifierConfig, source: MapSource) -> float:
+    """Return what maps are multiplied by."""
+    return source.grid**2 if config.input_scale is None else config.input_scale
+
+
 class ConvClassifier(nn.Module):
     """A shared mix of channels per object, then strided convolutions over the pair.
 
@@ -35,6 +41,7 @@ class ConvClassifier(nn.Module):
     def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
         super().__init__()
         width = config.width
+        self.input_scale = _input_scale(config, source)
         self.mix = nn.Conv2d(source.channels, width, 1)
         self.step = nn.Embedding(len(source.steps), 2 * width)
         nn.init.zeros_(self.step.weight)
@@ -57,8 +64,8 @@ class ConvClassifier(nn.Module):
         )
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
-        batch, objects, _, grid, _ = maps_BOMGG.shape
-        maps = maps_BOMGG.flatten(0, 1) * grid**2  # mean 1
+        batch, objects = maps_BOMGG.shape[:2]
+        maps = maps_BOMGG.flatten(0, 1) * self.input_scale
         mixed = self.mix(maps).unflatten(0, (batch, objects))
         scale, shift = self.step(capture_index_B)[:, None, :, None, None].chunk(2, dim=2)
         mixed = nn.functional.silu(mixed * (1 + scale) + shift)
@@ -67,24 +74,31 @@ class ConvClassifier(nn.Module):
 
 
 class TransformerClassifier(nn.Module):
-    """The paper's classifier (METHOD, "Classifier of the paper").
+    """The paper's classifier (METHOD, "Classifier of the paper"), exactly so with the settings of configs/classifiers.
 
     A shared extractor turns the M maps of one object into one G x G map: every map is a token, with a
     sinusoidal position over channels and a step embedding added before each pre-norm layer, pooled by
-    one learned query. The two results pass a second encoder as one token, then an MLP.
+    one learned query. The two results pass a second encoder as one token, then, beside another step embedding, an MLP.
     """
+
+    position: Tensor
 
     def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
         super().__init__()
         pixels = source.grid**2
         width = config.width
         steps = len(source.steps)
+        self.input_scale = _input_scale(config, source)
+        self.joint_position = config.joint_position
         self.enter = nn.Linear(pixels, width)
         self.register_buffer("position", _sinusoids(source.channels, width), persistent=False)
         self.step_early = nn.Embedding(steps, width)
         self.extractor = nn.ModuleList(_encoder_layer(config, config.heads) for _ in range(config.layers))
-        self.query = nn.Parameter(torch.randn(1, 1, width) / width**0.5)
-        self.pool = nn.MultiheadAttention(width, config.heads, dropout=config.dropout, batch_first=True)
+        query = torch.randn(1, 1, width)
+        deviation = config.query_deviation
+        self.query = nn.Parameter(query / width**0.5 if deviation is None else query * deviation)
+        pool_dropout = config.dropout if config.pool_dropout is None else config.pool_dropout
+        self.pool = nn.MultiheadAttention(width, config.heads, dropout=pool_dropout, batch_first=True)
         self.leave = nn.Linear(width, pixels)
         self.join = nn.Linear(2 * pixels, width)
         self.encoder = nn.ModuleList(_encoder_layer(config, config.head_heads) for _ in range(config.layers))
@@ -102,8 +116,8 @@ class TransformerClassifier(nn.Module):
         )
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
-        batch, objects, _, grid, _ = maps_BOMGG.shape
-        tokens = maps_BOMGG.flatten(0, 1).flatten(2) * grid**2  # (B O, M, G G)
+        batch, objects = maps_BOMGG.shape[:2]
+        tokens = maps_BOMGG.flatten(0, 1).flatten(2) * self.input_scale  # (B O, M, G G)
         tokens = self.enter(tokens) + self.position
         step = self.step_early(capture_index_B).repeat_interleave(objects, 0).unsqueeze(1)
         for layer in self.extractor:
@@ -111,6 +125,8 @@ class TransformerClassifier(nn.Module):
         query = self.query.expand(len(tokens), -1, -1)
         pooled = self.leave(self.pool(query, tokens, tokens, need_weights=False)[0])  # (B O, 1, G G)
         joint = self.join(pooled.reshape(batch, 1, -1))
+        if self.joint_position:
+            joint = joint + self.position[:1]
         for layer in self.encoder:
             joint = layer(joint)
         logits_BR: Tensor = self.head(torch.cat([joint.squeeze(1), self.step_late(capture_index_B)], dim=-1))
@@ -119,7 +135,13 @@ class TransformerClassifier(nn.Module):
 
 def _encoder_layer(config: ClassifierConfig, heads: int) -> nn.TransformerEncoderLayer:
     return nn.TransformerEncoderLayer(
-        config.width, heads, config.feedforward, config.dropout, activation="gelu", batch_first=True, norm_first=True
+        config.width,
+        heads,
+        config.feedforward,
+        config.dropout,
+        activation=config.activation,
+        batch_first=True,
+        norm_first=True,
     )
 
 

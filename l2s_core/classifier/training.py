@@ -52,7 +52,13 @@ def train_classifier(
     _require_records("validation", val)
     model = build_classifier(config, train.source).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        factor=0.5,
+        patience=PLATEAU_PATIENCE,
+        threshold=config.plateau_threshold,
+        min_lr=config.min_lr,
+    )
     generator = torch.Generator().manual_seed(config.seed)
     result = TrainingResult(model=model, best_epoch=-1)
     best_loss = float("inf")

@@ -10,6 +10,8 @@ from l2s_core.config.errors import explain
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 
+EMPTY: tuple[Any, ...] = (None, "", (), [], {})
+
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values never change.
@@ -27,7 +29,7 @@ class Section(BaseModel):
         return {
             key: value
             for key, value in dump(self).items()
-            if key not in self.OPTIONAL or (value and value != fields[key].default)
+            if key not in self.OPTIONAL or not (value in EMPTY or value == fields[key].default)
         }
 
     def digest(self) -> str:

@@ -15,12 +15,15 @@ class CaptureConfig(Section):
     Schedule indices, patterns of layers' names, the softmax that it comes from, and the side of the map grid.
     """
 
+    OPTIONAL = ("antialias", "normalize")
     steps: tuple[int, ...] = Field(min_length=1)
     layers: tuple[str, ...] = Field(default=("*",), min_length=1)
     softmax: Literal["text", "joint"] = Field(
         default="text", description="over the text keys alone, or over text and image keys"
     )
     grid: int = Field(default=16, ge=4, le=64)
+    antialias: bool = Field(default=True, description="smooth maps that are larger than the grid before resizing them")
+    normalize: bool = Field(default=True, description="divide every map by its sum; else it is the attention itself")
 
     @model_validator(mode="after")
     def _ordered(self) -> CaptureConfig:

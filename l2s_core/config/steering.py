@@ -12,12 +12,19 @@ from l2s_core.config.base import Section
 class SteeringConfig(Section):
     """How the classifier's gradient moves the latents."""
 
+    OPTIONAL = ("guidance",)
     until_step: int = Field(ge=1)
     updates: int = Field(ge=1, le=100)
     step_size: float = Field(gt=0)
     normalize: Literal["none", "rms"]
     confidence: float | None = Field(default=None, gt=0, lt=1)
     min_loss: float = Field(default=0.0, ge=0)
+    guidance: float | None = Field(
+        default=None,
+        ge=0,
+        le=30,
+        description="guidance in the passes that steer, for a model that has it as an input; default: none",
+    )
     several: Literal["joint", "cycle"] = Field(
         default="joint",
         description="relations of one prompt: all in one loss, or those of one pair of objects an update, in rotation",

@@ -34,6 +34,8 @@ def map_source(
         schedule_steps=steps,
         softmax=capture.softmax,
         relations=relations,
+        antialias=capture.antialias,
+        normalize=capture.normalize,
     )
 
 

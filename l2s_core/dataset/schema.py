@@ -33,6 +33,8 @@ class MapSource:
     schedule_steps: int
     softmax: str = "text"
     relations: tuple[str, ...] = RELATIONS
+    antialias: bool = True
+    normalize: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The source as shards and classifiers store it."""
@@ -44,9 +46,22 @@ class MapSource:
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
         return cls(**settings)
 
-    def reader(self, model: AttentionModel, *, normalize: bool = True) -> AttentionReader:
-        """Return the reader that gives these maps of a model."""
-        return AttentionReader(model, layers=self.layers, softmax=self.softmax, grid=self.grid, normalize=normalize)
+    def reader(
+        self, model: AttentionModel, *, normalize: bool | None = None, guidance: float | None = None
+    ) -> AttentionReader:
+        """Return the reader that gives these maps of a model.
+
+        `normalize` overrides whether each sums to 1; `guidance` is `AttentionReader`'s.
+        """
+        return AttentionReader(
+            model,
+            layers=self.layers,
+            softmax=self.softmax,
+            grid=self.grid,
+            antialias=self.antialias,
+            normalize=self.normalize if normalize is None else normalize,
+            guidance=guidance,
+        )
 
     def differences(self, other: MapSource) -> list[str]:
         """Name every field in which two sources differ, with both values."""

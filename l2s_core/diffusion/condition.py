@@ -46,9 +46,12 @@ class Condition:
     negative: TextEncoding | None = None
     guidance: float | None = None
 
-    def unguided(self) -> Condition:
-        """The same prompts without guidance: what capture and steering run on."""
-        return Condition(text=self.text)
+    def unguided(self, *, embedded: float | None = None) -> Condition:
+        """The same prompts without classifier-free guidance: what capture and steering run on.
+
+        `embedded` is the guidance that a model has as an input, None for none.
+        """
+        return Condition(text=self.text, guidance=embedded)
 
     def select(self, indices: Tensor) -> Condition:
         """The condition of a subset of the batch."""

@@ -135,7 +135,14 @@ def weight_bytes(model: DiffusersModel) -> dict[str, int]:
 
 def _reader(model: DiffusersModel, config: RunConfig) -> AttentionReader:
     capture = config.capture
-    return AttentionReader(model, layers=capture.layers, softmax=capture.softmax, grid=capture.grid)
+    return AttentionReader(
+        model,
+        layers=capture.layers,
+        softmax=capture.softmax,
+        grid=capture.grid,
+        antialias=capture.antialias,
+        normalize=capture.normalize,
+    )
 
 
 def _gradient(reader: AttentionReader, weights_BOK: Tensor, latents: Tensor, condition: Condition) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from l2s_core.backbones.base import Backbone
-from l2s_core.dataset.schema import MapSource
 from l2s_core.diffusion.sampler import Batch
+from l2s_core.errors import UserError
 from l2s_core.steering.objectives import Objective
 from l2s_core.steering.targets import Targets
 
@@ -19,27 +19,30 @@ class ObjectiveReader:
     """Reads an objective's loss for a batch of prompts.
 
     The pass is the one that the classifier's data came from: without guidance, and ended after the last captured layer.
-    Raises UserError for an objective of other maps than this model's and schedule's.
+    With `guidance`, a model that has it as an input gets that one. Raises UserError for an objective of other maps than
+    this model's and schedule's, and for a guidance that is no input of the model.
     """
 
     batch: Batch[Backbone]
     _: KW_ONLY
     objective: Objective
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         source = self.objective.source
-        self._reader = source.reader(self.batch.backbone, normalize=self.objective.normalized)
+        if self.guidance is not None and self.batch.backbone.classifier_free:
+            raise UserError(
+                f"steering.guidance is {self.guidance:g}, but this model's guidance is a second, empty prompt; "
+                "leave it out: steering runs on the prompt alone"
+            )
+        self._reader = source.reader(self.batch.backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = self.batch.backbone.phrase_weights(self.batch.prompts)
         self.objective.require(
-            MapSource(
+            replace(
+                source,
                 backbone=self.batch.backbone.fingerprint,
-                layers=source.layers,
                 channels=self._reader.channels,
-                grid=source.grid,
-                steps=source.steps,
                 schedule_steps=len(self.batch.schedule),
-                softmax=source.softmax,
-                relations=source.relations,
             )
         )
 

@@ -68,7 +68,7 @@ class Steering:
     def __post_init__(self) -> None:
         self.targets = Targets.of(self.batch.prompts, self.batch.backbone.device)
         self.objective.require_known(self.targets)
-        self._reader = ObjectiveReader(self.batch, objective=self.objective)
+        self._reader = ObjectiveReader(self.batch, objective=self.objective, guidance=self.config.guidance)
         self.cost = SteeringCost.zeros(len(self.batch))
 
     def __call__(self, latents: Tensor, step: int) -> Tensor:

@@ -149,7 +149,7 @@ def test_the_papers_figures(name, size, steps, guidance, captured, scenes, steer
     assert (data.train, data.val, data.test) == scenes and run.capture.grid == 16
     assert (rule.step_size, rule.until_step, rule.updates, rule.normalize, rule.several, rule.confidence) == (
         *steering,
-        15,
+        16,
         "none",
         "cycle",
         None,

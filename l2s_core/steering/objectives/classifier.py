@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -20,6 +21,7 @@ class ClassifierObjective(Objective):
     With a `confidence`, a relation is also satisfied where the classifier gives it that probability or more.
     """
 
+    normalized: ClassVar[bool | None] = None
     classifier: TrainedClassifier
     confidence: float | None = None
 

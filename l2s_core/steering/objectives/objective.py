@@ -20,12 +20,12 @@ class Objective(ABC):
     """A loss over attention maps of `source`, and the rule by which a relation is satisfied.
 
     A relation whose loss is below `min_loss` is satisfied; an objective may add rules of its own. `normalized` says
-    which maps it reads: each summing to 1, or the attention itself, a probability a cell.
+    which maps it reads: each summing to 1, or the attention itself, a probability a cell; None: those of its source.
     """
 
     source: MapSource
     min_loss: float = 0.0
-    normalized: ClassVar[bool] = True
+    normalized: ClassVar[bool | None] = True
 
     @abstractmethod
     def loss(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class PresenceObjective(Objective):
     Satisfied at a peak >= `presence`; at 1, never.
     """
 
-    normalized: ClassVar[bool] = False
+    normalized: ClassVar[bool | None] = False
     presence: float = 1.0
 
     @property
