@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,11 +32,10 @@ def ablate(
     config: str,
     names: tuple[str, ...],
     dry_run: bool,
-    quick: bool,
-    settings: tuple[str, ...],
     rebuild: bool,
     home: Path,
     where: Where,
+    **given: Any,
 ) -> None:
     """Change one setting of CONFIG at a time and hold each point against CONFIG as it is, on the development suite.
 
@@ -44,7 +44,7 @@ def ablate(
     start(home)
     from l2s_core.experiments.ablations import plan_ablations
 
-    overrides = overrides_of(settings, quick, config)
+    overrides = overrides_of(config=config, **given)
     ablations = plan_ablations(config, names, overrides)
     if dry_run:
         from flows.dry_run import print_ablations

@@ -76,46 +76,76 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fi
     fit gives way to the next and is counted in `skips`. Raises UserError, naming `origin`, where a split has not a
     single scene of a relation.
     """
-    by_image: dict[str, set[Triplet]] = defaultdict(set)
-    for candidate in candidates:
-        if candidate.triplet.relation in config.chosen:
-            by_image[candidate.image].add(candidate.triplet)
-    wanted = {(split, relation): getattr(config, split) for split in SPLITS for relation in config.chosen}
-    missing = dict(wanted)
-    chosen: list[Entry] = []
-    split_of: dict[str, str] = {}
-    given: dict[str, set[str]] = defaultdict(set)  # relations that an image has given
-    order = sorted(by_image, key=lambda image: (stable_fraction("image", config.seed, image), image))
-    for first_round in (True, False):
-        for image in order:
-            if not any(missing.values()):
-                break
-            if not first_round and image not in split_of:
-                continue
-            triplets = sorted(
-                (t for t in by_image[image] if t.relation not in given[image]), key=lambda t: _rank(config, image, t)
-            )
-            while (pick := _neediest(triplets, missing, wanted, split_of.get(image))) is not None and not fits(pick[1]):
-                skips.add(image, "a phrase is cut off by the backbone's text window")
-                triplets.remove(pick[1])
-                by_image[image].remove(pick[1])
-            if pick is None:
-                continue
-            split, triplet = pick
-            missing[split, triplet.relation] -= 1
-            split_of[image] = split
-            given[image].add(triplet.relation)
-            image_id = f"{split}-{triplet.relation.replace(' ', '_')}-{image}"
-            chosen.append(Entry(image_id=image_id, split=split, image=image, triplet=triplet))
-    empty = [f"{split} {relation}" for (split, relation), count in missing.items() if count == wanted[split, relation]]
+    choice = _Choice(config, candidates, skips, fits)
+    images = sorted(choice.by_image, key=lambda image: (stable_fraction("image", config.seed, image), image))
+    for image in images:
+        choice.ask(image)
+    for image in images:
+        if image in choice.split_of:
+            choice.ask(image)
+    empty = [f"{split} {relation}" for split, relation in choice.empty]
     if empty:
         raise UserError(
             f"{origin} has no usable scene for {', '.join(empty)} "
-            f"({len(by_image)} usable images; {_counts(skips)}); "
+            f"({len(images)} usable images; {_counts(skips)}); "
             "lower data.train, data.val and data.test, or give more data"
         )
-    short = {f"{split} {relation}": count for (split, relation), count in missing.items() if count}
-    return Catalogue(entries=_shuffled(chosen), skipped=dict(skips.counts), named=skips.named, short=short)
+    short = {f"{split} {relation}": count for (split, relation), count in choice.missing.items() if count}
+    entries = _shuffled(choice.entries)
+    return Catalogue(entries=entries, skipped=dict(skips.counts), named=skips.named, short=short)
+
+
+class _Choice:
+    """The scenes chosen so far, and what is missing of each quota."""
+
+    def __init__(self, config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fits: Fits) -> None:
+        self.config = config
+        self.skips = skips
+        self.fits = fits
+        self.by_image: dict[str, set[Triplet]] = defaultdict(set)
+        for candidate in candidates:
+            if candidate.triplet.relation in config.chosen:
+                self.by_image[candidate.image].add(candidate.triplet)
+        self.wanted: Quotas = {
+            (split, relation): getattr(config, split) for split in SPLITS for relation in config.chosen
+        }
+        self.missing = dict(self.wanted)
+        self.entries: list[Entry] = []
+        self.split_of: dict[str, str] = {}
+        self.given: dict[str, set[str]] = defaultdict(set)  # relations that an image has given
+
+    @property
+    def empty(self) -> list[tuple[str, str]]:
+        """The quotas of which there is not a single scene."""
+        return [quota for quota, count in self.missing.items() if count == self.wanted[quota]]
+
+    def ask(self, image: str) -> None:
+        """Take one more scene of an image, if it has one that is missing."""
+        if not any(self.missing.values()):
+            return
+        pick = self._pick(image)
+        if pick is None:
+            return
+        split, triplet = pick
+        self.missing[split, triplet.relation] -= 1
+        self.split_of[image] = split
+        self.given[image].add(triplet.relation)
+        image_id = f"{split}-{triplet.relation.replace(' ', '_')}-{image}"
+        self.entries.append(Entry(image_id=image_id, split=split, image=image, triplet=triplet))
+
+    def _pick(self, image: str) -> tuple[str, Triplet] | None:
+        """Return the split and triplet that an image gives next; those that do not fit are dropped on the way."""
+        triplets = sorted(
+            (triplet for triplet in self.by_image[image] if triplet.relation not in self.given[image]),
+            key=lambda triplet: _rank(self.config, image, triplet),
+        )
+        while True:
+            pick = _neediest(triplets, self.missing, self.wanted, self.split_of.get(image))
+            if pick is None or self.fits(pick[1]):
+                return pick
+            self.skips.add(image, "a phrase is cut off by the backbone's text window")
+            triplets.remove(pick[1])
+            self.by_image[image].remove(pick[1])
 
 
 def merge(catalogues: Sequence[Catalogue]) -> Catalogue:

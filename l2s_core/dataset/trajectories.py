@@ -53,10 +53,8 @@ def trajectories_of(scenes: Sequence[Scene], count: int, relations: Sequence[str
 
 def _trajectory(scene: Scene, image_id: str, relations: Sequence[str]) -> Trajectory:
     draw = partial(stable_fraction, "trajectory", image_id)
-    subject = scene.triplet.subject
-    object_ = scene.triplet.object
-    if draw("order") >= 0.5:
-        subject, object_ = object_, subject
+    objects = (scene.triplet.subject, scene.triplet.object)
+    subject, object_ = objects if draw("order") < 0.5 else objects[::-1]
     relation = relations[int(draw("relation") * len(relations))]
     prefix = PHOTO_PREFIX if draw("wording") < 0.5 else ""
     return Trajectory(

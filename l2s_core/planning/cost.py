@@ -121,7 +121,8 @@ def _shapes(backbone: BackboneConfig) -> DiffusersModel:
         return random_backbone(
             load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement
         )
-    family, folder = family_named(backbone.family), model_folder(backbone)
+    family = family_named(backbone.family)
+    folder = model_folder(backbone)
     parts = {name: component.empty(folder / name) for name, component in family.COMPONENTS.items()}
     return family(parts, fingerprint="", size=backbone.size, placement=placement)
 

@@ -99,7 +99,8 @@ class RunPaths:
     @cached_property
     def noise(self) -> Path:
         """The folder of the inverted scenes."""
-        inputs, backbone = self.inputs, self.config.backbone
+        inputs = self.inputs
+        backbone = self.config.backbone
         inversion = self.config.inversion.model_dump(mode="json", exclude={"min_psnr"})
         return self._folder(
             "noise", self.scenes.name, inputs.backbone, inputs.side, backbone.steps, backbone.dtype, inversion
@@ -150,7 +151,8 @@ class RunPaths:
 
     def verdicts(self, method: str) -> Path:
         """Return the folder of the verdicts on a method's images."""
-        samples, min_score = self.samples(method).name, self.config.benchmark.min_score
+        samples = self.samples(method).name
+        min_score = self.config.benchmark.min_score
         return self._folder("verdicts", samples, *self.judged_by, min_score, self.inputs.asked)
 
     @property

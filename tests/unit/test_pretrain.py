@@ -14,7 +14,7 @@ from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.miniworld.training import denoiser
 from l2s_core.miniworld.training.distillation import DistillationLoss
 from l2s_core.miniworld.training.pretrain import load_pretrain_config, pretrain
-from l2s_core.miniworld.training.trainer import TrainPlan, fit
+from l2s_core.miniworld.training.trainer import Observers, TrainPlan, fit
 from l2s_core.miniworld.world.captions import web_caption
 from l2s_core.miniworld.world.scenes import sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
@@ -44,11 +44,10 @@ def test_a_training_killed_and_resumed_ends_in_the_same_weights(tmp_path: Path) 
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", log=stop)
+        fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", observers=Observers(log=stop))
     steps = []
-    resumed = fit(
-        toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", log=lambda s, _: steps.append(s)
-    ).state_dict()
+    observers = Observers(log=lambda s, _: steps.append(s))
+    resumed = fit(toy_model(), toy_loss, plan, checkpoint=tmp_path / "b.safetensors", observers=observers).state_dict()
     assert steps[0] == 5  # from the checkpoint of step 4 on
     assert all(torch.equal(straight[k], resumed[k]) for k in straight)
 
@@ -62,7 +61,7 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
         toy_loss,
         plan,
         checkpoint=tmp_path / "b.safetensors",
-        on_checkpoint=lambda _: model.requires_grad_(False),
+        observers=Observers(on_checkpoint=lambda _: model.requires_grad_(False)),
     ).state_dict()
     assert all(torch.equal(plain[k], drawn[k]) for k in plain)
 

@@ -179,7 +179,8 @@ def _best_of(
     """Return the best images of a batch, which candidates they are, and the passes spent on choosing."""
     best: list[Score] = [()] * len(items)
     images: Tensor | None = None
-    chosen, checks = torch.zeros(len(items), dtype=torch.long), torch.zeros(len(items), dtype=torch.long)
+    chosen = torch.zeros(len(items), dtype=torch.long)
+    checks = torch.zeros_like(chosen)
     for number, round_seeds in enumerate(zip(*seeds, strict=True)):
         sampled = sampler([i.prompt for i in items], round_seeds, *chooser.observe)
         candidates = sampled.images

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -51,6 +52,18 @@ class TrainPlan(Section):
         return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Observers:
+    """Who hears of a training.
+
+    `log(step, values)` comes every `log_every` steps, `on_checkpoint(step)` after each checkpoint, while the model
+    holds its averaged weights.
+    """
+
+    log: LogFunction | None = None
+    on_checkpoint: Callable[[int], None] | None = None
+
+
 def fit(
     model: nn.Module,
     loss_function: LossFunction,
@@ -58,112 +71,121 @@ def fit(
     *,
     checkpoint: Path,
     device: str = "cpu",
-    log: LogFunction | None = None,
-    on_checkpoint: Callable[[int], None] | None = None,
     seed: int = 0,
+    observers: Observers = Observers(),
 ) -> nn.Module:
     """Train `model` in place and return it holding the averaged weights, in float32 on the CPU.
 
     `loss_function(model, step)` must draw its batch from `step` alone, so that a training killed at any
-    moment and started again from `checkpoint` sees the same batches. `on_checkpoint(step)` is called
-    after each checkpoint, while the model holds its averaged weights.
+    moment and started again from `checkpoint` sees the same batches.
     """
     model.to(device).train()
     if plan.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(trainable.values(), lr=plan.lr, weight_decay=plan.weight_decay, betas=(0.9, 0.99))
-    average = {name: p.detach().clone() for name, p in trainable.items()}
-    start = _restore(checkpoint, model, trainable, average, optimizer, plan)
+    training = _Training(model, plan)
+    start = training.restore(checkpoint)
     window: list[float] = []
     began = time.monotonic()
-    began_step = start
     for step in range(start, plan.steps):
         torch.manual_seed(seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate(step)
-        loss = loss_function(model, step)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(trainable.values(), plan.clip)
-        if torch.isfinite(norm):
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        decay = min(plan.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.values()), [p.detach() for p in trainable.values()], 1 - decay)
-        window.append(loss.item())
+        window.append(training.step(loss_function, step))
         done = step + 1
-        if log and (done % plan.log_every == 0 or done == plan.steps):
-            pace = (time.monotonic() - began) / (done - began_step)
-            log(done, {"loss": sum(window) / len(window), "lr": plan.rate(step), "seconds_per_step": pace})
+        if observers.log and (done % plan.log_every == 0 or done == plan.steps):
+            pace = (time.monotonic() - began) / (done - start)
+            observers.log(done, {"loss": sum(window) / len(window), "lr": plan.rate(step), "seconds_per_step": pace})
             window.clear()
         if done % plan.checkpoint_every == 0 or done == plan.steps:
-            _store(checkpoint, done, model, trainable, average, optimizer)
-            if on_checkpoint:
-                with _holding(trainable, average):
-                    model.eval()
-                    on_checkpoint(done)
-                model.train()
-                for parameter in trainable.values():
-                    parameter.requires_grad_(True)
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(average[name])
+            training.store(checkpoint, done)
+            if observers.on_checkpoint:
+                with training.showing_average():
+                    observers.on_checkpoint(done)
+    training.take_average()
     return model.to("cpu").eval()
 
 
-@contextmanager
-def _holding(trainable: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the parameters hold other values for the length of the block."""
-    kept = {name: p.detach().clone() for name, p in trainable.items()}
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(values[name])
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, parameter in trainable.items():
-                parameter.copy_(kept[name])
+class _Training:
+    """A model with its optimizer and the running average of its weights."""
 
-
-def _statistics(model: nn.Module) -> dict[str, Tensor]:
-    """Floating-point buffers that training changes (batch-norm statistics)."""
-    return {name: b for name, b in model.named_buffers() if b.is_floating_point() and "running_" in name}
-
-
-def _store(
-    path: Path, step: int, model: nn.Module, trainable: dict, average: dict, optimizer: torch.optim.Optimizer
-) -> None:
-    tensors = {}
-    for name, parameter in trainable.items():
-        state = optimizer.state[parameter]
-        tensors[f"weight/{name}"] = parameter.detach()
-        tensors[f"average/{name}"] = average[name]
-        tensors[f"first/{name}"] = state["exp_avg"]
-        tensors[f"second/{name}"] = state["exp_avg_sq"]
-    tensors |= {f"buffer/{name}": buffer for name, buffer in _statistics(model).items()}
-    with atomic_path(path) as temporary:
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"state": json.dumps({"step": step})}
+    def __init__(self, model: nn.Module, plan: TrainPlan) -> None:
+        self.model = model
+        self.plan = plan
+        self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.trainable.values(), lr=plan.lr, weight_decay=plan.weight_decay, betas=(0.9, 0.99)
         )
+        self.average = {name: p.detach().clone() for name, p in self.trainable.items()}
 
+    def step(self, loss_function: LossFunction, step: int) -> float:
+        """Take a step, unless its gradient is not finite; return the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(step)
+        loss = loss_function(self.model, step)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.trainable.values(), self.plan.clip)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(self.plan.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.trainable.values()], 1 - decay)
+        return loss.item()
 
-def _restore(
-    path: Path, model: nn.Module, trainable: dict, average: dict, optimizer: torch.optim.Optimizer, plan: TrainPlan
-) -> int:
-    if not path.exists():
-        return 0
-    with safe_open(path, "pt") as stored, torch.no_grad():
-        step = json.loads(stored.metadata()["state"])["step"]
-        for name, parameter in trainable.items():
-            parameter.copy_(stored.get_tensor(f"weight/{name}"))
-            average[name].copy_(stored.get_tensor(f"average/{name}"))
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": stored.get_tensor(f"first/{name}").to(parameter),
-                "exp_avg_sq": stored.get_tensor(f"second/{name}").to(parameter),
-            }
-        for name, buffer in _statistics(model).items():
-            buffer.copy_(stored.get_tensor(f"buffer/{name}"))
-    return min(step, plan.steps)
+    @contextmanager
+    def showing_average(self) -> Iterator[None]:
+        """Have the model hold its averaged weights for the length of the block, in evaluation mode."""
+        kept = {name: p.detach().clone() for name, p in self.trainable.items()}
+        self.take_average()
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self._hold(kept)
+        self.model.train()
+        for parameter in self.trainable.values():
+            parameter.requires_grad_(True)
+
+    def take_average(self) -> None:
+        """Have the model hold its averaged weights."""
+        self._hold(self.average)
+
+    def _hold(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                parameter.copy_(values[name])
+
+    def store(self, path: Path, step: int) -> None:
+        """Write the state after so many steps."""
+        tensors = {}
+        for name, parameter in self.trainable.items():
+            state = self.optimizer.state[parameter]
+            tensors[f"weight/{name}"] = parameter.detach()
+            tensors[f"average/{name}"] = self.average[name]
+            tensors[f"first/{name}"] = state["exp_avg"]
+            tensors[f"second/{name}"] = state["exp_avg_sq"]
+        tensors |= {f"buffer/{name}": buffer for name, buffer in self._statistics().items()}
+        metadata = {"state": json.dumps({"step": step})}
+        with atomic_path(path) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+
+    def restore(self, path: Path) -> int:
+        """Take up the state that is stored; return the number of steps that are done, 0 where there is none."""
+        if not path.exists():
+            return 0
+        with safe_open(path, "pt") as stored, torch.no_grad():
+            step = json.loads(stored.metadata()["state"])["step"]
+            for name, parameter in self.trainable.items():
+                parameter.copy_(stored.get_tensor(f"weight/{name}"))
+                self.average[name].copy_(stored.get_tensor(f"average/{name}"))
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(step)),
+                    "exp_avg": stored.get_tensor(f"first/{name}").to(parameter),
+                    "exp_avg_sq": stored.get_tensor(f"second/{name}").to(parameter),
+                }
+            for name, buffer in self._statistics().items():
+                buffer.copy_(stored.get_tensor(f"buffer/{name}"))
+        return min(step, self.plan.steps)
+
+    def _statistics(self) -> dict[str, Tensor]:
+        """Floating-point buffers that training changes (batch-norm statistics)."""
+        buffers = self.model.named_buffers()
+        return {name: b for name, b in buffers if b.is_floating_point() and "running_" in name}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from l2s_core.backbones.base import Backbone
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.hashing import stable_fraction
-from l2s_core.miniworld.training.trainer import TrainPlan, fit
+from l2s_core.miniworld.training.trainer import Observers, TrainPlan, fit
 from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.prompts.prompt import SeveralPrompt, with_article
 from l2s_core.report.grids import save_png, tile
@@ -55,8 +56,7 @@ class Workshop:
             checkpoint=self.work / f"{name}.safetensors",
             device=self.device,
             seed=self.seed,
-            log=lambda step, values: self.observe(name, step, values),
-            on_checkpoint=on_checkpoint,
+            observers=Observers(log=partial(self.observe, name), on_checkpoint=on_checkpoint),
         )
 
 
