@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.judged import MISSING, NOWHERE, WRONG, BlindJudge, judged_image, method_summary, rate
+from helpers.judged import MISSING, NOWHERE, WRONG, BlindJudge, judged_image, method_summary, rate, run_summary
 from helpers.runs import run_of
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -22,6 +22,7 @@ from l2s_core.config import MAIN, PLAIN, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
+from l2s_core.evaluation.methods.method import methods_of
 from l2s_core.evaluation.metrics.clipscore import ClipScore
 from l2s_core.evaluation.metrics.kid import KID
 from l2s_core.evaluation.metrics.published import GENEVAL_POSITION, published_beside
@@ -29,8 +30,9 @@ from l2s_core.evaluation.metrics.quality import Quality
 from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, Verdict
 from l2s_core.evaluation.run import Run
-from l2s_core.evaluation.run_summary import MethodRow, read_summary
+from l2s_core.evaluation.run_summary import ClassifierFigures, MethodRow, RunSummary, read_summary
 from l2s_core.evaluation.samples import SampleShard, save_samples
+from l2s_core.evaluation.statistics.aggregate import MeanScore
 from l2s_core.report.breakdown import BreakdownLine, breakdown
 from l2s_core.report.comparison import build_comparison, method_values, report_files
 from l2s_core.report.failures import Changes, choose_failures, failure_kind, failures_summary
@@ -237,6 +239,31 @@ def test_several_relations_have_a_rate_of_their_own_on_the_board() -> None:
     assert alone.single_relations is None and "single_relations" not in alone.to_json()
     (several,) = leaderboard([row(MAIN, 0.5, single_relations=rate(0.8))], verdicts, None)
     assert several.single_relations == rate(0.8) and several.to_json()["single_relations"]["rate"] == 0.8
+
+
+def test_the_label_of_a_method_tells_whose_classifier_steers() -> None:
+    """A further method is called as its section is, whatever steers it."""
+    further = {"hard": {"kind": "classifier"}, "again": {"kind": "classifier", "classifier": "true-only"}}
+    settings = {"classifiers": {"true-only": {"prompts": "true"}}, "methods": further}
+    methods = methods_of(load_run_config("mini-sd", settings))
+    labels = {name: method.label(name, rows(None)) for name, method in methods.items()}
+    assert labels == {
+        PLAIN: "plain",
+        MAIN: "steered",
+        "true-only": "steered by true-only",
+        "hard": "hard",
+        "again": "again",
+    }
+
+
+def test_the_figures_of_a_run_come_back_from_their_json() -> None:
+    summary = run_summary(score=MeanScore(mean=0.5, low=0.4, high=0.6), single_relations=rate(0.7), peak_bytes=7)
+    best = replace(summary.plain, kind="best-of-n", label="best (of 4)", candidates=4)
+    for one in (summary, replace(summary, methods={"best": best}), run_summary()):
+        assert RunSummary.from_json(json.loads(json.dumps(one.to_json()))) == one
+    given = replace(summary, classifiers={MAIN: ClassifierFigures(steered=summary.classifiers[MAIN].steered)})
+    stored = json.loads(json.dumps(given.to_json()))
+    assert set(stored["classifiers"][MAIN]) == {"steered"} and RunSummary.from_json(stored) == given
 
 
 @pytest.mark.parametrize("objects", [("dog", "cat"), ("dog", "cat", "bird", "car")])
