@@ -6,6 +6,7 @@ Beside them stands "is", the relation of an attribute.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import product
 from typing import Literal, get_args
 
@@ -51,6 +52,21 @@ _HYPHEN_ALONE = ("above", "below")  # "above-left of"
 POSITION_THRESHOLD = 0.1  # share of the summed box sizes by which each offset is shrunk (GenEval)
 MIN_OFFSET = 1e-3  # pixels; where both shrunk offsets are smaller there is no relation (GenEval)
 DIRECTION_THRESHOLD = 0.5  # a relation holds where the unit offset passes this value (GenEval)
+
+
+class Wording(StrEnum):
+    """How the prompts of scenes are written: "a dog above an apple", or as in the paper "A dog above a apple"."""
+
+    PLAIN = "plain"
+    PAPER = "paper"
+
+    def article(self, phrase: str) -> str:
+        """Return the article before a phrase."""
+        return "an" if self is Wording.PLAIN and phrase[0].lower() in "aeiou" else "a"
+
+    def sentence(self, text: str) -> str:
+        """Return a prompt with its first letter as it is written."""
+        return text if self is Wording.PLAIN else text[0].upper() + text[1:]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from l2s_core.data.scene_shards import load_scenes
+from l2s_core.data.scenes import PromptForm
 from l2s_core.diffusion.noise import invert_scenes, load_noise, save_noise
 from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import ensure
@@ -26,6 +27,7 @@ def invert_shard(run: Run, scenes: Path, rebuild: bool = False) -> Path:
                 config.inversion,
                 steps=config.backbone.steps,
                 batch=config.batch,
+                form=PromptForm.of(config.data),
             )
         save_noise(path, shard)
 

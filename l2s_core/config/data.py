@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from l2s_core.config.base import Section
 from l2s_core.config.chosen import chosen_by
 from l2s_core.registry import SOURCES
-from l2s_core.relations import LABELS, RELATIONS, Relation
+from l2s_core.relations import LABELS, RELATIONS, Relation, Triplet, Wording
 
 
 class DataConfig(Section):
     """What every source of scenes says; `source` names the class, of the table SOURCES, that has further settings.
 
-    Counts are per relation. `beside` adds further sources that are read, each with its own counts.
+    Counts are per relation. `beside` adds further sources that are read, each with its own counts;
+    `wording` and `wrong` are those of the first for all.
     """
 
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("wording", "wrong")
     source: str
     seed: int = 0
     train: int = Field(ge=1)
@@ -26,12 +28,27 @@ class DataConfig(Section):
     relations: tuple[Relation, ...] = Field(
         default=RELATIONS, min_length=1, description="those that scenes are chosen for"
     )
+    wording: Wording = Field(
+        default=Wording.PLAIN,
+        description="of scenes' prompts: a dog above an apple, or the paper's A dog above a apple",
+    )
+    wrong: Literal["spatial", "any"] = Field(
+        default="spatial", description="what wrong prompts state: another relation, or another label, is included"
+    )
     beside: tuple[Annotated[DataConfig, chosen_by("source", SOURCES)], ...] = ()
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """What this source's scenes are chosen for: its relations, and "is" where it has attributes."""
         return self.relations
+
+    def quotas(self, count: int) -> dict[str, int]:
+        """Return the number of scenes of each kind, `count` of each label."""
+        return dict.fromkeys(self.chosen, count)
+
+    def quota_of(self, triplet: Triplet) -> str:
+        """Return which of the kinds of `quotas` a triplet counts for."""
+        return triplet.relation
 
     @property
     def own_attributes(self) -> tuple[str, ...]:

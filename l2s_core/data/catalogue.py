@@ -19,7 +19,7 @@ NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
 Fits = Callable[[Triplet], bool]
 """triplet -> whether the backbone's text window holds both of its phrases."""
 Quotas = dict[tuple[str, str], int]
-"""(split, relation) -> number of scenes."""
+"""(split, kind of `DataConfig.quotas`) -> number of scenes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +83,14 @@ def choose(config: DataConfig, candidates: Iterable[Candidate], skips: Skips, fi
     for image in images:
         if image in choice.split_of:
             choice.ask(image)
-    empty = [f"{split} {relation}" for split, relation in choice.empty]
+    empty = [f"{split} {kind}" for split, kind in choice.empty]
     if empty:
         raise UserError(
             f"{origin} has no usable scene for {', '.join(empty)} "
             f"({len(images)} usable images; {_counts(skips)}); "
             "lower data.train, data.val and data.test, or give more data"
         )
-    short = {f"{split} {relation}": count for (split, relation), count in choice.missing.items() if count}
+    short = {f"{split} {kind}": count for (split, kind), count in choice.missing.items() if count}
     entries = _shuffled(choice.entries)
     return Catalogue(entries=entries, skipped=dict(skips.counts), named=skips.named, short=short)
 
@@ -107,7 +107,10 @@ class _Choice:
             if candidate.triplet.relation in config.chosen:
                 self.by_image[candidate.image].add(candidate.triplet)
         self.wanted: Quotas = {
-            (split, relation): getattr(config, split) for split in SPLITS for relation in config.chosen
+            (split, kind): count
+            for split in SPLITS
+            for kind, count in config.quotas(getattr(config, split)).items()
+            if count
         }
         self.missing = dict(self.wanted)
         self.entries: list[Entry] = []
@@ -127,7 +130,7 @@ class _Choice:
         if pick is None:
             return
         split, triplet = pick
-        self.missing[split, triplet.relation] -= 1
+        self.missing[split, self.config.quota_of(triplet)] -= 1
         self.split_of[image] = split
         self.given[image].add(triplet.relation)
         image_id = f"{split}-{triplet.relation.replace(' ', '_')}-{image}"
@@ -140,7 +143,7 @@ class _Choice:
             key=lambda triplet: _rank(self.config, image, triplet),
         )
         while True:
-            pick = _neediest(triplets, self.missing, self.wanted, self.split_of.get(image))
+            pick = _neediest(self.config, triplets, self.missing, self.wanted, self.split_of.get(image))
             if pick is None or self.fits(pick[1]):
                 return pick
             self.skips.add(image, "a phrase is cut off by the backbone's text window")
@@ -175,14 +178,15 @@ def _rank(config: DataConfig, image: str, triplet: Triplet) -> float:
 
 
 def _neediest(
-    triplets: Sequence[Triplet], missing: Quotas, wanted: Quotas, split: str | None
+    config: DataConfig, triplets: Sequence[Triplet], missing: Quotas, wanted: Quotas, split: str | None
 ) -> tuple[str, Triplet] | None:
     """Return the (split, triplet) whose quota is filled least; `split` fixes the split."""
+    kinds = [config.quota_of(triplet) for triplet in triplets]
     options = [
-        (-missing[s, t.relation] / wanted[s, t.relation], SPLITS.index(s), i)
-        for i, t in enumerate(triplets)
+        (-missing[s, kind] / wanted[s, kind], SPLITS.index(s), i)
+        for i, kind in enumerate(kinds)
         for s in (SPLITS if split is None else (split,))
-        if missing[s, t.relation]
+        if missing.get((s, kind))
     ]
     if not options:
         return None

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import ijson
 from pydantic import Field
@@ -19,6 +19,7 @@ from l2s_core.data.catalogue import Candidate, Skips
 from l2s_core.data.is_a import IsA, is_a_test
 from l2s_core.data.listing import file_size
 from l2s_core.data.read_source import ReadSource
+from l2s_core.data.singular import as_is, singular_names
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
@@ -29,8 +30,10 @@ IMAGES = "images"
 class Gqa(ReadSource):
     """GQA: pairs of names of which one is a kind of the other, by `is_a`, are left out."""
 
+    OPTIONAL: ClassVar[tuple[str, ...]] = (*ReadSource.OPTIONAL, "names")
     source: Literal["gqa"] = "gqa"
     is_a: str = Field(default="none", description="WordNet lexicon that tells is-a pairs, e.g. oewn:2024")
+    names: Literal["as-is", "singular"] = Field(default="as-is", description="names of objects, some of them plurals")
 
     def annotation_files(self) -> list[Path]:
         """Return the scene-graph files; raises UserError when there are none."""
@@ -52,18 +55,30 @@ class Gqa(ReadSource):
     def candidates(self, skips: Skips) -> Iterator[Candidate]:
         """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
         is_a = is_a_test(self.is_a)
+        named = self._named()
         for file in self.annotation_files():
             for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
-                yield from _of_image(self.path, str(image_id), graph, skips, is_a, self.attributes)
+                yield from _of_image(self.path, str(image_id), graph, skips, is_a, self.attributes, named)
 
     def check(self) -> str:
         found = super().check()
         is_a_test(self.is_a)
+        self._named()
         return found
+
+    def _named(self) -> Callable[[str], str]:
+        """Return what makes an object's name of the one that is written."""
+        return singular_names() if self.names == "singular" else as_is
 
 
 def _of_image(
-    folder: Path, image_id: str, graph: Any, skips: Skips, is_a: IsA, attributes: Collection[str]
+    folder: Path,
+    image_id: str,
+    graph: Any,
+    skips: Skips,
+    is_a: IsA,
+    attributes: Collection[str],
+    named: Callable[[str], str],
 ) -> Iterator[Candidate]:
     objects = graph.get("objects") if isinstance(graph, dict) else None
     if not isinstance(objects, dict):
@@ -73,7 +88,7 @@ def _of_image(
     if file_size(folder / image) is None:
         skips.add(image_id, "image file missing")
         return
-    names = dict(_names(objects, image_id, skips))
+    names = {key: named(name) for key, name in _names(objects, image_id, skips)}
     once = _single(names.values(), is_a)
     for key, subject in names.items():
         place = f"{image_id}/{key}"

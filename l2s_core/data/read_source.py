@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from l2s_core.data.listing import listing_digest
 from l2s_core.data.scenes import Scene
 from l2s_core.data.source import Source
 from l2s_core.errors import UserError
-from l2s_core.relations import ATTRIBUTE
+from l2s_core.relations import ATTRIBUTE, Triplet
 from l2s_core.storage.files import file_digest
 
 
@@ -33,10 +33,18 @@ class ReadSource(Source):
         "official ones is named, too. So the figures stand beside published ones, and need not be of the same prompts."
     )
 
-    OPTIONAL = ("attributes",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = (*DataConfig.OPTIONAL, "attributes", "attribute_quotas", "resize")
     path: Path = Field(description="its folder")
     attributes: tuple[Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$")], ...] = Field(
         default=(), description="words of attributes, e.g. white or metal, one word each"
+    )
+    attribute_quotas: Literal["pooled", "word"] = Field(
+        default="pooled", description="scenes with an attribute: as they come, or as many of every word"
+    )
+    resize: Literal["crop", "crop-bicubic", "squash"] = Field(
+        default="crop",
+        description="how images become square: the largest centred square by Lanczos' filter, or cut out and by a "
+        "bicubic one, or all of the image squashed by a bicubic one",
     )
 
     @abstractmethod
@@ -54,6 +62,16 @@ class ReadSource(Source):
     @property
     def chosen(self) -> tuple[str, ...]:
         return (*self.relations, ATTRIBUTE) if self.attributes else self.relations
+
+    def quotas(self, count: int) -> dict[str, int]:
+        if self.attribute_quotas == "pooled" or not self.attributes:
+            return super().quotas(count)
+        words = {f"{ATTRIBUTE} {word}": count // len(self.attributes) for word in self.attributes}
+        return {**dict.fromkeys(self.relations, count), **words}
+
+    def quota_of(self, triplet: Triplet) -> str:
+        by_word = self.attribute_quotas == "word" and triplet.relation == ATTRIBUTE
+        return f"{ATTRIBUTE} {triplet.subject}" if by_word else super().quota_of(triplet)
 
     @property
     def own_attributes(self) -> tuple[str, ...]:
@@ -75,7 +93,8 @@ class ReadSource(Source):
             if entry.triplet is None:
                 raise ValueError(f"the entry {entry.image_id!r} of a source that is read has no triplet")
             try:
-                image = read_image(self._read_parts[entry.part].path / entry.image, side)
+                part = self._read_parts[entry.part]
+                image = read_image(part.path / entry.image, side, resize=part.resize)
             except UserError as error:
                 skips.add(entry.image, str(error))
                 continue

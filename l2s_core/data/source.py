@@ -14,6 +14,7 @@ from l2s_core.config import DataConfig
 from l2s_core.data.catalogue import Catalogue, Entry, Fits, Skips
 from l2s_core.data.scenes import Scene
 from l2s_core.prompts.prompt import Phrases
+from l2s_core.relations import Wording
 
 Pair = tuple[str, str]
 
@@ -89,6 +90,9 @@ class Source(DataConfig, ABC):
             raise ValueError(f"beside mixes sources that are read from a folder; {alone[0]} stands alone")
         if any(part.beside for part in self.beside):
             raise ValueError("a source in beside has no beside of its own; list them all in one")
+        written = (self.wording, self.wrong)
+        if any((part.wording, part.wrong) not in (written, (Wording.PLAIN, "spatial")) for part in self.beside):
+            raise ValueError("wording and wrong of the first source are those of all; leave them out in beside")
         return self
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.config import InversionConfig
-from l2s_core.data.scenes import PromptKind, Scene, scene_prompt, stack_images
+from l2s_core.data.scenes import PLAIN_FORM, PromptForm, PromptKind, Scene, scene_prompt, stack_images
 from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.denoiser import Denoiser
 from l2s_core.diffusion.inversion import invert, psnr
@@ -64,7 +64,13 @@ class NoiseShard:
 
 
 def invert_scenes(
-    backbone: Denoiser, scenes: Sequence[Scene], config: InversionConfig, *, steps: int, batch: int
+    backbone: Denoiser,
+    scenes: Sequence[Scene],
+    config: InversionConfig,
+    *,
+    steps: int,
+    batch: int,
+    form: PromptForm = PLAIN_FORM,
 ) -> NoiseShard:
     """Invert every scene with its true and its wrong prompt and measure what the noise gives back.
 
@@ -72,7 +78,11 @@ def invert_scenes(
     autoencoder loses.
     """
     schedule = backbone.schedule(steps)
-    asked = [(scene, kind) for scene in scenes for kind in PromptKind]
+    asked = [
+        (scene, kind, scene_prompt(scene.image_id, scene.triplet, kind, form))
+        for scene in scenes
+        for kind in PromptKind
+    ]
     parts = [_invert_part(backbone, asked[i : i + batch], config, schedule) for i in range(0, len(asked), batch)]
     if not parts:
         return NoiseShard(rows=[], noise=torch.zeros(0, *backbone.latent_shape), psnr=torch.zeros(0))
@@ -86,11 +96,11 @@ def invert_scenes(
 
 
 def _invert_part(
-    backbone: Denoiser, part: Sequence[tuple[Scene, PromptKind]], config: InversionConfig, schedule: Schedule
+    backbone: Denoiser, part: Sequence[tuple[Scene, PromptKind, Prompt]], config: InversionConfig, schedule: Schedule
 ) -> NoiseShard:
-    """Invert one batch of (scene, prompt kind)."""
-    scenes = [scene for scene, _ in part]
-    prompts = [scene_prompt(scene.image_id, scene.triplet, kind) for scene, kind in part]
+    """Invert one batch of (scene, prompt kind, its prompt)."""
+    scenes = [scene for scene, _, _ in part]
+    prompts = [prompt for _, _, prompt in part]
     images = stack_images(scenes)
     condition = backbone.encode_prompts([prompt.text for prompt in prompts])
     latents = backbone.encode_images(images)
@@ -105,7 +115,7 @@ def _invert_part(
         LabelledPrompt(
             image_id=scene.image_id, split=scene.split, kind=kind, prompt=prompt, true=scene.triplet.relation
         )
-        for (scene, kind), prompt in zip(part, prompts, strict=True)
+        for scene, kind, prompt in part
     ]
     return NoiseShard(
         rows=rows,

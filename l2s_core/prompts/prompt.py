@@ -9,7 +9,7 @@ from typing import Protocol
 
 from l2s_core.errors import UserError
 from l2s_core.prompts.grammar import Clause, Span, read_prompt
-from l2s_core.relations import ATTRIBUTE, WORDINGS, Triplet, label_index
+from l2s_core.relations import ATTRIBUTE, WORDINGS, Triplet, Wording, label_index
 
 PHOTO_PREFIX = "a photo of "  # GenEval's wording
 
@@ -79,21 +79,30 @@ def depicted(prompt: Phrases) -> tuple[str, ...]:
 
 def with_article(phrase: str) -> str:
     """Return the phrase behind "a" or "an"."""
-    return ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase
+    return f"{Wording.PLAIN.article(phrase)} {phrase}"
 
 
-def prompt_for(triplet: Triplet, *, prefix: str = "", wording: int = 0) -> Prompt:
+def prompt_for(
+    triplet: Triplet,
+    *,
+    prefix: str = "",
+    wording: int = 0,
+    written: Wording = Wording.PLAIN,
+    of_pair: bool = False,
+) -> Prompt:
     """Write the prompt of a triplet and note where its phrases stand.
 
-    It reads "{prefix}a {subject} {relation} a {object}", or "{prefix}a {subject} {object}" for an attribute.
+    It reads "{prefix}a {subject} {relation} a {object}", or "{prefix}a {subject} {object}" for an attribute; with
+    `of_pair`, "{prefix}a {subject} is a {object}" for two objects that the relation "is" is said of. `wording` is the
+    number of the relation's wording, `written` says which articles and capitals there are.
     """
     label_index(triplet.relation)
-    head = prefix + with_article(triplet.subject)
+    head = f"{prefix}{written.article(triplet.subject)} {triplet.subject}"
     rest = triplet.object
-    if triplet.relation != ATTRIBUTE:
-        words = WORDINGS[triplet.relation]
-        rest = f"{words[wording % len(words)]} {with_article(triplet.object)}"
-    text = f"{head} {rest}"
+    if triplet.relation != ATTRIBUTE or of_pair:
+        words = WORDINGS.get(triplet.relation, (ATTRIBUTE,))
+        rest = f"{words[wording % len(words)]} {written.article(triplet.object)} {triplet.object}"
+    text = written.sentence(f"{head} {rest}")
     subject_end = len(head)
     object_end = len(text)
     return Prompt(

@@ -108,7 +108,7 @@ def test_colours_are_stated_where_the_data_has_attributes() -> None:
         "benchmark.clip": "x",
     }
     plain, described = (
-        benchmark_items(load_run_config("sd21", {**settings, **more})) for more in ({}, {"data": "paper-sd-attributes"})
+        benchmark_items(load_run_config("sd21", {**settings, **more})) for more in ({"data": "gqa-orm"}, {})
     )
     assert [(i.item_id, i.prompt.text, i.seed, i.objects) for i in plain] == [
         (i.item_id, i.prompt.text, i.seed, i.objects) for i in described

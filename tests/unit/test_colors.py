@@ -170,7 +170,7 @@ def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
 
 
 def test_verdicts_have_the_address_of_what_told_the_colours(tmp_path: Path) -> None:
-    config = load_run_config("sd21", {**COLORED, "benchmark.clip": str(tiny_clip(tmp_path))})
+    config = load_run_config("sd21", {**COLORED, "data": "gqa-orm", "benchmark.clip": str(tiny_clip(tmp_path))})
     items = benchmark_items(config)
     assert [i.prompt_group for i in items] == ["colors"] * 6 + ["color_attr"] * 6 and all(
         not i.prompt.triplets for i in items

@@ -50,11 +50,14 @@ def test_every_shipped_configuration_is_valid(name: str) -> None:
         ({"data.attributes": ["white"]}, "unknown key 'data.attributes'; allowed: beside, held_out_objects, "),
         ({"data.path": "x"}, "unknown key 'data.path'; allowed: beside, held_out_objects, "),
         ({"data": "paper-sd", "data.attributes": ["light blue"]}, "data.attributes.0: .*light blue"),
-        ({"data": "paper-sd", "data.held_out_pairs": 0.1}, "unknown key 'data.held_out_pairs'; allowed: attributes, "),
+        (
+            {"data": "paper-sd", "data.held_out_pairs": 0.1},
+            "unknown key 'data.held_out_pairs'; allowed: attribute_",
+        ),
         ({"data": {"source": "orm", "train": 1, "val": 1, "test": 1}}, "missing key 'data.path'; add it"),
         (
             {"data": {"source": "orm", "path": "x", "train": 1, "val": 1, "test": 1, "is_a": "oewn:2024"}},
-            "unknown key 'data.is_a'; allowed: attributes, beside, path, ",
+            "unknown key 'data.is_a'; allowed: attribute_quotas, attributes, beside, path, ",
         ),
         (
             {"data": "paper-sd", "data.beside": [{"source": "ormm", "path": "x", "train": 1, "val": 1, "test": 1}]},
@@ -86,18 +89,13 @@ def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
 
 
 def test_data_without_attributes_is_what_it_was() -> None:
-    plain = load_run_config("sd21").data
+    plain = load_run_config("sd21", {"data": "gqa-orm"}).data
     assert "attributes" not in plain.model_dump(mode="json") and plain.labels == plain.chosen == RELATIONS
     assert plain.digest() == "de3a9b83ef000fa2"
-    described = load_run_config("sd21", {"data": "paper-sd-attributes"}).data
-    assert described.labels == described.chosen == LABELS and described.attribute_words == (
-        "white",
-        "green",
-        "large",
-        "metal",
-    )
-    rest = [part.model_copy(update={"attributes": (), "beside": ()}) for part in described.parts]
-    assert rest == [part.model_copy(update={"beside": ()}) for part in plain.parts]
+    described = load_run_config("sd21", {"data": "paper-sd"}).data
+    assert described.labels == described.chosen == LABELS
+    assert described.attribute_words == ("white", "green", "large", "metal")
+    assert [part.train for part in described.parts] == [part.train for part in plain.parts]
 
 
 def test_centroids_know_no_attributes() -> None:
@@ -105,7 +103,7 @@ def test_centroids_know_no_attributes() -> None:
         "benchmark.protocol": "geneval",
         "benchmark.tags": ["colors"],
         "benchmark.clip": "x",
-        "data": "paper-sd-attributes",
+        "data": "paper-sd",
     }
     with pytest.raises(UserError, match="methods.c steers by centroids, which know no attributes; leave it out"):
         load_run_config("sd21", {**colored, "methods": {"c": {"kind": "centroid"}}})

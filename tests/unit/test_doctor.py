@@ -45,11 +45,11 @@ def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
 
 def test_work_counts_what_the_stages_evaluate() -> None:
     work = work_of(load_run_config("sd21"))
-    scenes = 4 * ((800 + 200 + 100) + (800 + 100 + 70))  # GQA's, and ORM's beside them
+    scenes = 5 * ((800 + 200 + 100) + (800 + 100 + 70))  # GQA's, and ORM's beside them
     assert work["invert"].forwards == scenes * 2 * 50 * 6 and work["capture"].forwards == scenes * 2 * 50
     assert work["sample plain"].guided == 400 * 50 and work["sample steered"].gradients == 400 * 2 * 25 * 16
     flux = work_of(load_run_config("flux-dev"))  # gamma and eta of 1 need the model at captured steps alone
-    assert flux["invert"].forwards == 0 and flux["capture"].forwards == 4 * (2600 + 970) * 2 * 6
+    assert flux["invert"].forwards == 0 and flux["capture"].forwards == 5 * (2600 + 970) * 2 * 6
     maps = disk_bytes(load_run_config("sd21"), FileSizes(channels=195, latents=4 * 64 * 64, side=512))["maps"]
     assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.8)
 

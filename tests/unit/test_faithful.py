@@ -27,7 +27,7 @@ from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import prompt_for
-from l2s_core.relations import LABELS, Triplet
+from l2s_core.relations import LABELS, RELATIONS, Triplet
 from l2s_core.steering.steering import steer_by
 
 REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
@@ -350,6 +350,20 @@ def test_a_guidance_that_is_no_input_of_the_model_is_refused() -> None:
     config = SteeringConfig(until_step=1, updates=1, step_size=1.0, normalize="none", guidance=3.5)
     with pytest.raises(UserError, match="steering.guidance is 3.5, .* leave it out"):
         steer_by(classifier, config)(batch)
+
+
+def test_the_papers_data() -> None:
+    """Five labels, as many scenes of "is" as of a relation, shared by the words; counts are train, val, test."""
+    for name in REAL:
+        data = load_run_config(name).data
+        flux = name.startswith("flux")
+        gqa, orm = data.parts
+        assert data.labels == LABELS and data.wording == "paper" and data.wrong == "any"
+        counts = (2000, 400, 200) if flux else (800, 200, 100)
+        assert gqa.names == "singular" and (gqa.train, gqa.val, gqa.test) == counts
+        assert gqa.quotas(gqa.train)["is metal"] == gqa.train // 4 and len(gqa.quotas(1)) == 8
+        assert orm.quotas(800) == dict.fromkeys(RELATIONS, 800) | {"is white": 400, "is green": 400}
+        assert {part.resize for part in data.parts} == {"squash" if flux else "crop-bicubic"}
 
 
 def test_the_papers_training_and_updates() -> None:

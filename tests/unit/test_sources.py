@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import sys
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +22,13 @@ from l2s_core.data import images, listing
 from l2s_core.data.catalogue import Catalogue, load_catalogue
 from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.read_source import ReadSource
-from l2s_core.data.scenes import SPLITS, PromptKind, scene_prompt
+from l2s_core.data.scenes import SPLITS, PromptForm, PromptKind, scene_prompt
+from l2s_core.data.singular import singular_names
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.registry import SOURCES
-from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
+from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS, Triplet
 from tasks.scenes import choose_scenes
 
 WORDS = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
@@ -485,3 +488,78 @@ def test_a_triplet_fits_under_each_of_its_prompts_or_not_at_all() -> None:
 def build_catalogue_of(source: ReadSource) -> Catalogue:
     source.fingerprint()
     return build_catalogue(source)
+
+
+def test_every_word_of_attributes_has_a_quota_of_its_own(tmp_path: Path) -> None:
+    """As the paper has them: the count of a relation, shared by the words."""
+    lines = []
+    for number in range(40):
+        word = "white" if number % 4 else "metal"
+        draw(tmp_path / f"{number}.jpg")
+        lines.append({"image": f"{number}.jpg", "subject": word, "relation": "is", "object": "dog"})
+        draw(tmp_path / f"r{number}.jpg")
+        relation = RELATIONS[number % 4]
+        lines.append({"image": f"r{number}.jpg", "subject": "cat", "relation": relation, "object": "dog"})
+    (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    counts = {"train": 4, "val": 2, "test": 1, "attributes": ["white", "metal"]}
+    found = {}
+    for quotas in ("pooled", "word"):
+        catalogue = build_catalogue(settings("jsonl", tmp_path, **counts, attribute_quotas=quotas))
+        assert not catalogue.short
+        chosen = [(e.split, e.triplet.subject) for e in catalogue.entries if e.triplet.relation == ATTRIBUTE]
+        found[quotas] = Counter(chosen)
+    assert sum(found["pooled"].values()) == 7
+    assert found["word"] == {("train", "white"): 2, ("train", "metal"): 2, ("val", "white"): 1, ("val", "metal"): 1}
+    more = counts | {"attributes": ["white", "green"], "attribute_quotas": "word"}
+    with pytest.raises(UserError, match="no usable scene for train is green, val is green"):
+        build_catalogue(settings("jsonl", tmp_path, **more))
+
+
+def test_images_are_cropped_or_squashed(tmp_path: Path) -> None:
+    """A wide image of three stripes: the crop shows the middle one alone, squashed it shows all."""
+    stripes = np.repeat(np.array([0, 128, 255], np.uint8), 20)
+    Image.fromarray(np.broadcast_to(stripes[None, :, None], (20, 60, 3)).copy()).save(tmp_path / "a.png")
+    cropped, cut, squashed = (images.read_image(tmp_path / "a.png", 12, resize=how) for how in images.SQUARES)
+    assert np.abs(cropped.astype(int) - 128).max() <= 10 and (cut == 128).all()
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(squashed, np.asarray(image.resize((12, 12))))  # Pillow's own filter is the bicubic one
+    assert squashed[0, 1, 0] < 10 and abs(int(squashed[0, 5, 0]) - 128) < 10 and squashed[0, 10, 0] > 245
+
+
+def test_prompts_as_the_paper_writes_them() -> None:
+    plain = settings("jsonl", Path("x"))
+    paper = settings("jsonl", Path("x"), attributes=["white"], wording="paper", wrong="any")
+    form = PromptForm.of(paper)
+    pair = Triplet(subject="umbrella", relation="above", object="apple")
+    assert PromptForm.of(plain) == PromptForm() and form.wrong == LABELS
+    assert scene_prompt("x", pair, PromptKind.POS, form).text == "A umbrella above a apple"
+    assert scene_prompt("x", pair, PromptKind.POS).text == "an umbrella above an apple"
+    wrong = [scene_prompt(f"x{i}", pair, PromptKind.NEG, form) for i in range(400)]
+    stated = Counter(prompt.triplet.relation for prompt in wrong)
+    assert set(stated) == set(LABELS) - {"above"} and all(0.17 < count / 400 < 0.33 for count in stated.values())
+    assert "A umbrella is a apple" in {prompt.text for prompt in wrong}
+    white = Triplet(subject="white", relation=ATTRIBUTE, object="apple")
+    assert scene_prompt("x", white, PromptKind.POS, form).text == "A white apple"
+    texts = {scene_prompt(f"x{i}", white, PromptKind.NEG, form).text for i in range(100)}
+    assert texts == {f"A white {WORDS[relation]} a apple" for relation in RELATIONS}
+    for prompt in (*wrong, scene_prompt("x", white, PromptKind.POS, form)):
+        assert [prompt.text[slice(*span)] for span in prompt.spans] == list(prompt.objects)
+    assert not {"wording", "wrong", "resize", "attribute_quotas"} & plain.model_dump().keys()
+    with pytest.raises(ValueError, match="wording and wrong of the first source are those of all"):
+        settings("jsonl", Path("x"), beside=[{**plain.model_dump(exclude={"beside"}), "wording": "paper"}])
+
+
+def test_names_become_singular(gqa_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "inflect", None)
+        with pytest.raises(UserError, match="data.names is singular, .*pip install -e .* set data.names to as-is"):
+            build_catalogue(settings("gqa", gqa_folder, names="singular"))
+    pytest.importorskip("inflect")
+    singular = singular_names()
+    names = {"trees": "tree", "people": "person", "dog": "dog", "glass": "glass", "bus": "bus", "red cars": "red car"}
+    assert {name: singular(name) for name in names} == names
+    file = next(gqa_folder.glob("*sceneGraphs.json"))
+    file.write_text(file.read_text().replace('"name": "cat"', '"name": "cats"'))
+    for setting, name in (("singular", "cat"), ("as-is", "cats")):
+        catalogue = build_catalogue(settings("gqa", gqa_folder, names=setting))
+        assert {e.triplet.object for e in catalogue.entries} == {name}
