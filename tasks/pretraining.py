@@ -7,8 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from l2s_core.backbones.load import pick_device
-from l2s_core.miniworld.training.pretrain import PretrainConfig, pretrain
-from l2s_core.miniworld.training.trainer import TrainPlan
+from l2s_core.miniworld.training.pretrain import PretrainConfig, length_of, pretrain
 from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.pretrain_run import PretrainRun
 
@@ -21,11 +20,7 @@ def pretrain_models(config: PretrainConfig, work: Path, device: str, home: Path)
 
     def observe(model: str, step: int, values: dict[str, float]) -> None:
         if model not in bars:
-            plan = getattr(config, model)
-            counted = (
-                {"total": plan.steps, "unit": " steps"} if isinstance(plan, TrainPlan) else {"total": plan, "unit": ""}
-            )
-            bars[model] = tqdm(desc=f"pretrain {model}", dynamic_ncols=True, **counted)
+            bars[model] = tqdm(desc=f"pretrain {model}", dynamic_ncols=True, total=length_of(config, model))
         bars[model].update(step - bars[model].n)
         bars[model].set_postfix({k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr")})
         run.log(model, step, values)

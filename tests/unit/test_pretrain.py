@@ -15,7 +15,7 @@ from l2s_core.miniworld.training import denoiser
 from l2s_core.miniworld.training.distillation import DistillationLoss
 from l2s_core.miniworld.training.pretrain import load_pretrain_config, pretrain
 from l2s_core.miniworld.training.trainer import Observers, TrainPlan, fit
-from l2s_core.miniworld.world.captions import web_caption
+from l2s_core.miniworld.world.captions import CaptionStyle, web_caption
 from l2s_core.miniworld.world.scenes import sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import parse_several
@@ -152,7 +152,7 @@ def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
 def test_captions_of_three_objects_state_two_relations_in_the_share_that_is_asked_for() -> None:
     layouts = [sample_layout(scene_rng(0, i, 5), counts=(0.0, 0.0, 1.0)) for i in range(400)]
     listed = [web_caption(layout, scene_rng(0, i, 6)) for i, layout in enumerate(layouts)]
-    mixed = [web_caption(layout, scene_rng(0, i, 6), 0.4) for i, layout in enumerate(layouts)]
+    mixed = [web_caption(layout, scene_rng(0, i, 6), CaptionStyle(chained=0.4)) for i, layout in enumerate(layouts)]
     assert all(" and " in caption for caption in listed)
     chained = [(caption, layout) for caption, layout in zip(mixed, layouts, strict=True) if " and " not in caption]
     assert 0.33 < len(chained) / len(mixed) < 0.47

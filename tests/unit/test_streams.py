@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from l2s_core.miniworld.training.reflow import PairCaptions
-from l2s_core.miniworld.world.captions import web_caption
+from l2s_core.miniworld.world.captions import CaptionStyle, web_caption
 from l2s_core.miniworld.world.scenes import sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 
@@ -42,10 +42,10 @@ def test_what_reports_draw_keeps_its_number(stream: Stream, number: int) -> None
 
 def test_the_scenes_of_reflows_captions_are_no_training_scenes_of_the_judge() -> None:
     """Both had stream 41, and seed 0 in the shipped configurations."""
-    captions = PairCaptions(seed=0, counts=(0.15, 0.73, 0.12), chained=0.0)
+    captions = PairCaptions(seed=0, counts=(0.15, 0.73, 0.12), style=CaptionStyle())
 
     def drawn(stream: Stream) -> list[str]:
         generators = [scene_rng(0, index, stream) for index in range(8)]
-        return [web_caption(sample_layout(rng, counts=captions.counts), rng, 0.0) for rng in generators]
+        return [web_caption(sample_layout(rng, counts=captions.counts), rng) for rng in generators]
 
     assert [captions(index) for index in range(8)] == drawn(Stream.REFLOW_CAPTIONS) != drawn(Stream.JUDGE)

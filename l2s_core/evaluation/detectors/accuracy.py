@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from l2s_core.evaluation.detectors.judge import Judge
-from l2s_core.miniworld.world.scenes import render, sample_layout
+from l2s_core.miniworld.world.scenes import COUNTS, render, sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.relations import relations_between
 
@@ -24,9 +25,12 @@ class JudgeAccuracy:
     relations: float
 
 
-def measure_judge(judge: Judge, scenes: int = 200, min_score: float = 0.3) -> JudgeAccuracy:
-    """Run the judge on fresh scenes of one to three objects."""
-    layouts = [sample_layout(scene_rng(0, index, Stream.JUDGE_ACCURACY)) for index in range(scenes)]
+def measure_judge(
+    judge: Judge, scenes: int = 200, min_score: float = 0.3, counts: Sequence[float] = COUNTS
+) -> JudgeAccuracy:
+    """Run the judge on fresh scenes; `counts` are the shares of scenes of one, two, three … objects."""
+    rngs = (scene_rng(0, index, Stream.JUDGE_ACCURACY) for index in range(scenes))
+    layouts = [sample_layout(rng, counts=counts) for rng in rngs]
     present = hits = finds = pairs = exact = 0
     for first in range(0, scenes, BATCH):
         part = layouts[first : first + BATCH]

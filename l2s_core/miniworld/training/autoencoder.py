@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
@@ -13,6 +15,8 @@ from l2s_core.miniworld.world.streams import Stream, scene_rng
 
 KL_WEIGHT = 1e-5
 EDGE_WEIGHT = 0.5
+# Shares of training scenes of one, two and three objects; crowded, since sprites are the hard part.
+PICTURED = (0.05, 0.45, 0.5)
 
 
 def build(channels: tuple[int, ...], latent_channels: int) -> AutoencoderKL:
@@ -30,13 +34,27 @@ def build(channels: tuple[int, ...], latent_channels: int) -> AutoencoderKL:
     )
 
 
-def batch(seed: int, step: int, size: int) -> Tensor:
-    """Return training images (B, 3, 64, 64) in [-1, 1]; crowded scenes, since sprites are the hard part."""
-    images = []
-    for i in range(size):
-        layout = sample_layout(scene_rng(seed, step * size + i, Stream.AUTOENCODER), counts=(0.05, 0.45, 0.5))
-        images.append(render(layout))
-    return torch.from_numpy(to_unit(np.stack(images)))
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Training images, float32 (B, 3, 64, 64) in [-1, 1], a function of the step number alone.
+
+    `counts` is as in `sample_layout`.
+    """
+
+    seed: int
+    batch: int
+    counts: tuple[float, ...] = PICTURED
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Return the batch of a step."""
+        numbers = range(step * self.batch, (step + 1) * self.batch)
+        layouts = (sample_layout(scene_rng(self.seed, i, Stream.AUTOENCODER), counts=self.counts) for i in numbers)
+        return to_unit(np.stack([render(layout) for layout in layouts]))
+
+
+def batch(seed: int, step: int, size: int, counts: tuple[float, ...] = PICTURED) -> Tensor:
+    """Return images (B, 3, 64, 64) in [-1, 1], see `Pictures`."""
+    return torch.from_numpy(Pictures(seed=seed, batch=size, counts=counts)(step))
 
 
 def loss(model: AutoencoderKL, images: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from torch import Tensor, nn
@@ -14,10 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 from l2s_core.backbones.flux import image_ids, pack
 from l2s_core.diffusion.condition import TextEncoding
 from l2s_core.miniworld.training import t5, text
-from l2s_core.miniworld.training.denoiser import DROP_SHARE, layout_of
-from l2s_core.miniworld.world.captions import web_caption
-from l2s_core.miniworld.world.streams import Stream, scene_rng
-from l2s_core.miniworld.world.tokenizers import capitalised
+from l2s_core.miniworld.training.denoiser import SceneBatch, products_in_bfloat16, with_decisive
 
 
 def build(*, heads: int, head_width: int, double: int, single: int, text_width: int) -> FluxTransformer2DModel:
@@ -69,49 +66,54 @@ class Encoders:
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> TextEncoding:
         """T5's vectors as the context, CLIP's last one as the pooled vector."""
-        context = self.t5(t5.tokenize(self.t5_tokenizer, captions).to(self.device)).last_hidden_state
-        pooled = self.clip(text.tokenize(self.clip_tokenizer, captions).to(self.device)).pooler_output
-        return TextEncoding(context_BKD=context, pooled_BD=pooled)
+        return self.of_tokens(t5.tokenize(self.t5_tokenizer, captions), text.tokenize(self.clip_tokenizer, captions))
+
+    @torch.no_grad()
+    def of_tokens(self, t5_ids_BK: Tensor, clip_ids_BK: Tensor) -> TextEncoding:
+        """The same of what the two tokenizers return."""
+        context = self.t5(t5_ids_BK.to(self.device)).last_hidden_state
+        return TextEncoding(context_BKD=context, pooled_BD=self.clip(clip_ids_BK.to(self.device)).pooler_output)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneBatches:
-    """Batches of scenes and captions, a function of the step number alone; `chained` as in `web_caption`."""
+    """Batches of scenes and captions, a function of the step number alone.
+
+    `captions` is as `SceneCaptions`, of T5's tokenizer and CLIP's.
+    """
 
     latents: Tensor
     encoders: Encoders
-    counts: Sequence[float]
-    chained: float
-    seed: int
-    batch: int
-    stream: Stream = Stream.DENOISER_BATCHES
+    captions: Callable[[int], SceneBatch]
 
     def __call__(self, step: int) -> tuple[Tensor, TextEncoding]:
-        """Return latents (B, C, h, w) and the text of each.
-
-        The text is the image's caption, or in a share of `DROP_SHARE` the empty one.
-        """
-        rng = scene_rng(self.seed, step, self.stream)
-        indices = rng.integers(0, len(self.latents), self.batch)
-        captions = [self._caption(int(i), rng) for i in indices]
-        return self.latents[torch.from_numpy(indices)].float().to(self.encoders.device), self.encoders(captions)
-
-    def _caption(self, index: int, rng: np.random.Generator) -> str:
-        if rng.random() < DROP_SHARE:
-            return ""
-        caption = web_caption(layout_of(self.seed, index, self.counts), rng, self.chained)
-        return capitalised(caption) if rng.random() < t5.CAPITALS else caption
+        """Return latents (B, C, h, w) and the text of each."""
+        indices, ids = self.captions(step)
+        t5_ids_BK, clip_ids_BK = map(torch.from_numpy, ids)
+        latents = self.latents[torch.from_numpy(indices)].float()
+        return latents.to(self.encoders.device), self.encoders.of_tokens(t5_ids_BK, clip_ids_BK)
 
 
-def flow_loss(batches: SceneBatches, model: nn.Module, step: int) -> Tensor:
+def flow_loss(
+    batches: SceneBatches,
+    model: nn.Module,
+    step: int,
+    *,
+    decisive: tuple[float, float, float] | None = None,
+    bfloat16: bool = False,
+) -> Tensor:
     """Flow-matching loss (Lipman et al. 2023; Liu et al. 2023) on the batch of a step.
 
     The path is z = (1 - sigma) x0 + sigma noise, the model predicts noise - x0; sigma is logit-normal
-    (Esser et al. 2024, section 3.1), stratified over the batch.
+    (Esser et al. 2024, section 3.1), stratified over the batch. `decisive` is as in `SceneRound`, `bfloat16` as in
+    `DenoiserLoss`.
     """
     x0, text = batches(step)
-    sigma_B = torch.special.ndtri(stratified(len(x0)).clamp(1e-4, 1 - 1e-4)).sigmoid().to(x0)
-    return velocity_loss(model, x0, torch.randn_like(x0), sigma_B, text)
+    sigma_B = with_decisive(
+        stratified(len(x0)), decisive, lambda u: torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)).sigmoid()
+    ).to(x0)
+    with products_in_bfloat16(x0.device.type) if bfloat16 else nullcontext():
+        return velocity_loss(model, x0, torch.randn_like(x0), sigma_B, text)
 
 
 def stratified(batch: int) -> Tensor:

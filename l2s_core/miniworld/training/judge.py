@@ -7,12 +7,16 @@ right colour is not enough to be found.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from l2s_core.evaluation.detectors.load import judge_folder
 from l2s_core.miniworld.training.trainer import TrainPlan
 from l2s_core.miniworld.training.workshop import Workshop
 from l2s_core.miniworld.world.scenes import SIDE, background, label_map, render, sample_layout, to_unit
@@ -20,6 +24,7 @@ from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 
 BACKGROUND_WEIGHT = 0.3
+JUDGE_COUNTS = (0.2, 0.5, 0.3)  # shares of training scenes of one, two and three objects
 
 
 def build(widths: tuple[int, ...], depth: int) -> SegformerForSemanticSegmentation:
@@ -62,13 +67,29 @@ def _with_shapes(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     return image
 
 
-def batch(seed: int, step: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return training images (B, 3, 64, 64) in [-1, 1] and labels (B, 64, 64), a function of (seed, step) alone."""
+@dataclass(frozen=True, kw_only=True)
+class JudgeScenes:
+    """Training images (B, 3, 64, 64) in [-1, 1] and labels (B, 64, 64), uint8, a function of the step number alone.
+
+    `counts` is as in `sample_layout`.
+    """
+
+    seed: int
+    batch: int
+    counts: tuple[float, ...] = JUDGE_COUNTS
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the batch of a step."""
+        return draw(self.seed, step, self.batch, self.counts)
+
+
+def draw(seed: int, step: int, size: int, counts: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the batch of a step, see `JudgeScenes`."""
     images = []
     labels = []
     for i in range(size):
         rng = scene_rng(seed, step * size + i, Stream.JUDGE)
-        layout = sample_layout(rng, counts=(0.2, 0.5, 0.3))
+        layout = sample_layout(rng, counts=counts)
         label = label_map(layout)
         image = render(layout).astype(np.float32) / 255
         if rng.random() < 0.1:
@@ -80,17 +101,29 @@ def batch(seed: int, step: int, size: int) -> tuple[Tensor, Tensor]:
         image = image + rng.normal(0, rng.uniform(0, 0.05), image.shape)
         images.append(np.clip(image * 255, 0, 255).astype(np.uint8))
         labels.append(label)
-    return torch.from_numpy(to_unit(np.stack(images))), torch.from_numpy(np.stack(labels)).long()
+    return to_unit(np.stack(images)), np.stack(labels)
 
 
-def train(shop: Workshop, plan: TrainPlan) -> SegformerForSemanticSegmentation:
-    """Train mini-seg."""
+def train(
+    shop: Workshop,
+    plan: TrainPlan,
+    counts: tuple[float, ...] = JUDGE_COUNTS,
+    begin: SegformerForSemanticSegmentation | None = None,
+) -> SegformerForSemanticSegmentation:
+    """Train mini-seg, from `begin` on if there is one; `counts` are the shares of scenes by number of objects."""
     torch.manual_seed(shop.seed)
-    model = build((32, 64, 128), depth=2)
+    model = begin or build((32, 64, 128), depth=2)
+    scenes = shop.ahead(JudgeScenes(seed=shop.seed, batch=plan.batch, counts=counts), plan.steps)
     shop.train(
-        "judge", model, lambda m, step: loss(m, *(x.to(shop.device) for x in batch(shop.seed, step, plan.batch))), plan
+        "judge", model, lambda m, step: loss(m, *(torch.from_numpy(x).to(shop.device) for x in scenes(step))), plan
     )
     return model
+
+
+def begun(model: str) -> SegformerForSemanticSegmentation:
+    """Return the judge that training goes on from, a shipped name or a folder, in float32."""
+    folder = judge_folder(model)
+    return SegformerForSemanticSegmentation.from_pretrained(folder).float().requires_grad_(True)
 
 
 def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -99,4 +132,4 @@ def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     logits = nn.functional.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
     weights = torch.ones(logits.shape[1], device=logits.device)
     weights[0] = BACKGROUND_WEIGHT
-    return nn.functional.cross_entropy(logits, labels, weights)
+    return nn.functional.cross_entropy(logits, labels.long(), weights)

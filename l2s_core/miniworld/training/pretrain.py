@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from l2s_core.backbones.load import pick_device
 from l2s_core.config import CONFIG_FOLDER, read_yaml, validate
-from l2s_core.errors import unknown_name
+from l2s_core.errors import UserError, unknown_name
+from l2s_core.miniworld.training import ahead
 from l2s_core.miniworld.training.pretrain_flux import FluxPretrainConfig, pretrain_flux
 from l2s_core.miniworld.training.pretrain_sd import SDPretrainConfig, pretrain_sd
+from l2s_core.miniworld.training.trainer import TrainPlan, stored_step
 from l2s_core.miniworld.training.workshop import Observer, Workshop
 from l2s_core.storage.files import make_folder
 
@@ -27,14 +34,108 @@ def load_pretrain_config(name: str | Path = "mini-sd") -> PretrainConfig:
     return validate(CONFIGS[tree["model"]], tree, str(path))
 
 
-def pretrain(config: PretrainConfig, work: Path, *, device: str = "cpu", observe: Observer = lambda *_: None) -> Path:
+def pretrain(
+    config: PretrainConfig,
+    work: Path,
+    *,
+    device: str = "cpu",
+    observe: Observer = lambda *_: None,
+    workers: int | None = None,
+) -> Path:
     """Train what `config` describes, keeping checkpoints and sample grids in `work`; return the folder of the models.
 
-    In float32, on a GPU with products in TF32: the models are so small that bfloat16's casts cost more than it saves.
+    `workers` processes draw scenes ahead; by default none, and on a GPU one a core but two. In float32, on a GPU with
+    products in TF32: the models are so small that bfloat16's casts cost more than it saves.
     """
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
-    shop = Workshop(work=make_folder(work), seed=config.seed, device=device, observe=observe)
-    if isinstance(config, FluxPretrainConfig):
-        return pretrain_flux(config, shop)
-    return pretrain_sd(config, shop)
+    if workers is None:
+        workers = max(0, len(os.sched_getaffinity(0)) - 2) if device == "cuda" else 0
+    with ahead.workers(workers) as processes:
+        shop = Workshop(work=make_folder(work), seed=config.seed, device=device, observe=observe, workers=processes)
+        if isinstance(config, FluxPretrainConfig):
+            return pretrain_flux(config, shop)
+        return pretrain_sd(config, shop)
+
+
+def so_far(config: PretrainConfig, work: Path) -> PretrainConfig:
+    """Return the configuration of which nothing is left to train: each training ends at its last checkpoint.
+
+    Trainings without one are left out. Raises UserError where nothing at all is left.
+    """
+    cut = {}
+    for name in ("text", "autoencoder", "judge", "t5"):
+        if plan := getattr(config, name, None):
+            cut[name] = _cut(plan, work / f"{name}.safetensors")
+    rounds = []
+    for number, one in enumerate(config.rounds, start=1):
+        name = "denoiser" if hasattr(one, "denoiser") else "flow"
+        plan = _cut(getattr(one, name), work / f"{name}-{number}.safetensors")
+        if plan is None:
+            break
+        rounds.append(one.model_copy(update={name: plan}))
+        if student := getattr(one, "student", None):
+            rounds[-1] = rounds[-1].model_copy(
+                update={"student": _cut(student, work / f"{student.by}-{number}.safetensors")}
+            )
+    if not rounds:
+        raise UserError(f"{work} holds no checkpoint of a denoiser yet; train until there is one")
+    return config.model_copy(update=cut | {"rounds": tuple(rounds)})
+
+
+def _cut(plan: TrainPlan, checkpoint: Path) -> TrainPlan | None:
+    step = min(plan.steps, stored_step(checkpoint))
+    return plan.model_copy(update={"steps": step}) if step else None
+
+
+def snapshot(config: PretrainConfig, work: Path, out: Path) -> Path:
+    """Write the models of the checkpoints in `work`, their averaged weights, to the new folder `out`.
+
+    What trains on in `work` is not disturbed.
+    """
+    config = so_far(config, work)
+    for path in work.glob("*.safetensors"):
+        shutil.copy2(path, make_folder(out) / path.name)
+    return pretrain(config, out)
+
+
+def length_of(config: PretrainConfig, training: str) -> int:
+    """Return how far a training goes, by the name that its observer is told: steps, or pairs ("pairs-1")."""
+    name, _, number = training.partition("-")
+    if not number:
+        return getattr(config, name).steps
+    plan = config.rounds[int(number) - 1]
+    if name == "pairs":
+        return plan.student.pairs
+    return (getattr(plan, name) if name in ("denoiser", "flow") else plan.student).steps
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train without Prefect and MLflow, for a machine that has neither."""
+    parser = argparse.ArgumentParser(
+        prog="python -m l2s_core.miniworld.training.pretrain", description="Train the small world's models."
+    )
+    parser.add_argument("work", type=Path, help="folder of checkpoints, sample grids and models")
+    parser.add_argument("--model", default="mini-sd", help="a name of configs/pretrain, or a YAML file")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--workers", type=int, help="processes that draw scenes ahead; default: none, on a GPU one a core but two"
+    )
+    parser.add_argument(
+        "--snapshot", type=Path, metavar="FOLDER", help="train nothing, write the models of the last checkpoints there"
+    )
+    given = parser.parse_args(arguments)
+    if given.snapshot:
+        print(snapshot(load_pretrain_config(given.model), given.work, given.snapshot))
+        return
+    config = load_pretrain_config(given.model)
+    print(pretrain(config, given.work, device=pick_device(given.device), observe=show, workers=given.workers))
+
+
+def show(model: str, step: int, values: dict[str, float]) -> None:
+    """Print one line, as an observer of a training."""
+    print(model, step, *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

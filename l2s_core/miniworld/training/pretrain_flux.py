@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from l2s_core.backbones.flux import FluxBackbone
-from l2s_core.backbones.folder import SHIPPED, save_pipeline
+from l2s_core.backbones.folder import SHIPPED, resolve_folder, save_pipeline
 from l2s_core.backbones.model import Placement
 from l2s_core.config import Section
 from l2s_core.miniworld.training import denoiser, flow, reflow, t5
@@ -24,9 +25,10 @@ from l2s_core.miniworld.training.distillation import DistillationLoss
 from l2s_core.miniworld.training.rounds import SceneRound
 from l2s_core.miniworld.training.trainer import TrainPlan
 from l2s_core.miniworld.training.workshop import Draw, Workshop, sample_grid
+from l2s_core.miniworld.world.captions import LANGUAGE_COUNTS
 from l2s_core.miniworld.world.scenes import SIDE
 from l2s_core.miniworld.world.streams import Stream
-from l2s_core.miniworld.world.tokenizers import t5_tokenizer
+from l2s_core.miniworld.world.tokenizers import T5_LENGTH, t5_tokenizer
 from l2s_core.storage.files import atomic_path
 
 GRID_STEPS = 12  # of a flow model's grids
@@ -63,16 +65,33 @@ class Round(SceneRound):
 
 
 class FluxPretrainConfig(Section):
-    """Seed, sizes, the plan of the T5 encoder and the rounds."""
+    """Seed, sizes, the plan of the T5 encoder and the rounds.
+
+    With `begin`, a shipped name or a folder in diffusers' layout, the transformer and the T5 encoder go on from that
+    model, the encoder as it is if it has no plan. `window` is the T5 encoder's, in tokens, `language` the shares of its
+    sentences of one, two, three … objects and `only_a` as in `language_caption`.
+    """
 
     model: Literal["mini-flux"]
     seed: int
+    begin: str | None = None
+    window: int = Field(default=T5_LENGTH, ge=T5_LENGTH)
+    language: tuple[float, ...] = LANGUAGE_COUNTS
+    only_a: float = Field(default=0.0, ge=0, le=1)
     heads: int = 6
     head_width: int = 32
     double: int = 2
     single: int = 4
-    t5: TrainPlan
+    t5: TrainPlan | None = None
     rounds: tuple[Round, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _has_a_beginning(self) -> FluxPretrainConfig:
+        if self.begin is None and self.t5 is None:
+            raise ValueError(
+                "t5 has no plan and there is no model to take it from; give its plan, or name a model in begin"
+            )
+        return self
 
 
 def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
@@ -88,25 +107,31 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     clip = CLIPTextModel.from_pretrained(base / "text_encoder")
     clip_tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     width = clip.config.hidden_size
-    tokenizer = t5_tokenizer(seed)
-    recall = t5.ContextRecall(t5.build_encoder(tokenizer, width=width, layers=2, heads=4))
+    begun = _begun(config.begin) if config.begin else {}
+    tokenizer = begun.get("tokenizer_2") or t5_tokenizer(seed, length=config.window)
+    tokenizer.model_max_length = config.window
+    encoder = begun.get("text_encoder_2") or t5.build_encoder(tokenizer, width=width, layers=2, heads=4)
+    if config.t5 is not None:
+        size = config.t5.batch
+        recall = t5.ContextRecall(encoder)
 
-    def loss(_: nn.Module, step: int) -> Tensor:
-        return t5.loss(recall, t5.batch(tokenizer, seed, step, config.t5.batch).to(device))
+        def loss(_: nn.Module, step: int) -> Tensor:
+            ids_BK = t5.batch(tokenizer, seed, step, size, config.language, config.only_a)
+            return t5.loss(recall, ids_BK.to(device))
 
-    shop.train("t5", recall, loss, config.t5)
+        shop.train("t5", recall, loss, config.t5)
     parts = {
         "vae": vae,
         "text_encoder": clip,
         "tokenizer": clip_tokenizer,
-        "text_encoder_2": recall.encoder,
+        "text_encoder_2": encoder,
         "tokenizer_2": tokenizer,
         "scheduler": flow.build_scheduler(),
     }
     training = RoundTraining(
-        shop=shop, parts=parts, encoders=flow.Encoders(clip, clip_tokenizer, recall.encoder, tokenizer, device)
+        shop=shop, parts=parts, encoders=flow.Encoders(clip, clip_tokenizer, encoder, tokenizer, device)
     )
-    model = flow.build(
+    model = begun.get("transformer") or flow.build(
         heads=config.heads, head_width=config.head_width, double=config.double, single=config.single, text_width=width
     )
     for number, plan in enumerate(config.rounds, start=1):
@@ -121,6 +146,19 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
         absent=("image_encoder", "feature_extractor"),
     )
     return out
+
+
+def _begun(model: str) -> dict[str, Any]:
+    """Return the parts of the model that training goes on from, in float32."""
+    components = FluxBackbone.COMPONENTS
+    folder = resolve_folder(model, components)
+    parts = {
+        name: components[name].kind.from_pretrained(folder / name)
+        for name in ("tokenizer_2", "text_encoder_2", "transformer")
+    }
+    return {
+        name: part.float().requires_grad_(True) if isinstance(part, nn.Module) else part for name, part in parts.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,40 +181,45 @@ class RoundTraining:
             return model
         path = shop.work / f"latents-{number}.safetensors"
         latents = denoiser.encode_scenes(
-            self.parts["vae"], shop.seed, plan.scenes, path, counts=plan.counts, device=shop.device
-        )
-        batches = flow.SceneBatches(
-            latents=latents,
-            encoders=self.encoders,
+            self.parts["vae"],
+            shop.seed,
+            plan.scenes,
+            path,
             counts=plan.counts,
-            chained=plan.chained,
+            device=shop.device,
+            workers=shop.workers,
+        )
+        captions = denoiser.SceneCaptions(
             seed=shop.seed,
             batch=plan.flow.batch,
+            scenes=plan.scenes,
+            counts=plan.counts,
+            style=plan,
+            capitals=t5.CAPITALS,
+            tokenizers=(self.parts["tokenizer_2"], self.parts["tokenizer"]),
         )
-        shop.train(
-            f"flow-{number}",
-            model,
-            lambda m, step: flow.flow_loss(batches, m, step),
-            plan.flow,
-            draw=self._grid(GRID_GUIDANCE),
+        batches = flow.SceneBatches(
+            latents=latents, encoders=self.encoders, captions=shop.ahead(captions, plan.flow.steps)
         )
+        loss = partial(flow.flow_loss, batches, decisive=plan.decisive, bfloat16=plan.flow.bfloat16)
+        shop.train(f"flow-{number}", model, loss, plan.flow, draw=self._grid(GRID_GUIDANCE))
         student = plan.student
         if student is not None:
             teacher = model.requires_grad_(False).to(shop.device)
             model = copy.deepcopy(model).requires_grad_(True)
-            loss = (
+            taught = (
                 self._reflow(number, plan, student, teacher)
                 if isinstance(student, Reflow)
-                else self._distillation(student, batches, teacher)
+                else self._distillation(student, batches, captions, teacher)
             )
-            shop.train(f"{student.by}-{number}", model, loss, student, draw=self._grid(1.0))
+            shop.train(f"{student.by}-{number}", model, taught, student, draw=self._grid(1.0))
         with atomic_path(ended) as temporary:
             save_file(model.state_dict(), temporary)
         return model
 
     def _reflow(self, number: int, plan: Round, student: Reflow, teacher: nn.Module) -> reflow.ReflowLoss:
         name = f"pairs-{number}"
-        captions = reflow.PairCaptions(seed=self.shop.seed, counts=plan.counts, chained=plan.chained)
+        captions = reflow.PairCaptions(seed=self.shop.seed, counts=plan.counts, style=plan)
         pairs = reflow.draw_pairs(
             self._backbone(teacher),
             captions,
@@ -188,8 +231,15 @@ class RoundTraining:
         )
         return reflow.ReflowLoss(pairs, captions, self.encoders, seed=self.shop.seed, batch=student.batch)
 
-    def _distillation(self, student: Distillation, batches: flow.SceneBatches, teacher: nn.Module) -> DistillationLoss:
-        batches = replace(batches, batch=student.batch, stream=Stream.DISTILLATION_BATCHES)
+    def _distillation(
+        self,
+        student: Distillation,
+        batches: flow.SceneBatches,
+        captions: denoiser.SceneCaptions,
+        teacher: nn.Module,
+    ) -> DistillationLoss:
+        captions = replace(captions, batch=student.batch, stream=Stream.DISTILLATION_BATCHES)
+        batches = replace(batches, captions=self.shop.ahead(captions, student.steps))
         return DistillationLoss(batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=student.guidance)
 
     def _backbone(self, transformer: nn.Module) -> FluxBackbone:

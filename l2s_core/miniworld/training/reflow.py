@@ -18,7 +18,7 @@ from l2s_core.backbones.flux import FluxBackbone
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.miniworld.training.flow import Encoders, stratified, velocity_loss
-from l2s_core.miniworld.world.captions import web_caption
+from l2s_core.miniworld.world.captions import CaptionStyle, web_caption
 from l2s_core.miniworld.world.scenes import sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.storage.store import read_tensors, write_tensors
@@ -31,17 +31,17 @@ NOISE_SEED = 10_000_000  # noise of the pairs: seeds that no suite uses
 class PairCaptions:
     """Captions of pairs: the crawl's, of scenes that are never drawn.
 
-    `counts` is as in `sample_layout`, `chained` as in `web_caption`.
+    `counts` is as in `sample_layout`, `style` as in `web_caption`.
     """
 
     seed: int
     counts: Sequence[float]
-    chained: float
+    style: CaptionStyle
 
     def __call__(self, index: int) -> str:
         """Return the caption of pair `index`."""
         rng = scene_rng(self.seed, index, Stream.REFLOW_CAPTIONS)
-        return web_caption(sample_layout(rng, counts=self.counts), rng, self.chained)
+        return web_caption(sample_layout(rng, counts=self.counts), rng, self.style)
 
 
 def pair_noise(indices: list[int], shape: tuple[int, ...]) -> Tensor:

@@ -7,12 +7,15 @@ stands before and who stands after the relation word.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from l2s_core.miniworld.training.text import sentences
-from l2s_core.miniworld.world.tokenizers import T5_LENGTH, capitalised
+from l2s_core.miniworld.world.captions import LANGUAGE_COUNTS
+from l2s_core.miniworld.world.tokenizers import capitalised
 
 CAPITALS = 0.25  # share of sentences that begin with a capital
 
@@ -27,7 +30,7 @@ def build_encoder(tokenizer: T5Tokenizer, width: int, layers: int, heads: int) -
         num_layers=layers,
         num_heads=heads,
         relative_attention_num_buckets=16,
-        relative_attention_max_distance=T5_LENGTH,
+        relative_attention_max_distance=tokenizer.model_max_length,
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
         is_encoder_decoder=False,
@@ -55,13 +58,20 @@ class ContextRecall(nn.Module):
 
 
 def tokenize(tokenizer: T5Tokenizer, texts: list[str]) -> Tensor:
-    """Return token ids (B, T5_LENGTH), padded as the pipeline pads."""
-    return tokenizer(texts, padding="max_length", max_length=T5_LENGTH, truncation=True, return_tensors="pt").input_ids
+    """Return token ids (B, K), padded to the tokenizer's window as the pipeline pads."""
+    return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def batch(tokenizer: T5Tokenizer, seed: int, step: int, size: int) -> Tensor:
-    """Return token ids of `size` sentences, a function of (seed, step) alone."""
-    texts = sentences(seed, step, size)
+def batch(
+    tokenizer: T5Tokenizer,
+    seed: int,
+    step: int,
+    size: int,
+    counts: Sequence[float] = LANGUAGE_COUNTS,
+    only_a: float = 0.0,
+) -> Tensor:
+    """Return token ids of `size` sentences, a function of (seed, step) alone; the rest as in `language_caption`."""
+    texts = sentences(seed, step, size, counts, only_a)
     return tokenize(tokenizer, [capitalised(text) if i < CAPITALS * size else text for i, text in enumerate(texts)])
 
 

@@ -7,24 +7,26 @@ word carries its context, the relation word included. That is the source of rela
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from l2s_core.miniworld.world.captions import language_caption
+from l2s_core.miniworld.world.captions import LANGUAGE_COUNTS, language_caption
 from l2s_core.miniworld.world.streams import Stream, scene_rng
-from l2s_core.miniworld.world.tokenizers import CLIP_LENGTH
 
 
 def build_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int) -> CLIPTextModel:
-    """Create the untrained text encoder (causal, as CLIP's)."""
+    """Create the untrained text encoder (causal, as CLIP's) for the window of its tokenizer."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=4 * width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        max_position_embeddings=CLIP_LENGTH,
+        max_position_embeddings=tokenizer.model_max_length,
         projection_dim=width,
         hidden_act="quick_gelu",
         bos_token_id=tokenizer.bos_token_id,
@@ -47,21 +49,44 @@ class PrefixRecall(nn.Module):
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Return token ids (B, CLIP_LENGTH), padded as the pipeline pads."""
-    return tokenizer(
-        texts, padding="max_length", max_length=CLIP_LENGTH, truncation=True, return_tensors="pt"
-    ).input_ids
+    """Return token ids (B, K), padded to the tokenizer's window as the pipeline pads."""
+    return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def batch(tokenizer: CLIPTokenizer, seed: int, step: int, size: int) -> Tensor:
-    """Return token ids of `size` sentences, a function of (seed, step) alone."""
-    return tokenize(tokenizer, sentences(seed, step, size))
+def widened(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, length: int) -> CLIPTextModel:
+    """Return the encoder with a window of `length` tokens, and give the tokenizer the same.
+
+    New places begin as the last one was.
+    """
+    place = "embeddings.position_embedding.weight"
+    state = encoder.state_dict()
+    config = copy.deepcopy(encoder.config)
+    more = length - len(state[place])
+    state[place] = torch.cat([state[place], state[place][-1:].expand(more, -1)])
+    config.max_position_embeddings = tokenizer.model_max_length = length
+    wider = CLIPTextModel(config)
+    wider.load_state_dict(state, strict=False)
+    return wider
 
 
-def sentences(seed: int, step: int, size: int) -> list[str]:
-    """Return `size` sentences of the language, a function of (seed, step) alone."""
+def batch(
+    tokenizer: CLIPTokenizer,
+    seed: int,
+    step: int,
+    size: int,
+    counts: Sequence[float] = LANGUAGE_COUNTS,
+    only_a: float = 0.0,
+) -> Tensor:
+    """Return token ids of `size` sentences, a function of (seed, step) alone; the rest as in `language_caption`."""
+    return tokenize(tokenizer, sentences(seed, step, size, counts, only_a))
+
+
+def sentences(
+    seed: int, step: int, size: int, counts: Sequence[float] = LANGUAGE_COUNTS, only_a: float = 0.0
+) -> list[str]:
+    """Return `size` sentences of the language, a function of (seed, step) alone; the rest as in `language_caption`."""
     rng = scene_rng(seed, step, Stream.SENTENCES)
-    return [language_caption(rng) for _ in range(size)]
+    return [language_caption(rng, counts, only_a) for _ in range(size)]
 
 
 def loss(model: PrefixRecall, ids_BK: Tensor) -> Tensor:

@@ -25,11 +25,13 @@ LogFunction = Callable[[int, dict[str, float]], None]
 class TrainPlan(Section):
     """Length, batch and rates of one training.
 
-    At each step of `restarts` the rate begins anew (Loshchilov & Hutter 2017).
+    At each step of `restarts` the rate begins anew (Loshchilov & Hutter 2017). With `horizon` the rate falls as in a
+    training of so many steps, of which this one is the first piece.
     """
 
     batch: int
     steps: int
+    horizon: int | None = None
     restarts: tuple[int, ...] = ()
     lr: float
     weight_decay: float = 0.01
@@ -39,10 +41,11 @@ class TrainPlan(Section):
     log_every: int = 25
     checkpoint_every: int = 250
     channels_last: bool = False
+    bfloat16: bool = False
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then half a cosine down to 1 % of `lr`, in every round."""
-        edges = (0, *self.restarts, self.steps)
+        edges = (0, *self.restarts, max(self.steps, self.horizon or 0))
         begin = max(edge for edge in edges[:-1] if edge <= step)
         step = step - begin
         length = min(edge for edge in edges if edge > begin) - begin
@@ -169,10 +172,10 @@ class _Training:
 
     def restore(self, path: Path) -> int:
         """Take up the state that is stored; return the number of steps that are done, 0 where there is none."""
-        if not path.exists():
+        step = stored_step(path)
+        if step == 0:
             return 0
         with safe_open(path, "pt") as stored, torch.no_grad():
-            step = json.loads(stored.metadata()["state"])["step"]
             for name, parameter in self.trainable.items():
                 parameter.copy_(stored.get_tensor(f"weight/{name}"))
                 self.average[name].copy_(stored.get_tensor(f"average/{name}"))
@@ -189,3 +192,11 @@ class _Training:
         """Floating-point buffers that training changes (batch-norm statistics)."""
         buffers = self.model.named_buffers()
         return {name: b for name, b in buffers if b.is_floating_point() and "running_" in name}
+
+
+def stored_step(path: Path) -> int:
+    """Return the step that a checkpoint was written at, 0 where there is none."""
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as stored:
+        return json.loads(stored.metadata()["state"])["step"]

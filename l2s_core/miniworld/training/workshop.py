@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from l2s_core.backbones.base import Backbone
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.hashing import stable_fraction
+from l2s_core.miniworld.training.ahead import Ahead, Workers
 from l2s_core.miniworld.training.trainer import Observers, TrainPlan, fit
 from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.prompts.prompt import SeveralPrompt, with_article
 from l2s_core.report.grids import save_png, tile
 
+T = TypeVar("T")
 GRID_IMAGES = 32
 Observer = Callable[[str, int, dict[str, float]], None]
 """(model, step, values) -> None, called as training goes on."""
@@ -28,12 +31,20 @@ Draw = Callable[[nn.Module], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """A folder in which models are trained; a training killed at any moment goes on from its last checkpoint."""
+    """A folder in which models are trained; a training killed at any moment goes on from its last checkpoint.
+
+    `workers` draw scenes and captions ahead of the steps; without them these are drawn when they are needed.
+    """
 
     work: Path
     seed: int
     device: str
     observe: Observer
+    workers: Workers | None = None
+
+    def ahead(self, make: Callable[[int], T], steps: int) -> Callable[[int], T]:
+        """Return a function of the step that gives what `make` does; workers, if there are some, make it beforehand."""
+        return Ahead(make, steps, self.workers)
 
     def train(
         self,

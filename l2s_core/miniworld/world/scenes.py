@@ -1,4 +1,4 @@
-"""Scenes of the small world: 1-3 sprites on a soft background, with exact boxes, masks and relations."""
+"""Scenes of the small world: 1-5 sprites on a soft background, with exact boxes, masks and relations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from l2s_core.miniworld.world.sprites import OBJECTS, object_index, sprite
 from l2s_core.relations import RELATIONS, label_index, relations_between
 
 SIDE = 64  # image side, pixels
-SIZES = {1: (20, 29), 2: (20, 29), 3: (16, 21)}  # longer side of a sprite in pixels, half-open, by object count
+# Longer side of a sprite in pixels, half-open, by object count.
+SIZES = {1: (20, 29), 2: (20, 29), 3: (16, 21), 4: (15, 20), 5: (14, 19)}
 COUNTS = (0.15, 0.73, 0.12)  # shares of scenes of one, two and three objects
-GAP = 1  # smallest distance between two boxes, pixels
+GAPS = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2}  # smallest distance between two boxes in pixels, by object count
 MAX_TRIES = 10_000
 
 
@@ -61,7 +62,7 @@ def sample_layout(
 ) -> Layout:
     """Draw a random layout.
 
-    `objects` fixes the objects and their order (otherwise 1-3 distinct ones, with probabilities
+    `objects` fixes the objects and their order (otherwise 1-5 distinct ones, with probabilities
     `counts`). `relation` asks that it be the *only* relation the first object has to the second, `accept` for
     anything else. Raises UserError for what cannot be drawn, or is not met in MAX_TRIES layouts.
     """
@@ -78,8 +79,10 @@ def sample_layout(
             raise UserError(f"relation {relation!r} needs two objects; got {len(indices)}")
     corners = rng.uniform(0.3, 0.85, size=(2, 2, 1)) + rng.uniform(-0.12, 0.12, size=(2, 2, 3))
     for _ in range(MAX_TRIES):
-        placements = tuple(_place(rng, index, len(indices)) for index in indices)
-        if _overlapping(placements):
+        placements = (
+            _crowd(rng, indices) if len(indices) > 3 else tuple(_place(rng, index, len(indices)) for index in indices)
+        )
+        if placements is None or _overlapping(placements):
             continue
         layout = Layout(placements=placements, corners=tuple(map(tuple, corners.reshape(4, 3).tolist())))
         if (relation is None or layout.relations() == {relation}) and accept(layout):
@@ -95,11 +98,21 @@ def _place(rng: np.random.Generator, obj: int, count: int) -> Placement:
     return Placement(obj=obj, size=size, x=int(x), y=int(y))
 
 
-def _overlapping(placements: Sequence[Placement]) -> bool:
+def _crowd(rng: np.random.Generator, indices: Sequence[int]) -> tuple[Placement, ...] | None:
+    """Place many sprites one by one, and give up at the first that touches another: most draws of four and five do."""
+    placements: list[Placement] = []
+    for index in indices:
+        placements.append(_place(rng, index, len(indices)))
+        if _overlapping(placements, GAPS[len(indices)]):
+            return None
+    return tuple(placements)
+
+
+def _overlapping(placements: Sequence[Placement], gap: int = GAPS[1]) -> bool:
     boxes = [p.box for p in placements]
     for i, a in enumerate(boxes):
         for b in boxes[i + 1 :]:
-            if a[0] < b[2] + GAP and b[0] < a[2] + GAP and a[1] < b[3] + GAP and b[1] < a[3] + GAP:
+            if a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap:
                 return True
     return False
 
