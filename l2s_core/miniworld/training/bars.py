@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.config.backbone import BackboneConfig
 from l2s_core.config.base import validate
 from l2s_core.config.loading import CONFIG_FOLDER, read_yaml
-from l2s_core.diffusion.sampler import Sampler
+from l2s_core.diffusion.sampler import Sampled, Sampler
 from l2s_core.evaluation.detectors.accuracy import measure_judge
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
@@ -98,7 +99,7 @@ def form_figures(form: str, prompts: Sequence[SeveralPrompt], found: Sequence[Se
         stranger += bool(others)
         verdict = judge_relations(prompt, detections)
         right += bool(prompt.triplets) and verdict.correct
-        held += sum(relation.correct for relation in verdict.relations)
+        held += sum(relation.holds for relation in verdict.relations)
         pairs += len(verdict.relations)
     count = len(prompts)
     return FormFigures(
@@ -145,7 +146,8 @@ def table(
     for form in forms:
         asked = form_prompts(form, suite, prompts)
         seeds = [noise_seed(f"bars-{suite}-{form}-{i}", prompt.text) for i, prompt in enumerate(asked)]
-        images = np.concatenate([sampled.images.numpy() for sampled in sampler.batches(asked, seeds)])
+        batches: Iterator[Sampled[Any]] = sampler.batches(asked, seeds)
+        images = np.concatenate([sampled.images.numpy() for sampled in batches])
         row = form_figures(form, asked, _found(eye, images))
         values = (row.there, row.doubled, row.stranger, row.pairs, row.right)
         common = "; ".join(map(_common, (row.missing, row.twice, row.foreign)))

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -105,9 +106,10 @@ def length_of(config: PretrainConfig, training: str) -> int:
     if not number:
         return getattr(config, name).steps
     plan = config.rounds[int(number) - 1]
-    if name == "pairs":
-        return plan.student.pairs
-    return (getattr(plan, name) if name in ("denoiser", "flow") else plan.student).steps
+    if name in ("denoiser", "flow"):
+        return getattr(plan, name).steps
+    student: Any = getattr(plan, "student", None)  # there is one, since a training has its name
+    return student.pairs if name == "pairs" else student.steps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
