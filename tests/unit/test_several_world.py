@@ -32,6 +32,7 @@ from l2s_core.storage.files import make_folder
 
 CROWDED = (0.05, 0.3, 0.25, 0.2, 0.2)
 RELATED = CaptionStyle(related=1.0, chained=1.0)
+from l2s_core.relations import relations_between
 
 
 def digest(value: object) -> str:
@@ -176,6 +177,18 @@ def test_the_figures_count_what_lacks_what_is_there_twice_and_what_was_not_asked
     row = bars.form_figures("3+0", [prompt], [found])
     assert (row.there, row.doubled, row.stranger) == (0, 1, 1)
     assert row.missing == {prompt.objects[2]: 1} and row.twice == {first: 1} and row.foreign == {stranger: 1}
+
+
+def test_the_figures_count_each_relation_that_holds() -> None:
+    (prompt,) = bars.form_prompts("3+2", "dev", 1)
+    found = [
+        Detection(name=name, box=(20 * place, 20 * place, 20 * place + 9, 20 * place + 9), score=0.9)
+        for place, name in enumerate(prompt.objects)
+    ]
+    boxes = {detection.name: detection.box for detection in found}
+    held = [t.relation in relations_between(boxes[t.subject], boxes[t.object]) for t in prompt.triplets]
+    row = bars.form_figures("3+2", [prompt], [found])
+    assert row.pairs == sum(held) / 2 and row.right == all(held) and (row.there, row.doubled) == (1, 0)
 
 
 def test_development_and_test_prompts_of_a_form_share_none() -> None:
