@@ -28,11 +28,11 @@ from l2s_core.miniworld.world.sprites import OBJECTS, sprite
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.miniworld.world.tokenizers import clip_tokenizer
 from l2s_core.prompts.prompt import parse_several
+from l2s_core.relations import relations_between
 from l2s_core.storage.files import make_folder
 
 CROWDED = (0.05, 0.3, 0.25, 0.2, 0.2)
 RELATED = CaptionStyle(related=1.0, chained=1.0)
-from l2s_core.relations import relations_between
 
 
 def digest(value: object) -> str:

@@ -1,4 +1,4 @@
-"""One GPU session for prompts of two to five objects: train mini-sd, mini-seg and mini-flux, measure them, pack them.
+"""One command on a GPU: mini-sd, mini-seg and mini-flux for prompts of two to five objects, trained, measured, packed.
 
 Usage: ``python -m l2s_core.miniworld.training.several_round WORK OUT [--tiny]``.
 
