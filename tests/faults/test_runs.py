@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from helpers.runs import run_of
-from helpers.small_run import ROOT, command, environment
+from helpers.small_run import ROOT, environment, start
 
 from flows.cli import main
 from l2s_core.errors import UserError
@@ -303,15 +303,7 @@ def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(
 ) -> None:
     """One big shard, so that the flow is in the middle of a task that lasts longer than the grace."""
     big = ("--set", "shard=1000", "--set", "data.train=200", "--set", "inversion.iterations=5")
-    process = subprocess.Popen(
-        [*command(tmp_path, *big)],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = start(tmp_path, *big)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("stages/scenes/*/*.safetensors")):
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be stopped"

@@ -15,7 +15,7 @@ import mlflow
 import pytest
 import yaml
 from helpers.runs import run_of
-from helpers.small_run import ROOT, SETTINGS, environment
+from helpers.small_run import ROOT, SETTINGS, begin, environment
 from mlflow.exceptions import MlflowException
 
 from l2s_core.config import INVERTED, MAIN
@@ -114,15 +114,7 @@ def test_a_sweep_that_is_stopped_is_killed_in_mlflow_and_goes_on(undisturbed: Pa
     what = {"grid": {"steering.updates": [1, 3]}} if kind == "grid" else {"search": search}
     config.write_text(yaml.safe_dump({"name": "stopped", "set": fixed, **what}))
     sweep = [sys.executable, "-m", "flows.cli", "sweep", str(config), "--home", str(home)]
-    process = subprocess.Popen(
-        sweep,
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = begin(sweep)
     deadline = time.monotonic() + 200
     while not list(home.glob("stages/samples/*/[!.]*")):
         assert process.poll() is None and time.monotonic() < deadline, "the sweep ended before it could be stopped"

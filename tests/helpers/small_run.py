@@ -57,8 +57,13 @@ def shards(home: Path) -> dict[Path, int]:
 
 
 def start(home: Path, *extra: str, **variables: str) -> subprocess.Popen:
+    return begin(command(home, *extra), **variables)
+
+
+def begin(arguments: list[str], **variables: str) -> subprocess.Popen:
+    """Start a command in a session of its own, its output in one pipe."""
     return subprocess.Popen(
-        command(home, *extra),
+        arguments,
         cwd=ROOT,
         env=environment() | variables,
         stdout=subprocess.PIPE,

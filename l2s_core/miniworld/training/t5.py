@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from l2s_core.miniworld.training.text import sentences
+from l2s_core.miniworld.training.text import balanced_loss, sentences
 from l2s_core.miniworld.world.captions import LANGUAGE_COUNTS
 from l2s_core.miniworld.world.tokenizers import capitalised
 
@@ -86,10 +86,7 @@ def targets(ids_BK: Tensor, vocabulary: int) -> Tensor:
 def loss(model: ContextRecall, ids_BK: Tensor) -> Tensor:
     """Multi-label cross-entropy of both recalls, positives and negatives balanced."""
     logits = model(ids_BK).float()
-    wanted = targets(ids_BK, logits.shape[-1]).float()
-    positives = (nn.functional.softplus(-logits) * wanted).sum() / wanted.sum()
-    negatives = (nn.functional.softplus(logits) * (1 - wanted)).sum() / wanted.sum()
-    return positives + negatives
+    return balanced_loss(logits, targets(ids_BK, logits.shape[-1]).float())
 
 
 @torch.no_grad()

@@ -93,8 +93,13 @@ def loss(model: PrefixRecall, ids_BK: Tensor) -> Tensor:
     """Multi-label cross-entropy of prefix word recall, positives and negatives balanced."""
     logits_BKV = model(ids_BK).float()
     seen_BKV = nn.functional.one_hot(ids_BK, logits_BKV.shape[-1]).cumsum(1).clamp(max=1).float()
-    positives = (nn.functional.softplus(-logits_BKV) * seen_BKV).sum() / seen_BKV.sum()
-    negatives = (nn.functional.softplus(logits_BKV) * (1 - seen_BKV)).sum() / seen_BKV.sum()
+    return balanced_loss(logits_BKV, seen_BKV)
+
+
+def balanced_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Multi-label cross-entropy of logits to 0 or 1, both of one shape: positives and negatives weigh the same."""
+    positives = (nn.functional.softplus(-logits) * wanted).sum() / wanted.sum()
+    negatives = (nn.functional.softplus(logits) * (1 - wanted)).sum() / wanted.sum()
     return positives + negatives
 
 
