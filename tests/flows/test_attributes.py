@@ -285,7 +285,7 @@ def test_a_run_with_attributes(run) -> None:
     methods = [json.loads(path.read_text()) for path in (home / "stages" / "verdicts").glob("*/verdicts.json")]
     assert len(methods) == 2 and sum(row["gradients"] > 0 for rows in methods for row in rows) == 3
     reasons = {row["reason"] for rows in methods for row in rows}
-    assert all({row["relation"] for row in rows} == {"colors", "color_attr"} for rows in methods)
+    assert all({row["asks_for"] for row in rows} == {"colors", "color_attr"} for rows in methods)
     assert any(" looks " in reason for reason in reasons), reasons
     assert {name for rows in methods for row in rows for name in row["objects"]} == {"dog", "cat", "car"}
 
