@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 
+from l2s_core.backbones.model import Placement
+from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig
@@ -99,14 +102,15 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(backbone, classifi
     assert steer.cost.skipped.tolist() == [0, 2, 0]
 
 
-def test_steered_images_do_not_depend_on_the_batch(backbone, classifier) -> None:
-    """Stated tolerance: 3 of 255 levels, after 6 updates and 6 steps."""
-    make = sampler(backbone)
-    steer = steer_by(classifier, FAST)
+def test_steered_images_do_not_depend_on_the_batch(classifier) -> None:
+    """In float64, since the updates enlarge what float32 rounds otherwise in batches of other sizes."""
+    in_float64 = Placement(dtype=torch.float64)
+    make = sampler(UNetBackbone.from_pretrained("mini-sd", placement=in_float64))
+    steer = steer_by(replace(classifier, model=deepcopy(classifier.model).double()), FAST)
     seeds = [7, 8, 9]
     together = make(PROMPTS, seeds, steer)
     alone = torch.cat([sampled.images for sampled in replace(make, batch=1).batches(PROMPTS, seeds, steer)])
-    assert (together.images.int() - alone.int()).abs().max() <= 3
+    assert (together.images.int() - alone.int()).abs().max() <= 1
     plain = make(PROMPTS, seeds)
     assert not torch.equal(plain.images, together.images) and plain.observers == ()
     assert together.observers[0].cost.gradients.sum() > 0
