@@ -62,13 +62,16 @@ class SeveralPrompt:
     A span [start, end) counts characters.
 
     An object has one name and one place; relations may share it ("a A left of a B above a C"). Without relations
-    there is nothing to read off the phrases, and `spans` may be empty.
+    there is nothing to read off the phrases, and `spans` may be empty. A relation that is stated twice is one.
     """
 
     text: str
     triplets: tuple[Triplet, ...]
     objects: tuple[str, ...]
     spans: tuple[Span, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "triplets", tuple(dict.fromkeys(self.triplets)))
 
 
 def depicted(prompt: Phrases) -> tuple[str, ...]:
@@ -147,7 +150,8 @@ def parse_prompt(text: str) -> Prompt:
 
     Raises UserError for none, for several, and for what is unclear.
     """
-    clauses = read_prompt(text).clauses
+    stated_once = {clause.triplet: clause for clause in reversed(read_prompt(text).clauses)}
+    clauses = list(stated_once.values())[::-1]
     if len(clauses) > 1:
         stated = "; ".join(f"{c.triplet.subject} {c.triplet.relation} {c.triplet.object}" for c in clauses)
         raise UserError(

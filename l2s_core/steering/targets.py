@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from l2s_core.prompts.prompt import Phrases
-from l2s_core.relations import Triplet, label_index
+from l2s_core.relations import LABELS, OPPOSITE, Triplet, label_index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
     """P relations of B prompts, in the prompts' order. A prompt may have any number of relations, none included.
+
+    What a prompt states twice counts once.
 
     image_P: the prompt that a relation belongs to. phrases_P2: subject and object, as places among that prompt's
     objects. label_P: the relation, an index in LABELS. weight_P: 1 over the number of relations that one pair of
@@ -34,16 +36,15 @@ class Targets:
         pairs: list[tuple[int, int, int]] = []  # image, subject, object
         labels: list[int] = []
         for image, prompt in enumerate(prompts):
-            for triplet in prompt.triplets:
+            for triplet in dict.fromkeys(prompt.triplets):
                 pairs.append((image, *_places(prompt, triplet)))
                 labels.append(label_index(triplet.relation))
-        relations_of_pair = Counter(pairs)
         pairs_P3 = torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 3)
         return cls(
             image_P=pairs_P3[:, 0],
             phrases_P2=pairs_P3[:, 1:],
             label_P=torch.tensor(labels, dtype=torch.long, device=device),
-            weight_P=torch.tensor([1 / relations_of_pair[pair] for pair in pairs], device=device),
+            weight_P=torch.tensor(_weights(pairs, labels), dtype=torch.float32, device=device),
         )
 
     def select(self, images: Tensor) -> Targets:
@@ -75,7 +76,7 @@ class Targets:
         Image 0 has two waiting pairs, so that update 2 begins again with the first. Image 1 has one: its diagonal.
         Once relation 0 is satisfied, pair 1 is the only one that waits in image 0 and has every turn.
         """
-        pairs_P3 = torch.cat([self.image_P.unsqueeze(1), self.phrases_P2], dim=1)
+        pairs_P3 = torch.cat([self.image_P.unsqueeze(1), self.phrases_P2.sort(dim=1).values], dim=1)
         pairs, pair_P = torch.unique(pairs_P3, dim=0, return_inverse=True)  # sorted: an image's pairs stand together
         waiting = pair_P[open_P].unique()
         image = pairs[waiting, 0]
@@ -100,3 +101,12 @@ class Targets:
 def _places(prompt: Phrases, triplet: Triplet) -> tuple[int, int]:
     """Subject and object as places among the prompt's objects."""
     return prompt.objects.index(triplet.subject), prompt.objects.index(triplet.object)
+
+
+def _weights(pairs: Sequence[tuple[int, int, int]], labels: Sequence[int]) -> list[float]:
+    """1 over the number of different relations of a relation's two phrases; "A left of B" is "B right of A"."""
+    shown: dict[tuple[int, frozenset[int]], set[str]] = defaultdict(set)
+    for (image, subject, object_), label in zip(pairs, labels, strict=True):
+        name = LABELS[label]
+        shown[image, frozenset((subject, object_))].add(name if subject < object_ else OPPOSITE.get(name, name))
+    return [1 / len(shown[image, frozenset(phrases)]) for image, *phrases in pairs]

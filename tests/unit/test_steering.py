@@ -189,6 +189,24 @@ def test_targets_of_a_subset_and_their_turns() -> None:
     assert some.turn(0, torch.tensor([False, True, False, False])).tolist() == [False, True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("a dog to the left of a cat and to the left of the cat", [1]),
+        ("a dog to the left of a cat and a cat to the right of a dog", [1, 1]),  # one relation, said of both objects
+        ("a dog above a cat, and a cat to the right of a dog", [0.5, 0.5]),  # a diagonal
+        ("a dog above a cat and a dog above a cat and a cat above a bird", [1, 1]),
+    ],
+)
+def test_a_relation_that_is_stated_twice_is_no_diagonal(text, weights) -> None:
+    """It counted as two, so that steering stopped at half of what each had to reach."""
+    prompt = parse_several(text)
+    targets = Targets.of([prompt])
+    assert targets.weight_P.tolist() == weights and len(prompt.triplets) == len(weights)
+    first = targets.turn(0, torch.ones(len(weights), dtype=torch.bool))
+    assert first.sum() == (1 if "bird" in text else len(weights))  # relations of two objects have one turn
+
+
 def test_the_papers_rule_never_leaves_a_diagonal_early(backbone, classifier) -> None:
     """It has no confidence, and its least loss cannot be reached by a pair that has to show two relations."""
     config = FAST.model_copy(
