@@ -48,14 +48,16 @@ class Steering:
 
     Before each step i < until_step, up to `updates` times: run the denoiser without guidance, read the phrases'
     attention, take the objective's loss of every wanted relation, and move z <- z - step_size * g. g is the gradient
-    itself (`normalize: none`, the paper's rule), or the gradient divided by its root mean square (`rms`). An image
-    leaves the loop of this step once the objective is satisfied, and the batch shrinks. A gradient that is not finite
-    skips that image's update and is counted.
+    itself (`normalize: none`, the paper's rule), or the gradient divided by its root mean square (`rms`). A relation is
+    satisfied where its loss is below the step's `min_loss`, or the objective says so. An image leaves the loop of this
+    step once its relations are satisfied, and the batch shrinks. A gradient that is not finite skips that image's
+    update and is counted.
 
-    A prompt with several relations moves down the sum of their losses (`several: joint`), or down those of one pair
-    of phrases an update, in rotation among the pairs that are not satisfied (`cycle`, the paper's rule). It leaves
-    when all are satisfied. A prompt without relations is never touched. Raises UserError for a relation that the
-    objective has no loss for.
+    A prompt with several relations moves down the sum of their losses (`several: joint`), or down those of one pair of
+    phrases an update, in rotation among the pairs that are not satisfied (`cycle`). It leaves when all are satisfied.
+    The paper's rule (`round-robin`, as its public code has it) gives each pair its turn whether it is satisfied or not,
+    and an image leaves as soon as the pair whose turn it is is satisfied, whatever the others are. A prompt without
+    relations is never touched. Raises UserError for a relation that the objective has no loss for.
     """
 
     batch: Batch[Backbone]
@@ -76,7 +78,9 @@ class Steering:
             return latents
         latents = latents.clone()
         active = self.targets.has_relation(len(latents)).nonzero()[:, 0]
-        if step > 0 and len(active) > 0:  # most images are right already: find the others without paying for gradients
+        if (
+            step > 0 and len(active) > 0 and not self._in_fixed_turns
+        ):  # most images are right already: find the others without paying for gradients
             active = self._unsatisfied(latents, active, step)
         for number in range(self.config.updates):
             if len(active) == 0:
@@ -84,13 +88,21 @@ class Steering:
             active = self._update(latents, active, step, number)
         return latents
 
+    @property
+    def _in_fixed_turns(self) -> bool:
+        return self.config.several == "round-robin"
+
     def _unsatisfied(self, latents: Tensor, active: Tensor, step: int) -> Tensor:
         """Return those of the active images that have a relation the objective is not satisfied with; no gradient."""
         targets = self.targets.select(active)
         with torch.no_grad():
             loss_P = self._loss(latents[active], active, step, targets)
         self.cost.checks[active.cpu()] += 1
-        return active[targets.touched(~self.objective.satisfied(loss_P), len(active))]
+        return active[targets.touched(self._open(loss_P, step), len(active))]
+
+    def _open(self, loss_P: Tensor, step: int) -> Tensor:
+        """Return which relations are not satisfied; one whose loss is not a number never is."""
+        return ~((loss_P < self.config.min_loss_at(step)) | self.objective.satisfied(loss_P))
 
     def _update(self, latents: Tensor, active: Tensor, step: int, number: int) -> Tensor:
         """Make update `number` of a step: move the unsatisfied of the active latents in place; return their places.
@@ -105,6 +117,8 @@ class Steering:
             pushing_P, cycle    [F, T, F, T]     or the pair whose turn it is
             returned            [1, 3]           image 0 leaves, unmoved
 
+        In fixed turns, update 1 is that of the second image's second pair: it is satisfied, and the image leaves.
+
         The gradient is taken of one sum over the batch; an image's part of it depends on its own losses alone.
         """
         moving = latents[active].requires_grad_(True)
@@ -112,15 +126,22 @@ class Steering:
         self.cost.gradients[active.cpu()] += 1
         with torch.enable_grad():
             loss_P = self._loss(moving, active, step, targets)
-            open_P = ~self.objective.satisfied(loss_P.detach())
-            keep = targets.touched(open_P, len(active))
+            open_P = self._open(loss_P.detach(), step)
+            turn_P = self._turn(number, open_P, targets)
+            keep = targets.touched(open_P & turn_P, len(active))
             if not keep.any():
                 return active[keep]
-            pushing_P = targets.turn(number, open_P) if self.config.several == "cycle" else keep[targets.image_P]
+            pushing_P = turn_P & keep[targets.image_P]
             (gradient,) = torch.autograd.grad(loss_P[pushing_P].sum(), moving)
         active = active[keep]
         latents[active] -= self.config.step_size * self._direction(gradient[keep], active)
         return active
+
+    def _turn(self, number: int, open_P: Tensor, targets: Targets) -> Tensor:
+        """Return which relations are looked at in update `number`."""
+        if self._in_fixed_turns:
+            return targets.fixed_turn(number)
+        return targets.turn(number, open_P) if self.config.several == "cycle" else torch.ones_like(open_P)
 
     def _direction(self, gradient: Tensor, active: Tensor) -> Tensor:
         """Return the gradient, normalized as the settings say; zero, and counted, where it is not finite."""

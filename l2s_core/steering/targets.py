@@ -20,13 +20,14 @@ class Targets:
     What a prompt states twice counts once.
 
     image_P: the prompt that a relation belongs to. phrases_P2: subject and object, as places among that prompt's
-    objects. label_P: the relation, an index in LABELS. weight_P: 1 over the number of relations that one pair of
-    phrases has to show. A diagonal is two relations of one pair, and a classifier that is sure of it gives each a
-    half.
+    objects. pair_P: the place of these two among the prompt's pairs, in the order in which they are stated. label_P:
+    the relation, an index in LABELS. weight_P: 1 over the number of relations that one pair of phrases has to show. A
+    diagonal is two relations of one pair, and a classifier that is sure of it gives each a half.
     """
 
     image_P: Tensor
     phrases_P2: Tensor
+    pair_P: Tensor
     label_P: Tensor
     weight_P: Tensor
 
@@ -43,6 +44,7 @@ class Targets:
         return cls(
             image_P=pairs_P3[:, 0],
             phrases_P2=pairs_P3[:, 1:],
+            pair_P=torch.tensor(_pair_numbers(pairs), dtype=torch.long, device=device),
             label_P=torch.tensor(labels, dtype=torch.long, device=device),
             weight_P=torch.tensor(_weights(pairs, labels), dtype=torch.float32, device=device),
         )
@@ -54,6 +56,7 @@ class Targets:
         return Targets(
             image_P=place_P,
             phrases_P2=self.phrases_P2[row_P],
+            pair_P=self.pair_P[row_P],
             label_P=self.label_P[row_P],
             weight_P=self.weight_P[row_P],
         )
@@ -62,7 +65,7 @@ class Targets:
         """Return a mask over P: whose turn it is in update `number`, one pair of phrases an image.
 
         Only pairs with an open relation have turns, in rotation. All relations of a pair have their turn together: the
-        two of a diagonal, as in the paper.
+        two of a diagonal.
 
         Example: "a dog left of a cat above an apple" and "a dog above and to the left of a cat", nothing satisfied
         yet::
@@ -85,6 +88,13 @@ class Targets:
         place = torch.arange(len(waiting), device=waiting.device) - first_B[image]
         return torch.isin(pair_P, waiting[place == number % waiting_B[image]])
 
+    def fixed_turn(self, number: int) -> Tensor:
+        """Return a mask over P: whose turn it is in update `number`, satisfied or not, one pair of phrases an image."""
+        pairs_B = torch.zeros_like(torch.bincount(self.image_P)).scatter_reduce(
+            0, self.image_P, self.pair_P + 1, "amax"
+        )
+        return self.pair_P == number % pairs_B[self.image_P]
+
     def total(self, values_P: Tensor, count: int) -> Tensor:
         """Sum a value a relation into one an image, (count,)."""
         return values_P.new_zeros(count).index_add(0, self.image_P, values_P)
@@ -101,6 +111,12 @@ class Targets:
 def _places(prompt: Phrases, triplet: Triplet) -> tuple[int, int]:
     """Subject and object as places among the prompt's objects."""
     return prompt.objects.index(triplet.subject), prompt.objects.index(triplet.object)
+
+
+def _pair_numbers(pairs: Sequence[tuple[int, int, int]]) -> list[int]:
+    """The place of each two phrases among those of its image, in the order in which they first come."""
+    numbers: dict[int, dict[frozenset[int], int]] = defaultdict(dict)
+    return [numbers[image].setdefault(frozenset(phrases), len(numbers[image])) for image, *phrases in pairs]
 
 
 def _weights(pairs: Sequence[tuple[int, int, int]], labels: Sequence[int]) -> list[float]:

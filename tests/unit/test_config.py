@@ -149,9 +149,12 @@ def test_the_papers_figures(name, size, steps, guidance, captured, scenes, steer
         *steering,
         16,
         "none",
-        "cycle",
+        "round-robin",
         None,
     )
+    rising = (1e-5, 3e-5, 5e-5, 7e-5)
+    assert rule.min_loss == (1e-5 if name == "flux-schnell" else rising) and rule.min_loss_at(0) == 1e-5
+    assert name == "flux-schnell" or [rule.min_loss_at(step) for step in (2, 3, 24)] == [5e-5, 7e-5, 7e-5]
     assert (classifier.kind, classifier.width, classifier.dropout, classifier.batch) == ("transformer", 256, 0.3, 64)
     assert (classifier.layers, classifier.heads, classifier.lr) == layers_heads_lr and classifier.prompts == "dual"
     inversion = run.inversion

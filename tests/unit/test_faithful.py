@@ -26,7 +26,7 @@ from l2s_core.diffusion.condition import Condition, TextEncoding
 from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import prompt_for
+from l2s_core.prompts.prompt import parse_several, prompt_for
 from l2s_core.relations import LABELS, RELATIONS, Triplet
 from l2s_core.steering.steering import steer_by
 
@@ -53,8 +53,15 @@ class HandMadeModel(nn.Module):
     device = "cpu"
     latent_shape = (CHANNELS, 64, 64)
 
-    def __init__(self, sides: Sequence[int] = SIDES, *, classifier_free: bool = True) -> None:
+    def __init__(
+        self,
+        sides: Sequence[int] = SIDES,
+        *,
+        classifier_free: bool = True,
+        phrases: Sequence[Sequence[int]] = PHRASES,
+    ) -> None:
         super().__init__()
+        self.phrases = phrases
         self.sides = tuple(sides)
         self.classifier_free = classifier_free
         self.queries = nn.ModuleList(nn.Linear(CHANNELS, HEADS * WIDTH) for _ in sides)
@@ -81,8 +88,8 @@ class HandMadeModel(nn.Module):
         ]
 
     def phrase_weights(self, prompts: Sequence) -> Tensor:
-        weights_BOK = torch.zeros(len(prompts), 2, WORDS)
-        for phrase, tokens in enumerate(PHRASES):
+        weights_BOK = torch.zeros(len(prompts), len(self.phrases), WORDS)
+        for phrase, tokens in enumerate(self.phrases):
             weights_BOK[:, phrase, list(tokens)] = 1 / len(tokens)
         return weights_BOK
 
@@ -115,7 +122,7 @@ def latents_of(images: int) -> Tensor:
 def reference_maps(
     model: HandMadeModel, latents: Tensor, context: Tensor, *, grid: int, normalize: bool, drive: float = 1.0
 ) -> Tensor:
-    """Maps (B, 2, M, G, G): softmax(q k^T / sqrt d), mean over a phrase's tokens, bilinear without antialias."""
+    """Maps (B, O, M, G, G): softmax(q k^T / sqrt d), mean over a phrase's tokens, bilinear without antialias."""
     stacks = []
     for side, to_query, to_key in zip(model.sides, model.queries, model.keys, strict=True):
         query = drive * image_tokens(latents, side) @ to_query.weight.T + to_query.bias
@@ -125,8 +132,8 @@ def reference_maps(
             logits = torch.einsum("bpd,bkd->bpk", query[..., part], key[..., part]) / math.sqrt(WIDTH)
             exponentials = torch.exp(logits - logits.amax(-1, keepdim=True))
             probabilities = exponentials / exponentials.sum(-1, keepdim=True)
-            phrases = [sum(probabilities[..., token] for token in tokens) / len(tokens) for tokens in PHRASES]
-            maps = torch.stack(phrases, dim=1).reshape(len(latents), 2, side, side)
+            phrases = [sum(probabilities[..., token] for token in tokens) / len(tokens) for tokens in model.phrases]
+            maps = torch.stack(phrases, dim=1).reshape(len(latents), len(phrases), side, side)
             resize = bilinear(side, grid)
             maps = torch.einsum("gy,boyx,hx->bogh", resize, maps, resize)
             stacks.append(maps / maps.sum((-1, -2), keepdim=True) if normalize else maps)
@@ -341,6 +348,52 @@ def test_one_update_follows_the_papers_gradient(name: str) -> None:
     moved = steer_by(classifier, steering)(batch)(latents_of(2), 0)
     assert (moved - (latents_of(2) - step_size * gradient)).abs().max() < AGREEMENT
     assert steering.guidance == (3.5 if dev else None)
+
+
+THREE = parse_several("a dog above a cat to the left of a bird")
+TURNS = (((0, 1), "above"), ((1, 2), "left of"))
+"""The two pairs of phrases of THREE and their relations."""
+STEP_SIZE = 1e7  # these weights' own gradients are small
+
+
+def reference_steps(
+    model: HandMadeModel, network: Callable[[Tensor, Tensor], Tensor], least: Sequence[float], *, step_size: float
+) -> tuple[Tensor, list[list[float]]]:
+    """The paper's rule for one image: its latents after a step of up to 16 updates for each of `least`, all losses."""
+    latents = latents_of(1)
+    losses: list[list[float]] = []
+    for least_loss in least:
+        losses.append([])
+        for number in range(16):
+            places, relation = TURNS[number % 2]
+            latents = latents.detach().requires_grad_(True)
+            maps = reference_maps(model, latents, condition_of(1).text.context_BKD, grid=16, normalize=True)
+            logits = network(maps[:, list(places)], torch.tensor([0]))[0]
+            loss = torch.log(torch.exp(logits).sum()) - logits[LABELS.index(relation)]
+            losses[-1].append(loss.item())
+            if loss <= least_loss:
+                break
+            latents = latents - step_size * torch.autograd.grad(loss, latents)[0]
+    return latents.detach(), losses
+
+
+@pytest.mark.slow
+def test_relations_of_a_prompt_have_turns_and_the_first_that_is_satisfied_ends_the_step() -> None:
+    """Whatever the other one is; the least loss changes with the step and stays at its last value."""
+    least = (1.0, 1.7, 1.2)
+    model = HandMadeModel((8,), phrases=((2, 3), (6,), (7, 8)))
+    classifier = papers_classifier("sd21", model)
+    expected, losses = reference_steps(model, reference_network(classifier), (*least, least[-1]), step_size=STEP_SIZE)
+    assert [len(of_step) for of_step in losses] == [16, 1, 2, 2] and (expected - latents_of(1)).abs().max() > 1
+
+    rule = load_run_config("sd21").steering.model_copy(update={"step_size": STEP_SIZE, "min_loss": least})
+    batch = Batch(backbone=model, prompts=[THREE], condition=condition_of(1), schedule=SCHEDULE)
+    steer = steer_by(classifier, rule)(batch)
+    moved = latents_of(1)
+    for step in range(4):
+        moved = steer(moved, step)
+    assert (moved - expected).abs().max() < AGREEMENT
+    assert steer.cost.gradients.tolist() == [21] and steer.cost.checks.tolist() == [0]
 
 
 def test_a_guidance_that_is_no_input_of_the_model_is_refused() -> None:

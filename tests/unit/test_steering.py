@@ -187,6 +187,9 @@ def test_targets_of_a_subset_and_their_turns() -> None:
     ]  # a diagonal is one pair
     assert [some.turn(k, one_left).nonzero()[:, 0].tolist() for k in range(2)] == [[1, 2, 3], [1, 2, 3]]
     assert some.turn(0, torch.tensor([False, True, False, False])).tolist() == [False, True, False, False]
+    assert [some.fixed_turn(k).nonzero()[:, 0].tolist() for k in range(3)] == [[0, 2, 3], [1, 2, 3], [0, 2, 3]]
+    assert some.select(torch.tensor([1])).fixed_turn(1).tolist() == [True, True]
+    assert targets.select(torch.tensor([1])).fixed_turn(1).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -207,10 +210,11 @@ def test_a_relation_that_is_stated_twice_is_no_diagonal(text, weights) -> None:
     assert first.sum() == (1 if "bird" in text else len(weights))  # relations of two objects have one turn
 
 
-def test_the_papers_rule_never_leaves_a_diagonal_early(backbone, classifier) -> None:
-    """It has no confidence, and its least loss cannot be reached by a pair that has to show two relations."""
+@pytest.mark.parametrize("several", ["cycle", "round-robin"])
+def test_without_a_confidence_a_diagonal_never_leaves_early(backbone, classifier, several: str) -> None:
+    """The paper's rule has none, and its least loss cannot be reached by a pair that has to show two relations."""
     config = FAST.model_copy(
-        update={"confidence": None, "min_loss": 0.5, "step_size": 0.02, "updates": 4, "several": "cycle"}
+        update={"confidence": None, "min_loss": 0.5, "step_size": 0.02, "updates": 4, "several": several}
     )
     steer = steering(backbone, classifier, config, [DIAGONAL])
     z = initial_noise([1], backbone.latent_shape)

@@ -21,4 +21,4 @@ class AttendAndExcite(AttentionMethod):
     )
 
     def objective(self, context: SampleContext) -> PresenceObjective:
-        return PresenceObjective(source=self.maps(context), min_loss=self.steering.min_loss, presence=self.presence)
+        return PresenceObjective(source=self.maps(context), presence=self.presence)

@@ -22,7 +22,7 @@ class Centroid(AttentionMethod):
     )
 
     def objective(self, context: SampleContext) -> CentroidObjective:
-        return CentroidObjective(source=self.maps(context), min_loss=self.steering.min_loss, margin=self.margin)
+        return CentroidObjective(source=self.maps(context), margin=self.margin)
 
     def require_fit(self, run: RunConfig, place: str) -> None:
         super().require_fit(run, place)

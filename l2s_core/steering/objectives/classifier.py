@@ -28,11 +28,8 @@ class ClassifierObjective(Objective):
     @classmethod
     def of(cls, classifier: TrainedClassifier, config: SteeringConfig | None = None) -> ClassifierObjective:
         """The objective of a classifier, over the maps it was trained on; satisfied as `config` says, or never."""
-        if config is None:
-            return cls(classifier=classifier, source=classifier.source)
-        return cls(
-            classifier=classifier, source=classifier.source, confidence=config.confidence, min_loss=config.min_loss
-        )
+        confidence = None if config is None else config.confidence
+        return cls(classifier=classifier, source=classifier.source, confidence=confidence)
 
     def loss(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> Tensor:
         return cross_entropy(self.classifier.model(maps_BOMGG, capture_index_B), label_B, reduction="none")

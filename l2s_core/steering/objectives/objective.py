@@ -19,12 +19,11 @@ from l2s_core.steering.targets import Targets
 class Objective(ABC):
     """A loss over attention maps of `source`, and the rule by which a relation is satisfied.
 
-    A relation whose loss is below `min_loss` is satisfied; an objective may add rules of its own. `normalized` says
-    which maps it reads: each summing to 1, or the attention itself, a probability a cell; None: those of its source.
+    Without a rule of its own nothing is: steering then goes by `steering.min_loss` alone. `normalized` says which maps
+    it reads: each summing to 1, or the attention itself, a probability a cell; None: those of its source.
     """
 
     source: MapSource
-    min_loss: float = 0.0
     normalized: ClassVar[bool | None] = True
 
     @abstractmethod
@@ -40,7 +39,7 @@ class Objective(ABC):
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
         """Return which relations need no further update; never one whose loss is not a number."""
-        return loss_B < self.min_loss
+        return torch.zeros_like(loss_B, dtype=torch.bool)
 
     @property
     def supported_relations(self) -> tuple[str, ...]:
