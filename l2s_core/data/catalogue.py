@@ -16,6 +16,7 @@ from l2s_core.relations import Triplet
 from l2s_core.storage.files import read_json, write_json
 
 NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
+ONE_NAME = "subject and object must be two names"
 Fits = Callable[[Triplet], bool]
 """triplet -> whether the backbone's text window holds both of its phrases."""
 Quotas = dict[tuple[str, str], int]
@@ -28,6 +29,12 @@ class Candidate:
 
     image: str
     triplet: Triplet
+
+
+def names_two(triplet: Triplet) -> bool:
+    """Whether subject and object have names, and different ones: "Dog" and "dog" cannot be told apart."""
+    subject, object_ = (name.strip().casefold() for name in (triplet.subject, triplet.object))
+    return bool(subject and object_) and subject != object_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +111,12 @@ class _Choice:
         self.fits = fits
         self.by_image: dict[str, set[Triplet]] = defaultdict(set)
         for candidate in candidates:
-            if candidate.triplet.relation in config.chosen:
+            if candidate.triplet.relation not in config.chosen:
+                continue
+            if names_two(candidate.triplet):
                 self.by_image[candidate.image].add(candidate.triplet)
+            else:
+                skips.add(candidate.image, ONE_NAME)
         self.wanted: Quotas = {
             (split, kind): count
             for split in SPLITS

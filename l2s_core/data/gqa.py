@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ import ijson
 from pydantic import Field
 
 from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.images import Part, image_size, square_part
 from l2s_core.data.is_a import IsA, is_a_test
 from l2s_core.data.listing import file_size
 from l2s_core.data.read_source import ReadSource
@@ -25,10 +26,15 @@ from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
 
 IMAGES = "images"
+BOX = ("x", "y", "w", "h")
+LEAST_SHOWN = 0.5  # share of an object's box that the square must show
 
 
 class Gqa(ReadSource):
-    """GQA: pairs of names of which one is a kind of the other, by `is_a`, are left out."""
+    """GQA: pairs of names of which one is a kind of the other, by `is_a`, are left out.
+
+    So are objects that the square made of the image does not show at least half of, by their boxes.
+    """
 
     OPTIONAL: ClassVar[tuple[str, ...]] = (*ReadSource.OPTIONAL, "names")
     source: Literal["gqa"] = "gqa"
@@ -58,7 +64,7 @@ class Gqa(ReadSource):
         named = self._named()
         for file in self.annotation_files():
             for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
-                yield from _of_image(self.path, str(image_id), graph, skips, is_a, self.attributes, named)
+                yield from _of_image(self, str(image_id), graph, skips, is_a, named)
 
     def check(self) -> str:
         found = super().check()
@@ -72,47 +78,77 @@ class Gqa(ReadSource):
 
 
 def _of_image(
-    folder: Path,
-    image_id: str,
-    graph: Any,
-    skips: Skips,
-    is_a: IsA,
-    attributes: Collection[str],
-    named: Callable[[str], str],
+    source: Gqa, image_id: str, graph: Any, skips: Skips, is_a: IsA, named: Callable[[str], str]
 ) -> Iterator[Candidate]:
     objects = graph.get("objects") if isinstance(graph, dict) else None
     if not isinstance(objects, dict):
         skips.add(image_id, "no objects in its scene graph")
         return
     image = f"{IMAGES}/{image_id}.jpg"
-    if file_size(folder / image) is None:
+    if file_size(source.path / image) is None:
         skips.add(image_id, "image file missing")
         return
     names = {key: named(name) for key, name in _names(objects, image_id, skips)}
     once = _single(names.values(), is_a)
+    part = square_part(_size(graph, source.path / image), source.resize)
+    for key, other, triplet in _stated(objects, names, image_id, source.attributes, skips):
+        if {names[key], names[other]} <= once:
+            if _is_shown(objects[key], part) and _is_shown(objects[other], part):
+                yield Candidate(image=image, triplet=triplet)
+            else:
+                skips.add(f"{image_id}/{key}", "an object's box is empty, or outside of the square that is used")
+
+
+def _stated(
+    objects: dict[str, Any], names: Mapping[str, str], image_id: str, attributes: Collection[str], skips: Skips
+) -> Iterator[tuple[str, str, Triplet]]:
+    """Yield every attribute and spatial relation with the ids of its two objects, for an attribute twice the one."""
     for key, subject in names.items():
         place = f"{image_id}/{key}"
         for word in _listed(objects[key], "attributes", str, place, skips):
-            if word in attributes and subject in once and word != subject:
-                yield Candidate(image=image, triplet=Triplet(subject=word, relation=ATTRIBUTE, object=subject))
+            if word in attributes and word != subject:
+                yield key, key, Triplet(subject=word, relation=ATTRIBUTE, object=subject)
         for relation in _listed(objects[key], "relations", dict, place, skips):
             label = relation_named(str(relation.get("name")))
-            if label is None or subject not in once:
+            if label is None:
                 continue
-            target = names.get(str(relation.get("object")))
-            if target is None:
+            other = str(relation.get("object"))
+            if other in names:
+                yield key, other, Triplet(subject=subject, relation=label, object=names[other])
+            else:
                 skips.add(place, "relation to an object that is not there")
-            elif target in once:
-                yield Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=target))
+
+
+def _size(graph: Mapping[str, Any], image: Path) -> tuple[int, int]:
+    """Return the (width, height) that boxes count in: the graph's, else the image's; (1, 1) where neither says."""
+    width = graph.get("width")
+    height = graph.get("height")
+    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+        return width, height
+    return image_size(image) or (1, 1)
+
+
+def _is_shown(thing: Mapping[str, Any], part: Part) -> bool:
+    """Whether half of an object's box or more is in a part of its image; an object without a box counts as shown."""
+    if not any(key in thing for key in BOX):
+        return True
+    try:
+        x, y, width, height = (float(thing[key]) for key in BOX)
+    except (KeyError, TypeError, ValueError):
+        return False
+    left, top, right, bottom = part
+    across = max(0.0, min(x + width, right) - max(x, left))
+    along = max(0.0, min(y + height, bottom) - max(y, top))
+    return width > 0 and height > 0 and across * along >= LEAST_SHOWN * width * height
 
 
 def _single(names: Collection[str], is_a: IsA) -> set[str]:
-    """Return the names that occur once, and are no kind of another one."""
-    counts = Counter(names)
+    """Return the names that occur once, whatever their capitals, and are no kind of another one."""
+    counts = Counter(name.casefold() for name in names)
     return {
         name
-        for name, count in counts.items()
-        if count == 1 and not any(other != name and is_a(name, other) for other in counts)
+        for name in names
+        if counts[name.casefold()] == 1 and not any(other != name and is_a(name, other) for other in names)
     }
 
 
@@ -120,8 +156,8 @@ def _names(objects: dict[str, Any], image_id: str, skips: Skips) -> Iterator[tup
     """Yield the id and name of every object that has one; the others are counted."""
     for key, value in objects.items():
         name = value.get("name") if isinstance(value, dict) else None
-        if isinstance(name, str) and name:
-            yield key, name
+        if isinstance(name, str) and name.strip():
+            yield key, " ".join(name.split())
         else:
             skips.add(f"{image_id}/{key}", "object without a name")
 

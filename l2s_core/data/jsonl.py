@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from l2s_core.data.catalogue import Candidate, Skips
+from l2s_core.data.catalogue import ONE_NAME, Candidate, Skips, names_two
 from l2s_core.data.listing import file_size
 from l2s_core.data.read_source import ReadSource
 from l2s_core.errors import UserError
@@ -61,9 +61,8 @@ class Jsonl(ReadSource):
             return "not one of the attributes"
         if file_size(self.path / image) is None:
             return "image file missing"
-        if not subject or not object_ or subject == object_:
-            return "subject and object must be two names"
-        return Candidate(image=image, triplet=Triplet(subject=subject, relation=label, object=object_))
+        triplet = Triplet(subject=subject, relation=label, object=object_)
+        return Candidate(image=image, triplet=triplet) if names_two(triplet) else ONE_NAME
 
 
 def _lines(file: Path) -> Iterator[tuple[str, list[str] | None]]:

@@ -33,6 +33,8 @@ class ReadSource(Source):
         "official ones is named, too. So the figures stand beside published ones, and need not be of the same prompts."
     )
 
+    RULES: ClassVar[int] = 2
+    """Part of its identity: raise it when its code comes to choose or to show scenes otherwise."""
     OPTIONAL: ClassVar[tuple[str, ...]] = (*DataConfig.OPTIONAL, "attributes", "attribute_quotas", "resize")
     path: Path = Field(description="its folder")
     attributes: tuple[Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$")], ...] = Field(
@@ -41,10 +43,10 @@ class ReadSource(Source):
     attribute_quotas: Literal["pooled", "word"] = Field(
         default="pooled", description="scenes with an attribute: as they come, or as many of every word"
     )
-    resize: Literal["crop", "crop-bicubic", "squash"] = Field(
+    resize: Literal["crop", "crop-bicubic", "squash", "pad"] = Field(
         default="crop",
         description="how images become square: the largest centred square by Lanczos' filter, or cut out and by a "
-        "bicubic one, or all of the image squashed by a bicubic one",
+        "bicubic one, or all of the image squashed by a bicubic one, or with white beside it",
     )
 
     @abstractmethod
@@ -113,7 +115,7 @@ class ReadSource(Source):
     def identity(self) -> dict[str, Any]:
         """Return the settings of all parts, without the places where they lie."""
         own = self.model_dump(mode="json", exclude={"path", "beside"})
-        return {**own, "beside": [part.identity() for part in self._read_parts[1:]]}
+        return {**own, "rules": self.RULES, "beside": [part.identity() for part in self._read_parts[1:]]}
 
     @property
     def _read_parts(self) -> tuple[ReadSource, ...]:

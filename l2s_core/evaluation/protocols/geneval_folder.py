@@ -147,9 +147,11 @@ def _write_sample(path: Path, image: np.ndarray) -> bool:
             Image.fromarray(image).save(temporary, format="PNG")
         return True
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.size != image.shape[1::-1]:
+                raise OSError(f"it is {picture.width} x {picture.height} pixels")
             stored = np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # decoders raise many kinds for a damaged file
         raise UserError(f"cannot read {path}: {error}; delete it and export again") from None
     if not np.array_equal(stored, image):
         raise UserError(f"{path} holds another image; choose an empty folder for another run")
