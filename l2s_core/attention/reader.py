@@ -18,7 +18,8 @@ class AttentionReader:
 
     `softmax` is "text" or "joint" (see `AttentionModel.layers`). Maps have `grid` x `grid` cells. Each sums to 1, or
     with `normalize=False` is the attention itself, a probability a cell. `antialias` is `pool_maps`'s. Raises UserError
-    where no layer matches.
+    where no layer matches. The maps stand in the layers' order; with `order` "side" those of the smallest attention
+    come first, and those of one side stand in the layers' order.
 
     A pass runs without guidance, whatever the condition says: dataset, steering and scores read the same maps. With
     `guidance`, a model that has it as an input gets that one.
@@ -34,12 +35,14 @@ class AttentionReader:
         grid: int = 16,
         antialias: bool = True,
         normalize: bool = True,
+        order: str = "layers",
         guidance: float | None = None,
     ) -> None:
         self.model = model
         self.grid = grid
         self.antialias = antialias
         self.normalize = normalize
+        self.order = order
         self.guidance = guidance
         self.layers = select_layers(model.layers(softmax), layers)
         self._capture = AttentionCapture(self.layers)
@@ -70,4 +73,7 @@ class AttentionReader:
         return self._maps(), prediction
 
     def _maps(self) -> Tensor:
-        return pool_maps(self._capture.layer_maps(), self.grid, antialias=self.antialias, normalize=self.normalize)
+        layer_maps = self._capture.layer_maps()
+        if self.order == "side":
+            layer_maps = sorted(layer_maps, key=lambda maps_BHOP: maps_BHOP.shape[-1])
+        return pool_maps(layer_maps, self.grid, antialias=self.antialias, normalize=self.normalize)

@@ -15,7 +15,7 @@ class CaptureConfig(Section):
     Schedule indices, patterns of layers' names, the softmax that it comes from, and the side of the map grid.
     """
 
-    OPTIONAL = ("antialias", "normalize")
+    OPTIONAL = ("antialias", "normalize", "order", "attribute_first")
     steps: tuple[int, ...] = Field(min_length=1)
     layers: tuple[str, ...] = Field(default=("*",), min_length=1)
     softmax: Literal["text", "joint"] = Field(
@@ -24,6 +24,13 @@ class CaptureConfig(Section):
     grid: int = Field(default=16, ge=4, le=64)
     antialias: bool = Field(default=True, description="smooth maps that are larger than the grid before resizing them")
     normalize: bool = Field(default=True, description="divide every map by its sum; else it is the attention itself")
+
+    order: Literal["layers", "side"] = Field(
+        default="layers", description="of a phrase's maps: that of the layers, or by the side of their attention first"
+    )
+    attribute_first: bool = Field(
+        default=True, description="of an attribute's two phrases: its word, then the object; else the other way round"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> CaptureConfig:

@@ -14,13 +14,19 @@ class InversionConfig(Section):
 
     `fixed-point` solves each step of the sampler backwards, for every family. `rectified-flow` follows
     RF-Inversion's controlled paths, for flow models: gamma pulls the way out to fresh noise, eta the way
-    back to the image, in steps start <= step < stop.
+    back to the image, in steps start <= step < stop. `times` are those at which the way out's steps are taken.
     """
 
+    OPTIONAL = ("times",)
     method: Literal["fixed-point", "rectified-flow"] = "fixed-point"
     iterations: int = Field(default=5, ge=1, le=50, description="denoiser evaluations a step (fixed-point)")
     gamma: float = Field(default=1.0, ge=0, le=1)
     eta: float = Field(default=1.0, ge=0, le=1)
+    times: Literal["path", "count"] = Field(
+        default="path",
+        description="of the way out's steps: the noise level that the path has reached, or step i of n at i / (n + 1), "
+        "as in the paper's code, which leaves a part of the image in the noise",
+    )
     start: int = Field(default=0, ge=0)
     stop: int | None = Field(default=None, ge=1, description="default: all steps")
     min_psnr: float = Field(ge=0, le=99)

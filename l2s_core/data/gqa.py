@@ -1,4 +1,4 @@
-"""GQA's scene graphs (Hudson & Manning 2019): objects that occur once, in a relation or with an attribute.
+"""GQA's scene graphs (Hudson & Manning 2019): objects in a relation or with an attribute, told apart by their names.
 
 Files: `*sceneGraphs.json`, {image id: {"objects": {object id: {"name", "x", "y", "w", "h", "attributes": [word],
 "relations": [{"name", "object"}]}}}}, and `images/<image id>.jpg`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -28,6 +29,8 @@ from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
 IMAGES = "images"
 BOX = ("x", "y", "w", "h")
 LEAST_SHOWN = 0.5  # share of an object's box that the square must show
+ToldApart = Callable[[Collection[str]], set[str]]
+"""The names of an image's objects -> those that may be named in a prompt."""
 
 
 class Gqa(ReadSource):
@@ -36,10 +39,19 @@ class Gqa(ReadSource):
     So are objects that the square made of the image does not show at least half of, by their boxes.
     """
 
-    OPTIONAL: ClassVar[tuple[str, ...]] = (*ReadSource.OPTIONAL, "names")
+    OPTIONAL: ClassVar[tuple[str, ...]] = (*ReadSource.OPTIONAL, "is_a_levels", "names", "repeated")
     source: Literal["gqa"] = "gqa"
     is_a: str = Field(default="none", description="WordNet lexicon that tells is-a pairs, e.g. oewn:2024")
+    is_a_levels: int | None = Field(
+        default=None,
+        ge=1,
+        description="a name is a kind of another one that is 1 to so many levels above it; default: any number of "
+        "levels, names of one meaning included",
+    )
     names: Literal["as-is", "singular"] = Field(default="as-is", description="names of objects, some of them plurals")
+    repeated: Literal["left-out", "kept"] = Field(
+        default="left-out", description="objects whose name another object of the image has, too"
+    )
 
     def annotation_files(self) -> list[Path]:
         """Return the scene-graph files; raises UserError when there are none."""
@@ -60,17 +72,22 @@ class Gqa(ReadSource):
 
     def candidates(self, skips: Skips) -> Iterator[Candidate]:
         """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
-        is_a = is_a_test(self.is_a)
+        told_apart = self._told_apart()
         named = self._named()
         for file in self.annotation_files():
             for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
-                yield from _of_image(self, str(image_id), graph, skips, is_a, named)
+                yield from _of_image(self, str(image_id), graph, skips, told_apart, named)
 
     def check(self) -> str:
         found = super().check()
-        is_a_test(self.is_a)
+        self._told_apart()
         self._named()
         return found
+
+    def _told_apart(self) -> ToldApart:
+        """Return what chooses, of an image's names, those that stand for an object of their own."""
+        is_a = is_a_test(self.is_a, self.is_a_levels)
+        return partial(_told_apart, is_a=is_a, repeated=self.repeated == "kept")
 
     def _named(self) -> Callable[[str], str]:
         """Return what makes an object's name of the one that is written."""
@@ -78,7 +95,7 @@ class Gqa(ReadSource):
 
 
 def _of_image(
-    source: Gqa, image_id: str, graph: Any, skips: Skips, is_a: IsA, named: Callable[[str], str]
+    source: Gqa, image_id: str, graph: Any, skips: Skips, told_apart: ToldApart, named: Callable[[str], str]
 ) -> Iterator[Candidate]:
     objects = graph.get("objects") if isinstance(graph, dict) else None
     if not isinstance(objects, dict):
@@ -89,10 +106,10 @@ def _of_image(
         skips.add(image_id, "image file missing")
         return
     names = {key: named(name) for key, name in _names(objects, image_id, skips)}
-    once = _single(names.values(), is_a)
+    usable = told_apart(names.values())
     part = square_part(_size(graph, source.path / image), source.resize)
     for key, other, triplet in _stated(objects, names, image_id, source.attributes, skips):
-        if {names[key], names[other]} <= once:
+        if {names[key], names[other]} <= usable:
             if _is_shown(objects[key], part) and _is_shown(objects[other], part):
                 yield Candidate(image=image, triplet=triplet)
             else:
@@ -113,6 +130,8 @@ def _stated(
             if label is None:
                 continue
             other = str(relation.get("object"))
+            if names.get(other) == subject:  # a pair of one name is none
+                continue
             if other in names:
                 yield key, other, Triplet(subject=subject, relation=label, object=names[other])
             else:
@@ -142,13 +161,14 @@ def _is_shown(thing: Mapping[str, Any], part: Part) -> bool:
     return width > 0 and height > 0 and across * along >= LEAST_SHOWN * width * height
 
 
-def _single(names: Collection[str], is_a: IsA) -> set[str]:
-    """Return the names that occur once, whatever their capitals, and are no kind of another one."""
+def _told_apart(names: Collection[str], *, is_a: IsA, repeated: bool) -> set[str]:
+    """Return the names that are no kind of another one, and unless `repeated` occur once, whatever their capitals."""
     counts = Counter(name.casefold() for name in names)
     return {
         name
         for name in names
-        if counts[name.casefold()] == 1 and not any(other != name and is_a(name, other) for other in names)
+        if (repeated or counts[name.casefold()] == 1)
+        and not any(other != name and is_a(name, other) for other in names)
     }
 
 

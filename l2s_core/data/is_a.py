@@ -16,9 +16,13 @@ REMEMBERED = 100_000  # names whose synsets stay in memory
 
 
 class WordNetIsA:
-    """Whether of two nouns one is a kind of the other, in any of their senses, by the `wn` library's lexicon."""
+    """Whether of two nouns one is a kind of the other, in any of their senses, by the `wn` library's lexicon.
 
-    def __init__(self, lexicon: str) -> None:
+    With `levels`, one must lie 1 to so many levels above the other; else any number of levels, 0 included: then two
+    nouns that share a sense are kinds of each other.
+    """
+
+    def __init__(self, lexicon: str, levels: int | None = None) -> None:
         try:
             import wn
         except ImportError:
@@ -33,6 +37,7 @@ class WordNetIsA:
                 f"data.is_a is {lexicon!r}, but that WordNet is not installed; "
                 f"get it with 'python -m wn download {lexicon}', or set data.is_a to none"
             ) from None
+        self._levels = levels
         self._senses = lru_cache(maxsize=REMEMBERED)(self._read_senses)
         self._kinds = lru_cache(maxsize=REMEMBERED)(self._read_kinds)
 
@@ -44,18 +49,20 @@ class WordNetIsA:
         return frozenset(self._wordnet.synsets(name, pos="n"))
 
     def _read_kinds(self, name: str) -> frozenset[Any]:
-        """Return the synsets of a noun and everything they are a kind of."""
-        found = set(self._senses(name))
-        frontier = set(found)
-        while frontier:
+        """Return what the synsets of a noun are a kind of: they and all above, or those of the levels that count."""
+        frontier = set(self._senses(name))
+        found = set(frontier) if self._levels is None else set()
+        level = 0
+        while frontier and level != self._levels:
             frontier = {above for synset in frontier for above in synset.hypernyms()} - found
             found |= frontier
+            level += 1
         return frozenset(found)
 
 
-def is_a_test(setting: str) -> IsA:
+def is_a_test(setting: str, levels: int | None = None) -> IsA:
     """Return the test for a setting of data.is_a: "none", or the name of a WordNet lexicon such as oewn:2024."""
-    return _never if setting == "none" else WordNetIsA(setting)
+    return _never if setting == "none" else WordNetIsA(setting, levels)
 
 
 def _never(_first: str, _second: str) -> bool:

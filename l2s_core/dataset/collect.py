@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
-from l2s_core.diffusion.noise import NoiseShard
+from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
 from l2s_core.diffusion.schedule import Schedule
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import ATTRIBUTE, RELATIONS
 
 
 def map_source(
@@ -36,6 +36,8 @@ def map_source(
         relations=relations,
         antialias=capture.antialias,
         normalize=capture.normalize,
+        order=capture.order,
+        attribute_first=capture.attribute_first,
     )
 
 
@@ -53,7 +55,7 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
     for first in range(0, len(shard.rows), batch):
         part = slice(first, first + batch)
         qualities = shard.psnr[part].tolist()
-        for step, maps_BOMGG in _captured(backbone, reader, shard, part, schedule, source.steps):
+        for step, maps_BOMGG in _captured(backbone, reader, shard, part, schedule, source):
             maps.append(maps_BOMGG.half().cpu().numpy())
             records += [MapRecord.of(row, step, value) for row, value in zip(shard.rows[part], qualities, strict=True)]
     return MapShard.joined(records, maps, source)
@@ -65,15 +67,16 @@ def _captured(
     shard: NoiseShard,
     part: slice,
     schedule: Schedule,
-    steps: tuple[int, ...],
+    source: MapSource,
 ) -> Iterator[tuple[int, Tensor]]:
     """Sample a part of the rows and yield (step, maps_BOMGG) of every captured step.
 
     One pass reads and denoises at once. The pass of the last captured step ends after its last layer.
     """
-    prompts = [row.prompt for row in shard.rows[part]]
-    condition = backbone.encode_prompts([prompt.text for prompt in prompts])
-    weights_BOK = backbone.phrase_weights(prompts)
+    rows = shard.rows[part]
+    steps = source.steps
+    condition = backbone.encode_prompts([row.prompt.text for row in rows])
+    weights_BOK = _phrase_weights(backbone, rows, source)
     latents = shard.noise[part].to(backbone.device)
     control = shard.control_of(part, backbone.device)
     model = backbone if control is None else control.over(backbone)
@@ -88,3 +91,15 @@ def _captured(
                 prediction = control.velocity(latents, prediction, timestep)
         latents = schedule.advance(latents, prediction, step)
     yield steps[-1], reader.read(latents, schedule.timesteps[steps[-1]], condition, weights_BOK)
+
+
+def _phrase_weights(backbone: Backbone, rows: Sequence[LabelledPrompt], source: MapSource) -> Tensor:
+    """Return weights_BOK of the rows' subjects and objects, in the order in which `source` has them.
+
+    The image decides, whatever its prompt states: a wrong prompt of an attribute names the same two.
+    """
+    weights_BOK = backbone.phrase_weights([row.prompt for row in rows])
+    if not source.attribute_first:
+        exchanged = [place for place, row in enumerate(rows) if row.true == ATTRIBUTE]
+        weights_BOK[exchanged] = weights_BOK[exchanged].flip(1)
+    return weights_BOK

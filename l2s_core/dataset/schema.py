@@ -35,6 +35,8 @@ class MapSource:
     relations: tuple[str, ...] = RELATIONS
     antialias: bool = True
     normalize: bool = True
+    order: str = "layers"
+    attribute_first: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The source as shards and classifiers store it."""
@@ -60,6 +62,7 @@ class MapSource:
             grid=self.grid,
             antialias=self.antialias,
             normalize=self.normalize if normalize is None else normalize,
+            order=self.order,
             guidance=guidance,
         )
 
@@ -125,7 +128,11 @@ COLUMNS: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MapShard:
-    """Records and their maps_NOMGG, float16 (N, 2, M, G, G), of one source."""
+    """Records and their maps_NOMGG, float16 (N, 2, M, G, G), of one source.
+
+    A record's phrases are its subject and its object; in an image of an attribute they are exchanged where the source's
+    `attribute_first` is off.
+    """
 
     records: list[MapRecord]
     maps_NOMGG: np.ndarray

@@ -109,7 +109,7 @@ def _invert_part(
         noise = invert(backbone, latents, condition, schedule, iterations=config.iterations)
         returned = sample(backbone, noise, condition, schedule)
     else:
-        noise = _controlled_noise(backbone, scenes, latents, condition, schedule, config.gamma)
+        noise = _controlled_noise(backbone, scenes, latents, condition, schedule, config)
         returned = sample(control.over(backbone), noise, condition, schedule)
     rows = [
         LabelledPrompt(
@@ -138,12 +138,12 @@ def _controlled_noise(
     latents: Tensor,
     condition: Condition,
     schedule: Schedule,
-    gamma: float,
+    config: InversionConfig,
 ) -> Tensor:
     """Return the noise of RF-inversion, pulled to fresh noise that is an image's own, the same under both prompts."""
     seeds = [stable_seed("noise", scene.image_id) for scene in scenes]
     fresh = initial_noise(seeds, backbone.latent_shape, backbone.device)
-    return controlled_invert(backbone, latents, fresh, condition, schedule, gamma=gamma)
+    return controlled_invert(backbone, latents, fresh, condition, schedule, gamma=config.gamma, times=config.times)
 
 
 def save_noise(path: Path, shard: NoiseShard) -> None:

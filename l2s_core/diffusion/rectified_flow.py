@@ -6,8 +6,10 @@ model's velocity with the one that leads straight to a known end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -61,21 +63,53 @@ class ControlledModel:
         return self.control.velocity(latents, self.model.predict(latents, timestep, condition), timestep)
 
 
+Times = Literal["path", "count"]
+
+
 @torch.no_grad()
 def controlled_invert(
-    model: Predictor, image: Tensor, noise: Tensor, condition: Condition, schedule: Schedule, *, gamma: float
+    model: Predictor,
+    image: Tensor,
+    noise: Tensor,
+    condition: Condition,
+    schedule: Schedule,
+    *,
+    gamma: float,
+    times: Times = "path",
 ) -> Tensor:
     """Return the noise that the controlled forward equation (paper, section 3.3) makes of image latents.
 
     dz/dsigma = v + gamma ((noise - z) / (1 - sigma) - v), by Euler steps through the schedule's sigmas in
     reverse. With gamma = 1 that is the straight line to `noise`, and the model is not asked at all.
+
+    With `times` "count", as in the paper's code, the steps have the schedule's lengths from its first on, and step i
+    of n takes sigma to be i / (n + 1). It then aims too low, and with gamma = 1 what is returned is no noise but
+    s image + (1 - s) noise, with s the product of 1 - length_i / (1 - i / (n + 1)): 0.113 for four even steps.
     """
-    if gamma == 1.0:
+    if gamma == 1.0 and times == "path":
         return noise.to(image)
-    sigmas = [0.0, *reversed(schedule.timesteps)]
     latents = image
-    for sigma, after in pairwise(sigmas):
-        velocity = model.predict(latents, sigma, condition)
-        straight = (noise - latents) / (1 - sigma)
-        latents = latents + (after - sigma) * (velocity + gamma * (straight - velocity))
+    for sigma, length in STEPS_OUT[times](schedule):
+        velocity = straight = (noise - latents) / (1 - sigma)
+        if gamma != 1.0:
+            predicted = model.predict(latents, sigma, condition)
+            velocity = predicted + gamma * (straight - predicted)
+        latents = latents + length * velocity
     return latents
+
+
+def _along_the_path(schedule: Schedule) -> list[tuple[float, float]]:
+    """Return (sigma, length) of the steps from the image to the noise."""
+    return [(sigma, after - sigma) for sigma, after in pairwise([0.0, *reversed(schedule.timesteps)])]
+
+
+def _by_count(schedule: Schedule) -> list[tuple[float, float]]:
+    """Return (sigma, length) of the steps as the paper's code takes them."""
+    lengths = [before - after for before, after in pairwise([*schedule.timesteps, 0.0])]
+    return [(number / (len(lengths) + 1), length) for number, length in enumerate(lengths)]
+
+
+STEPS_OUT: dict[Times, Callable[[Schedule], list[tuple[float, float]]]] = {
+    "path": _along_the_path,
+    "count": _by_count,
+}

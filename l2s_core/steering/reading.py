@@ -10,6 +10,7 @@ from torch import Tensor
 from l2s_core.backbones.base import Backbone
 from l2s_core.diffusion.sampler import Batch
 from l2s_core.errors import UserError
+from l2s_core.relations import ATTRIBUTE, label_index
 from l2s_core.steering.objectives import Objective
 from l2s_core.steering.targets import Targets
 
@@ -56,7 +57,14 @@ class ObjectiveReader:
         condition = self.batch.condition.select(indices)
         timestep = self.batch.schedule.timesteps[step]
         maps_BOMGG = self._reader.read(latents, timestep, condition, self._weights_BOK[indices])
-        maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), targets.phrases_P2]
+        maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), self._phrases(targets)]
         capture_index_P = torch.full_like(targets.label_P, self.objective.source.capture_index_for(step))
         loss_P = self.objective.loss(maps_P2MGG, capture_index_P, targets.label_P)
         return loss_P - self.objective.loss_offset(targets.weight_P)
+
+    def _phrases(self, targets: Targets) -> Tensor:
+        """Return phrases_P2 of the targets in the order in which the objective's source has them."""
+        if self.objective.source.attribute_first:
+            return targets.phrases_P2
+        attribute_P1 = (targets.label_P == label_index(ATTRIBUTE)).unsqueeze(1)
+        return torch.where(attribute_P1, targets.phrases_P2.flip(1), targets.phrases_P2)

@@ -12,11 +12,17 @@ import pytest
 import torch
 from helpers.fakes import SOURCE, write_fake_shards
 
-from l2s_core.data.scenes import PromptKind
+from l2s_core.backbones.architecture import load_architecture, random_backbone
+from l2s_core.config import CaptureConfig
+from l2s_core.data.scenes import PromptForm, PromptKind, scene_prompt
+from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.dataset.reader import MapDataset, verify_shard
 from l2s_core.dataset.schema import MapRecord, MapShard, maps_of
 from l2s_core.dataset.writer import write_shard
+from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
+from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.errors import UserError
+from l2s_core.relations import ATTRIBUTE, LABELS, Triplet
 
 
 def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
@@ -86,6 +92,33 @@ def test_shards_of_different_sources_do_not_mix(tmp_path: Path) -> None:
     other = write_fake_shards(tmp_path / "b", shards=1, source=dataclasses.replace(SOURCE, backbone="another"))
     with pytest.raises(UserError, match="another source.*backbone"):
         MapDataset(one + other, split="train")
+
+
+def test_the_phrases_of_an_attribute_are_exchanged_by_what_is_true_in_the_image() -> None:
+    """The paper has the object first, then the word: under the true prompt and under a wrong, spatial one."""
+    backbone = random_backbone(load_architecture("sd21"), "tiny")
+    white = Triplet(subject="white", relation=ATTRIBUTE, object="dog")
+    above = Triplet(subject="dog", relation="above", object="cat")
+    form = PromptForm(wrong=LABELS)
+    rows = [
+        LabelledPrompt(
+            image_id=str(number),
+            split="train",
+            kind=kind,
+            prompt=scene_prompt(str(number), triplet, kind, form),
+            true=triplet.relation,
+        )
+        for number, triplet in enumerate((white, above, above, white))
+        for kind in PromptKind
+    ]
+    noise = initial_noise(range(8), backbone.latent_shape)
+    shard = NoiseShard(rows=rows, noise=noise, psnr=torch.full((8,), 30.0))
+    first, last = (
+        collect_maps(backbone, shard, map_source(backbone, capture, 4, LABELS), batch=8).maps_NOMGG
+        for capture in (CaptureConfig(steps=(1,)), CaptureConfig(steps=(1,), attribute_first=False))
+    )
+    assert np.array_equal(last[2:6], first[2:6]) and not np.array_equal(first[0], first[0, ::-1])
+    assert np.array_equal(last[[0, 1, 6, 7]], first[[0, 1, 6, 7]][:, ::-1])
 
 
 def test_a_shard_has_the_columns_of_its_records_in_their_order(tmp_path: Path) -> None:

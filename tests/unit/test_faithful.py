@@ -26,8 +26,8 @@ from l2s_core.diffusion.condition import Condition, TextEncoding
 from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import parse_several, prompt_for
-from l2s_core.relations import LABELS, RELATIONS, Triplet
+from l2s_core.prompts.prompt import Prompt, parse_several, prompt_for
+from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS, Triplet
 from l2s_core.steering.steering import steer_by
 
 REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
@@ -44,6 +44,7 @@ SHARPNESS = 20  # of the queries: maps are far from even
 AGREEMENT = 1e-6
 SCHEDULE = Schedule(timesteps=tuple(range(50)), keep=(1.0,) * 50, add=(0.0,) * 50)
 PROMPT = prompt_for(Triplet(subject="dog", relation="above", object="cat"))
+ATTRIBUTED = prompt_for(Triplet(subject="white", relation=ATTRIBUTE, object="dog"))
 
 
 class HandMadeModel(nn.Module):
@@ -122,9 +123,13 @@ def latents_of(images: int) -> Tensor:
 def reference_maps(
     model: HandMadeModel, latents: Tensor, context: Tensor, *, grid: int, normalize: bool, drive: float = 1.0
 ) -> Tensor:
-    """Maps (B, O, M, G, G): softmax(q k^T / sqrt d), mean over a phrase's tokens, bilinear without antialias."""
+    """Maps (B, O, M, G, G): softmax(q k^T / sqrt d), mean over a phrase's tokens, bilinear without antialias.
+
+    Those of 8 x 8 come first, those of 64 x 64 last.
+    """
     stacks = []
-    for side, to_query, to_key in zip(model.sides, model.queries, model.keys, strict=True):
+    places = sorted(range(len(model.sides)), key=lambda place: model.sides[place])
+    for side, to_query, to_key in ((model.sides[i], model.queries[i], model.keys[i]) for i in places):
         query = drive * image_tokens(latents, side) @ to_query.weight.T + to_query.bias
         key = context @ to_key.weight.T + to_key.bias
         for head in range(HEADS):
@@ -187,14 +192,27 @@ def test_maps_of_another_kind_are_another_source() -> None:
     model = HandMadeModel()
     capture = CaptureConfig(steps=(1,))
     ours = map_source(model, capture, 50)
-    for setting in ("antialias", "normalize"):
-        changed = capture.model_copy(update={setting: False})
+    for setting, other in {"antialias": False, "normalize": False, "order": "side", "attribute_first": False}.items():
+        changed = capture.model_copy(update={setting: other})
         theirs = map_source(model, changed, 50)
-        assert ours.differences(theirs) == [f"{setting} True != False"]
+        assert ours.differences(theirs) == [f"{setting} {getattr(ours, setting)!r} != {other!r}"]
         assert type(ours).from_json(theirs.to_json()) == theirs
-        assert changed.model_dump()[setting] is False and CaptureConfig(**changed.model_dump()) == changed
+        assert changed.model_dump()[setting] == other and CaptureConfig(**changed.model_dump()) == changed
         assert setting not in capture.model_dump() and capture.digest() != changed.digest()
-    assert "antialias" not in load_run_config("mini-sd").capture.model_dump()
+    assert not {"antialias", "order"} & load_run_config("mini-sd").capture.model_dump().keys()
+
+
+def test_maps_stand_by_side_and_then_in_the_layers_order() -> None:
+    """A UNet's layers go down to 8 x 8 and up again; the paper's channels begin with the smallest side."""
+    model = HandMadeModel((32, 16, 8, 16, 32))
+    condition = condition_of(1)
+    weights = model.phrase_weights([PROMPT])
+    layers, side = (
+        AttentionReader(model, order=order).read(latents_of(1), 1.0, condition, weights).unflatten(2, (5, HEADS))
+        for order in ("layers", "side")
+    )
+    assert torch.equal(side, layers[:, :, [2, 1, 3, 0, 4]])
+    assert [load_run_config(name).capture.order for name in REAL] == ["side", "side", "layers", "layers"]
 
 
 class Network:
@@ -316,9 +334,11 @@ def test_the_pooling_has_a_dropout_of_its_own_and_the_query_a_deviation() -> Non
     assert torch.allclose(theirs.query, mine.query * 16) and 0.8 < theirs.query.std() < 1.2
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_one_update_follows_the_papers_gradient(name: str) -> None:
+@pytest.mark.parametrize(("name", "prompt"), [*((name, PROMPT) for name in REAL), ("sd21", ATTRIBUTED)])
+def test_one_update_follows_the_papers_gradient(name: str, prompt: Prompt) -> None:
     """z - step_size * d(cross-entropy)/dz, all of it: from latents through attention, maps and network.
+
+    Of an attribute the object's maps come first, then its word's.
 
     The step size is chosen so that the largest move is 1: these weights' own gradients are far below that.
     """
@@ -336,15 +356,17 @@ def test_one_update_follows_the_papers_gradient(name: str) -> None:
         normalize=run.capture.normalize,
         drive=4.5 if dev else 1.0,
     )
+    label = prompt.triplet.relation
+    maps = maps.flip(1) if label == ATTRIBUTE else maps
     logits = reference_network(classifier)(maps, torch.zeros(2, dtype=torch.long))
-    wanted = logits[:, LABELS.index("above")]
+    wanted = logits[:, LABELS.index(label)]
     loss = (torch.log(torch.exp(logits).sum(1)) - wanted).sum()
     (gradient,) = torch.autograd.grad(loss, latents)
     step_size = float(1 / gradient.abs().max())
 
     steering = run.steering.model_copy(update={"until_step": 1, "updates": 1, "step_size": step_size})
     guided = replace(condition_of(2), guidance=7.5)
-    batch = Batch(backbone=model, prompts=[PROMPT] * 2, condition=guided, schedule=SCHEDULE)
+    batch = Batch(backbone=model, prompts=[prompt] * 2, condition=guided, schedule=SCHEDULE)
     moved = steer_by(classifier, steering)(batch)(latents_of(2), 0)
     assert (moved - (latents_of(2) - step_size * gradient)).abs().max() < AGREEMENT
     assert steering.guidance == (3.5 if dev else None)
@@ -413,6 +435,7 @@ def test_the_papers_data() -> None:
         gqa, orm = data.parts
         assert data.labels == LABELS and data.wording == "paper" and data.wrong == "any"
         counts = (2000, 400, 200) if flux else (800, 200, 100)
+        assert (gqa.is_a_levels, gqa.repeated) == (2, "kept")
         assert gqa.names == "singular" and (gqa.train, gqa.val, gqa.test) == counts
         assert gqa.quotas(gqa.train)["is metal"] == gqa.train // 4 and len(gqa.quotas(1)) == 8
         assert orm.quotas(800) == dict.fromkeys(RELATIONS, 800) | {"is white": 400, "is green": 400}

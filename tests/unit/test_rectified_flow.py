@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from l2s_core.backbones.architecture import load_architecture, random_backbone
-from l2s_core.config import CaptureConfig, InversionConfig
+from l2s_core.backbones.flow import euler_schedule
+from l2s_core.config import CaptureConfig, InversionConfig, load_run_config
 from l2s_core.data.scenes import Scene
 from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.diffusion.noise import control_of, invert_scenes, load_noise, save_noise
 from l2s_core.diffusion.rectified_flow import controlled_invert
 from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.diffusion.schedule import Schedule
 from l2s_core.relations import Triplet
 
 STEPS = 5
@@ -50,6 +55,68 @@ def test_full_control_leads_to_the_noise_and_back_to_the_image(flux, problem) ->
     assert (nearly - noise).abs().max() < 1e-3  # the shortcut for gamma = 1 is the limit of the equation
     control = control_of(config(), image, schedule)
     assert (sample(control.over(flux), noise, condition, schedule) - image).abs().max() < 1e-5
+
+
+def test_the_papers_noise_of_flux_schnell_keeps_a_part_of_the_image(flux) -> None:
+    """Four steps of 1/4 that are taken at 0, 1/5, 2/5, 3/5: 3/4 x 11/16 x 7/12 x 3/8 of the image stays, 11.3 %.
+
+    That is the point of the straight path (1 - t) image + t noise at t = 0.887, where sampling begins at t = 1.
+    """
+    theirs = load_run_config("flux-schnell")
+    share = 3 / 4 * 11 / 16 * 7 / 12 * 3 / 8
+    assert round(share, 3) == 0.113
+    schedule = flux.schedule(theirs.backbone.steps)
+    assert schedule.timesteps == (1.0, 0.75, 0.5, 0.25)
+    image, noise = (initial_noise(seeds, flux.latent_shape).double() for seeds in ([1, 2], [3, 4]))
+    start = controlled_invert(flux, image, noise, None, schedule, gamma=1.0, times="count")
+    assert (start - (share * image + (1 - share) * noise)).abs().max() < 1e-12
+    assert torch.equal(controlled_invert(flux, image, noise, None, schedule, gamma=1.0), noise)
+
+    counted = theirs.inversion
+    ours, kept = (
+        invert_scenes(flux, scenes(2), inversion, steps=theirs.backbone.steps, batch=4)
+        for inversion in (counted.model_copy(update={"times": "path"}), counted)
+    )
+    expected = share * ours.control.image + (1 - share) * ours.noise
+    assert (kept.noise - expected).abs().max() < 1e-5
+    assert torch.allclose(ours.psnr, kept.psnr, atol=0.1)  # full control leads back from either
+    assert counted.times == load_run_config("flux-dev").inversion.times == "count"
+    assert "times" not in ours_of("mini-flux-few").model_dump() and counted.digest() != ours_of("flux-dev").digest()
+
+
+def test_the_papers_noise_of_flux_dev_keeps_next_to_nothing() -> None:
+    """0.05 %: of the 50 shifted steps the long ones come last, where the count of steps runs ahead of the path."""
+    settings = load_architecture("flux-dev").settings("full")["scheduler"]
+    schedule = euler_schedule(FlowMatchEulerDiscreteScheduler(**settings), 50, tokens=1024, even_sigmas=True)
+    image = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    share = controlled_invert(None, image, 0 * image, None, schedule, gamma=1.0, times="count").item()
+    shift = math.exp(0.5 + (1.15 - 0.5) * (1024 - 256) / (4096 - 256))
+    sigmas = [shift / (shift + 1 / (1 - i / 50) - 1) for i in range(50)] + [0]
+    expected = math.prod(1 - (sigmas[i] - sigmas[i + 1]) / (1 - i / 51) for i in range(50))
+    assert share == pytest.approx(expected, abs=1e-6) and round(share, 4) == 0.0005
+
+
+def ours_of(name: str) -> InversionConfig:
+    return load_run_config(name, {"inversion.times": "path"}).inversion
+
+
+def test_the_papers_steps_are_euler_steps_by_count_whatever_the_pull() -> None:
+    """Step i of n has the schedule's i-th length, from the noisy end on, and is taken at i / (n + 1)."""
+
+    class Linear:
+        def predict(self, latents: torch.Tensor, timestep: float, condition: None) -> torch.Tensor:
+            return 0.5 * latents + timestep
+
+    sigmas = (1.0, 0.9, 0.7, 0.2)
+    schedule = Schedule(timesteps=sigmas, keep=(1.0,) * 4, add=(-0.1, -0.2, -0.5, -0.2))
+    image, noise = (torch.randn(2, 1, 2, 2, dtype=torch.float64) for _ in range(2))
+    z = image.numpy().copy()
+    for i, length in enumerate((0.1, 0.2, 0.5, 0.2)):
+        t = i / 5
+        model = 0.5 * z + t
+        z = z + length * (0.3 * (noise.numpy() - z) / (1 - t) + 0.7 * model)
+    found = controlled_invert(Linear(), image, noise, None, schedule, gamma=0.3, times="count")
+    assert np.abs(found.numpy() - z).max() < 1e-12
 
 
 def test_no_control_is_the_model_alone(flux, problem) -> None:

@@ -20,6 +20,7 @@ from l2s_core.backbones.window import window_test
 from l2s_core.config import load_run_config
 from l2s_core.data import images, listing
 from l2s_core.data.catalogue import Catalogue, Skips, load_catalogue
+from l2s_core.data.is_a import is_a_test
 from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.read_source import ReadSource
 from l2s_core.data.scenes import SPLITS, PromptForm, PromptKind, scene_prompt
@@ -187,10 +188,13 @@ def test_wordnet_twins_are_no_two_objects(gqa_folder: Path, tmp_path: Path, monk
   <LexicalEntry id="e1"><Lemma writtenForm="person" partOfSpeech="n"/><Sense id="s1" synset="mini-1"/></LexicalEntry>
   <LexicalEntry id="e2"><Lemma writtenForm="adult" partOfSpeech="n"/><Sense id="s2" synset="mini-2"/></LexicalEntry>
   <LexicalEntry id="e3"><Lemma writtenForm="man" partOfSpeech="n"/><Sense id="s3" synset="mini-3"/></LexicalEntry>
+  <LexicalEntry id="e5"><Lemma writtenForm="boy" partOfSpeech="n"/><Sense id="s5" synset="mini-5"/></LexicalEntry>
+  <LexicalEntry id="e6"><Lemma writtenForm="human" partOfSpeech="n"/><Sense id="s6" synset="mini-1"/></LexicalEntry>
   <LexicalEntry id="e4"><Lemma writtenForm="cat" partOfSpeech="n"/><Sense id="s4" synset="mini-4"/></LexicalEntry>
   <Synset id="mini-1" ili="" partOfSpeech="n"/>
   <Synset id="mini-2" ili="" partOfSpeech="n"><SynsetRelation relType="hypernym" target="mini-1"/></Synset>
   <Synset id="mini-3" ili="" partOfSpeech="n"><SynsetRelation relType="hypernym" target="mini-2"/></Synset>
+  <Synset id="mini-5" ili="" partOfSpeech="n"><SynsetRelation relType="hypernym" target="mini-3"/></Synset>
   <Synset id="mini-4" ili="" partOfSpeech="n"/>
  </Lexicon>
 </LexicalResource>"""
@@ -200,8 +204,31 @@ def test_wordnet_twins_are_no_two_objects(gqa_folder: Path, tmp_path: Path, monk
     plain = {e.image for e in build_catalogue(settings("gqa", gqa_folder, train=3)).entries}
     without = {e.image for e in build_catalogue(settings("gqa", gqa_folder, train=3, is_a="mini:1")).entries}
     assert "images/twin.jpg" in plain and "images/twin.jpg" not in without
+    for levels, left_out in ((1, False), (2, True)):
+        source = settings("gqa", gqa_folder, train=3, is_a="mini:1", is_a_levels=levels)
+        assert ("images/twin.jpg" in {e.image for e in build_catalogue(source).entries}) is not left_out
+    names = ("human", "man", "boy", "cat")  # 0, 2 and 3 levels from a person, and none
+    for levels, told in ((None, [True, True, True, False]), (2, [False, True, False, False])):
+        is_a = is_a_test("mini:1", levels)
+        assert [is_a(name, "person") for name in names] == [is_a("person", name) for name in names] == told
     with pytest.raises(UserError, match="python -m wn download oewn:2024"):
         build_catalogue(settings("gqa", gqa_folder, is_a="oewn:2024"))
+
+
+def test_objects_of_one_name_stay_where_they_are_told_to(gqa_folder: Path) -> None:
+    """As in the paper: one of two cats is "a cat" then, and only a pair of one name is no pair."""
+    file = gqa_folder / "train_sceneGraphs.json"
+    graphs = json.loads(file.read_text())
+    graphs["self"] = graph(("1", "dog", [("above", "2")]), ("2", "dog", []))
+    draw(gqa_folder / "images" / "self.jpg")
+    file.write_text(json.dumps(graphs))
+    twice, alone = {"images/twice.jpg"}, {"images/self.jpg"}
+    for setting, there in (("left-out", set()), ("kept", twice)):
+        source = settings("gqa", gqa_folder, train=3, attributes=["white"], repeated=setting)
+        entries = build_catalogue(source).entries
+        assert {e.image for e in entries} & (twice | alone) == there
+        assert {e.triplet.subject for e in entries if e.image in twice} <= {"dog", "white"}
+    assert "repeated" not in settings("gqa", gqa_folder).model_dump()
 
 
 def orm_row(i: int, prompt: str, answer: str) -> dict:
