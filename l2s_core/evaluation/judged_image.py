@@ -67,6 +67,7 @@ class JudgedImage:
             "all_found": self.all_found,
             "reason": self.verdict.reason,
             "score": self.score,
+            **({} if self.verdict.lenient is None else {"lenient": self.verdict.lenient}),
             "failures": [failure.to_json() for failure in self.verdict.failures],
             "relations": [relation.to_json() for relation in self.verdict.relations],
             "detections": [asdict(detection) for detection in self.detections],
@@ -79,6 +80,7 @@ class JudgedImage:
             failures=tuple(Failure.from_json(failure) for failure in value["failures"]),
             relations=tuple(RelationVerdict.from_json(relation) for relation in value["relations"]),
             score=value["score"],
+            lenient=value.get("lenient"),
         )
         return cls(
             **{name: value[name] for name in _PLAIN if name in value or name not in OPTIONAL},

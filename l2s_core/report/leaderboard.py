@@ -14,7 +14,7 @@ from l2s_core.evaluation.run_summary import MethodRow
 from l2s_core.evaluation.statistics.aggregate import MeanScore, Rate
 from l2s_core.evaluation.statistics.significance import ALPHA, compare_to
 
-OF_SOME = ("single_relations", "score")  # protocols alone
+OF_SOME = ("single_relations", "lenient", "score")  # protocols alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,7 @@ class LeaderboardRow:
     seconds: float
     peak_bytes: int | None
     single_relations: Rate | None = None
+    lenient: Rate | None = None
     score: MeanScore | None = None
     kid_change: KID | None = None
     against_main: AgainstMain | None = None
@@ -88,6 +89,7 @@ def _row(row: MethodRow, quality: Quality | None, against: AgainstMain | None) -
         seconds=summary.seconds,
         peak_bytes=summary.peak_bytes,
         single_relations=summary.single_relations,
+        lenient=summary.lenient,
         score=summary.score,
         kid_change=None if quality is None else quality.kid_change,
         against_main=against,

@@ -185,6 +185,8 @@ def _figures(summary: MethodSummary) -> dict[str, float]:
     figures |= {f"correct_{group}": rate.rate for group, rate in summary.by_prompt_group.items()}
     if summary.single_relations is not None:
         figures["single_relations"] = summary.single_relations.rate
+    if summary.lenient is not None:
+        figures["lenient"] = summary.lenient.rate
     if summary.score is not None:
         figures["score"] = summary.score.mean
     return figures

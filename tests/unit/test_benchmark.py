@@ -98,7 +98,7 @@ def test_summaries_count_what_was_judged() -> None:
     assert summary.by_relation["above"].rate == 1.0 and summary.by_relation["below"].hits == 0
     assert summary.extra.hits == 1 and summary.gradients == 4 and summary.seconds == 0.5 and summary.peak_bytes == 7
     assert summary.to_json()["correct"]["count"] == 2
-    assert not {"single_relations", "score"} & summary.to_json().keys()
+    assert not {"single_relations", "lenient", "score"} & summary.to_json().keys()
 
 
 def test_several_relations_and_soft_scores_are_summarised() -> None:
@@ -110,10 +110,14 @@ def test_several_relations_and_soft_scores_are_summarised() -> None:
             )
             for name, holds in held.items()
         )
-        return replace(judged_image(number), verdict=Verdict(relations=relations, score=score))
+        verdict = Verdict(relations=relations, score=score, lenient=held["above"])
+        return replace(judged_image(number), verdict=verdict)
 
     images = [image(0, 0.25, above=True, below=False), image(1, 0.75, above=True, left=True)]
     summary = MethodSummary.of(images)
+    assert (summary.lenient.hits, summary.lenient.count) == (2, 2)
+    assert MethodSummary.of([images[0], judged_image(3)]).lenient is None  # verdicts of an earlier version
+    assert [JudgedImage.from_json(image.to_json()) for image in images] == images
     assert (summary.single_relations.hits, summary.single_relations.count) == (3, 4) and summary.peak_bytes is None
     assert {name: (rate.hits, rate.count) for name, rate in summary.by_relation.items()} == {
         "above": (2, 2),

@@ -6,7 +6,7 @@ Golden cases of their scorers, their files, GenEval's folder, and own suites tha
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -135,6 +135,57 @@ def test_a_pair_depends_on_its_own_objects_alone(seed) -> None:
     for number, relation in enumerate(verdict.relations):
         own = [row for row in boxes if row[0] in (relation.triplet.subject, relation.triplet.object)]
         assert judge_relations(prompt, detections(own)).relations[number] == relation
+
+
+LAYOUTS = 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "strict", "lenient"), [((3, 2), 0.089, 0.110), ((5, 3), 0.024, 0.056)], ids=["3+2", "5+3"]
+)
+def test_the_lenient_score_of_random_layouts(form: tuple[int, int], strict: float, lenient: float) -> None:
+    """What luck alone scores: squares of 0.3 of the image, centres anywhere in it, different relations of a prompt.
+
+    Every verdict is held against the rule written out here.
+    """
+    rng = np.random.default_rng(0)
+    names = ["dog", "cat", "bird", "car", "boat"][: form[0]]
+    hits = np.zeros(2)
+    for _ in range(LAYOUTS):
+        relations = rng.permutation(RELATIONS)[: form[1]].tolist()
+        centres = {name: rng.random(2) * 512 for name in names}
+        prompt = write_prompt(names, relations)
+        boxes = [[name, [x - 76.8, y - 76.8, x + 76.8, y + 76.8], 0.9] for name, (x, y) in centres.items()]
+        verdict = judge_relations(prompt, detections(boxes))
+        own, seen = [], set()
+        passed = []
+        for triplet in prompt.triplets:
+            x, y = centres[triplet.subject] - centres[triplet.object]
+            reach = 0.5 * np.hypot(x, y) + 0.1 * 2 * 153.6
+            held = {n for n, far in zip(RELATIONS, (-x, x, -y, y), strict=True) if far > reach}
+            seen |= held
+            own.append(triplet.relation in held)
+            passed.append(triplet.relation in seen)
+        assert (verdict.correct, verdict.lenient) == (all(own), all(passed))
+        hits += verdict.correct, verdict.lenient
+    assert hits / LAYOUTS == pytest.approx([strict, lenient], abs=0.01)
+
+
+def test_the_lenient_verdict_is_of_several_relations_and_needs_every_object() -> None:
+    """A cat left of a bird passes for one that was to be left of a boat; the order of the relations counts."""
+    cat, bird, boat = ["cat", [0, 0, 20, 20], 0.9], ["bird", [200, 0, 220, 20], 0.9], ["boat", [0, 200, 20, 220], 0.9]
+    first = several_prompt(
+        "a cat left of a bird and left of a boat",
+        [Triplet(subject="cat", relation="left of", object=name) for name in ("bird", "boat")],
+    )
+    verdict = judge_relations(first, detections([cat, bird, boat]))
+    assert verdict.lenient and not verdict.correct
+    turned = replace(first, triplets=first.triplets[::-1])
+    assert judge_relations(turned, detections([cat, bird, boat])).lenient is False
+    assert judge_relations(first, detections([cat, bird])).lenient is False
+    alone = several_prompt("a cat left of a bird", first.triplets[:1])
+    assert judge_relations(alone, detections([cat, bird])).lenient is None
 
 
 # Files

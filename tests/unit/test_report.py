@@ -218,7 +218,7 @@ def test_the_leaderboard_goes_by_accuracy_then_by_gradients() -> None:
     assert all(entry.kid_change is None for entry in leaderboard(table, verdicts, None)[:3])
     stored = json.loads(json.dumps([entry.to_json() for entry in board]))
     assert stored[0]["kid_change"]["mean"] == 0.1 and stored[1]["against_main"] is None
-    assert not any({"single_relations", "score"} & entry.keys() for entry in stored)
+    assert not any({"single_relations", "lenient", "score"} & entry.keys() for entry in stored)
 
 
 def test_a_method_differs_from_steering_only_after_correction() -> None:
@@ -237,7 +237,8 @@ def test_several_relations_have_a_rate_of_their_own_on_the_board() -> None:
     verdicts = {MAIN: rows(None)}
     (alone,) = leaderboard([row(MAIN, 0.5)], verdicts, None)
     assert alone.single_relations is None and "single_relations" not in alone.to_json()
-    (several,) = leaderboard([row(MAIN, 0.5, single_relations=rate(0.8))], verdicts, None)
+    (several,) = leaderboard([row(MAIN, 0.5, single_relations=rate(0.8), lenient=rate(0.6))], verdicts, None)
+    assert alone.lenient is None and several.to_json()["lenient"]["rate"] == 0.6
     assert several.single_relations == rate(0.8) and several.to_json()["single_relations"]["rate"] == 0.8
 
 
@@ -257,7 +258,9 @@ def test_the_label_of_a_method_tells_whose_classifier_steers() -> None:
 
 
 def test_the_figures_of_a_run_come_back_from_their_json() -> None:
-    summary = run_summary(score=MeanScore(mean=0.5, low=0.4, high=0.6), single_relations=rate(0.7), peak_bytes=7)
+    summary = run_summary(
+        score=MeanScore(mean=0.5, low=0.4, high=0.6), single_relations=rate(0.7), lenient=rate(0.6), peak_bytes=7
+    )
     best = replace(summary.plain, kind="best-of-n", label="best (of 4)", candidates=4)
     for one in (summary, replace(summary, methods={"best": best}), run_summary()):
         assert RunSummary.from_json(json.loads(json.dumps(one.to_json()))) == one

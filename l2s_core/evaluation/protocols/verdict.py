@@ -114,12 +114,14 @@ class Verdict:
     """What is wrong in an image, nothing if it shows what its prompt asks for.
 
     `relations` are those of the prompt, in its order, where the protocol judges each by itself; `score` in [0, 1] is
-    that of a protocol with a soft one.
+    that of a protocol with a soft one. `lenient` is the verdict on a prompt of several relations by the rule of
+    Learn-to-Steer's public scorer, which lets a relation hold between the objects of an earlier one instead of its own.
     """
 
     failures: tuple[Failure, ...] = ()
     relations: tuple[RelationVerdict, ...] = ()
     score: float | None = None
+    lenient: bool | None = None
 
     @property
     def correct(self) -> bool:

@@ -63,7 +63,8 @@ class MethodSummary:
     """What a method's images come to: rates, also by what is asked for and by kind of prompt, and the cost of an image.
 
     `extra` is the rate of images in which more than the objects asked for were found: a measure of damage. Prompts of
-    several relations have the rate of `single_relations`, protocols with a soft score its mean. `gradients`, `checks`
+    several relations have the rate of `single_relations` and that of `lenient` verdicts (see `Verdict`), protocols with
+    a soft score its mean. `gradients`, `checks`
     and `seconds` are means an image, `skipped` is a sum and `peak_bytes` the largest peak of memory.
     """
 
@@ -78,6 +79,7 @@ class MethodSummary:
     seconds: float
     peak_bytes: int | None = None
     single_relations: Rate | None = None
+    lenient: Rate | None = None
     score: MeanScore | None = None
 
     @classmethod
@@ -86,6 +88,7 @@ class MethodSummary:
         count = max(1, len(images))
         peaks = [image.peak_bytes for image in images if image.peak_bytes is not None]
         scores = [image.score for image in images if image.score is not None]
+        lenient = [image.verdict.lenient for image in images if image.verdict.lenient is not None]
         return cls(
             correct=Rate.of([image.correct for image in images]),
             all_found=Rate.of([image.all_found for image in images]),
@@ -98,6 +101,7 @@ class MethodSummary:
             seconds=sum(image.seconds for image in images) / count,
             peak_bytes=max(peaks, default=None),
             single_relations=Rate.of([r.holds for r in _relations(images)]) if _several(images) else None,
+            lenient=Rate.of(lenient) if lenient and len(lenient) == len(images) else None,
             score=MeanScore.of(scores) if scores and len(scores) == len(images) else None,
         )
 
@@ -121,6 +125,7 @@ class MethodSummary:
             seconds=value["seconds"],
             peak_bytes=value["peak_bytes"],
             single_relations=Rate(**value["single_relations"]) if "single_relations" in value else None,
+            lenient=Rate(**value["lenient"]) if "lenient" in value else None,
             score=MeanScore(**value["score"]) if "score" in value else None,
         )
 
