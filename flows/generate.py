@@ -8,30 +8,25 @@ from typing import Any
 
 import click
 
-from l2s_core.backbones.folder import shipped_classifier
-from l2s_core.backbones.load import load_backbone, pick_device
-from l2s_core.classifier.checkpoint import TrainedClassifier
-from l2s_core.config import load_run_config
-from l2s_core.evaluation.detectors.load import load_judge
-from l2s_core.prompts.prompt import depicted, parse_several
-from l2s_core.report.generate import compare
+import l2s_core as l2s
+from flows.environment import HOME
+from l2s_core.errors import UserError
 from l2s_core.report.grids import save_png
-from l2s_core.steering.objectives import ClassifierObjective
-from l2s_core.steering.targets import Targets
 
 
 def generate(
-    text: str, seeds: Sequence[int], config: str, classifier: Path | None, overrides: dict[str, Any] | None, out: Path
+    text: str, seeds: Sequence[int], config: str, classifier: str | None, settings: dict[str, Any] | None, out: Path
 ) -> None:
     """Write the PNG and say how many images of each kind are right."""
-    run = load_run_config(config, overrides)
-    prompt = parse_several(text, run.data.attribute_words)
-    device = pick_device(run.device)
-    trained = TrainedClassifier.load(classifier or shipped_classifier(config), device=device)
-    ClassifierObjective.of(trained).require_known(Targets.of([prompt]))
-    judge = load_judge(run.benchmark.judge, device=device)
-    judge.require(depicted(prompt))
-    picture, right = compare(load_backbone(run.backbone, device), trained, judge, prompt, list(seeds), run)
-    save_png(picture, out)
-    click.echo(", ".join(f"{method}: {count} of {len(seeds)} right" for method, count in right.items()))
+    model = l2s.load(config, classifier, settings=settings, home=HOME)
+    if model.classifier is None:
+        raise UserError(f"no classifier ships for {config!r}; give --classifier; 'l2s train' makes one")
+    result = model(text, seeds)
+    save_png(result.comparison(), out)
+    right = {"plain": result.judge(plain=True), "steered": result.judge()}
+    click.echo(
+        ", ".join(
+            f"{name}: {sum(image.correct for image in judged)} of {len(seeds)} right" for name, judged in right.items()
+        )
+    )
     click.echo(out)

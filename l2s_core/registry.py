@@ -121,3 +121,13 @@ JUDGES = Registry(
     },
 )
 """Judges by the class of their model in transformers, which a model's folder states."""
+
+CLASSIFIER_STORES = Registry(
+    kind="store of classifiers",
+    group="l2s.classifier_stores",
+    own={
+        "models": "tasks.tracking.stored_classifier:stored_classifier",
+        "runs": "tasks.tracking.stored_classifier:stored_classifier",
+    },
+)
+"""Where classifiers are fetched from, by the scheme of their address ("models:/…"): (address, home) -> folder."""

@@ -21,6 +21,12 @@ from flows.options import (
     with_config,
 )
 
+classifier_option = click.option(
+    "--classifier",
+    metavar="PLACE",
+    help="A classifier: a folder, models:/NAME@ALIAS or runs:/ID of MLflow, a hub id. [default: the shipped one]",
+)
+
 
 @click.command()
 @dataset_options
@@ -61,23 +67,25 @@ def _run(
 
 @click.command()
 @with_config
-@click.option("--classifier", type=click.Path(path_type=Path), help="A classifier's folder. [default: the shipped one]")
+@classifier_option
 @set_option
 @quick_option
 @rebuild_option
 @home_option
 def benchmark(
-    config: str, classifier: Path | None, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path
+    config: str, classifier: str | None, settings: tuple[str, ...], quick: bool, rebuild: bool, home: Path
 ) -> None:
     """Benchmark an existing classifier: plain against steered, without building a dataset."""
     start(home)
     from flows.benchmark import benchmark as flow
     from flows.planning import plan
     from flows.summary import print_benchmark
+    from l2s_core.interface.classifiers import classifier_folder
 
     overrides = overrides_of(settings, quick, config)
-    plan(config, overrides, home, classifier)
-    report, files = flow(config, classifier, overrides, home, rebuild)
+    given = None if classifier is None else classifier_folder(classifier, home)
+    plan(config, overrides, home, given)
+    report, files = flow(config, given, overrides, home, rebuild)
     print_benchmark(report.run, files)
 
 
@@ -86,11 +94,11 @@ def benchmark(
 @click.option("--seeds", type=click.IntRange(1, 64), default=4, show_default=True, help="How many images.")
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds count up from here.")
 @click.option("--config", default="mini-sd", show_default=True, help="Backbone and steering settings.")
-@click.option("--classifier", type=click.Path(path_type=Path), help="A classifier's folder. [default: the shipped one]")
+@classifier_option
 @set_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("steered.png"), show_default=True)
 def generate(
-    prompt: str, seeds: int, first_seed: int, config: str, classifier: Path | None, settings: tuple[str, ...], out: Path
+    prompt: str, seeds: int, first_seed: int, config: str, classifier: str | None, settings: tuple[str, ...], out: Path
 ) -> None:
     """Make images of PROMPT, plain and steered from the same noise, side by side in one PNG."""
     start(HOME)

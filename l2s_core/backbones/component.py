@@ -43,6 +43,12 @@ class Component(ABC):
         """Name of the file of settings in the component's folder."""
         return "config.json"
 
+    def fits(self, part: Any) -> bool:
+        """Whether a component that is loaded already is one of this kind."""
+        if not isinstance(part, self.kind):
+            return False
+        return all(getattr(part.config, setting, None) == value for setting, value in self.stating.items())
+
     @abstractmethod
     def random(self, settings: Mapping[str, Any]) -> Any:
         """Return the component with these settings, its weights drawn from torch's generator."""
@@ -92,6 +98,9 @@ class Scheduler(Component):
     """A noise schedule of diffusers: settings alone."""
 
     LIBRARY = "diffusers"
+
+    def fits(self, part: Any) -> bool:
+        return part is not None and type(part).__name__ in (self.name, *self.others)
 
     @property
     def settings_file(self) -> str:

@@ -57,6 +57,12 @@ class FluxBackbone(DiffusersModel):
     def classifier_free(self) -> bool:
         return not self.denoiser.config.guidance_embeds
 
+    def from_pipeline(self, latents: Tensor) -> Tensor:
+        return unpack(latents.float(), self.side)
+
+    def to_pipeline(self, latents: Tensor) -> Tensor:
+        return pack(latents)
+
     def _encode(self, texts: list[str]) -> TextEncoding:
         clip_ids = token_ids(self.parts["tokenizer"], texts).to(self.device)
         pooled = self.use("text_encoder")(clip_ids).pooler_output

@@ -30,7 +30,8 @@ class Placement:
     """Where and how a model's components live.
 
     `offload` keeps only the component in use on the device. `checkpointing` computes a block's activations
-    again when gradients need them, instead of keeping them. `vae_slicing` decodes one image at a time.
+    again when gradients need them, instead of keeping them. `vae_slicing` decodes one image at a time. `in_place`
+    leaves the components where and as they are: they belong to somebody's pipeline.
     """
 
     device: str = "cpu"
@@ -39,6 +40,7 @@ class Placement:
     offload: bool = False
     checkpointing: bool = False
     vae_slicing: bool = False
+    in_place: bool = False
 
 
 ON_CPU = Placement()
@@ -84,7 +86,9 @@ class DiffusersModel(ABC):
             # cuDNN's attention ends FLUX's backward pass in an illegal memory access (torch 2.11, H200)
             torch.backends.cuda.enable_cudnn_sdp(False)
         for module in self.modules.values():
-            module.to("cpu" if placement.offload else self.device).eval().requires_grad_(False)
+            if not placement.in_place:
+                module.to("cpu" if placement.offload else self.device)
+            module.eval().requires_grad_(False)
         self.denoiser = self.parts[self.DENOISER]
         self.vae = self.parts["vae"]
         if placement.checkpointing:
@@ -139,11 +143,11 @@ class DiffusersModel(ABC):
         return part
 
     @torch.no_grad()
-    def encode_prompts(self, texts: list[str], *, guidance: float | None = None) -> Condition:
-        """Encode prompts for `predict`; with guidance the empty prompt, too, where the family is classifier-free."""
+    def encode_prompts(self, texts: list[str], *, guidance: float | None = None, negative: str = "") -> Condition:
+        """Encode prompts for `predict`; with guidance the negative prompt, too, where the family is classifier-free."""
         twice = self.classifier_free and guidance is not None and guidance > UNGUIDED
-        negative = self._encode([""] * len(texts)) if twice else None
-        return Condition(text=self._encode(texts), negative=negative, guidance=guidance)
+        opposite = self._encode([negative] * len(texts)) if twice else None
+        return Condition(text=self._encode(texts), negative=opposite, guidance=guidance)
 
     @torch.no_grad()
     def encode_images(self, images: np.ndarray) -> Tensor:
@@ -165,6 +169,14 @@ class DiffusersModel(ABC):
     def classifier_free(self) -> bool:
         """Whether guidance means a second, empty prompt."""
         return True
+
+    def from_pipeline(self, latents: Tensor) -> Tensor:
+        """Return latents (B, C, h, w), float32, of those that diffusers' pipeline of this family has in its loop."""
+        return latents.float()
+
+    def to_pipeline(self, latents: Tensor) -> Tensor:
+        """Undo `from_pipeline`, but for the type."""
+        return latents
 
     def layers(self, softmax: str = "text") -> list[AttentionLayer]:
         """Return the layers in which image tokens attend to text, in the order the forward pass reaches them.

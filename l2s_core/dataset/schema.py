@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,14 @@ class MapSource:
         mine = asdict(self)
         theirs = asdict(other)
         return [f"{key} {mine[key]!r} != {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]
+
+    def rescheduled(self, schedule_steps: int) -> MapSource:
+        """Return the source with its captured steps at the same places of a schedule of other length, rounded down.
+
+        Several may fall onto one step; the first of them then serves it.
+        """
+        steps = tuple(step * schedule_steps // self.schedule_steps for step in self.steps)
+        return replace(self, steps=steps, schedule_steps=schedule_steps)
 
     def capture_index_for(self, step: int) -> int:
         """Return the position in `steps` of the smallest captured step >= `step` (METHOD, steering)."""

@@ -40,7 +40,7 @@ class TextEncoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Encoded prompts and the guidance, None for none; `negative` encodes the empty prompt where guidance needs it."""
+    """Encoded prompts and the guidance, None for none; classifier-free guidance leads away from `negative`."""
 
     text: TextEncoding
     negative: TextEncoding | None = None

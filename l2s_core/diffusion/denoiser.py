@@ -30,8 +30,11 @@ class Denoiser(Predictor, Protocol):
         """The shape of one image's latents."""
         ...
 
-    def encode_prompts(self, texts: list[str], *, guidance: float | None = None) -> Condition:
-        """Encode prompts for `predict`, with a guidance or, as inversion, capture and steering have it, without."""
+    def encode_prompts(self, texts: list[str], *, guidance: float | None = None, negative: str = "") -> Condition:
+        """Encode prompts for `predict`, with a guidance or, as inversion, capture and steering have it, without.
+
+        `negative` is what classifier-free guidance leads away from.
+        """
         ...
 
     def encode_images(self, images: np.ndarray) -> Tensor:

@@ -31,11 +31,18 @@ class Batch(Generic[Model]):
 
     @classmethod
     def of(
-        cls, backbone: Model, prompts: Sequence[Phrases], *, steps: int, guidance: float | None = None
+        cls,
+        backbone: Model,
+        prompts: Sequence[Phrases],
+        *,
+        steps: int,
+        guidance: float | None = None,
+        negative: str = "",
     ) -> Batch[Model]:
-        """Encode the prompts for a schedule of `steps` steps."""
+        """Encode the prompts, and the negative one, for a schedule of `steps` steps."""
         schedule = backbone.schedule(steps)
-        condition = backbone.encode_prompts([prompt.text for prompt in prompts], guidance=guidance)
+        texts = [prompt.text for prompt in prompts]
+        condition = backbone.encode_prompts(texts, guidance=guidance, negative=negative)
         return cls(backbone=backbone, prompts=prompts, condition=condition, schedule=schedule)
 
     def __len__(self) -> int:
@@ -70,6 +77,7 @@ class Sampler(Generic[Model]):
     steps: int
     guidance: float
     batch: int
+    negative: str = ""
 
     @classmethod
     def of(cls, backbone: Model, config: RunConfig) -> Sampler[Model]:
@@ -81,8 +89,14 @@ class Sampler(Generic[Model]):
         self, prompts: Sequence[Phrases], seeds: Sequence[int], *observe: Callable[[Batch[Model]], Watcher]
     ) -> Sampled[Watcher]:
         """Sample all of the prompts as one batch, however many they are."""
-        batch = Batch.of(self.backbone, prompts, steps=self.steps, guidance=self.guidance)
-        latents = initial_noise(seeds, self.backbone.latent_shape, self.backbone.device)
+        return self.from_noise(prompts, initial_noise(seeds, self.backbone.latent_shape), *observe)
+
+    def from_noise(
+        self, prompts: Sequence[Phrases], noise: Tensor, *observe: Callable[[Batch[Model]], Watcher]
+    ) -> Sampled[Watcher]:
+        """Sample the prompts as one batch from latents (B, C, h, w) of pure noise."""
+        batch = Batch.of(self.backbone, prompts, steps=self.steps, guidance=self.guidance, negative=self.negative)
+        latents = noise.to(self.backbone.device)
         observers = tuple(build(batch) for build in observe)
         latents = sample(self.backbone, latents, batch.condition, batch.schedule, observers)
         images = torch.from_numpy(self.backbone.decode(latents))

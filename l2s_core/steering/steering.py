@@ -42,6 +42,16 @@ class SteeringCost:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One evaluation of the objective: loss_P of `targets`, relations of the images (B) at `images`, before a step."""
+
+    step: int
+    images: Tensor
+    targets: Targets
+    loss_P: Tensor
+
+
 @dataclass
 class Steering:
     """An observer that steers a batch of prompts towards their relations.
@@ -66,6 +76,7 @@ class Steering:
     config: SteeringConfig
     targets: Targets = field(init=False)
     cost: SteeringCost = field(init=False)
+    looks: list[Look] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.targets = Targets.of(self.batch.prompts, self.batch.backbone.device)
@@ -154,8 +165,10 @@ class Steering:
         return torch.where(finite.view(-1, *ones), gradient, torch.zeros_like(gradient))
 
     def _loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
-        """The objective's loss of each of `targets`, the relations of the images at `indices`."""
-        return self._reader.loss(latents, indices, step, targets)
+        """The objective's loss of each of `targets`, the relations of the images at `indices`; it is noted."""
+        loss_P = self._reader.loss(latents, indices, step, targets)
+        self.looks.append(Look(step=step, images=indices, targets=targets, loss_P=loss_P.detach()))
+        return loss_P
 
 
 def steer_by(classifier: TrainedClassifier, config: SteeringConfig) -> Callable[[Batch[Backbone]], Steering]:

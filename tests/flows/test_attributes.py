@@ -31,18 +31,17 @@ from l2s_core.dataset.reader import verify_shard
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.protocols.geneval_metadata import attribute_prompt, record_row
 from l2s_core.evaluation.protocols.geneval_rules import Clause, GenevalRecord
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import judge_relations
+from l2s_core.interface.model import SteeredModel
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import depicted, parse_several, prompt_for
 from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS, Triplet
 from l2s_core.report.figures import confusion_figure
-from l2s_core.report.generate import compare
 from l2s_core.steering.objectives import CentroidObjective, PresenceObjective
 from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
@@ -211,12 +210,21 @@ def test_an_attribute_without_a_classifier_of_it_is_an_error(backbone) -> None:
 
 def test_one_prompt_plain_and_steered(backbone) -> None:
     """Its attribute has no box, and is no object to find."""
-    config = load_run_config(
-        "mini-sd", {"backbone.steps": STEPS, "capture.steps": [1, 3], "steering.until_step": 3, "steering.updates": 1}
+    run = load_run_config(
+        "mini-sd",
+        {
+            "backbone.steps": STEPS,
+            "capture.steps": [1, 3],
+            "steering.until_step": 3,
+            "steering.updates": 1,
+            "data": "gqa-orm",
+            "data.attributes": ["white"],
+        },
     )
-    prompt = parse_several("a photo of a white dog left of a cat", ("white",))
-    picture, right = compare(backbone, classifier_of(backbone, LABELS), load_judge("mini-seg"), prompt, [0, 1], config)
-    assert set(right) == {"plain", "steered"} and all(count <= 2 for count in right.values()) and picture.width > 64
+    model = SteeredModel(backbone=backbone, classifier=classifier_of(backbone, LABELS), run=run)
+    result = model("a photo of a white dog left of a cat", seeds=[0, 1])
+    assert [image.objects for image in result.judge()] == [("dog", "cat")] * 2
+    assert result.gradients == [3, 3] and result.comparison().width > 64
 
 
 # A run

@@ -29,6 +29,7 @@ LAYERS = (
     "l2s_core.experiments",
     "l2s_core.planning",
     "l2s_core.report",
+    "l2s_core.interface",
     "l2s_core.miniworld.training",
 )
 """The core's packages in the order in which data flows; each may import those before it."""

@@ -1,0 +1,41 @@
+"""A pipeline of diffusers that somebody has loaded, as a backbone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from l2s_core.backbones.load import family_named
+from l2s_core.backbones.model import DiffusersModel, Placement
+from l2s_core.errors import UserError
+from l2s_core.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+IN_MEMORY = "pipeline"  # instead of a fingerprint: of weights in memory there are no files
+
+
+def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> DiffusersModel:
+    """Return the backbone of a loaded pipeline, which shares its modules: LoRAs, dtype, offload and quantisation stay.
+
+    `size` is the side of images in pixels, by default the denoiser's own. The modules are set to evaluation, and their
+    weights ask for no gradient any more. Of the scheduler the settings are used, by the family's own deterministic
+    sampler (DDIM, or Euler along a flow). Raises UserError for a pipeline of no known family.
+    """
+    for name in FAMILIES.names():
+        family = family_named(name)
+        parts = {part: getattr(pipeline, part, None) for part in family.COMPONENTS}
+        if all(component.fits(parts[part]) for part, component in family.COMPONENTS.items()):
+            scheduler = family.COMPONENTS["scheduler"].kind
+            parts["scheduler"] = scheduler.from_config(pipeline.scheduler.config)
+            placement = Placement(device=str(_device(pipeline)), in_place=True)
+            return family(parts, fingerprint=IN_MEMORY, size=size, placement=placement)
+    raise UserError(
+        f"a {type(pipeline).__name__} is of no family that can be steered; allowed: {', '.join(FAMILIES.names())} "
+        "(l2s_core/backbones/README.md says how to add one)"
+    )
+
+
+def _device(pipeline: DiffusionPipeline) -> object:
+    """Return where the pipeline computes; with offload that is not where its modules wait."""
+    return getattr(pipeline, "_execution_device", pipeline.device)

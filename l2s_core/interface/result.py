@@ -1,0 +1,125 @@
+"""What a call of a steered model gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from l2s_core.diffusion.sampler import Sampler
+from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.judged_image import JudgedImage
+from l2s_core.evaluation.judging import Judging
+from l2s_core.evaluation.protocols.items import EvalItem
+from l2s_core.evaluation.protocols.several import Several
+from l2s_core.prompts.prompt import SeveralPrompt
+from l2s_core.report.grids import comparison_grid
+from l2s_core.steering.steering import Steering
+from l2s_core.steering.targets import Targets
+
+
+@dataclass(frozen=True)
+class Result:
+    """Images of one prompt, with what they cost; plain ones from the same noise, and verdicts, are made when asked for.
+
+    `prompt` is the prompt as it was read, `pixels` uint8 (N, H, W, 3), `noise` (N, C, h, w) what they began from.
+    """
+
+    prompt: SeveralPrompt
+    pixels: Tensor
+    noise: Tensor
+    steerings: tuple[Steering, ...]
+    sampler: Sampler
+    judging: Callable[[], Judge]
+    min_score: float
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def relations(self) -> int:
+        """How many different relations the prompt states."""
+        return len(Targets.of([self.prompt]).label_P)
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The images, as PIL has them."""
+        return [Image.fromarray(pixels) for pixels in self.pixels.numpy()]
+
+    @cached_property
+    def plain_pixels(self) -> Tensor:
+        """The images without steering, from the same noise, uint8 (N, H, W, 3)."""
+        if not self.steerings:
+            return self.pixels
+        parts = self.noise.split(self.sampler.batch)
+        return torch.cat([self.sampler.from_noise([self.prompt] * len(part), part).images for part in parts])
+
+    @property
+    def plain(self) -> list[Image.Image]:
+        """The images without steering, from the same noise; sampled when first asked for."""
+        return [Image.fromarray(pixels) for pixels in self.plain_pixels.numpy()]
+
+    @property
+    def gradients(self) -> list[int]:
+        """Evaluations of the steering gradient, an image."""
+        if not self.steerings:
+            return [0] * len(self)
+        return [int(count) for steering in self.steerings for count in steering.cost.gradients]
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """What the classifier gave the wanted relations, (N, T, R) in [0, 1]: images, steered steps, relations.
+
+        Of each step the last look that steering took; not a number where it took none. A relation of a diagonal is
+        held against its share. Empty for images that were not steered.
+        """
+        if not self.steerings:
+            return np.zeros((len(self), 0, self.relations))
+        return np.concatenate([_confidence(steering, self.relations) for steering in self.steerings])
+
+    def judge(self, *, plain: bool = False) -> list[JudgedImage]:
+        """Return what the configuration's judge finds in each image, and whether that is what the prompt asks for.
+
+        `plain` judges the images without steering. Attributes are not judged. Raises UserError where the judge is not
+        there, or does not know an object.
+        """
+        judge = self.judging()
+        items = [
+            EvalItem(item_id=str(number), prompt_group="", prompt=self.prompt, seed=number)
+            for number in range(len(self))
+        ]
+        judge.require(items[0].objects)
+        judging = Judging(protocol=Several(prompts=1, min_score=self.min_score), judge=judge)
+        return judging.judge_images(items, self.plain_pixels if plain else self.pixels)
+
+    def comparison(self) -> Image.Image:
+        """Return one picture: plain beside steered, with the judge's boxes and verdicts."""
+        pixels = {"plain": self.plain_pixels, "steered": self.pixels}
+        verdicts = {"plain": self.judge(plain=True), "steered": self.judge()}
+        return comparison_grid({name: list(images.numpy()) for name, images in pixels.items()}, verdicts)
+
+
+def _confidence(steering: Steering, relations: int) -> np.ndarray:
+    """The probabilities (B, T, R) of one batch, in which every image has the same prompt."""
+    steps = min(steering.config.until_step, len(steering.batch.schedule))
+    values = np.full((len(steering.batch), steps, relations), np.nan)
+    first = steering.targets.select(torch.zeros(1, dtype=torch.long, device=steering.targets.image_P.device))
+    places = {key: place for place, key in enumerate(_keys(first))}
+    for look in steering.looks:
+        probability_P = (-look.loss_P.float()).exp().clamp(max=1).cpu().numpy()
+        image_P = look.images[look.targets.image_P].cpu().numpy()
+        relation_P = [places[key] for key in _keys(look.targets)]
+        values[image_P, look.step, relation_P] = probability_P
+    return values
+
+
+def _keys(targets: Targets) -> list[tuple[int, ...]]:
+    """What tells the relations of one prompt apart: subject, object, label."""
+    return [
+        (*phrases, label) for phrases, label in zip(targets.phrases_P2.tolist(), targets.label_P.tolist(), strict=True)
+    ]

@@ -1,0 +1,209 @@
+"""The Python interface: what it gives is what the command, and diffusers' own pipeline, give."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import l2s_core as l2s
+from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.diffusion.sampler import Sampler
+from l2s_core.interface.classifiers import classifier_folder
+from l2s_core.prompts.prompt import parse_several
+from l2s_core.steering.steering import steer_by
+
+PROMPT = "a dog to the left of a cat"
+SEEDS = [3, 4]
+ASSETS = Path(l2s.__file__).parent / "miniworld" / "assets"
+
+
+def levels(one: object, other: object) -> float:
+    """The largest difference of two images or batches, in levels of 255."""
+    return float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).max())
+
+
+@pytest.fixture(scope="module")
+def model() -> l2s.SteeredModel:
+    return l2s.load("mini-sd", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def result(model) -> l2s.Result:
+    return model(PROMPT, seeds=SEEDS)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(ASSETS / "mini-sd")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def of_pipeline(pipeline) -> l2s.SteeredModel:
+    return l2s.load(pipeline, "mini-sd")
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = "import sys, l2s_core; assert 'load' in dir(l2s_core); print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
+        _ = l2s.lod
+
+
+def test_it_gives_what_the_core_gives(model, result) -> None:
+    run = model.run
+    sampler = Sampler.of(UNetBackbone.from_pretrained("mini-sd"), run)
+    classifier = TrainedClassifier.load(ASSETS / "classifiers" / "mini-sd")
+    prompts = [parse_several(PROMPT)] * len(SEEDS)
+    steered = sampler(prompts, SEEDS, steer_by(classifier, run.steering))
+    assert torch.equal(result.pixels, steered.images)
+    assert torch.equal(result.plain_pixels, sampler(prompts, SEEDS).images)
+    assert result.gradients == steered.observers[0].cost.gradients.tolist() and min(result.gradients) > 0
+
+
+def test_what_steering_saw_and_the_judge_sees(result) -> None:
+    steps = result.steerings[0].config.until_step
+    assert result.confidence.shape == (len(SEEDS), steps, 1)
+    assert (result.confidence[~np.isnan(result.confidence)] <= 1).all() and (result.confidence[:, -1] > 0.9).all()
+    assert [image.size for image in result.images] == [(64, 64)] * len(SEEDS)
+    steered, plain = result.judge(), result.judge(plain=True)
+    assert [image.objects for image in steered] == [("dog", "cat")] * len(SEEDS)
+    assert sum(image.correct for image in steered) >= sum(image.correct for image in plain)
+    assert result.comparison().width > 4 * 64
+
+
+def test_a_pipeline_gives_its_own_images_and_the_same_steered_ones(pipeline, of_pipeline, model, result) -> None:
+    ours = of_pipeline(PROMPT, seeds=SEEDS)
+    assert torch.equal(ours.pixels, result.pixels)
+    theirs = pipeline(
+        [PROMPT] * len(SEEDS),
+        generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
+        num_inference_steps=model.run.backbone.steps,
+        guidance_scale=model.run.backbone.guidance,
+        output_type="np",
+    ).images
+    assert levels(theirs * 255, ours.plain_pixels) <= 1.01
+
+
+def test_a_pipeline_steered_by_the_callback(pipeline, of_pipeline, model, result) -> None:
+    steerer = of_pipeline.steerer(PROMPT, images=len(SEEDS))
+    made = pipeline(
+        [PROMPT] * len(SEEDS),
+        latents=steerer(result.noise, 0),
+        callback_on_step_end=steerer.on_step_end,
+        num_inference_steps=model.run.backbone.steps,
+        guidance_scale=model.run.backbone.guidance,
+        output_type="np",
+    ).images
+    assert levels(made * 255, result.pixels) <= 2.01
+    assert steerer.cost.gradients.tolist() == result.gradients
+
+
+def test_lora_weights_of_a_pipeline_change_its_images() -> None:
+    """They are in the pipeline's modules, which the backbone shares."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(ASSETS / "mini-sd")
+    model = l2s.load(pipeline, config="mini-sd")
+    before = model(PROMPT, steer=False, steps=2)
+    with torch.no_grad():
+        pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_v.weight.mul_(3)
+    assert not torch.equal(before.pixels, model(PROMPT, steer=False, steps=2).pixels)
+
+
+def test_a_flux_pipeline_and_its_packed_latents() -> None:
+    from diffusers import FluxPipeline
+
+    pipeline = FluxPipeline.from_pretrained(ASSETS / "mini-flux")
+    pipeline.set_progress_bar_config(disable=True)
+    model = l2s.load(pipeline, "mini-flux")
+    ours = model(PROMPT, seeds=[3])
+    steerer = model.steerer(PROMPT)
+    packed = model.backbone.to_pipeline(ours.noise)
+    made = pipeline(
+        PROMPT,
+        max_sequence_length=model.backbone.parts["tokenizer_2"].model_max_length,
+        height=64,
+        width=64,
+        latents=steerer(packed, 0),
+        callback_on_step_end=steerer.on_step_end,
+        num_inference_steps=model.run.backbone.steps,
+        guidance_scale=model.run.backbone.guidance,
+        output_type="np",
+    ).images
+    assert levels(made[0] * 255, ours.pixels[0]) <= 2.01
+
+
+def test_steps_seeds_generators_and_negative_prompts(model) -> None:
+    told = []
+    few = model(PROMPT, seeds=[3], steps=10, progress=lambda step, steps: told.append((step, steps)))
+    assert told == [(step, 10) for step in range(10)] and few.confidence.shape[1] == 5
+    source = model.classifier.source.rescheduled(10)
+    assert source.steps == (0, 0, 1, 1, 2, 2, 3, 4) and source.capture_index_for(1) == 2
+    one = model(PROMPT, seeds=[5], steps=4, steer=False)
+    drawn = model(PROMPT, images=1, generator=torch.Generator().manual_seed(5), steps=4, steer=False)
+    assert torch.equal(one.pixels, drawn.pixels) and one.gradients == [0] and one.plain_pixels is one.pixels
+    other = model(PROMPT, seeds=[5], steps=4, steer=False, negative_prompt="a car")
+    assert not torch.equal(one.pixels, other.pixels)
+
+
+def test_a_saved_classifier_is_loaded_with_its_settings(model, pipeline, result, tmp_path: Path) -> None:
+    changed = replace(model, run=model.run.model_copy(update={"batch": 7}))
+    folder = l2s.save(changed, tmp_path / "saved")
+    assert {path.name for path in folder.iterdir()} >= {"README.md", "configuration.json", "classifier.json"}
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert model.classifier.source.backbone in card and "| `step_size` | 0.1 |" in card
+    again = l2s.load(pipeline, folder)
+    assert again.run == changed.run.model_copy(update={"methods": {}, "classifiers": {}})
+    assert torch.equal(again(PROMPT, seeds=SEEDS).pixels, result.pixels)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p, m: l2s.load("mini-sx"), "no configuration 'mini-sx'; did you mean 'mini-sd'"),
+        (
+            lambda p, m: l2s.load("mini-sd", "nowhere"),
+            "no classifier 'nowhere'; allowed: a folder",
+        ),
+        (lambda p, m: l2s.load("mini-sd", config="mini-sd"), "leave config out"),
+        (lambda p, m: l2s.load("mini-sd", "mini-flux"), "reads the attention of 'double.0'"),
+        (lambda p, m: l2s.load(p), "a pipeline needs a classifier, or config=NAME"),
+        (lambda p, m: l2s.load(p, config="mini-sd")(PROMPT), "no classifier to steer by"),
+        (lambda p, m: l2s.load(object(), "mini-sd"), "a object is of no family that can be steered"),
+        (lambda p, m: m("a dog"), "a dog"),
+        (lambda p, m: m(PROMPT, seeds=()), "no seeds are given"),
+    ],
+)
+def test_mistakes_are_one_line(pipeline, model, call, message: str) -> None:
+    with pytest.raises(l2s.UserError) as error:
+        call(pipeline, model)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_classifiers_that_mlflow_holds(undisturbed: Path, monkeypatch) -> None:
+    """The same weights as in the run's folder, by the champion's name, by its version and by the run."""
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (stored,) = undisturbed.glob("stages/classifier/*/classifier.json")
+    weights = (stored.parent / "model.safetensors").read_bytes()
+    client = mlflow.MlflowClient(f"sqlite:///{undisturbed / 'mlflow.db'}")
+    (name,) = (registered.name for registered in client.search_registered_models())
+    version = client.search_model_versions(f"name = '{name}'")[0]
+    (alias,) = client.get_registered_model(name).aliases
+    for place in (f"models:/{name}@{alias}", f"models:/{name}/{version.version}", f"runs:/{version.run_id}"):
+        assert (classifier_folder(place, undisturbed) / "model.safetensors").read_bytes() == weights
+    with pytest.raises(l2s.UserError, match="MLflow has no classifier 'runs:/0123'"):
+        classifier_folder("runs:/0123", undisturbed)
