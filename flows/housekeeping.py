@@ -16,6 +16,8 @@ from l2s_core.storage.runs import (
     files_of_earlier,
     find_runs,
     folder_bytes,
+    lies_in,
+    list_damaged,
     list_earlier,
     list_runs,
     remove,
@@ -30,14 +32,18 @@ def print_runs(home: Path) -> None:
     """Print a line a run, the newest first, those of earlier versions last, and how much can go."""
     records = list_runs(home)
     earlier = list_earlier(home)
-    if not records and not earlier:
+    damaged = list_damaged(home)
+    if not records and not earlier and not damaged:
         click.echo(f"no runs in {home}; 'l2s reproduce' makes one")
         return
     outputs = {output for record in records for output in record.outputs}
     old_outputs = {output for record in earlier for output in record.outputs}
     sizes = {output: folder_bytes(home / output) for output in outputs | old_outputs}
     rows = [_row(record, sizes) for record in records] + [_earlier_row(record, sizes) for record in earlier]
+    rows += [(record.run_id, "", "damaged record", "", "", "", "") for record in damaged]
     print_table(COLUMNS, rows)
+    for record in damaged:
+        click.echo(record.reason)
     own = sum(sizes[output] for output in outputs)
     loose = sum(_bytes(path) for path in _loose(home, records, records, earlier))
     click.echo(
@@ -56,6 +62,8 @@ def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
         raise UserError(f"a run is using {home}; wait for it to end, or stop it")
 
     with exclusive(home, busy):
+        for damaged in list_damaged(home):
+            raise UserError(f"what run {damaged.run_id} depends on is not known: {damaged.reason}, or delete the file")
         records = list_runs(home)
         earlier = list_earlier(home)
         old = {name for record in earlier for name in (record.run_id, record.name)}
@@ -64,13 +72,16 @@ def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
         kept = [record for record in records if record not in forgotten]
         paths = [path for record in forgotten for path in files_of(home, record, records)]
         paths += _loose(home, kept, records, earlier)
+        for path in (path for path in paths if not lies_in(home, path)):
+            click.echo(f"left alone: {path} leads out of {home}")
+        paths = [path for path in paths if lies_in(home, path)]
         for path in paths:
             click.echo(f"{_bytes(path) / MB:8.1f} MB  {path}")
         total = sum(map(_bytes, paths)) / MB
         if not paths:
             click.echo("nothing to delete")
         elif delete:
-            remove(paths)
+            remove(home, paths)
             click.echo(f"deleted {total:.0f} MB")
         else:
             click.echo(f"{total:.0f} MB would go; --yes deletes")

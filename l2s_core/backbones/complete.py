@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from l2s_core.backbones.hub import content_digest
 from l2s_core.backbones.precision import is_loaded
 from l2s_core.errors import UserError
 from l2s_core.storage.files import read_json
+from l2s_core.storage.sealed import readable
+from l2s_core.storage.store import FETCH_AGAIN, opened_weights, require_finite
 
 VOCABULARIES = (
     ("tokenizer.json",),
@@ -49,7 +50,7 @@ def require_weights(folder: Path, kind: str, missing: Collection[str]) -> None:
 def load_complete(kind: str, folder: Path, device: str = "cpu") -> Any:
     """Return a model of class `kind` of transformers, in float32 and evaluation mode, from safetensors alone.
 
-    The network is not asked. Raises UserError for one whose weights are not all in its folder.
+    The network is not asked. Raises UserError for one whose weights are not all in its folder, or not finite.
     """
     import transformers
 
@@ -57,6 +58,7 @@ def load_complete(kind: str, folder: Path, device: str = "cpu") -> Any:
         folder, use_safetensors=True, output_loading_info=True, local_files_only=True
     )
     require_weights(folder, kind, info["missing_keys"])
+    require_finite(model.state_dict(), folder, FETCH_AGAIN)
     return model.float().to(device).eval()
 
 
@@ -65,7 +67,7 @@ def stored_dtype(folder: Path, precision: str | None = None) -> torch.dtype:
     files = sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name, precision))
     if not files:
         raise FileNotFoundError(f"no {precision or 'plain'} safetensors file")
-    with safe_open(files[0], "pt") as stored:
+    with opened_weights(files[0]) as stored:
         types = (stored.get_tensor(name).dtype for name in stored.keys())  # noqa: SIM118  # mapped, and not read
         return next(kind for kind in types if kind.is_floating_point)
 
@@ -75,9 +77,10 @@ def missing_from_shards(index: Path) -> set[str]:
 
     Diffusers, unlike transformers, takes the index's word for them.
     """
-    named: dict[str, str] = read_json(index)["weight_map"]
+    with readable(index, "index of weights", FETCH_AGAIN):
+        named: dict[str, str] = dict(read_json(index)["weight_map"])
     held: set[str] = set()
     for name in set(named.values()):
-        with safe_open(index.parent / name, "pt") as stored:
+        with opened_weights(index.parent / name) as stored:
             held.update(stored.keys())
     return set(named) - held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ import torch
 from l2s_core.backbones.complete import missing_from_shards, require_vocabulary, require_weights, stored_dtype
 from l2s_core.backbones.precision import is_loaded
 from l2s_core.errors import UserError, first_line
-
-FETCH_AGAIN = "the file is missing or damaged, fetch it again"
+from l2s_core.storage.files import read_json
+from l2s_core.storage.store import FETCH_AGAIN, require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +77,11 @@ class Component(ABC):
         """Raise UserError where the file of settings is missing, or is another class's or another family's."""
         file = folder / self.settings_file
         try:
-            stated = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {file}: {error}; {FETCH_AGAIN}") from None
+            stated = read_json(file)
+        except UserError as error:
+            raise UserError(f"{error}; {FETCH_AGAIN}") from None
+        if not isinstance(stated, dict):
+            raise UserError(f"{file} holds no settings; {FETCH_AGAIN}")
         name = stated.get("_class_name") or (stated.get("architectures") or [self.name])[0]
         if name not in (self.name, *self.others):
             raise UserError(
@@ -149,6 +150,8 @@ class Network(Component):
         except Exception as error:  # the libraries raise many kinds for one cause
             raise UserError(f"cannot load {folder}: {first_line(error)}; {FETCH_AGAIN}") from None
         require_weights(folder, self.name, missing)
+        held = {name: weight for name, weight in part.state_dict().items() if not weight.is_meta}
+        require_finite(held, folder, FETCH_AGAIN)
         return part
 
 

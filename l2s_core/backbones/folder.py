@@ -11,6 +11,7 @@ from l2s_core.backbones.precision import is_loaded
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.manifest import require_listed
 
 SHIPPED = Path(__file__).parents[1] / "miniworld" / "assets"
 INDEX = "model_index.json"
@@ -39,7 +40,8 @@ def find_folder(
 ) -> Path:
     """Return the folder of a shipped name, a path or a hub id that holds the file `index`.
 
-    Raises UserError saying where it looked; `allowed` says what else it could have been.
+    Raises UserError saying where it looked, `allowed` says what else it could have been; and for a shipped one that is
+    damaged.
     """
     looked = [SHIPPED / model, Path(model)]
     folder = next((path for path in looked if (path / index).is_file()), None) or hub_folder(
@@ -50,6 +52,8 @@ def find_folder(
             f"no {what} {model!r}: looked in {', '.join(map(str, looked))} and the local hub cache; "
             f"allowed: {allowed}, or a hub id (HF_HUB_OFFLINE=0 fetches one that is not in the cache)"
         )
+    if folder.resolve().is_relative_to(SHIPPED.resolve()):
+        require_listed(SHIPPED, folder)
     return folder
 
 

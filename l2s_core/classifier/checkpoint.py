@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import ClassifierConfig, validate
 from l2s_core.dataset.schema import MapSource
 from l2s_core.errors import UserError
-from l2s_core.storage.files import atomic_path, read_json, write_json
+from l2s_core.storage.sealed import PLACE, is_stage_output, require_place
+from l2s_core.storage.store import read_shard, require_finite, write_tensors
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "classifier.json"
+FORMAT = 1  # of classifier.json
+TRAIN_AGAIN = "train it again, with --rebuild where it lies in a folder of runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,30 +34,36 @@ class TrainedClassifier:
     def save(self, folder: Path) -> None:
         """Write the classifier; the description comes last, so a folder without it is unfinished."""
         folder = Path(folder)
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, temporary)
-        write_json(
-            folder / DESCRIPTION, {"config": self.config.model_dump(mode="json"), "source": self.source.to_json()}
-        )
+        write_tensors(folder / WEIGHTS, self.model.state_dict(), None)
+        content = {"config": self.config.model_dump(mode="json"), "source": self.source.to_json()}
+        write_versioned(folder / DESCRIPTION, FORMAT, content)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu") -> TrainedClassifier:
-        """Read a classifier; raises UserError when the folder holds none or a damaged one."""
+        """Read a classifier.
+
+        Raises UserError when the folder holds none, a damaged one, weights that are not finite, or files of two
+        classifiers. One that a run trained must lie where the run wrote it; another folder may hold a copy of any.
+        """
         folder = Path(folder)
         if not (folder / DESCRIPTION).is_file():
             raise UserError(
                 f"no classifier in {folder}; expected {WEIGHTS} and {DESCRIPTION}; train one with 'l2s train'"
             )
-        description = read_json(folder / DESCRIPTION)
-        try:
-            source = MapSource.from_json(description["source"])
-            config = validate(ClassifierConfig, description["config"], str(folder / DESCRIPTION))
+        config, source, place = read_versioned(
+            folder / DESCRIPTION, FORMAT, _description, what="classifier", remedy=TRAIN_AGAIN, anywhere=True
+        )
+        if is_stage_output(folder / DESCRIPTION):
+            require_place(folder / DESCRIPTION, place, TRAIN_AGAIN)
+
+        def built(weights: dict[str, Tensor], _: Any) -> nn.Module:
+            require_finite(weights, folder / WEIGHTS, TRAIN_AGAIN)
             model = build_classifier(config, source)
-            model.load_state_dict(load_file(folder / WEIGHTS))
-        except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
-            raise UserError(
-                f"cannot load the classifier in {folder}: {str(error).splitlines()[0]}; train it again"
-            ) from None
+            model.load_state_dict(weights)
+            return model
+
+        wanted = beside(place, WEIGHTS)
+        model = read_shard(folder / WEIGHTS, built, what="weights of this classifier", remedy=TRAIN_AGAIN, place=wanted)
         return cls(model=model.to(device).eval().requires_grad_(False), config=config, source=source)
 
     def require(self, source: MapSource) -> None:
@@ -64,3 +74,13 @@ class TrainedClassifier:
                 f"this classifier belongs to other maps: {'; '.join(differences)} (classifier's value first); "
                 "use the model and capture settings it was trained with, or train one for these"
             )
+
+
+def _description(stored: Mapping[str, Any]) -> tuple[ClassifierConfig, MapSource, str]:
+    config = validate(ClassifierConfig, stored["config"], DESCRIPTION)
+    return config, MapSource.from_json(stored["source"]), stored[PLACE]
+
+
+def beside(place: str, name: str) -> str:
+    """Return the place of a file that was written beside the one of `place`."""
+    return f"{place.rpartition('/')[0]}/{name}"

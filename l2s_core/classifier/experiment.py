@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.checkpoint import TRAIN_AGAIN, TrainedClassifier
 from l2s_core.classifier.training import KINDS, EpochFunction, evaluate, train_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
-from l2s_core.errors import UserError
-from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
+FORMAT = 1  # of result.json
 RESULT = "result.json"  # written last: a folder that has it is complete
 
 
@@ -77,14 +77,12 @@ def run_experiment(
 def save_experiment(folder: Path, classifier: TrainedClassifier, result: ClassifierResult) -> None:
     """Write the classifier and then its result."""
     classifier.save(folder)
-    write_json(folder / RESULT, result.to_json())
+    write_versioned(folder / RESULT, FORMAT, result.to_json())
 
 
 def load_result(folder: Path) -> ClassifierResult:
     """Read a result; raises UserError when it or the classifier beside it is missing or damaged."""
     TrainedClassifier.load(folder)
-    stored = read_json(folder / RESULT)
-    try:
-        return ClassifierResult.from_json(stored)
-    except KeyError as error:
-        raise UserError(f"{folder / RESULT} lacks {error}; train the classifier again") from None
+    return read_versioned(
+        folder / RESULT, FORMAT, ClassifierResult.from_json, what="result of a training", remedy=TRAIN_AGAIN
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from l2s_core.data.scenes import SPLITS
 from l2s_core.errors import UserError
 from l2s_core.hashing import stable_fraction
 from l2s_core.relations import Triplet
-from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.sealed import REBUILD
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
+FORMAT = 1  # of catalogue.json
 NAMED_SKIPS = 20  # skipped entries that are named; the rest are counted
 ONE_NAME = "subject and object must be two names"
 Fits = Callable[[Triplet], bool]
@@ -211,16 +213,17 @@ def _counts(skips: Skips) -> str:
 
 def save_catalogue(path: Path, catalogue: Catalogue) -> None:
     """Write a catalogue atomically."""
-    write_json(path, asdict(catalogue))
+    write_versioned(path, FORMAT, asdict(catalogue))
 
 
 def load_catalogue(path: Path) -> Catalogue:
     """Read a catalogue; raises UserError when it is missing or damaged."""
-    stored = read_json(path)
-    try:
-        return Catalogue(**{**stored, "entries": [_entry(row) for row in stored["entries"]]})
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a catalogue ({error}); run again with --rebuild to write it anew") from None
+    return read_versioned(path, FORMAT, _catalogue, what="catalogue of scenes", remedy=REBUILD)
+
+
+def _catalogue(stored: Mapping[str, Any]) -> Catalogue:
+    entries = [_entry(row) for row in stored["entries"]]
+    return Catalogue(entries=entries, skipped=stored["skipped"], named=stored["named"], short=stored["short"])
 
 
 def _entry(row: dict[str, Any]) -> Entry:

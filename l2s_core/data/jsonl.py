@@ -5,7 +5,6 @@ An attribute is a line of its own: {"image": "a.jpg", "subject": "white", "relat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,8 @@ from l2s_core.data.listing import file_size
 from l2s_core.data.read_source import ReadSource
 from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
+from l2s_core.storage.decoding import decode_json
+from l2s_core.storage.lines import numbered_lines
 
 FILE = "scenes.jsonl"
 KEYS = ("image", "subject", "relation", "object")
@@ -67,18 +68,16 @@ class Jsonl(ReadSource):
 
 def _lines(file: Path) -> Iterator[tuple[str, list[str] | None]]:
     """Yield the name of every line that is not empty, and its values of KEYS, if it has them."""
-    with open(file, encoding="utf-8", errors="replace") as handle:
-        for number, line in enumerate(handle, start=1):
-            if line.strip():
-                yield f"{FILE}:{number}", _values(line)
+    for number, line in numbered_lines(file):
+        yield f"{FILE}:{number}", _values(line)
 
 
-def _values(line: str) -> list[str] | None:
+def _values(line: bytes) -> list[str] | None:
     """Return the values of KEYS in a line; None where one is missing or no text."""
     try:
-        row = json.loads(line)
+        row = decode_json(line)
         values = [row[key] for key in KEYS]
-        "".join(values).encode()  # fails for what is no text, or half a character
-    except (ValueError, KeyError, TypeError, RecursionError):
+        "".join(values)  # fails for what is no text
+    except (ValueError, KeyError, TypeError):
         return None
     return values

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from l2s_core.data.scenes import Scene
 from l2s_core.relations import Triplet
-from l2s_core.storage.store import read_description, read_tensors, write_tensors
+from l2s_core.storage.store import read_description, read_shard, write_tensors
 
 
 def save_scenes(
@@ -27,19 +29,21 @@ def save_scenes(
 
 def load_scenes(path: Path) -> list[Scene]:
     """Read a shard of scenes; raises UserError when it is missing or damaged."""
-    tensors, stored = read_tensors(path)
-    return [
-        Scene(image_id=r["image_id"], split=r["split"], image=image, triplet=Triplet(**r["triplet"]))
-        for r, image in zip(stored["scenes"], tensors["images"].numpy(), strict=True)
-    ]
+    return read_shard(path, _scenes)
 
 
 def load_triplets(path: Path) -> list[Triplet]:
     """Read what is true in a shard's scenes, and none of their images."""
-    return [Triplet(**record["triplet"]) for record in read_description(path)["scenes"]]
+    return read_description(path, lambda stored: [Triplet(**record["triplet"]) for record in stored["scenes"]])
 
 
 def load_skipped(path: Path) -> tuple[dict[str, int], list[str]]:
     """Read what a shard of scenes had to skip: counts by reason, and names."""
-    stored = read_description(path)
-    return stored["skipped"], stored["named"]
+    return read_description(path, lambda stored: (stored["skipped"], stored["named"]))
+
+
+def _scenes(tensors: dict[str, Tensor], stored: dict[str, Any]) -> list[Scene]:
+    return [
+        Scene(image_id=r["image_id"], split=r["split"], image=image, triplet=Triplet(**r["triplet"]))
+        for r, image in zip(stored["scenes"], tensors["images"].numpy(), strict=True)
+    ]

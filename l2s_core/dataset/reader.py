@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from l2s_core.data.scenes import PromptKind
-from l2s_core.dataset.schema import CHECKSUM_KEY, METADATA_KEY, MapSource, checksum, maps_of
-from l2s_core.errors import UserError, first_line
+from l2s_core.dataset.schema import COLUMNS, METADATA_KEY, MapSource, arrow_schema, maps_of
+from l2s_core.errors import UserError
 from l2s_core.relations import label_index
-from l2s_core.storage.store import REBUILD
+from l2s_core.storage.decoding import decode_json
+from l2s_core.storage.sealed import PLACE, REBUILD, readable, require_place, require_sealed
+
+SHARD = "shard of attention maps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +37,20 @@ class RelationMaps:
 
 
 def verify_shard(path: Path) -> tuple[MapSource, int]:
-    """Check a shard's checksum; return its source and row count. Raises UserError naming a bad shard."""
-    try:
-        table = pq.read_table(path)
-        metadata = table.schema.metadata
-        stated = metadata[CHECKSUM_KEY].decode()
-        source = MapSource.from_json(json.loads(metadata[METADATA_KEY])["source"])
-    except FileNotFoundError:
-        raise UserError(f"missing shard {path}; {REBUILD}") from None
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}"
-        ) from None
-    if len(table) and checksum(table) != stated:
-        raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
-    return source, len(table)
+    """Check a shard's checksum, place and columns; return its source and row count.
+
+    Raises UserError naming a bad shard.
+    """
+    file = _opened(path)
+    return _source_of(path, file), file.metadata.num_rows
+
+
+def image_ids(path: Path) -> list[str]:
+    """Return the image of every record of a shard; raises UserError as `verify_shard` does."""
+    file = _opened(path)
+    with readable(path, SHARD, REBUILD):
+        ids: list[str] = file.read(columns=["image_id"]).column(0).to_pylist()
+    return ids
 
 
 class MapDataset:
@@ -76,15 +76,16 @@ class MapDataset:
         self.buffer = buffer
         if not self.shards:
             raise UserError("the dataset has no shards; run the capture stage first")
-        self._files = {path: _open(path) for path in self.shards}
-        sources = {path: _source_of(file) for path, file in self._files.items()}
+        self._files = {path: _opened(path) for path in self.shards}
+        sources = {path: _source_of(path, file) for path, file in self._files.items()}
         self.source = sources[self.shards[0]]
         for path, source in sources.items():
             if source != self.source:
                 raise UserError(f"shard {path} comes from another source: {'; '.join(self.source.differences(source))}")
         self._groups: list[_Group] = []
         for path, file in self._files.items():
-            groups = [self._index(path, number) for number in range(file.num_row_groups)]
+            with readable(path, SHARD, REBUILD):
+                groups = [self._index(path, number) for number in range(file.num_row_groups)]
             self._groups += [group for group in groups if group.rows]
         self._cache: dict[tuple[Path, int], Tensor] = {}
         self._room = cache
@@ -95,8 +96,11 @@ class MapDataset:
 
     def frame(self) -> pd.DataFrame:
         """Return every column but the maps, of the selected records, in shard order."""
-        columns = [n for n in pq.read_schema(self.shards[0]).names if n != "maps"]
-        frame = pd.concat([file.read(columns=columns).to_pandas() for file in self._files.values()], ignore_index=True)
+        frames = []
+        for path, file in self._files.items():
+            with readable(path, SHARD, REBUILD):
+                frames.append(file.read(columns=list(COLUMNS)).to_pandas())
+        frame = pd.concat(frames, ignore_index=True)
         return frame[(frame["split"] == self.split) & frame["prompt_kind"].isin(self.kinds)].reset_index(drop=True)
 
     def batches(self, size: int, *, seed: int | None = None, epoch: int = 0) -> Iterator[RelationMaps]:
@@ -136,7 +140,9 @@ class MapDataset:
         maps = self._cache.get(group.address)
         if maps is None:
             path, number = group.address
-            maps = torch.from_numpy(maps_of(self._files[path].read_row_group(number, columns=["maps"]))[group.rows])
+            with readable(path, SHARD, REBUILD):
+                column = self._files[path].read_row_group(number, columns=["maps"])
+                maps = torch.from_numpy(maps_of(column)[group.rows])
             if maps.nbytes <= self._room:
                 self._cache[group.address] = maps
                 self._room -= maps.nbytes
@@ -159,19 +165,25 @@ class _Group:
     prompt_is_true: Tensor
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path, memory_map=True)
-    except FileNotFoundError:
-        raise UserError(f"missing shard {path}; {REBUILD}") from None
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"shard {path} is truncated or not a shard of this project ({first_line(error)}); {REBUILD}"
-        ) from None
+def _opened(path: Path) -> pq.ParquetFile:
+    """Return a shard whose checksum, place and columns are right; raises UserError for another file."""
+    require_sealed(path, what=SHARD)
+    with readable(path, SHARD, REBUILD):
+        file = pq.ParquetFile(path, memory_map=True)
+        require_place(path, file.metadata.metadata[PLACE.encode()].decode())
+        wanted = arrow_schema(_source(file), "")
+        if not file.schema_arrow.equals(wanted):
+            raise ValueError(f"its columns are {file.schema_arrow.names}, or of other types")
+    return file
 
 
-def _source_of(file: pq.ParquetFile) -> MapSource:
-    return MapSource.from_json(json.loads(file.schema_arrow.metadata[METADATA_KEY])["source"])
+def _source_of(path: Path, file: pq.ParquetFile) -> MapSource:
+    with readable(path, SHARD, REBUILD):
+        return _source(file)
+
+
+def _source(file: pq.ParquetFile) -> MapSource:
+    return MapSource.from_json(decode_json(file.schema_arrow.metadata[METADATA_KEY])["source"])
 
 
 def _concatenate(parts: Sequence[RelationMaps]) -> RelationMaps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,7 +17,6 @@ from l2s_core.diffusion.noise import LabelledPrompt
 from l2s_core.relations import RELATIONS
 
 METADATA_KEY = b"l2s"
-CHECKSUM_KEY = b"l2s.checksum"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +167,3 @@ def maps_of(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
     maps_NOMGG: np.ndarray = column.to_numpy_ndarray()
     return maps_NOMGG
-
-
-def checksum(table: pa.Table) -> str:
-    """Return a digest of a shard's values (not of its encoding)."""
-    sha = hashlib.sha256(np.ascontiguousarray(maps_of(table)).tobytes())
-    columns = {name: table.column(name).to_pylist() for name in COLUMNS}
-    sha.update(json.dumps(columns, sort_keys=True).encode())
-    return sha.hexdigest()

@@ -21,7 +21,7 @@ from l2s_core.diffusion.schedule import Schedule
 from l2s_core.hashing import stable_seed
 from l2s_core.prompts.prompt import Prompt
 from l2s_core.relations import Triplet
-from l2s_core.storage.store import read_tensors, write_tensors
+from l2s_core.storage.store import read_shard, write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,10 @@ def save_noise(path: Path, shard: NoiseShard) -> None:
 
 def load_noise(path: Path) -> NoiseShard:
     """Read a shard; raises UserError when it is missing or damaged."""
-    tensors, stored = read_tensors(path)
+    return read_shard(path, _shard)
+
+
+def _shard(tensors: dict[str, Tensor], stored: dict[str, Any]) -> NoiseShard:
     control = None
     if stored["control"] is not None:
         control = RFInversionControl(

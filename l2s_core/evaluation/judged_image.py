@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.protocols.verdict import Failure, RelationVerdict, Verdict
-from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.sealed import REBUILD
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
 FILE = "verdicts.json"
+FORMAT = 1  # of the file
 OPTIONAL = ("candidates", "chosen")  # of methods that choose among several images
 
 
@@ -95,16 +96,13 @@ _PLAIN = tuple(field.name for field in fields(JudgedImage) if field.name not in 
 
 def write_judged(path: Path, images: Sequence[JudgedImage]) -> None:
     """Write a method's images atomically."""
-    write_json(path, [image.to_json() for image in images])
+    write_versioned(path, FORMAT, {"images": [image.to_json() for image in images]})
 
 
 def read_judged(path: Path) -> list[JudgedImage]:
     """Read what `write_judged` wrote; raises UserError for a file that is missing or holds something else."""
-    stored = read_json(path)
-    try:
-        return [JudgedImage.from_json(value) for value in stored]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} holds no verdicts ({type(error).__name__} {error}); "
-            "delete it, and give the command that made it again"
-        ) from None
+    return read_versioned(path, FORMAT, _images, what="verdicts", remedy=REBUILD)
+
+
+def _images(stored: Mapping[str, Any]) -> list[JudgedImage]:
+    return [JudgedImage.from_json(value) for value in stored["images"]]

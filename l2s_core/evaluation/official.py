@@ -16,9 +16,10 @@ from l2s_core.evaluation.protocols.geneval_rules import GenevalRecord
 from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.statistics.aggregate import Rate
-from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
 NAME = "official.json"  # beside a method's own verdicts
+FORMAT = 1  # of the file
 
 
 def export_images(run: Run, method: str, folder: Path) -> int:
@@ -41,15 +42,25 @@ def import_results(run: Run, method: str, path: Path) -> dict[str, Rate]:
     Raises UserError as `export_images` and `read_results` do; nothing is kept then.
     """
     results = read_results(path, _records(run, method), run.config.benchmark.seeds)
-    write_json(run.paths.verdicts(method) / NAME, [asdict(result) for result in results])
+    content = {"images": [asdict(result) for result in results]}
+    write_versioned(run.paths.verdicts(method) / NAME, FORMAT, content)
     return _rates([(result.tag, result.correct) for result in results])
 
 
 def official_summary(run: Run) -> dict[str, dict[str, Rate]]:
     """Return, by method and by task ("all" with them), the rates of the methods whose results were brought back."""
     paths = {method: run.paths.verdicts(method) / NAME for method in run.methods}
-    stored = {method: read_json(path) for method, path in paths.items() if path.is_file()}
-    return {method: _rates([(row["tag"], row["correct"]) for row in rows]) for method, rows in stored.items()}
+    return {method: _read_rates(path) for method, path in paths.items() if path.is_file()}
+
+
+def _read_rates(path: Path) -> dict[str, Rate]:
+    return read_versioned(
+        path,
+        FORMAT,
+        lambda stored: _rates([(row["tag"], row["correct"]) for row in stored["images"]]),
+        what="results of GenEval's scorer",
+        remedy="import them again ('l2s geneval import')",
+    )
 
 
 def _rates(outcomes: Sequence[tuple[str, bool]]) -> dict[str, Rate]:

@@ -14,7 +14,7 @@ from l2s_core.evaluation.methods.method import Method
 from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.storage.versioned import read_versioned
 
-FORMAT = 1
+FORMAT = 2
 FILE = "summary.json"
 
 
@@ -121,9 +121,8 @@ class RunSummary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object, with the number of its format."""
+        """Return the JSON object."""
         return {
-            "format": FORMAT,
             "name": self.name,
             "plain": self.plain.to_json(),
             "classifiers": {name: classifier.to_json() for name, classifier in self.classifiers.items()},

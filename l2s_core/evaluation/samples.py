@@ -15,7 +15,7 @@ from l2s_core.backbones.base import Backbone
 from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.steering.steering import Steering, SteeringCost
-from l2s_core.storage.store import read_tensors, write_tensors
+from l2s_core.storage.store import read_shard, write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,9 @@ def save_samples(path: Path, shard: SampleShard) -> None:
 
 def load_samples(path: Path) -> SampleShard:
     """Read a shard; raises UserError when it is missing or damaged."""
-    tensors, description = read_tensors(path)
+    return read_shard(path, _shard)
+
+
+def _shard(tensors: dict[str, Tensor], description: dict[str, Any]) -> SampleShard:
     stored: dict[str, Any] = {**tensors, **description}
     return SampleShard(**stored)

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from safetensors.numpy import load_file
+
+from l2s_core.storage.files import read_json
+from l2s_core.storage.store import read_weights
 
 STAGES = "stages"
 FOUND = ("all_found", "both")  # the key of a verdict, and its name before
@@ -65,8 +67,10 @@ def _tensors(path: Path) -> bytes | None:
     """Return names, types, shapes and bytes of a safetensors file; None for another file."""
     if path.suffix != ".safetensors":
         return None
-    tensors = load_file(path)
-    return b"".join(f"{name} {t.dtype} {t.shape}".encode() + t.tobytes() for name, t in sorted(tensors.items()))
+    tensors = read_weights(path)
+    return b"".join(
+        f"{name} {t.dtype} {tuple(t.shape)}".encode() + t.numpy().tobytes() for name, t in sorted(tensors.items())
+    )
 
 
 def _maps(path: Path) -> bytes | None:
@@ -84,7 +88,7 @@ def _verdicts(path: Path) -> bytes | None:
     """Return what was found in every image and how it was judged; None for another file."""
     if path.name != "verdicts.json":
         return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path)
     rows = stored["images"] if isinstance(stored, dict) else stored
     kept = [
         [

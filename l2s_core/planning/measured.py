@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from l2s_core.config import Scale
-from l2s_core.errors import UserError
 from l2s_core.evaluation.work import Prices
+
+FORMAT = 1  # of the file of a rehearsal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,9 @@ class Rehearsal:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Return the record of `to_json`; raises UserError for anything else."""
-        try:
-            return cls(**{**stored, "measured": tuple(Measured(**row) for row in stored["measured"])})
-        except (KeyError, TypeError) as error:
-            raise UserError(f"not a rehearsal ({error}); run 'l2s rehearse' again") from None
+        """Return the record of `to_json`, whatever stands beside it; raises KeyError or TypeError for anything else."""
+        values = {field.name: stored[field.name] for field in fields(cls)}
+        return cls(**{**values, "measured": tuple(Measured(**row) for row in values["measured"])})
 
 
 def prices_of(measured: tuple[Measured, ...]) -> Prices:

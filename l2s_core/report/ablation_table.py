@@ -9,7 +9,7 @@ from typing import Any, Self
 from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.experiments.sweeps import PointState
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +137,8 @@ class Ablations:
     other_settings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object, with the number of its format."""
+        """Return the JSON object."""
         return {
-            "format": FORMAT,
             "name": self.name,
             "identity": self.identity,
             "config": self.config,

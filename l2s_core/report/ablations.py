@@ -20,8 +20,8 @@ from l2s_core.experiments.ablations import Ablation
 from l2s_core.experiments.sweeps import PointResult, settings_text
 from l2s_core.report.ablation_table import FORMAT, AblationRow, Ablations, AblationTable, AgainstReference, PointFigures
 from l2s_core.report.page import render_page
-from l2s_core.storage.files import atomic_path, write_json, write_text
-from l2s_core.storage.versioned import read_versioned
+from l2s_core.storage.files import atomic_path, write_text
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
 FOLDER = "ablations"
 RESULTS = "ablations.json"
@@ -91,7 +91,7 @@ def write_ablation(home: Path, ablation: Ablation, identity: str, table: Ablatio
         stale.unlink()
     with atomic_path(paths[2]) as temporary:
         pd.DataFrame([_flat(row.to_json()) for row in table.rows]).to_csv(temporary, index=False)
-    write_json(paths[1], ablations.to_json())
+    write_versioned(paths[1], FORMAT, ablations.to_json())
     write_text(paths[0], render_page({"ablations": ablations}, {}, TEMPLATE))
     return paths
 

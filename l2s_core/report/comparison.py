@@ -17,7 +17,7 @@ from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.evaluation.protocols.verdict import CORRECT
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.run_summary import FILE as SUMMARY
-from l2s_core.evaluation.run_summary import ClassifierFigures, MethodFigures, RunSummary
+from l2s_core.evaluation.run_summary import FORMAT, ClassifierFigures, MethodFigures, RunSummary
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.dataset_summary import DatasetSummary
 from l2s_core.report.failures import failures_summary
@@ -29,7 +29,8 @@ from l2s_core.report.pareto import pareto_figure
 from l2s_core.report.scores import Scores
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.summary import Report
-from l2s_core.storage.files import write_json, write_text
+from l2s_core.storage.files import write_text
+from l2s_core.storage.versioned import write_versioned
 
 PAGE = "comparison_page.html"
 
@@ -50,7 +51,7 @@ def write_files(folder: Path, page: str, report: Report, grid: Image.Image) -> N
     """Write a report's files (see `report_files`)."""
     write_text(folder / "report.html", page)
     save_png(grid, folder / "grid.png")
-    write_json(folder / SUMMARY, report.to_json())
+    write_versioned(folder / SUMMARY, FORMAT, report.to_json())
 
 
 def report_files(folder: Path) -> list[Path]:

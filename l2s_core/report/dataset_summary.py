@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import pyarrow.parquet as pq
 import torch
 
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scene_shards import load_skipped, load_triplets
 from l2s_core.data.source import source_of
+from l2s_core.dataset.reader import image_ids
 from l2s_core.diffusion.noise import load_noise
 from l2s_core.evaluation.detectors.accuracy import JudgeAccuracy, measure_judge
 from l2s_core.evaluation.detectors.judge import Judge
@@ -113,5 +113,5 @@ def _trajectory_summary(run: Run) -> TrajectorySummary:
     for name, _ in run.scene_shards():
         triplets = load_triplets(run.paths.scenes / f"{name}.safetensors")
         images += run.config.trajectories * sum(t.relation != ATTRIBUTE for t in triplets)
-        kept += len(pq.read_table(run.paths.trajectories / f"{name}.parquet", columns=["image_id"]).column(0).unique())
+        kept += len(set(image_ids(run.paths.trajectories / f"{name}.parquet")))
     return TrajectorySummary(images=images, kept=kept)

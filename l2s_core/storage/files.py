@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from l2s_core.errors import UserError
+from l2s_core.storage.decoding import decode_json
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` only if the block succeeds.
 
-    Raises UserError when the disk is full; what was there before stays.
+    The bytes are on the disk before the name is, and the name is when this returns: not even a power failure leaves
+    half a file under it. Raises UserError when the disk is full; what was there before stays.
     """
     path = Path(path)
     temporary = None
@@ -31,7 +33,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # temporary files are private, results are not
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush(path.parent)
     except Exception as error:
         if not _disk_full(error):
             raise
@@ -47,6 +51,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def _disk_full(error: Exception) -> bool:
     """Whether an error says so: as its number, or in the words of a library that keeps none."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file's bytes, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:
@@ -75,13 +88,18 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON-able value as the text of a file."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; raises UserError naming the file when it is absent or broken."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return decode_json(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"missing file {path}") from None
     except (OSError, ValueError) as error:

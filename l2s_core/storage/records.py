@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from l2s_core.errors import UserError
 from l2s_core.storage.files import read_json
+from l2s_core.storage.sealed import CHECKSUM, PLACE
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
-FORMAT: Literal[2] = (
-    2  # of a record; raised when its fields, or those of the configuration in it, come to mean something else
+FORMAT: Literal[3] = (
+    3  # of a record; raised when its fields, or those of the configuration in it, come to mean something else
 )
 EARLIER = "made by an earlier version"
 REPORTS = "reports"  # folder of reports, in the folder of runs
@@ -27,7 +30,7 @@ class RunRecord(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal[2]
+    format: Literal[3]
     run_id: str
     name: str
     flow: str
@@ -42,9 +45,24 @@ class RunRecord(BaseModel):
     ended: str | None = None
     headline: dict[str, float] | None = None
 
+    @model_validator(mode="after")
+    def _stays_inside(self) -> Self:
+        paths = [*self.outputs, *self.stale, *self.good, *self.verdicts.values()]
+        if not all(map(_is_inside, paths)) or not (self.wrote is None or _is_report(self.wrote)):
+            raise ValueError("a path leads out of the folder of runs")
+        return self
+
     def changed(self, **values: Any) -> RunRecord:
         """Return the record with other values."""
         return self.model_copy(update=values)
+
+
+class DamagedRecord(BaseModel):
+    """The record of a run of this version that cannot be read; nothing is known of what the run depends on."""
+
+    model_config = ConfigDict(frozen=True)
+    run_id: str
+    reason: str
 
 
 class EarlierRecord(BaseModel):
@@ -57,23 +75,37 @@ class EarlierRecord(BaseModel):
     wrote: str | None = None
 
 
-def read_record(path: Path) -> RunRecord | EarlierRecord:
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write the record of a run atomically, bound to its place."""
+    write_versioned(path, FORMAT, record.model_dump(mode="json", exclude={"format"}))
+
+
+def read_record(path: Path) -> RunRecord | EarlierRecord | DamagedRecord:
     """Read the record of a run.
 
-    Raises UserError for a file that cannot be read, and for a record of a later version: nothing is known of what it
-    depends on, and so nothing in its folder can be called unreferenced.
+    Raises UserError for a record of a later version: nothing is known of what it depends on, and so nothing in its
+    folder can be called unreferenced.
     """
-    stored = read_json(path)
+    try:
+        stored = read_json(path)
+    except UserError as error:
+        return DamagedRecord(run_id=path.stem, reason=str(error))
     number = stored.get("format") if isinstance(stored, dict) else None
     if isinstance(number, int) and number > FORMAT:
         raise UserError(
             f"{path} was written by a later version (records of format {number}; this one reads {FORMAT}); "
             "update learn-to-steer, or give another --home"
         )
-    try:
-        return RunRecord.model_validate(stored)
-    except ValidationError:
+    if number != FORMAT:
         return _earlier(path.stem, stored if isinstance(stored, dict) else {})
+    try:
+        return read_versioned(path, FORMAT, _record, what="record of a run", remedy="give the run's command again")
+    except UserError as error:
+        return DamagedRecord(run_id=path.stem, reason=str(error))
+
+
+def _record(stored: Mapping[str, Any]) -> RunRecord:
+    return RunRecord.model_validate({name: value for name, value in stored.items() if name not in (PLACE, CHECKSUM)})
 
 
 def _earlier(run_id: str, stored: dict[str, Any]) -> EarlierRecord:
@@ -81,17 +113,21 @@ def _earlier(run_id: str, stored: dict[str, Any]) -> EarlierRecord:
     name = stored.get("name")
     outputs = stored.get("outputs")
     wrote = stored.get("wrote", stored.get("report"))
-    is_report = _is_inside(wrote) and Path(str(wrote)).parts[0] in (REPORTS, BENCHMARKS)
     return EarlierRecord(
         run_id=run_id,
         name=name if isinstance(name, str) else run_id,
         outputs=tuple(filter(_is_inside, outputs)) if isinstance(outputs, list) else (),
-        wrote=wrote if is_report else None,
+        wrote=wrote if _is_report(wrote) else None,
     )
+
+
+def _is_report(path: Any) -> bool:
+    """Whether a path, relative to the folder of runs, is that of a report."""
+    return _is_inside(path) and Path(path).parts[0] in (REPORTS, BENCHMARKS)
 
 
 def _is_inside(path: Any) -> bool:
     """Whether a path stays inside the folder that it is relative to, and is not that folder."""
-    if not isinstance(path, str) or not Path(path).parts:
+    if not isinstance(path, str) or "\0" in path or not Path(path).parts:
         return False
     return not Path(path).is_absolute() and ".." not in Path(path).parts

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.hashing import digest
-from l2s_core.storage.files import write_json
 from l2s_core.storage.lock import holder
-from l2s_core.storage.records import EARLIER, FORMAT, EarlierRecord, RunRecord, read_record
+from l2s_core.storage.records import EARLIER, FORMAT, DamagedRecord, EarlierRecord, RunRecord, read_record, write_record
 from l2s_core.storage.run_paths import RunPaths
+from l2s_core.storage.sealed import STAGES
 
 RECORDS = "runs"
-STAGES = "stages"
 LOGS = "logs"
 RUNNING = "running"
 FINISHED = "finished"
@@ -107,12 +106,12 @@ def reported(home: Path, record: RunRecord, folder: Path) -> RunRecord:
 def end(home: Path, record: RunRecord, state: str, headline: Mapping[str, float] | None = None) -> RunRecord:
     """Write and return how a run ended; when it finished, its stale outputs go, those that no other run depends on."""
     record = record.changed(state=state, ended=_now(), headline=dict(headline) if headline else record.headline)
-    if state == FINISHED:
+    if state == FINISHED and not list_damaged(home):  # nothing is known of what those depend on
         stale = record.stale
         record = record.changed(stale=(), good=())
         others = [other for other in list_runs(home) if other.run_id != record.run_id]
         loose = set(unreferenced(home, [*others, record])) if stale else set()
-        remove(home / output for output in stale if home / output in loose)
+        remove(home, (home / output for output in stale if home / output in loose))
     _write(home, record)
     return record
 
@@ -134,6 +133,11 @@ def list_runs(home: Path) -> list[RunRecord]:
 def list_earlier(home: Path) -> list[EarlierRecord]:
     """Return what is left of runs of earlier versions, by their ids."""
     return [record for record in _records(home) if isinstance(record, EarlierRecord)]
+
+
+def list_damaged(home: Path) -> list[DamagedRecord]:
+    """Return the records of this version that cannot be read, by their ids."""
+    return [record for record in _records(home) if isinstance(record, DamagedRecord)]
 
 
 def find_runs(
@@ -189,13 +193,21 @@ def files_of_earlier(home: Path, record: EarlierRecord, records: Sequence[RunRec
     return _own_files(home, record.run_id, None if anew else record.wrote)
 
 
-def remove(paths: Iterable[Path]) -> None:
-    """Delete files and folders."""
+def remove(home: Path, paths: Iterable[Path]) -> None:
+    """Delete files and folders of a folder of runs, of a link the link alone; what lies elsewhere stays."""
     for path in paths:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if not lies_in(home, path):
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
-def _records(home: Path) -> list[RunRecord | EarlierRecord]:
+def lies_in(home: Path, path: Path) -> bool:
+    """Whether a path is inside of a folder of runs, once all links on the way to it are followed."""
+    parent = path.parent.resolve()
+    return parent.is_relative_to(home.resolve()) and path.name not in ("", "..")
+
+
+def _records(home: Path) -> list[RunRecord | EarlierRecord | DamagedRecord]:
     return [read_record(path) for path in sorted((home / RECORDS).glob("*.json"))]
 
 
@@ -221,7 +233,7 @@ def _last_good(last: RunRecord | None) -> tuple[str, ...]:
 
 
 def _write(home: Path, record: RunRecord) -> None:
-    write_json(home / RECORDS / f"{record.run_id}.json", record.model_dump(mode="json"))
+    write_record(home / RECORDS / f"{record.run_id}.json", record)
 
 
 def _now() -> str:

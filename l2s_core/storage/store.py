@@ -1,62 +1,114 @@
-"""Shards of tensors on disk: safetensors with a description and a checksum, written atomically."""
+"""Tensors on disk, in safetensors alone: sealed shards with a description, and weights that others wrote."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
+from safetensors import safe_open
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from l2s_core.errors import UserError
+from l2s_core.storage.decoding import decode_json
 from l2s_core.storage.files import atomic_path
+from l2s_core.storage.sealed import (
+    PLACE,
+    REBUILD,
+    readable,
+    require_checksum,
+    require_place,
+    require_sealed,
+    seal_for,
+    sealed_path,
+)
 
 log = logging.getLogger("l2s")
-REBUILD = "run again with --rebuild to write it anew"
+START_AGAIN = "delete it, and the training makes it again"
+FETCH_AGAIN = "the file is missing or damaged, fetch it again"
+_DESCRIPTION = "description"
+_HEADER_BYTES = 8  # of the length of a safetensors header
+
+T = TypeVar("T")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Any) -> None:
-    """Write tensors and a JSON-able description to `path` (a .safetensors file) atomically."""
+    """Write tensors and a JSON-able description to `path` (a .safetensors file) atomically, bound to its place."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(description, sort_keys=True)
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"description": text, "checksum": _checksum(tensors, text)})
+    with sealed_path(path) as temporary:
+        save_file(tensors, temporary, metadata={_DESCRIPTION: text, **seal_for(path)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Read what `write_tensors` wrote; raises UserError naming a missing, truncated or altered shard."""
-    with _opened(path) as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-        metadata = stored.metadata() or {}
-        text = metadata["description"]
-        stated = metadata["checksum"]
-    if _checksum(tensors, text) != stated:
-        raise UserError(f"shard {path} was altered: its values do not match its checksum; {REBUILD}")
-    return tensors, json.loads(text)
+    """Return the tensors and the description that `write_tensors` wrote; errors as in `read_shard`."""
+    return read_shard(path, lambda tensors, description: (tensors, description))
 
 
-def read_description(path: Path) -> Any:
-    """Read the description alone, and none of the tensors; raises UserError naming a missing or truncated shard."""
-    with _opened(path) as stored:
-        return json.loads((stored.metadata() or {})["description"])
+def read_shard(
+    path: Path,
+    parse: Callable[[dict[str, Tensor], Any], T],
+    *,
+    what: str = "shard",
+    remedy: str = REBUILD,
+    place: str | None = None,
+) -> T:
+    """Return what `parse` makes of the tensors and the description that `write_tensors` wrote.
+
+    Raises UserError, one line, for a file that is missing, has no checksum, is damaged, was written for another place
+    than `place` (by default where it lies), or holds something else.
+    """
+    with readable(path, what, remedy):
+        data = Path(path).read_bytes()
+        require_checksum(path, data, remedy)
+        metadata = _metadata(data)
+        require_place(path, metadata.get(PLACE), remedy, wanted=place)
+        return parse(load(data), decode_json(metadata[_DESCRIPTION].encode()))
+
+
+def read_description(path: Path, parse: Callable[[Any], T], *, what: str = "shard", remedy: str = REBUILD) -> T:
+    """Return what `parse` makes of the description alone; its checksum is read once a process. Errors are the same."""
+    require_sealed(path, what=what, remedy=remedy)
+    with readable(path, what, remedy), safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+        require_place(path, metadata.get(PLACE), remedy)
+        return parse(decode_json(metadata[_DESCRIPTION].encode()))
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], state: Any = None) -> None:
+    """Write tensors atomically in the layout that other programs read, with a JSON-able `state` of their training."""
+    metadata = {"format": "pt"} | ({} if state is None else {"state": json.dumps(state)})
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, "pt") as stored:
-            yield stored
-    except FileNotFoundError:
-        raise UserError(f"missing shard {path}; {REBUILD}") from None
-    except (OSError, SafetensorError, KeyError) as error:
-        raise UserError(f"shard {path} is truncated or not a shard of this project ({error}); {REBUILD}") from None
+def opened_weights(path: Path, remedy: str = FETCH_AGAIN) -> Iterator[Any]:
+    """Yield a file of tensors that anyone wrote, opened to read single ones.
+
+    Raises UserError, one line, where the file, or what the block asks of it, is missing or damaged.
+    """
+    with readable(path, "weights", remedy), safe_open(path, "pt") as stored:
+        yield stored
+
+
+def read_weights(path: Path, remedy: str = FETCH_AGAIN) -> dict[str, Tensor]:
+    """Return the tensors of a file that anyone wrote; errors as in `opened_weights`."""
+    with opened_weights(path, remedy) as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+
+
+def require_finite(tensors: Mapping[str, Tensor], where: Path, remedy: str) -> None:
+    """Raise UserError for weights that are infinite or no numbers: what they compute looks like figures and is none."""
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise UserError(f"{where}: {len(bad)} weights are not finite numbers, as {min(bad)}; {remedy}")
 
 
 def ensure(path: Path, verify: Callable[[Path], Any], build: Callable[[], Any], *, rebuild: bool = False) -> bool:
@@ -79,10 +131,8 @@ def ensure(path: Path, verify: Callable[[Path], Any], build: Callable[[], Any], 
     return False
 
 
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    sha = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.numpy().tobytes())
-    return sha.hexdigest()
+def _metadata(data: bytes) -> dict[str, str]:
+    """Return the texts in the header of a safetensors file."""
+    length = int.from_bytes(data[:_HEADER_BYTES], "little")
+    metadata: dict[str, str] = decode_json(data[_HEADER_BYTES : _HEADER_BYTES + length])["__metadata__"]
+    return metadata

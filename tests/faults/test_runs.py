@@ -20,6 +20,7 @@ from flows.cli import main
 from l2s_core.errors import UserError
 from l2s_core.storage import runs
 from l2s_core.storage.lock import exclusive, holder
+from l2s_core.storage.records import read_record, write_record
 from l2s_core.storage.run_paths import RunPaths
 
 
@@ -41,7 +42,7 @@ def owners(home: Path) -> list[str]:
 
 def set_start(home: Path, record: runs.RunRecord, started: str) -> None:
     path = home / "runs" / f"{record.run_id}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "started": started}))
+    write_record(path, read_record(path).changed(started=started))
 
 
 def test_the_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> None:
@@ -70,8 +71,7 @@ def test_a_record_left_running_by_a_dead_process_is_killed_whatever_the_clock_sa
         record = runs.begin(first, "reproduce")
         sign(record.run_id)
         assert [r.state for r in runs.list_runs(tmp_path)] == ["running"]
-        path = tmp_path / "runs" / f"{record.run_id}.json"
-        path.write_text(path.read_text().replace(record.started, "2099-01-01T00:00:00+00:00"))  # the clock was set back
+        set_start(tmp_path, record, "2099-01-01T00:00:00+00:00")  # the clock was set back
         later = runs.begin(second, "train")
         sign(later.run_id)
         assert {r.run_id: r.state for r in runs.list_runs(tmp_path)} == {
@@ -273,6 +273,7 @@ def test_a_report_that_this_version_wrote_anew_outlives_the_earlier_record(tmp_p
         {**OLD, "outputs": None, "wrote": 7, "name": None},
         {**OLD, "format": 1},
         {**OLD, "format": 2, "state": None},
+        {**OLD, "outputs": ["stages/maps/x\0y", "stages/" + "x" * 5000, "stages/maps/0123456789abcdef"]},
         {**OLD, "format": "2"},
         ["no", "record"],
     ],
@@ -288,10 +289,10 @@ def test_no_record_ends_in_a_traceback_or_reaches_outside(tmp_path: Path, record
 
 
 def test_a_record_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
-    left = left_by_an_earlier_version(tmp_path, {**OLD, "format": 3})
+    left = left_by_an_earlier_version(tmp_path, {**OLD, "format": 4})
     for arguments in (("runs",), ("clean", "--yes")):
         code, output = invoke(tmp_path, *arguments)
-        assert code == 2 and "written by a later version (records of format 3; this one reads 2)" in output
+        assert code == 2 and "written by a later version (records of format 4; this one reads 3)" in output
     assert all(path.exists() for path in left)
 
 

@@ -27,12 +27,14 @@ from l2s_core.config import MAIN, load_run_config
 from l2s_core.config.relative import resolve
 from l2s_core.errors import UserError
 from l2s_core.evaluation.judged_image import FILE, write_judged
+from l2s_core.evaluation.run_summary import FORMAT as SUMMARY_FORMAT
 from l2s_core.experiments.ablations import FOLDER, REFERENCE, Ablation, plan_ablations
 from l2s_core.experiments.sweeps import PointResult, PointState
-from l2s_core.report.ablation_table import Ablations, AblationTable
+from l2s_core.report.ablation_table import FORMAT, Ablations, AblationTable
 from l2s_core.report.ablations import ablation_table, load_ablations, write_ablation
 from l2s_core.report.page import render_page
 from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.versioned import write_versioned
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -166,7 +168,7 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
     summary = run_summary(train_seconds=36)
     steered = replace(summary.classifiers[MAIN].steered, summary=method_summary(seconds=2))
     main = replace(summary.classifiers[MAIN], steered=steered)
-    write_json(report, replace(summary, classifiers={MAIN: main}).to_json())
+    write_versioned(report, SUMMARY_FORMAT, replace(summary, classifiers={MAIN: main}).to_json())
     dry = ("ablate", "mini-sd", *names, "--dry-run", "--set", "steering.confidence=0.9", "--home", tmp_path)
     output = invoke(*dry)
     assert "left out  sure at 0.9: the same as 'as configured'" in output and "9 points of 3 ablations" in output
@@ -180,7 +182,8 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
     write_json(report, {"plain": {"seconds": 1}, "classifiers": {"main": {"steered": {"seconds": 2}}}})
     output = invoke(*dry)
     assert "the last report does not say how fast" in output and "written by an earlier version" in output
-    write_json(report, replace(summary, classifiers={MAIN: replace(main, result=None)}).to_json())
+    without = replace(summary, classifiers={MAIN: replace(main, result=None)})
+    write_versioned(report, SUMMARY_FORMAT, without.to_json())
     assert "the last report does not say how fast" in invoke(*dry)
 
 
@@ -243,8 +246,8 @@ def test_tables_of_another_version_are_one_clear_line_and_give_way(tmp_path: Pat
     _, path, _ = write_ablation(tmp_path, sizes, "a", table)
     stored = read_json(path)
     old = {key: value for key, value in stored.items() if key != "format"}
-    for broken, said in ((old, "was written by an earlier version"), ({**stored, "ablations": [{}]}, "holds no abl")):
-        write_json(path, broken)
+    for broken, said in ((old, "was written by an earlier version"), ({"ablations": [{}]}, "holds no ablations")):
+        write_json(path, broken) if broken is old else write_versioned(path, FORMAT, broken)
         with pytest.raises(UserError, match=f"{path} {said}.*; delete it, or run 'l2s ablate' again") as caught:
             load_ablations(tmp_path, sizes.run)
         assert "\n" not in str(caught.value)

@@ -290,7 +290,9 @@ def test_a_run_with_attributes(run) -> None:
     result = summary["classifiers"]["main"]["result"]
     assert len(result["confusion"]) == 5 and "accuracy_is" in result["test"]
     assert summary["data"]["scenes"] == 5 * EACH and summary["clip"] is not None
-    methods = [json.loads(path.read_text()) for path in (home / "stages" / "verdicts").glob("*/verdicts.json")]
+    methods = [
+        json.loads(path.read_text())["images"] for path in (home / "stages" / "verdicts").glob("*/verdicts.json")
+    ]
     assert len(methods) == 2 and sum(row["gradients"] > 0 for rows in methods for row in rows) == 3
     reasons = {row["reason"] for rows in methods for row in rows}
     assert all({row["asks_for"] for row in rows} == {"colors", "color_attr"} for rows in methods)

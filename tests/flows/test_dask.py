@@ -54,7 +54,7 @@ def assert_same_results(first: Path, second: Path) -> None:
         assert all((ours[name] - theirs[name]).abs().max() < 1e-2 for name in ours), path
     for path in sorted(first.glob("stages/verdicts/*/verdicts.json")):  # plain and steered, by every classifier
         ours, theirs = (
-            [row["correct"] for row in read_json(home / path.relative_to(first))] for home in (first, second)
+            [row["correct"] for row in read_json(home / path.relative_to(first))["images"]] for home in (first, second)
         )
         assert sum(a != b for a, b in zip(ours, theirs, strict=True)) <= 1, (
             path

@@ -78,7 +78,7 @@ def test_a_run_is_judged_by_its_protocol(run) -> None:
     assert summary["judge"] is None and summary["quality"] is None and summary["official"] == {}
     assert len(list((home / "judged").glob("*.jsonl"))) == 1  # every image is shown to the judge once
     methods = {
-        path.parent.name: json.loads(path.read_text())
+        path.parent.name: json.loads(path.read_text())["images"]
         for path in (home / "stages" / "verdicts").glob("*/verdicts.json")
     }
     assert len(methods) == 2

@@ -193,8 +193,7 @@ def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path
     damaged = next(stages.glob("noise/*/*.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:5000])
     assert (
-        f"{damaged.name} is truncated" in invoke("sweep", config, "--home", str(home))
-        and damaged.stat().st_size == 5000
+        f"{damaged.name} is damaged" in invoke("sweep", config, "--home", str(home)) and damaged.stat().st_size == 5000
     )
     assert (
         "2 of 3 points" in invoke("sweep", config, "--rebuild", "--home", str(home)) and damaged.stat().st_size > 5000

@@ -326,7 +326,7 @@ def test_runs_of_which_one_has_more_images(tmp_path: Path) -> None:
         (("mini-sd:dual-bare", "mini-sd"), "has no verdicts of dual-bare: missing file"),
         (("stopped", "mini-sd"), "has not finished (stopped); let it end, or give its command again"),
         (("points", "mini-sd"), "'points' names 2 runs; give the id of one: points-"),
-        (("broken", "mini-sd"), "holds no verdicts (KeyError 'failures'); delete it"),
+        (("broken", "mini-sd"), "holds no verdicts, or those of an earlier version; run again with --rebuild"),
         (("other", "mini-sd"), "and no image of the same prompt and seed; compare runs of one benchmark.suite"),
     ],
 )

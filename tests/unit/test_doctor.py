@@ -18,12 +18,14 @@ from l2s_core.backbones.architecture import load_architecture, random_parts, sav
 from l2s_core.backbones.component import Network
 from l2s_core.backbones.folder import SHIPPED
 from l2s_core.config import load_run_config
+from l2s_core.errors import UserError
 from l2s_core.planning.cost import FileSizes, count_cost
 from l2s_core.planning.doctor import Check, examine
 from l2s_core.planning.estimate import disk_bytes, work_of
-from l2s_core.planning.measured import Measured, Rehearsal
+from l2s_core.planning.measured import FORMAT, Measured, Rehearsal
 from l2s_core.planning.rehearsal import priced_settings, rehearse
 from l2s_core.storage.files import write_json
+from l2s_core.storage.versioned import write_versioned
 from tasks.rehearsal import last_rehearsal, rehearsal_file
 
 REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
@@ -107,10 +109,11 @@ def test_a_rehearsal_of_other_settings_is_not_quoted(tmp_path: Path, other: dict
         measured=(Measured(operation="decode", unit="image", seconds=1.0, peak_bytes=1),),
         hours={"invert": 0.5},
     )
-    write_json(rehearsal_file(tmp_path, "mini-sd"), rehearsal.to_json())
+    write_versioned(rehearsal_file(tmp_path, "mini-sd"), FORMAT, rehearsal.to_json())
     assert last_rehearsal(tmp_path, changed) == rehearsal and last_rehearsal(tmp_path, plain) is None
-    write_json(rehearsal_file(tmp_path, "mini-sd"), {"sizes": {}})  # of before the settings were kept
-    assert last_rehearsal(tmp_path, changed) is None
+    write_json(rehearsal_file(tmp_path, "mini-sd"), {"sizes": {}})
+    with pytest.raises(UserError, match="written by an earlier version.*'l2s rehearse mini-sd' again"):
+        last_rehearsal(tmp_path, changed)
 
 
 def test_the_doctor_names_everything_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from l2s_core.config import MAIN, PLAIN, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
-from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged, write_judged
+from l2s_core.evaluation.judged_image import FILE, FORMAT, JudgedImage, read_judged, write_judged
 from l2s_core.evaluation.methods.method import methods_of
 from l2s_core.evaluation.metrics.clipscore import ClipScore
 from l2s_core.evaluation.metrics.kid import KID
@@ -30,6 +30,7 @@ from l2s_core.evaluation.metrics.quality import Quality
 from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, Verdict
 from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.run_summary import FORMAT as SUMMARY_FORMAT
 from l2s_core.evaluation.run_summary import ClassifierFigures, MethodRow, RunSummary, read_summary
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.evaluation.statistics.aggregate import MeanScore
@@ -45,6 +46,7 @@ from l2s_core.report.page import render_page
 from l2s_core.report.pareto import Spot, cost_scale, draw_front, pareto_front
 from l2s_core.report.significance_page import p_text
 from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.versioned import write_versioned
 
 SETTINGS = {"benchmark.prompts": 4, "benchmark.seeds": 2, "classifiers": {}, "shard": 8}
 
@@ -148,16 +150,16 @@ def test_judged_images_come_back_from_their_file(tmp_path: Path) -> None:
     images = [judged_image(0), judged_image(1, MISSING), chosen]
     write_judged(tmp_path / FILE, images)
     assert read_judged(tmp_path / FILE) == images
-    stored = read_json(tmp_path / FILE)
+    stored = read_json(tmp_path / FILE)["images"]
     assert [(row["correct"], row["all_found"], row["reason"]) for row in stored] == [
         (True, True, "correct"),
         (False, False, "not found: dog"),
         (False, True, "is in no relation, not left of"),
     ]
     assert ["chosen" in row for row in stored] == [False, False, True]
-    for broken in ({"images": []}, [{**stored[0], "failures": [{"kind": "gone"}]}], [{"prompt": "p"}], ["x"], 3):
-        write_json(tmp_path / FILE, broken)
-        with pytest.raises(UserError, match="verdicts.json holds no verdicts .*; delete it") as caught:
+    for broken in ({}, {"images": [{**stored[0], "failures": [{"kind": "gone"}]}]}, {"images": ["x"]}, {"images": 3}):
+        write_versioned(tmp_path / FILE, FORMAT, broken)
+        with pytest.raises(UserError, match="verdicts.json holds no verdicts .*; run again with --rebuild") as caught:
             read_judged(tmp_path / FILE)
         assert "\n" not in str(caught.value)
 
@@ -365,7 +367,8 @@ def test_a_benchmark_says_what_its_tables_hold(run: Run) -> None:
     page = (run.paths.report / "report.html").read_text()
     stored = run.paths.report / "summary.json"
     assert all(path.is_file() for path in report_files(run.paths.report))
-    assert read_json(stored) == json.loads(json.dumps(report.to_json())) and read_summary(stored) == report.run
+    figures = {key: value for key, value in read_json(stored).items() if key not in ("format", "place", "checksum")}
+    assert figures == json.loads(json.dumps(report.to_json())) and read_summary(stored) == report.run
     parts = (
         "Leaderboard",
         "By relation",
@@ -391,14 +394,13 @@ def test_a_summary_of_another_version_is_one_clear_line(run: Run) -> None:
     report = build_comparison(run, BlindJudge())
     path = run.paths.report / "summary.json"
     stored = report.to_json()
-    old = {key: value for key, value in stored.items() if key != "format"}
-    for broken, said in (
-        (old, "was written by an earlier version"),
-        ({**stored, "format": 99}, r"was written by another version \(format 99\)"),
-        ({**stored, "plain": {"correct": {}}}, "holds no report's summary"),
-        ([], "holds no report's summary"),
+    for number, broken, said in (
+        (None, stored, "was written by an earlier version"),
+        (99, stored, r"was written by another version \(format 99\)"),
+        (SUMMARY_FORMAT, {**stored, "plain": {"correct": {}}}, "holds no report's summary"),
+        (None, [], "holds no report's summary"),
     ):
-        write_json(path, broken)
+        write_json(path, broken) if number is None else write_versioned(path, number, broken)
         with pytest.raises(UserError, match=f"{path} {said}.*delete it") as caught:
             read_summary(path)
         assert "\n" not in str(caught.value)

@@ -14,6 +14,7 @@ import numpy as np
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.hashing import digest
+from l2s_core.storage.decoding import decode_json
 from l2s_core.storage.files import write_text
 from l2s_core.storage.lock import exclusive
 
@@ -92,9 +93,9 @@ def _read(path: Path) -> dict[str, list[Detection]]:
 
 def _entry(line: bytes) -> tuple[str, list[Detection]] | None:
     try:
-        stated: dict[str, Any] = json.loads(line)
+        stated: dict[str, Any] = decode_json(line)
         if stated["check"] != digest([stated["key"], stated["found"]]):
             return None
         return stated["key"], [Detection(**one | {"box": tuple(one["box"])}) for one in stated["found"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

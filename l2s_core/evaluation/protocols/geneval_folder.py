@@ -15,7 +15,8 @@ from PIL import Image
 from l2s_core.errors import UserError
 from l2s_core.evaluation.protocols.geneval_metadata import record_row
 from l2s_core.evaluation.protocols.geneval_rules import GenevalRecord, all_found
-from l2s_core.storage.files import atomic_path, write_text
+from l2s_core.storage.decoding import decode_json
+from l2s_core.storage.files import atomic_path, read_json, write_text
 from l2s_core.storage.lines import read_jsonl
 
 Key = tuple[int, int]  # the prompt's place among the records, and the sample's number, both from 0
@@ -130,9 +131,9 @@ def _has_metadata(root: Path, prompt: int, record: GenevalRecord) -> bool:
     if not path.exists():
         return False
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; delete it and export again") from None
+        stored = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}; delete it and export again") from None
     if stored != record_row(record):
         shown = stored.get("prompt") if isinstance(stored, dict) else stored
         raise UserError(
@@ -197,7 +198,7 @@ def _detections(details: Any) -> tuple[OfficialFind, ...] | None:
     if details is None:
         return None
     try:
-        listed = json.loads(details)
+        listed = decode_json(details.encode())
         return tuple(_find(name, box) for name, boxes in listed.items() for box in boxes)
     except (ValueError, TypeError, AttributeError, IndexError):
         raise UserError(

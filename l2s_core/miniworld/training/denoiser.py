@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
@@ -23,7 +22,7 @@ from l2s_core.miniworld.world.captions import CaptionStyle, web_caption
 from l2s_core.miniworld.world.scenes import COUNTS, Layout, render, sample_layout, to_unit
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.miniworld.world.tokenizers import capitalised
-from l2s_core.storage.files import atomic_path
+from l2s_core.storage.store import START_AGAIN, read_weights, write_weights
 
 DROP_SHARE = 0.1  # captions replaced by the empty one, for classifier-free guidance
 ENCODE_BATCH = 64
@@ -81,7 +80,7 @@ def encode_scenes(
 ) -> Tensor:
     """Return the scaled latents (N, 4, 16, 16), float16, of the training scenes; computed once, kept at `path`."""
     if path.exists():
-        return load_file(path)["latents"]
+        return read_weights(path, START_AGAIN)["latents"]
     vae.to(device)
     parts = []
     batches = -(-count // ENCODE_BATCH)
@@ -90,8 +89,7 @@ def encode_scenes(
         mean = vae.encode(torch.from_numpy(draw(number)).to(device)).latent_dist.mean
         parts.append((mean * vae.config.scaling_factor).half().cpu())
     latents = torch.cat(parts)
-    with atomic_path(path) as temporary:
-        save_file({"latents": latents}, temporary)
+    write_weights(path, {"latents": latents})
     vae.to("cpu")
     return latents
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -29,7 +28,7 @@ from l2s_core.miniworld.world.captions import LANGUAGE_COUNTS
 from l2s_core.miniworld.world.scenes import SIDE
 from l2s_core.miniworld.world.streams import Stream
 from l2s_core.miniworld.world.tokenizers import T5_LENGTH, t5_tokenizer
-from l2s_core.storage.files import atomic_path
+from l2s_core.storage.store import START_AGAIN, read_weights, write_weights
 
 GRID_STEPS = 12  # of a flow model's grids
 GRID_GUIDANCE = 5.0  # the same; a student needs no guidance
@@ -177,7 +176,7 @@ class RoundTraining:
         shop = self.shop
         ended = self.shop.work / f"round-{number}.safetensors"
         if ended.is_file():
-            model.load_state_dict(load_file(ended))
+            model.load_state_dict(read_weights(ended, START_AGAIN))
             return model
         path = shop.work / f"latents-{number}.safetensors"
         latents = denoiser.encode_scenes(
@@ -213,8 +212,7 @@ class RoundTraining:
                 else self._distillation(student, batches, captions, teacher)
             )
             shop.train(f"{student.by}-{number}", model, taught, student, draw=self._grid(1.0))
-        with atomic_path(ended) as temporary:
-            save_file(model.state_dict(), temporary)
+        write_weights(ended, model.state_dict())
         return model
 
     def _reflow(self, number: int, plan: Round, student: Reflow, teacher: nn.Module) -> reflow.ReflowLoss:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from l2s_core.config import Section
-from l2s_core.storage.files import atomic_path
+from l2s_core.storage.decoding import decode_json
+from l2s_core.storage.store import START_AGAIN, opened_weights, write_weights
 
 LossFunction = Callable[[nn.Module, int], Tensor]
 LogFunction = Callable[[int, dict[str, float]], None]
@@ -166,16 +164,14 @@ class _Training:
             tensors[f"first/{name}"] = state["exp_avg"]
             tensors[f"second/{name}"] = state["exp_avg_sq"]
         tensors |= {f"buffer/{name}": buffer for name, buffer in self._statistics().items()}
-        metadata = {"state": json.dumps({"step": step})}
-        with atomic_path(path) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+        write_weights(path, tensors, {"step": step})
 
     def restore(self, path: Path) -> int:
         """Take up the state that is stored; return the number of steps that are done, 0 where there is none."""
         step = stored_step(path)
         if step == 0:
             return 0
-        with safe_open(path, "pt") as stored, torch.no_grad():
+        with opened_weights(path, START_AGAIN) as stored, torch.no_grad():
             for name, parameter in self.trainable.items():
                 parameter.copy_(stored.get_tensor(f"weight/{name}"))
                 self.average[name].copy_(stored.get_tensor(f"average/{name}"))
@@ -198,5 +194,5 @@ def stored_step(path: Path) -> int:
     """Return the step that a checkpoint was written at, 0 where there is none."""
     if not path.exists():
         return 0
-    with safe_open(path, "pt") as stored:
-        return json.loads(stored.metadata()["state"])["step"]
+    with opened_weights(path, START_AGAIN) as stored:
+        return int(decode_json(stored.metadata()["state"].encode())["step"])

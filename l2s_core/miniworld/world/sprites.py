@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from l2s_core.errors import unknown_name
+from l2s_core.storage.manifest import require_listed
 
 OBJECTS: tuple[str, ...] = (
     "dog",
@@ -42,6 +43,7 @@ def object_index(name: str) -> int:
 
 @lru_cache(maxsize=1)
 def _atlas() -> Image.Image:
+    require_listed(ATLAS_PATH.parent, ATLAS_PATH)
     return Image.open(ATLAS_PATH).convert("RGBA")
 
 
