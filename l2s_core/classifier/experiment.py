@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,8 +42,16 @@ class ClassifierResult:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; raises KeyError for a value that is missing."""
-        return cls(**{field.name: value[field.name] for field in fields(cls)})
+        """Read what `to_json` wrote; raises KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            best_epoch=int(value["best_epoch"]),
+            history=[dict(row) for row in value["history"]],
+            seconds=float(value["seconds"]),
+            records=dict(value["records"]),
+            validation=dict(value["validation"]),
+            test=dict(value["test"]),
+            confusion=[list(row) for row in value["confusion"]],
+        )
 
 
 def run_experiment(
