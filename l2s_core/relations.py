@@ -23,6 +23,8 @@ LABELS: tuple[str, ...] = (
     ATTRIBUTE,
 )  # what classifiers tell apart: all of them, or without attributes the first four
 OPPOSITE: dict[str, str] = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+DIAGONALS: tuple[tuple[str, str], ...] = tuple(product(("above", "below"), ("left of", "right of")))
+"""The relations of two objects that stand diagonally."""
 # How each relation is worded in prompts; the first wording is the canonical one.
 WORDINGS: dict[str, tuple[str, ...]] = {
     "left of": ("to the left of", "left of"),

@@ -10,7 +10,7 @@ from l2s_core.dataset.reader import verify_shard
 from l2s_core.dataset.trajectories import sample_maps, trajectories_of
 from l2s_core.dataset.writer import write_shard
 from l2s_core.diffusion.sampler import Sampler
-from l2s_core.evaluation.labels import ShownRelation
+from l2s_core.evaluation.labels import ShownRelations
 from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import ensure
 from tasks.models import backbone_for, judge_for
@@ -28,12 +28,13 @@ def sample_trajectories_shard(run: Run, scenes: Path, rebuild: bool = False) -> 
 
     def build() -> None:
         relations = config.data.stated
-        trajectories = trajectories_of(load_scenes(scenes), config.trajectories, relations)
+        diagonals = config.data.states_diagonals
+        trajectories = trajectories_of(load_scenes(scenes), config.trajectories, relations, diagonals=diagonals)
         with accelerator():
             sampler = Sampler.of(backbone_for(config), config)
             source = map_source(sampler.backbone, config.capture, config.backbone.steps, config.data.labels)
-            label = ShownRelation(judge=judge_for(run), min_score=config.benchmark.min_score)
-            shard = sample_maps(sampler, trajectories, source, label=label, relations=relations)
+            label = ShownRelations(judge=judge_for(run), min_score=config.benchmark.min_score)
+            shard = sample_maps(sampler, trajectories, source, label=label, relations=relations, diagonals=diagonals)
         write_shard(path, shard, run.paths.trajectories.name)
 
     ensure(path, verify_shard, build, rebuild=rebuild)

@@ -10,16 +10,16 @@ from l2s_core.config import ClassifierConfig
 
 
 def augment_batch(
-    config: ClassifierConfig, maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator
+    config: ClassifierConfig, maps_BOMGG: Tensor, truth_BR: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Apply the augmentations that `config` asks for; returns new maps and labels."""
+    """Apply the augmentations that `config` asks for; returns new maps and which labels are true of them."""
     if config.augment == "symmetry":
-        maps_BOMGG, label_B = augment(maps_BOMGG, label_B, generator)
+        maps_BOMGG, truth_BR = augment(maps_BOMGG, truth_BR, generator)
     if config.shift:
         maps_BOMGG = shift_maps(maps_BOMGG, config.shift, generator)
     if config.channel_dropout:
         maps_BOMGG = drop_channels(maps_BOMGG, config.channel_dropout, generator)
-    return maps_BOMGG, label_B
+    return maps_BOMGG, truth_BR
 
 
 def shift_maps(maps_BOMGG: Tensor, reach: int, generator: torch.Generator) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from l2s_core.classifier.labels import Labels
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import ClassifierConfig, validate
 from l2s_core.dataset.schema import MapSource
@@ -30,6 +31,10 @@ class TrainedClassifier:
     model: nn.Module
     config: ClassifierConfig
     source: MapSource
+
+    def log_probability(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
+        """Return the log-probability of every label (B, R); see `Labels` for what it means."""
+        return Labels(self.config.labels).log_probability(self.model(maps_BOMGG, capture_index_B))
 
     def save(self, folder: Path) -> None:
         """Write the classifier; the description comes last, so a folder without it is unfinished."""

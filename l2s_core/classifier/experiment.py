@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from l2s_core.classifier.checkpoint import TRAIN_AGAIN, TrainedClassifier
+from l2s_core.classifier.labels import Labels
 from l2s_core.classifier.training import KINDS, EpochFunction, evaluate, train_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
@@ -60,16 +61,17 @@ def run_experiment(
     """Return the trained classifier and what it can do.
 
     Training and early stopping see the prompt kinds that `config.prompts` names; the reported
-    validation and test figures always cover true and wrong prompts.
+    validation and test figures always cover true and wrong prompts, and pairs with several true relations.
     """
     began = time.perf_counter()
     kinds = KINDS[config.prompts]
-    train = MapDataset(shards, split="train", kinds=kinds)
-    val = MapDataset(shards, split="val", kinds=kinds)
+    labels = Labels(config.labels)
+    train = MapDataset(shards, split="train", kinds=kinds, several=labels.takes_several)
+    val = MapDataset(shards, split="val", kinds=kinds, several=labels.takes_several)
     trained = train_classifier(config, train, val, device=device, on_epoch=on_epoch)
     seconds = time.perf_counter() - began
-    validation = evaluate(trained.model, MapDataset(shards, split="val"), device=device)
-    test = evaluate(trained.model, MapDataset(shards, split="test"), device=device)
+    validation = evaluate(trained.model, MapDataset(shards, split="val"), labels=labels, device=device)
+    test = evaluate(trained.model, MapDataset(shards, split="test"), labels=labels, device=device)
     result = ClassifierResult(
         best_epoch=trained.best_epoch,
         history=trained.history,

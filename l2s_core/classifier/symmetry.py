@@ -64,15 +64,19 @@ SYMMETRIES: tuple[Symmetry, ...] = (
 """What generates the group."""
 
 
-def augment(maps_BOMGG: Tensor, label_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Apply to every record its own random element of the symmetry group; returns new maps and labels."""
-    coins_4B = torch.rand(len(SYMMETRIES), len(label_B), generator=generator) < 0.5
+def augment(maps_BOMGG: Tensor, truth_BR: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Apply to every record its own random element of the symmetry group; returns new maps and what is true of them.
+
+    Where several labels are true, each becomes another one: every symmetry is its own inverse, so that the label r is
+    true of the moved maps where `labels_R[r]` is true of the maps.
+    """
+    coins_4B = torch.rand(len(SYMMETRIES), len(truth_BR), generator=generator) < 0.5
     for coin_B, symmetry in zip(coins_4B, SYMMETRIES, strict=True):
         here_B1111 = coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device)
         maps_BOMGG = torch.where(here_B1111, symmetry.move(maps_BOMGG), maps_BOMGG)
-        moved_B = symmetry.labels_R.to(label_B.device)[label_B]
-        label_B = torch.where(coin_B.to(label_B.device), moved_B, label_B)
-    return maps_BOMGG, label_B
+        moved_BR = truth_BR[:, symmetry.labels_R[: truth_BR.shape[1]].to(truth_BR.device)]
+        truth_BR = torch.where(coin_B.unsqueeze(1).to(truth_BR.device), moved_BR, truth_BR)
+    return maps_BOMGG, truth_BR
 
 
 class GroupAverage(nn.Module):

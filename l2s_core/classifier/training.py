@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from l2s_core.classifier.augmentation import augment_batch
+from l2s_core.classifier.labels import Labels, all_read, hits
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.data.scenes import PromptKind
@@ -45,8 +45,8 @@ def train_classifier(
 ) -> TrainingResult:
     """Train on `train`, stop when the loss on `val` has not improved for `patience` epochs.
 
-    Both sets must already be limited to the prompt kinds that `config.prompts` names. Raises UserError
-    when one of them is empty.
+    Both sets must already be limited to the prompt kinds that `config.prompts` names, and to records of one true label
+    where `config.labels` takes no other. Raises UserError when one of them is empty.
     """
     _require_records("training", train)
     _require_records("validation", val)
@@ -67,7 +67,7 @@ def train_classifier(
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(config.epochs):
             train_loss, train_accuracy = _train_epoch(model, optimizer, config, train, epoch, generator, device)
-            metrics = evaluate(model, val, device=device).summary()
+            metrics = evaluate(model, val, labels=Labels(config.labels), device=device).summary()
             row = {
                 "train_loss": train_loss,
                 "train_accuracy": train_accuracy,
@@ -106,33 +106,41 @@ def _train_epoch(
     device: str,
 ) -> tuple[float, float]:
     model.train()
+    labels = Labels(config.labels)
     loss_sum = 0.0
-    hits = 0
+    right = 0
     count = 0
     for batch in dataset.batches(config.batch, seed=config.seed, epoch=epoch):
         maps = batch.maps_BOMGG.to(device)
-        label = batch.label_B.to(device)
-        maps, label = augment_batch(config, maps, label, generator)
+        truth_BR = batch.truth_BR.to(device)
+        maps, truth_BR = augment_batch(config, maps, truth_BR, generator)
         logits_BR = model(maps, batch.capture_index_B.to(device))
-        loss = cross_entropy(logits_BR, label)
+        loss = labels.loss(logits_BR, truth_BR).mean()
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
-        loss_sum += loss.item() * len(label)
-        hits += int((logits_BR.argmax(-1) == label).sum())
-        count += len(label)
-    return loss_sum / count, hits / count
+        loss_sum += loss.item() * len(truth_BR)
+        right += int(hits(logits_BR, truth_BR).sum())
+        count += len(truth_BR)
+    return loss_sum / count, right / count
 
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """Per-record predictions: columns label, predicted, loss, prompt_is_true, step; labels count in `relations`."""
+    """Per-record predictions: columns label, predicted, loss, prompt_is_true, step, true and all_read.
+
+    Labels count in `relations`. `label` is a true one: that which was predicted, or where none was, the first. `true`
+    is how many are, and `all_read` whether the likeliest ones are all of them.
+    """
 
     records: pd.DataFrame
     relations: tuple[str, ...] = RELATIONS
 
     def summary(self) -> dict[str, float]:
-        """Loss and accuracy over all, by prompt kind, by step and by relation."""
+        """Loss and accuracy over all, by prompt kind, by step and by relation.
+
+        Any true label counts as right. Records of two have the accuracy `diagonals`, and that of reading both.
+        """
         records = self.records.assign(hit=self.records.label == self.records.predicted)
         values = {"loss": records.loss.mean(), "accuracy": records.hit.mean()}
         for prompt_is_true, share in records.groupby("prompt_is_true").hit.mean().items():
@@ -141,6 +149,10 @@ class Evaluation:
             values[f"accuracy_step_{step}"] = share
         for label, share in records.groupby("label").hit.mean().items():
             values[f"accuracy_{self.relations[label].replace(' ', '_')}"] = share
+        several = records[records.true > 1]
+        if len(several):
+            values["accuracy_diagonals"] = several.hit.mean()
+            values["accuracy_diagonals_both"] = several.all_read.mean()
         return {name: float(value) for name, value in values.items()}
 
     def confusion(self) -> list[list[int]]:
@@ -152,16 +164,23 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, dataset: MapDataset, *, device: str = "cpu", batch: int = 256) -> Evaluation:
-    """Run the classifier over a dataset."""
+def evaluate(
+    model: nn.Module, dataset: MapDataset, *, labels: Labels = Labels.SINGLE, device: str = "cpu", batch: int = 256
+) -> Evaluation:
+    """Run the classifier over a dataset; `labels` says what its answers mean."""
     model.eval()
-    columns: dict[str, list[Tensor]] = {"label": [], "predicted": [], "loss": [], "prompt_is_true": [], "step": []}
+    names = ("label", "predicted", "loss", "prompt_is_true", "step", "true", "all_read")
+    columns: dict[str, list[Tensor]] = {name: [] for name in names}
     steps = torch.tensor(dataset.source.steps)
     for part in dataset.batches(batch):
         logits_BR = model(part.maps_BOMGG.to(device), part.capture_index_B.to(device)).cpu()
-        columns["label"].append(part.label_B)
-        columns["predicted"].append(logits_BR.argmax(-1))
-        columns["loss"].append(cross_entropy(logits_BR, part.label_B, reduction="none"))
+        predicted_B = logits_BR.argmax(-1)
+        first_B = part.truth_BR.long().argmax(-1)
+        columns["label"].append(torch.where(hits(logits_BR, part.truth_BR), predicted_B, first_B))
+        columns["predicted"].append(predicted_B)
+        columns["true"].append(part.truth_BR.sum(-1))
+        columns["all_read"].append(all_read(logits_BR, part.truth_BR))
+        columns["loss"].append(labels.loss(logits_BR, part.truth_BR))
         columns["prompt_is_true"].append(part.prompt_is_true_B)
         columns["step"].append(steps[part.capture_index_B])
     records = pd.DataFrame({k: torch.cat(v).numpy() if v else [] for k, v in columns.items()})

@@ -29,7 +29,7 @@ class Section(BaseModel):
         return {
             key: value
             for key, value in dump(self).items()
-            if key not in self.OPTIONAL or not (value in EMPTY or value == fields[key].default)
+            if key not in self.OPTIONAL or not (value in EMPTY or getattr(self, key) == fields[key].default)
         }
 
     def digest(self) -> str:

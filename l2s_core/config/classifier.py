@@ -23,6 +23,7 @@ class ClassifierConfig(Section):
 
     OPTIONAL = (
         "maps",
+        "labels",
         "input_scale",
         "activation",
         "pool_dropout",
@@ -34,6 +35,10 @@ class ClassifierConfig(Section):
     kind: Literal["conv", "transformer"]
     maps: Literal["inverted", "trajectories", "both"] = "inverted"
     prompts: Literal["dual", "true"] = "dual"
+    labels: Literal["single", "soft", "multi"] = Field(
+        default="single",
+        description="of pairs with two true relations: left out, a half each, or one yes or no a relation",
+    )
     augment: Literal["none", "symmetry"] = "none"
     group_average: bool = Field(default=False, description="answer with the mean over all symmetries of the maps")
     shift: int = Field(default=0, ge=0, le=16, description="largest joint shift of the maps in training, grid cells")

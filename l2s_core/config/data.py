@@ -66,6 +66,16 @@ class DataConfig(Section):
         return LABELS if self.attribute_words else RELATIONS
 
     @property
+    def states_diagonals(self) -> bool:
+        """Whether pairs may show two relations, and prompts state them; else such pairs are left out."""
+        return False
+
+    @property
+    def pairs_a_scene(self) -> float:
+        """The mean number of pairs of objects that a scene's prompts relate."""
+        return 1.0
+
+    @property
     def attribute_words(self) -> tuple[str, ...]:
         """The attributes of every source of the run."""
         return tuple(dict.fromkeys(word for part in self.parts for word in part.own_attributes))

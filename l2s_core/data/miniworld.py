@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
-from typing import ClassVar, Literal
+from dataclasses import replace
+from itertools import combinations, pairwise
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from l2s_core.data.catalogue import Catalogue, Entry, Fits, Skips
 from l2s_core.data.images import square
@@ -17,16 +18,26 @@ from l2s_core.data.source import Drawable, Pair, Source
 from l2s_core.errors import UserError
 from l2s_core.hashing import stable_fraction
 from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
-from l2s_core.miniworld.world.scenes import SIDE, render, sample_layout
+from l2s_core.miniworld.world.scenes import MAX_TRIES, SIDE, Layout, render, sample_layout
 from l2s_core.miniworld.world.sprites import OBJECTS, object_index
 from l2s_core.miniworld.world.streams import Stream, scene_rng
+from l2s_core.prompts.chains import chains_of, links
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.relations import RELATIONS, Triplet
 
+SUM_ERROR = 1e-6  # by which shares may miss 1
+
 
 class Miniworld(Source):
-    """Scenes of the small world, rendered; nothing is read."""
+    """Scenes of the small world, rendered; nothing is read.
 
+    A scene of two objects shows one pair. Of three to five objects, prompts relate two or three pairs, chained as in
+    the benchmark of several relations (`prompts/chains.py`): every pair is one that the classifier may meet, and shows
+    one relation. With `diagonals` that share of the scenes shows two relations of its first pair, and the other pairs
+    show one or two, as they come.
+    """
+
+    OPTIONAL: ClassVar[tuple[str, ...]] = (*Source.OPTIONAL, "counts", "diagonals")
     NEEDS_WINDOW: ClassVar[bool] = False
     REFERENCE_SIDE: ClassVar[int | None] = SIDE
     SCOPE: ClassVar[str] = (
@@ -39,6 +50,32 @@ class Miniworld(Source):
     source: Literal["miniworld"] = "miniworld"
     held_out_objects: tuple[str, ...] = Field(default=(), description="objects that the classifier never meets")
     held_out_pairs: float = Field(default=0.3, ge=0, lt=1, description="share of the other pairs that it never meets")
+    counts: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(1.0,), min_length=1, max_length=4, description="shares of scenes of two, three, four and five objects"
+    )
+    diagonals: float = Field(
+        default=0.0, ge=0, le=1, description="share of scenes whose first pair shows two relations"
+    )
+
+    @model_validator(mode="after")
+    def _counts_and_diagonals(self) -> Miniworld:
+        if abs(sum(self.counts) - 1) > SUM_ERROR:
+            raise ValueError(f"counts are shares of all scenes; they come to {sum(self.counts):g} and must come to 1")
+        if self.diagonals and set(self.relations) != set(RELATIONS):
+            raise ValueError("diagonals show two of all four relations; leave data.relations out, or diagonals at 0")
+        return self
+
+    @property
+    def states_diagonals(self) -> bool:
+        return self.diagonals > 0
+
+    @property
+    def pairs_a_scene(self) -> float:
+        mean = 0.0
+        for count, share in enumerate(self.counts, start=2):
+            forms = chains_of(count)
+            mean += share * sum(len(links(lengths)) for lengths in forms) / len(forms)
+        return mean
 
     def catalogue(self, fits: Fits) -> Catalogue:
         return Catalogue(entries=[Entry(image_id=name, split=name.partition("-")[0]) for name in self.scene_ids()])
@@ -98,13 +135,69 @@ class Miniworld(Source):
         relation = relation.replace("_", " ")
         number = (SPLITS.index(split) * len(RELATIONS) + RELATIONS.index(relation)) * 1_000_000 + int(index)
         rng = scene_rng(self.seed, number, Stream.DATA)
+        count = self._count(image_id)
+        if count > 2 or self.diagonals:
+            return self._scene_of_chains(image_id, split, relation, self._objects(rng, image_id, count, seen), rng)
         pair = seen[int(rng.integers(len(seen)))]
         subject, object_ = pair if rng.random() < 0.5 else pair[::-1]
         layout = sample_layout(rng, objects=(subject, object_), relation=relation)
         triplet = Triplet(subject=subject, relation=relation, object=object_)
         return Scene(image_id=image_id, split=split, image=render(layout), triplet=triplet)
 
+    def _count(self, image_id: str) -> int:
+        """The number of objects of a scene, by a hash of its id."""
+        draw = stable_fraction("objects", self.seed, image_id)
+        for count, share in enumerate(self.counts, start=2):
+            draw -= share
+            if draw < 0:
+                return count
+        return max(count for count, share in enumerate(self.counts, start=2) if share)
+
+    def _objects(
+        self, rng: np.random.Generator, image_id: str, count: int, seen: Sequence[Pair]
+    ) -> list[tuple[str, ...]]:
+        """Draw the objects of a scene, chain by chain; every link is a pair that the classifier may meet."""
+        forms = chains_of(count)
+        lengths = forms[int(stable_fraction("form", self.seed, image_id) * len(forms))]
+        known = sorted({name for pair in seen for name in pair}, key=OBJECTS.index)
+        allowed = {frozenset(pair) for pair in seen}
+        for _ in range(MAX_TRIES):
+            drawn = iter([known[i] for i in rng.permutation(len(known))[:count]])
+            chains = [tuple(next(drawn) for _ in range(length)) for length in lengths if length <= len(known)]
+            if all(frozenset(pair) in allowed for chain in chains for pair in pairwise(chain)):
+                return chains
+        raise UserError(
+            f"no {count} objects can be chained by pairs that the classifier may meet; hold out fewer objects or "
+            f"pairs, or give data.counts no share of {count}"
+        )
+
+    def _scene_of_chains(
+        self, image_id: str, split: str, relation: str, chains: Sequence[tuple[str, ...]], rng: np.random.Generator
+    ) -> Scene:
+        objects = [name for chain in chains for name in chain]
+        pairs = links([len(chain) for chain in chains])
+        most = 2 if self.diagonals else 1
+        first = 2 if stable_fraction("diagonal", self.seed, image_id) < self.diagonals else 1
+
+        def shows(layout: Layout) -> bool:
+            held = [layout.relations(*pair) for pair in pairs]
+            return (
+                len(held[0]) == first
+                and relation in held[0]
+                and all(1 <= len(found) <= most and found <= set(self.relations) for found in held)
+            )
+
+        layout = sample_layout(rng, objects=objects, accept=shows)
+        triplet = Triplet(subject=objects[0], relation=relation, object=objects[1])
+        true = [
+            Triplet(subject=objects[a], relation=name, object=objects[b])
+            for a, b in pairs
+            for name in RELATIONS
+            if name in layout.relations(a, b)
+        ]
+        also = tuple(other for other in true if other != triplet)
+        return Scene(image_id=image_id, split=split, image=render(layout), triplet=triplet, also=also)
+
 
 def _resized(scene: Scene, side: int) -> Scene:
-    image = square(Image.fromarray(scene.image), side)
-    return Scene(image_id=scene.image_id, split=scene.split, image=image, triplet=scene.triplet)
+    return replace(scene, image=square(Image.fromarray(scene.image), side))

@@ -23,8 +23,14 @@ def save_scenes(
     images = torch.from_numpy(
         np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, side, side, 3), np.uint8)
     )
-    records = [{"image_id": s.image_id, "split": s.split, "triplet": asdict(s.triplet)} for s in scenes]
+    records = [_record(scene) for scene in scenes]
     write_tensors(path, {"images": images}, {"scenes": records, "skipped": dict(skipped or {}), "named": list(named)})
+
+
+def _record(scene: Scene) -> dict[str, Any]:
+    """What is stored of a scene beside its image; `also` is left out where it is empty."""
+    also = {"also": [asdict(triplet) for triplet in scene.also]} if scene.also else {}
+    return {"image_id": scene.image_id, "split": scene.split, "triplet": asdict(scene.triplet), **also}
 
 
 def load_scenes(path: Path) -> list[Scene]:
@@ -44,6 +50,12 @@ def load_skipped(path: Path) -> tuple[dict[str, int], list[str]]:
 
 def _scenes(tensors: dict[str, Tensor], stored: dict[str, Any]) -> list[Scene]:
     return [
-        Scene(image_id=r["image_id"], split=r["split"], image=image, triplet=Triplet(**r["triplet"]))
+        Scene(
+            image_id=r["image_id"],
+            split=r["split"],
+            image=image,
+            triplet=Triplet(**r["triplet"]),
+            also=tuple(Triplet(**triplet) for triplet in r.get("also", ())),
+        )
         for r, image in zip(stored["scenes"], tensors["images"].numpy(), strict=True)
     ]

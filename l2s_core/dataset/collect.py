@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
 from l2s_core.diffusion.schedule import Schedule
+from l2s_core.prompts.pairs import RelatedPair, related_pairs
 from l2s_core.relations import ATTRIBUTE, RELATIONS
 
 
@@ -43,7 +44,7 @@ def map_source(
 
 @torch.no_grad()
 def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, batch: int) -> MapShard:
-    """Return one record per (row, captured step) with its maps, without guidance.
+    """Return one record per (row, related pair of its prompt, captured step) with the pair's maps, without guidance.
 
     The latents are sampled as they were when the inversion measured what the noise gives back, under its control if it
     has one.
@@ -54,10 +55,14 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
     maps: list[np.ndarray] = []
     for first in range(0, len(shard.rows), batch):
         part = slice(first, first + batch)
+        rows = shard.rows[part]
         qualities = shard.psnr[part].tolist()
-        for step, maps_BOMGG in _captured(backbone, reader, shard, part, schedule, source):
-            maps.append(maps_BOMGG.half().cpu().numpy())
-            records += [MapRecord.of(row, step, value) for row, value in zip(shard.rows[part], qualities, strict=True)]
+        pairs = [(place, pair) for place, row in enumerate(rows) for pair in related_pairs(row.prompt)]
+        row_P1 = torch.tensor([[place] for place, _ in pairs])
+        phrases_P2 = torch.tensor([_phrases(rows[place], pair, source) for place, pair in pairs])
+        for step, maps_BOMGG in _captured(backbone, reader, shard, part, schedule, source.steps):
+            maps.append(maps_BOMGG[row_P1, phrases_P2].half().cpu().numpy())
+            records += [MapRecord.of(rows[place], pair, step, qualities[place]) for place, pair in pairs]
     return MapShard.joined(records, maps, source)
 
 
@@ -67,16 +72,15 @@ def _captured(
     shard: NoiseShard,
     part: slice,
     schedule: Schedule,
-    source: MapSource,
+    steps: tuple[int, ...],
 ) -> Iterator[tuple[int, Tensor]]:
     """Sample a part of the rows and yield (step, maps_BOMGG) of every captured step.
 
     One pass reads and denoises at once. The pass of the last captured step ends after its last layer.
     """
-    rows = shard.rows[part]
-    steps = source.steps
-    condition = backbone.encode_prompts([row.prompt.text for row in rows])
-    weights_BOK = _phrase_weights(backbone, rows, source)
+    prompts = [row.prompt for row in shard.rows[part]]
+    condition = backbone.encode_prompts([prompt.text for prompt in prompts])
+    weights_BOK = backbone.phrase_weights(prompts)
     latents = shard.noise[part].to(backbone.device)
     control = shard.control_of(part, backbone.device)
     model = backbone if control is None else control.over(backbone)
@@ -93,13 +97,10 @@ def _captured(
     yield steps[-1], reader.read(latents, schedule.timesteps[steps[-1]], condition, weights_BOK)
 
 
-def _phrase_weights(backbone: Backbone, rows: Sequence[LabelledPrompt], source: MapSource) -> Tensor:
-    """Return weights_BOK of the rows' subjects and objects, in the order in which `source` has them.
+def _phrases(row: LabelledPrompt, pair: RelatedPair, source: MapSource) -> tuple[int, int]:
+    """Return a pair's places among the objects of its prompt, in the order in which `source` has them.
 
     The image decides, whatever its prompt states: a wrong prompt of an attribute names the same two.
     """
-    weights_BOK = backbone.phrase_weights([row.prompt for row in rows])
-    if not source.attribute_first:
-        exchanged = [place for place, row in enumerate(rows) if row.true == ATTRIBUTE]
-        weights_BOK[exchanged] = weights_BOK[exchanged].flip(1)
-    return weights_BOK
+    exchanged = not source.attribute_first and any(triplet.relation == ATTRIBUTE for triplet in row.true)
+    return pair.places[::-1] if exchanged else pair.places

@@ -15,7 +15,6 @@ from torch import Tensor
 from l2s_core.data.scenes import PromptKind
 from l2s_core.dataset.schema import COLUMNS, METADATA_KEY, MapSource, arrow_schema, maps_of
 from l2s_core.errors import UserError
-from l2s_core.relations import label_index
 from l2s_core.storage.decoding import decode_json
 from l2s_core.storage.sealed import PLACE, REBUILD, readable, require_place, require_sealed
 
@@ -26,13 +25,14 @@ SHARD = "shard of attention maps"
 class RelationMaps:
     """A batch of maps and labels.
 
-    maps_BOMGG is float32 from `batches`. capture_index_B: position in the source's steps. label_B: index in LABELS.
-    prompt_is_true_B: whether the prompt stated the relation that is in the image.
+    maps_BOMGG is float32 from `batches`. capture_index_B: position in the source's steps. truth_BR: which of the
+    source's relations hold between the pair, one or several. prompt_is_true_B: whether all that the prompt stated of
+    the pair is in the image.
     """
 
     maps_BOMGG: Tensor
     capture_index_B: Tensor
-    label_B: Tensor
+    truth_BR: Tensor
     prompt_is_true_B: Tensor
 
 
@@ -54,7 +54,9 @@ def image_ids(path: Path) -> list[str]:
 
 
 class MapDataset:
-    """Attention shards of one source, filtered by split and prompt kind, streamed to torch.
+    """Attention shards of one source, filtered by split, prompt kind and number of labels, streamed to torch.
+
+    Without `several`, records of pairs with more than one true relation are left out.
 
     Memory holds the selected records' labels, `buffer` row groups of maps, and up to `cache` bytes of
     decoded maps so that a set which fits is decoded once; never the whole of a larger set. The order of
@@ -67,12 +69,14 @@ class MapDataset:
         *,
         split: str,
         kinds: Sequence[PromptKind] = tuple(PromptKind),
+        several: bool = True,
         buffer: int = 16,
         cache: int = 512 * 2**20,
     ) -> None:
         self.shards = sorted(map(Path, shards))
         self.split = split
         self.kinds = tuple(kinds)
+        self.several = several
         self.buffer = buffer
         if not self.shards:
             raise UserError("the dataset has no shards; run the capture stage first")
@@ -95,13 +99,17 @@ class MapDataset:
         return sum(len(group.rows) for group in self._groups)
 
     def frame(self) -> pd.DataFrame:
-        """Return every column but the maps, of the selected records, in shard order."""
+        """Return every column but the maps, of the selected records, in shard order; relations joined by "and"."""
         frames = []
         for path, file in self._files.items():
             with readable(path, SHARD, REBUILD):
                 frames.append(file.read(columns=list(COLUMNS)).to_pandas())
         frame = pd.concat(frames, ignore_index=True)
-        return frame[(frame["split"] == self.split) & frame["prompt_kind"].isin(self.kinds)].reset_index(drop=True)
+        chosen = (frame["split"] == self.split) & frame["prompt_kind"].isin(self.kinds)
+        if not self.several:
+            chosen &= frame["true"].map(len) == 1
+        frame = frame[chosen].reset_index(drop=True)
+        return frame.assign(**{name: frame[name].map(" and ".join) for name in ("stated", "true")})
 
     def batches(self, size: int, *, seed: int | None = None, epoch: int = 0) -> Iterator[RelationMaps]:
         """Yield batches of `size` (the last may be smaller); shuffled when a seed is given."""
@@ -114,9 +122,9 @@ class MapDataset:
             parts = [self._read(group) for group in order[first : first + self.buffer]]
             pool = _concatenate(parts if rest is None else [rest, *parts])
             if rng is not None:
-                pool = _take(pool, torch.from_numpy(rng.permutation(len(pool.label_B))))
+                pool = _take(pool, torch.from_numpy(rng.permutation(len(pool.truth_BR))))
             last = first + self.buffer >= len(order)
-            whole = len(pool.label_B) if last else len(pool.label_B) // size * size
+            whole = len(pool.truth_BR) if last else len(pool.truth_BR) // size * size
             for start in range(0, whole, size):
                 batch = _take(pool, slice(start, min(start + size, whole)))
                 yield replace(batch, maps_BOMGG=batch.maps_BOMGG.float())
@@ -126,13 +134,19 @@ class MapDataset:
         """Read the labels of a row group's selected records."""
         table = self._files[path].read_row_group(number, columns=["split", "prompt_kind", "step", "true"])
         split, kind, step, true = (table.column(name).to_pylist() for name in table.column_names)
-        rows = [i for i in range(len(table)) if split[i] == self.split and kind[i] in self.kinds]
+        rows = [
+            i
+            for i in range(len(table))
+            if split[i] == self.split and kind[i] in self.kinds and (self.several or len(true[i]) == 1)
+        ]
         capture_index = {value: i for i, value in enumerate(self.source.steps)}
         return _Group(
             address=(path, number),
             rows=rows,
             capture_index=torch.tensor([capture_index[step[i]] for i in rows], dtype=torch.long),
-            label=torch.tensor([label_index(true[i]) for i in rows], dtype=torch.long),
+            truth=torch.tensor(
+                [[name in true[i] for name in self.source.relations] for i in rows], dtype=torch.bool
+            ).reshape(len(rows), len(self.source.relations)),
             prompt_is_true=torch.tensor([kind[i] == PromptKind.POS for i in rows], dtype=torch.bool),
         )
 
@@ -149,7 +163,7 @@ class MapDataset:
         return RelationMaps(
             maps_BOMGG=maps,
             capture_index_B=group.capture_index,
-            label_B=group.label,
+            truth_BR=group.truth,
             prompt_is_true_B=group.prompt_is_true,
         )
 
@@ -161,7 +175,7 @@ class _Group:
     address: tuple[Path, int]
     rows: list[int]
     capture_index: Tensor
-    label: Tensor
+    truth: Tensor
     prompt_is_true: Tensor
 
 
@@ -190,7 +204,7 @@ def _concatenate(parts: Sequence[RelationMaps]) -> RelationMaps:
     return RelationMaps(
         maps_BOMGG=torch.cat([part.maps_BOMGG for part in parts]),
         capture_index_B=torch.cat([part.capture_index_B for part in parts]),
-        label_B=torch.cat([part.label_B for part in parts]),
+        truth_BR=torch.cat([part.truth_BR for part in parts]),
         prompt_is_true_B=torch.cat([part.prompt_is_true_B for part in parts]),
     )
 
@@ -199,6 +213,6 @@ def _take(batch: RelationMaps, index: Tensor | slice) -> RelationMaps:
     return RelationMaps(
         maps_BOMGG=batch.maps_BOMGG[index],
         capture_index_B=batch.capture_index_B[index],
-        label_B=batch.label_B[index],
+        truth_BR=batch.truth_BR[index],
         prompt_is_true_B=batch.prompt_is_true_B[index],
     )

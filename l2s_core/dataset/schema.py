@@ -14,6 +14,7 @@ from l2s_core.attention.layers import AttentionModel
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt
+from l2s_core.prompts.pairs import RelatedPair, relations_by_pair
 from l2s_core.relations import RELATIONS
 
 METADATA_KEY = b"l2s"
@@ -88,45 +89,50 @@ class MapSource:
 
 @dataclass(frozen=True, kw_only=True)
 class MapRecord:
-    """What the dataset says of the maps of one image, under one prompt, at one step: the columns beside the maps.
+    """What the dataset says of the maps of one pair of an image, under one prompt, at one step: all but the maps.
 
-    `stated` is the relation in the prompt, `true` the one in the image. `psnr` is that of the image's reconstruction,
-    dB, and not a number where nothing was inverted.
+    `stated` are the relations that the prompt states of the pair, `true` those that hold in the image: one each, or the
+    two of a diagonal. `prompt_kind` is "pos" where all that is stated is true. `psnr` is that of the image's
+    reconstruction, dB, and not a number where nothing was inverted.
     """
 
     image_id: str
     split: str
     prompt: str
     prompt_kind: PromptKind
-    stated: str
-    true: str
+    stated: tuple[str, ...]
+    true: tuple[str, ...]
     subject: str
     object: str
     step: int
     psnr: float
 
     @classmethod
-    def of(cls, row: LabelledPrompt, step: int, psnr: float) -> MapRecord:
-        """The record of a row at a step."""
-        triplet = row.prompt.triplet
+    def of(cls, row: LabelledPrompt, pair: RelatedPair, step: int, psnr: float) -> MapRecord:
+        """The record of a pair of a row at a step."""
+        true = relations_by_pair(row.true)[pair.subject, pair.object]
         return cls(
             image_id=row.image_id,
             split=row.split,
             prompt=row.prompt.text,
-            prompt_kind=row.kind,
-            stated=triplet.relation,
-            true=row.true,
-            subject=triplet.subject,
-            object=triplet.object,
+            prompt_kind=PromptKind.POS if set(pair.stated) <= set(true) else PromptKind.NEG,
+            stated=pair.stated,
+            true=true,
+            subject=pair.subject,
+            object=pair.object,
             step=step,
             psnr=psnr,
         )
 
 
 COLUMNS: dict[str, pa.DataType] = {
-    field.name: {"str": pa.string(), "PromptKind": pa.string(), "int": pa.int32(), "float": pa.float32()}[
-        str(field.type)
-    ]
+    field.name: {
+        "str": pa.string(),
+        "PromptKind": pa.string(),
+        "tuple[str, ...]": pa.list_(pa.string()),
+        "int": pa.int32(),
+        "float": pa.float32(),
+    }[str(field.type)]
     for field in fields(MapRecord)
 }
 """The columns beside the maps: the fields of `MapRecord`."""
@@ -152,7 +158,7 @@ class MapShard:
 
 
 def arrow_schema(source: MapSource, config_hash: str) -> pa.Schema:
-    """Return the Arrow schema of one record per (image, prompt, step)."""
+    """Return the Arrow schema of one record per (image, prompt, pair, step)."""
     maps = pa.fixed_shape_tensor(pa.float16(), (2, source.channels, source.grid, source.grid))
     columns = [pa.field(name, kind, nullable=False) for name, kind in {**COLUMNS, "maps": maps}.items()]
     value = {"source": source.to_json(), "config": config_hash}

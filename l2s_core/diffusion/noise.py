@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.config import InversionConfig
-from l2s_core.data.scenes import PLAIN_FORM, PromptForm, PromptKind, Scene, scene_prompt, stack_images
+from l2s_core.data.scenes import PLAIN_FORM, PromptForm, PromptKind, Scene, prompt_of, stack_images
 from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.denoiser import Denoiser
 from l2s_core.diffusion.inversion import invert, psnr
@@ -19,20 +19,23 @@ from l2s_core.diffusion.rectified_flow import RFInversionControl, controlled_inv
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.hashing import stable_seed
-from l2s_core.prompts.prompt import Prompt
+from l2s_core.prompts.prompt import Phrases, SeveralPrompt
 from l2s_core.relations import Triplet
 from l2s_core.storage.store import read_shard, write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPrompt:
-    """One image under one prompt; `true` is the relation in the image, whatever the prompt states."""
+    """One image under one prompt; `true` is what holds in the image of the pairs that the prompt relates.
+
+    That is so whatever the prompt states of them.
+    """
 
     image_id: str
     split: str
     kind: PromptKind
-    prompt: Prompt
-    true: str
+    prompt: Phrases
+    true: tuple[Triplet, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,7 @@ def invert_scenes(
     autoencoder loses.
     """
     schedule = backbone.schedule(steps)
-    asked = [
-        (scene, kind, scene_prompt(scene.image_id, scene.triplet, kind, form))
-        for scene in scenes
-        for kind in PromptKind
-    ]
+    asked = [(scene, kind, prompt_of(scene, kind, form)) for scene in scenes for kind in PromptKind]
     parts = [_invert_part(backbone, asked[i : i + batch], config, schedule) for i in range(0, len(asked), batch)]
     if not parts:
         return NoiseShard(rows=[], noise=torch.zeros(0, *backbone.latent_shape), psnr=torch.zeros(0))
@@ -96,7 +95,7 @@ def invert_scenes(
 
 
 def _invert_part(
-    backbone: Denoiser, part: Sequence[tuple[Scene, PromptKind, Prompt]], config: InversionConfig, schedule: Schedule
+    backbone: Denoiser, part: Sequence[tuple[Scene, PromptKind, Phrases]], config: InversionConfig, schedule: Schedule
 ) -> NoiseShard:
     """Invert one batch of (scene, prompt kind, its prompt)."""
     scenes = [scene for scene, _, _ in part]
@@ -112,9 +111,7 @@ def _invert_part(
         noise = _controlled_noise(backbone, scenes, latents, condition, schedule, config)
         returned = sample(control.over(backbone), noise, condition, schedule)
     rows = [
-        LabelledPrompt(
-            image_id=scene.image_id, split=scene.split, kind=kind, prompt=prompt, true=scene.triplet.relation
-        )
+        LabelledPrompt(image_id=scene.image_id, split=scene.split, kind=kind, prompt=prompt, true=scene.true)
         for scene, kind, prompt in part
     ]
     return NoiseShard(
@@ -153,7 +150,7 @@ def save_noise(path: Path, shard: NoiseShard) -> None:
     if shard.control is not None:
         tensors["target"] = shard.control.image
         control = {"eta": shard.control.eta, "sigmas": shard.control.sigmas}
-    write_tensors(path, tensors, {"rows": [asdict(row) for row in shard.rows], "control": control})
+    write_tensors(path, tensors, {"rows": [_record(row) for row in shard.rows], "control": control})
 
 
 def load_noise(path: Path) -> NoiseShard:
@@ -171,12 +168,35 @@ def _shard(tensors: dict[str, Tensor], stored: dict[str, Any]) -> NoiseShard:
     return NoiseShard(rows=rows, noise=tensors["noise"], psnr=tensors["psnr"], control=control)
 
 
+def _record(row: LabelledPrompt) -> dict[str, Any]:
+    """Return what is stored of a row, JSON-able."""
+    prompt = row.prompt
+    return {
+        "image_id": row.image_id,
+        "split": row.split,
+        "kind": row.kind,
+        "prompt": {
+            "text": prompt.text,
+            "triplets": [asdict(triplet) for triplet in prompt.triplets],
+            "objects": prompt.objects,
+            "spans": prompt.spans,
+        },
+        "true": [asdict(triplet) for triplet in row.true],
+    }
+
+
 def _row(record: dict[str, Any]) -> LabelledPrompt:
     stored = record["prompt"]
-    prompt = Prompt(
+    prompt = SeveralPrompt(
         text=stored["text"],
-        triplet=Triplet(**stored["triplet"]),
-        subject_span=tuple(stored["subject_span"]),
-        object_span=tuple(stored["object_span"]),
+        triplets=tuple(Triplet(**triplet) for triplet in stored["triplets"]),
+        objects=tuple(stored["objects"]),
+        spans=tuple((start, end) for start, end in stored["spans"]),
     )
-    return LabelledPrompt(**{**record, "kind": PromptKind(record["kind"]), "prompt": prompt})
+    return LabelledPrompt(
+        image_id=record["image_id"],
+        split=record["split"],
+        kind=PromptKind(record["kind"]),
+        prompt=prompt,
+        true=tuple(Triplet(**triplet) for triplet in record["true"]),
+    )

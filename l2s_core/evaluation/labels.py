@@ -11,28 +11,30 @@ from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.relation_rule import kept_boxes
-from l2s_core.prompts.prompt import Prompt
+from l2s_core.prompts.pairs import related_pairs
+from l2s_core.prompts.prompt import Phrases
 from l2s_core.relations import relations_between
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownRelation:
-    """Labels images with the one relation that holds, by GenEval's rule, between the judge's best boxes."""
+class ShownRelations:
+    """Labels every pair that a prompt relates with what holds, by GenEval's rule, between the judge's best boxes."""
 
     judge: Judge
     min_score: float
 
-    def __call__(self, prompts: Sequence[Prompt], images: np.ndarray) -> list[str | None]:
-        """Return the relation of each prompt's subject to its object in images (B, H, W, 3); None for none, or two."""
+    def __call__(self, prompts: Sequence[Phrases], images: np.ndarray) -> list[list[frozenset[str]]]:
+        """Return the relations of each pair of each prompt in images (B, H, W, 3)."""
         found = self.judge.detect(images, [prompt.objects for prompt in prompts])
-        return [shown_relation(*pair, self.min_score) for pair in zip(prompts, found, strict=True)]
+        return [shown_relations(*pair, self.min_score) for pair in zip(prompts, found, strict=True)]
 
 
-def shown_relation(prompt: Prompt, detections: Sequence[Detection], min_score: float) -> str | None:
-    """Return the one relation of the prompt's subject to its object in an image; None where there is none, or two."""
+def shown_relations(prompt: Phrases, detections: Sequence[Detection], min_score: float) -> list[frozenset[str]]:
+    """Return what holds of every pair that a prompt relates, in its order; nothing of one that lacks an object."""
     boxes = kept_boxes(detections, min_score)
-    names = [geneval_name(name) for name in prompt.objects]
-    if any(name not in boxes for name in names):
-        return None
-    held = relations_between(*(boxes[name][0] for name in names))
-    return next(iter(held)) if len(held) == 1 else None
+    shown = []
+    for pair in related_pairs(prompt):
+        names = [geneval_name(name) for name in (pair.subject, pair.object)]
+        there = all(name in boxes for name in names)
+        shown.append(relations_between(*(boxes[name][0] for name in names)) if there else frozenset())
+    return shown

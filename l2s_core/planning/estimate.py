@@ -74,6 +74,7 @@ def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
     """Return the bytes each stage leaves on disk."""
     prompts = scenes_of(config) * len(PromptKind)
     maps = len(config.capture.steps) * OBJECTS * sizes.channels * config.capture.grid**2 * MAP_BYTES * PARQUET_SHARE
+    maps *= config.data.pairs_a_scene
     targets = 2 if config.inversion.method == "rectified-flow" else 1
     pixels = 3 * sizes.side**2 * IMAGE_BYTES
     return {

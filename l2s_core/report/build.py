@@ -12,6 +12,7 @@ from PIL import Image
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult, load_result
+from l2s_core.classifier.labels import Labels
 from l2s_core.classifier.training import evaluate
 from l2s_core.config import MAIN, TRAJECTORIES
 from l2s_core.data.source import source_of
@@ -99,10 +100,11 @@ def _classifier_figures(
     """How a classifier was trained, what it does to images, and its test on every kind of maps of `tests`."""
     folder = run.paths.classifier(name)
     model = TrainedClassifier.load(folder, device=device).model
+    labels = Labels(run.classifiers[name].labels)
     return ClassifierFigures(
         steered=method_figures(run, name, verdicts),
         result=load_result(folder),
-        by_maps={kind: evaluate(model, test, device=device).summary() for kind, test in tests.items()},
+        by_maps={kind: evaluate(model, test, labels=labels, device=device).summary() for kind, test in tests.items()},
     )
 
 
@@ -145,6 +147,7 @@ def _page_values(run: Run, report: Report, main: ClassifierResult, dataset: Data
         "data": dataset.data,
         "inversion": dataset.inversion,
         "trajectories": dataset.trajectories,
+        "diagonals": run.config.data.states_diagonals,
         "judge": dataset.judge,
         "ablations": load_ablations(run.home, run.config),
         "leakage": [_leakage(run, report, name) for name in run.classifiers],

@@ -18,9 +18,9 @@ from l2s_core.storage.records import BENCHMARKS, REPORTS
 FORMATS = {
     "catalogue": 2,
     "scenes": 3,
-    "noise": 3,
-    "maps": 2,
-    "trajectories": 2,
+    "noise": 4,
+    "maps": 3,
+    "trajectories": 3,
     "classifier": 2,
     "samples": 3,
     "verdicts": 3,

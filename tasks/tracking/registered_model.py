@@ -29,7 +29,7 @@ class RegisteredClassifier(PythonModel):
         maps_BOMGG = torch.as_tensor(np.asarray(model_input["maps"], np.float32))
         capture_index_B = torch.as_tensor(np.asarray(model_input["capture_index"], np.int64))
         with torch.no_grad():
-            return self.classifier.model(maps_BOMGG, capture_index_B).softmax(-1).numpy()
+            return self.classifier.log_probability(maps_BOMGG, capture_index_B).exp().numpy()
 
 
 mlflow.models.set_model(RegisteredClassifier())

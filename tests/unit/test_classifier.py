@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.fakes import SOURCE, write_fake_shards
+from torch.nn.functional import one_hot
 
 from l2s_core.classifier import training
 from l2s_core.classifier.augmentation import drop_channels, shift_maps
@@ -111,7 +112,9 @@ def test_symmetries_move_labels_with_the_maps() -> None:
         dx, dy = offsets[label].tolist()
         maps[i, 0, 0, 4 + 2 * dy, 4 + 2 * dx] = 1
         maps[i, 1, 0, 4 - 2 * dy, 4 - 2 * dx] = 1
-    moved, relabelled = augment(maps, labels, torch.Generator().manual_seed(0))
+    moved, truth = augment(maps, one_hot(labels, 4).bool(), torch.Generator().manual_seed(0))
+    relabelled = truth.long().argmax(1)
+    assert (truth.sum(1) == 1).all()
     grid = torch.arange(9.0)
     centre = torch.stack([(moved.sum(-2) * grid).sum(-1), (moved.sum(-1) * grid).sum(-1)], -1)[:, :, 0]  # (B, O, xy)
     assert torch.equal((centre[:, 0] - centre[:, 1]).sign().long(), offsets[relabelled])

@@ -32,8 +32,8 @@ def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
         split="train",
         prompt="p",
         prompt_kind=PromptKind.NEG,
-        stated="above",
-        true="below",
+        stated=("above", "left of"),
+        true=("below",),
         subject="s",
         object="o",
         step=4,
@@ -46,7 +46,8 @@ def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
     assert source == SOURCE and rows == 2
     assert np.array_equal(maps_of(table), maps)
     assert table.schema.field("maps").type.shape == [2, 3, 16, 16]
-    assert table.drop_columns("maps").to_pylist()[0] == asdict(record)
+    stored = table.drop_columns("maps").to_pylist()[0]
+    assert stored == asdict(record) | {"stated": ["above", "left of"], "true": ["below"]}
 
 
 def test_a_truncated_or_altered_shard_is_named(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_truncated_or_altered_shard_is_named(tmp_path: Path) -> None:
         MapDataset([path], split="train")
     path.write_bytes(whole)
     table = pq.read_table(path)
-    changed = table.set_column(table.column_names.index("true"), table.schema.field("true"), [["above"] * len(table)])
+    changed = table.set_column(table.column_names.index("true"), table.schema.field("true"), [[["above"]] * len(table)])
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
     with pytest.raises(UserError, match="has no checksum"):
         verify_shard(path)
@@ -83,7 +84,7 @@ def test_the_stream_yields_every_record_once_in_an_order_of_the_seed(tmp_path: P
     first, again, other = (torch.cat([b.maps_BOMGG for b in dataset.batches(7, seed=s)]) for s in (1, 1, 2))
     assert len(plain) == len(dataset) and torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(*(t.flatten(1)[:, :8].sum(1).sort().values for t in (plain, other)))
-    sizes = [len(b.label_B) for b in dataset.batches(7, seed=1)]
+    sizes = [len(b.truth_BR) for b in dataset.batches(7, seed=1)]
     assert set(sizes[:-1]) == {7}
 
 
@@ -106,7 +107,7 @@ def test_the_phrases_of_an_attribute_are_exchanged_by_what_is_true_in_the_image(
             split="train",
             kind=kind,
             prompt=scene_prompt(str(number), triplet, kind, form),
-            true=triplet.relation,
+            true=(triplet,),
         )
         for number, triplet in enumerate((white, above, above, white))
         for kind in PromptKind

@@ -10,7 +10,7 @@ import torch
 from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard, load_noise, save_noise
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import prompt_for
+from l2s_core.prompts.chains import chained_prompt
 from l2s_core.relations import Triplet
 from l2s_core.storage.files import atomic_path, make_folder, write_text
 from l2s_core.storage.store import ensure, read_tensors, write_tensors
@@ -68,9 +68,10 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_the_psnr_filter_drops_an_image_with_all_its_prompts(tmp_path: Path) -> None:
-    prompt = prompt_for(Triplet(subject="dog", relation="above", object="cat"))
+    triplet = Triplet(subject="dog", relation="above", object="cat")
+    prompt = chained_prompt([triplet])
     rows = [
-        LabelledPrompt(image_id=image, split="train", kind=kind, prompt=prompt, true="above")
+        LabelledPrompt(image_id=image, split="train", kind=kind, prompt=prompt, true=(triplet,))
         for image in "ab"
         for kind in PromptKind
     ]

@@ -27,7 +27,7 @@ from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.load import load_judge
-from l2s_core.evaluation.labels import ShownRelation, shown_relation
+from l2s_core.evaluation.labels import ShownRelations, shown_relations
 from l2s_core.planning.estimate import work_of
 from l2s_core.planning.sweep_plan import stages_left
 from l2s_core.prompts.prompt import prompt_for
@@ -70,16 +70,16 @@ def test_prompts_are_of_the_scenes_objects_and_state_anything() -> None:
 @pytest.mark.parametrize(
     ("boxes", "shown"),
     [
-        ({"dog": (0.9, (20, 0, 30, 10)), "cat": (0.9, (20, 40, 30, 50))}, "above"),
-        ({"dog": (0.9, (50, 20, 60, 30)), "cat": (0.9, (0, 20, 10, 30))}, "right of"),
-        ({"dog": (0.9, (0, 0, 10, 10)), "cat": (0.9, (40, 40, 50, 50))}, None),  # two relations hold
-        ({"dog": (0.9, (20, 20, 40, 40)), "cat": (0.9, (20, 20, 40, 40))}, None),  # none does
-        ({"dog": (0.9, (20, 0, 30, 10))}, None),
-        ({"dog": (0.9, (20, 0, 30, 10)), "cat": (0.3, (20, 40, 30, 50))}, None),  # not above the score
+        ({"dog": (0.9, (20, 0, 30, 10)), "cat": (0.9, (20, 40, 30, 50))}, {"above"}),
+        ({"dog": (0.9, (50, 20, 60, 30)), "cat": (0.9, (0, 20, 10, 30))}, {"right of"}),
+        ({"dog": (0.9, (0, 0, 10, 10)), "cat": (0.9, (40, 40, 50, 50))}, {"left of", "above"}),
+        ({"dog": (0.9, (20, 20, 40, 40)), "cat": (0.9, (20, 20, 40, 40))}, set()),
+        ({"dog": (0.9, (20, 0, 30, 10))}, set()),
+        ({"dog": (0.9, (20, 0, 30, 10)), "cat": (0.3, (20, 40, 30, 50))}, set()),  # not above the score
     ],
 )
-def test_a_label_is_the_one_relation_that_holds(boxes: dict, shown: str | None) -> None:
-    assert shown_relation(PROMPT, seen(**boxes), 0.3) == shown
+def test_labels_are_the_relations_that_hold(boxes: dict, shown: set[str]) -> None:
+    assert shown_relations(PROMPT, seen(**boxes), 0.3) == [shown]
 
 
 def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None:
@@ -88,18 +88,18 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     judge = load_judge("mini-seg")
     found = trajectories_of([scene(i) for i in range(12)], 1, RELATIONS)
     make = Sampler(backbone=backbone, steps=6, guidance=5.0, batch=12)
-    label = ShownRelation(judge=judge, min_score=0.3)
+    label = ShownRelations(judge=judge, min_score=0.3)
     shard = sample_maps(make, found, source, label=label, relations=RELATIONS)
     records = shard.records
 
     prompts = [t.prompt for t in found]
     seeds = [t.seed for t in found]
     images = make(prompts, seeds).images
-    shown = [shown_relation(p, d, 0.3) for p, d in zip(prompts, judge.detect(images.numpy()), strict=True)]
-    kept = [row for row, relation in enumerate(shown) if relation]
+    shown = [shown_relations(p, d, 0.3)[0] for p, d in zip(prompts, judge.detect(images.numpy()), strict=True)]
+    kept = [row for row, held in enumerate(shown) if len(held) == 1]
     assert 3 <= len(kept) < 12, "the seeds should give images of both kinds"
     assert [r.image_id for r in records[::2]] == [found[row].image_id for row in kept]
-    assert [r.true for r in records[::2]] == [shown[row] for row in kept]
+    assert [set(r.true) for r in records[::2]] == [shown[row] for row in kept]
     assert all((r.prompt_kind == "pos") == (r.stated == r.true) for r in records) and {r.step for r in records} == {
         1,
         3,
@@ -127,7 +127,7 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
 
     small = replace(make, batch=5)
     few = sample_maps(small, found, source, label=label, relations=("left of",)).records
-    assert [r.image_id for r in few] == [r.image_id for r in records if r.true == "left of"]
+    assert [r.image_id for r in few] == [r.image_id for r in records if r.true == ("left of",)]
     none = sample_maps(small, [], source, label=label, relations=RELATIONS)
     assert none.records == [] and none.maps_NOMGG.shape == (0, *shard.maps_NOMGG.shape[1:])
 

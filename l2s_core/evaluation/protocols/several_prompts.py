@@ -12,18 +12,11 @@ from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.geneval_metadata import parse_record
 from l2s_core.evaluation.protocols.suites import require_suite, triplet_suite
 from l2s_core.hashing import stable_fraction
+from l2s_core.prompts.chains import FORMS, chained_prompt, links
 from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, phrase_spans
-from l2s_core.relations import OPPOSITE, RELATIONS, WORDINGS, Triplet, label_index, relation_named
+from l2s_core.relations import OPPOSITE, RELATIONS, Triplet, label_index, relation_named
 from l2s_core.storage.lines import read_jsonl
 
-# (objects, relations) -> the lengths of the chains of objects that "and" joins: "a A r1 a B r2 a C and a D r3 a E".
-FORMS: dict[tuple[int, int], tuple[int, ...]] = {
-    (2, 1): (2,),
-    (3, 2): (3,),
-    (4, 2): (2, 2),
-    (4, 3): (4,),
-    (5, 3): (3, 2),
-}
 DIAGONAL = (2, 2)  # two relations of one pair: "a A above and to the left of a B"
 COMMON = (
     "backpack",
@@ -96,29 +89,15 @@ def write_prompt(objects: Sequence[str], relations: Sequence[str], prefix: str =
     Within a chain each relation links an object to the next one, and every object has the article "a",
     as in the paper's suites.
     """
-    if (len(objects), len(relations)) == DIAGONAL:
-        subject, object_ = objects
-        wording = " and ".join(WORDINGS[relation][0] for relation in relations)
-        stated = [Triplet(subject=subject, relation=relation, object=object_) for relation in relations]
-        return several_prompt(f"{prefix}a {subject} {wording} a {object_}", stated)
-    form = FORMS.get((len(objects), len(relations)))
-    if form is None:
-        raise unknown_name("form", f"({len(objects)}, {len(relations)})", map(str, (*FORMS, DIAGONAL)))
-    names = iter(objects)
-    links = iter(relations)
-    parts = []
-    triplets = []
-    for length in form:
-        subject = next(names)
-        part = f"a {subject}"
-        for _ in range(length - 1):
-            relation = next(links)
-            object_ = next(names)
-            part += f" {WORDINGS[relation][0]} a {object_}"
-            triplets.append(Triplet(subject=subject, relation=relation, object=object_))
-            subject = object_
-        parts.append(part)
-    return several_prompt(prefix + " and ".join(parts), triplets)
+    form = (len(objects), len(relations))
+    if form not in (*FORMS, DIAGONAL):
+        raise unknown_name("form", str(form), map(str, (*FORMS, DIAGONAL)))
+    pairs = [(0, 1)] * 2 if form == DIAGONAL else links(FORMS[form])
+    stated = [
+        Triplet(subject=objects[subject], relation=relation, object=objects[object_])
+        for (subject, object_), relation in zip(pairs, relations, strict=True)
+    ]
+    return several_prompt(chained_prompt(stated, prefix=prefix).text, stated)
 
 
 def generate_several(

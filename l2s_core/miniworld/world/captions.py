@@ -16,15 +16,14 @@ from l2s_core.config import Section
 from l2s_core.miniworld.world.scenes import Layout
 from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.miniworld.world.streams import Stream
+from l2s_core.prompts.chains import chains_of
 from l2s_core.prompts.prompt import prompt_for, with_article
 from l2s_core.relations import RELATIONS, Triplet
 
 RELATION_SHARE = 0.3  # captions of two-object scenes that name a relation
 RANDOM_SHARE = 0.9  # of relation words, how many are drawn at random
 PREFIXES = ("a photo of ", "")
-# Lengths of the chains of objects that "and" joins in captions that state relations, by object count:
-# "a A above a B and a C left of a D".
-CHAINS: dict[int, tuple[tuple[int, ...], ...]] = {3: ((3,),), 4: ((2, 2), (4,)), 5: ((3, 2),)}
+CHAINS = {count: chains_of(count) for count in (3, 4, 5)}  # forms of captions that state relations, by object count
 LANGUAGE_COUNTS = (0.1, 0.75, 0.15)  # sentences of one, two and three objects
 LANGUAGE_CHAINED = 0.5  # sentences of three objects and more that state relations, in a language that has them
 
