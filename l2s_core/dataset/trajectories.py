@@ -85,7 +85,7 @@ def _chain(
     other = dict(zip(names, sorted(names, key=lambda name: draw("order", name)), strict=True))
     stated = []
     for number, (subject, object_) in enumerate(pairs):
-        words = [(name,) for name in relations]
+        words: list[tuple[str, ...]] = [(name,) for name in relations]
         if diagonal:
             words = [corner for corner in DIAGONALS if set(corner) <= set(relations)]
         chosen = words[int(draw("relation", number) * len(words))]

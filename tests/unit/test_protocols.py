@@ -21,7 +21,6 @@ from l2s_core.evaluation.protocols.geneval_metadata import parse_record, positio
 from l2s_core.evaluation.protocols.geneval_prompts import generate_records
 from l2s_core.evaluation.protocols.relation_rule import judge_relations, kept_boxes
 from l2s_core.evaluation.protocols.several_prompts import (
-    FORMS,
     OBJECT_LISTS,
     generate_several,
     parse_row,
@@ -32,6 +31,7 @@ from l2s_core.evaluation.protocols.several_prompts import (
 )
 from l2s_core.evaluation.protocols.suites import SUITES, noise_seed, triplet_suite
 from l2s_core.hashing import digest
+from l2s_core.prompts.chains import FORMS
 from l2s_core.prompts.prompt import parse_several
 from l2s_core.relations import RELATIONS, Triplet, relations_between
 

@@ -15,7 +15,6 @@ from l2s_core.config.loading import CONFIG_FOLDER
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.segformer import MIN_AREA
-from l2s_core.evaluation.protocols.several_prompts import FORMS
 from l2s_core.miniworld.training import bars, denoiser, pretrain_sd, text
 from l2s_core.miniworld.training.ahead import Ahead, workers
 from l2s_core.miniworld.training.denoiser import SceneCaptions, products_in_bfloat16
@@ -27,6 +26,7 @@ from l2s_core.miniworld.world.scenes import GAPS, SIDE, SIZES, sample_layout
 from l2s_core.miniworld.world.sprites import OBJECTS, sprite
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.miniworld.world.tokenizers import clip_tokenizer
+from l2s_core.prompts.chains import FORMS
 from l2s_core.prompts.prompt import parse_several
 from l2s_core.relations import relations_between
 from l2s_core.storage.files import make_folder

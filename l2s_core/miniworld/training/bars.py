@@ -27,11 +27,11 @@ from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.protocols.relation_rule import MIN_SCORE, judge_relations
-from l2s_core.evaluation.protocols.several_prompts import FORMS as SENTENCES
 from l2s_core.evaluation.protocols.several_prompts import generate_several
 from l2s_core.evaluation.protocols.suites import noise_seed
 from l2s_core.hashing import stable_fraction
 from l2s_core.miniworld.world.sprites import OBJECTS
+from l2s_core.prompts.chains import FORMS as SENTENCES
 from l2s_core.prompts.prompt import SeveralPrompt, with_article
 from l2s_core.report.grids import save_png, tile
 
