@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -20,7 +21,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Commands(click.Group):
-    """Turns a user's mistake into one line and exit code 2."""
+    """Turns a user's mistake into one line and exit code 2, and lists the commands by theme, in whole sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from l2s_core.errors import UserError
@@ -33,33 +34,42 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             sys.exit(130)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        for theme, commands in THEMES.items():
+            with formatter.section(theme):
+                formatter.write_dl(
+                    [((command.name or "").ljust(width), _first_sentence(command.help or "")) for command in commands]
+                )
 
-@click.group(cls=Commands, context_settings=CONTEXT)
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
+
+
+@click.group(cls=Commands, context_settings=CONTEXT, invoke_without_command=True)
 @click.version_option(package_name="learn-to-steer")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Learn-to-Steer: teach a classifier to read spatial relations from cross-attention, and steer with it."""
+    if ctx.invoked_subcommand is None:
+        click.echo(BEGIN)
 
 
-COMMANDS = (
-    reproduce,
-    train,
-    benchmark,
-    generate,
-    sweep,
-    ablate,
-    doctor,
-    rehearse,
-    pretrain,
-    runs,
-    compare,
-    geneval,
-    clean,
-    up,
-    down,
-    ui,
-    serve,
-)
-for command in COMMANDS:
+BEGIN = """Text-to-image models that put things where the prompt says. Begin with one of these:
+
+  l2s generate "a dog to the left of a cat"   a picture, plain beside steered
+  l2s reproduce --quick                       the whole experiment on little data, in a few minutes
+  l2s doctor sd21                             what a run with real weights needs here
+  l2s --help                                  every command"""
+
+THEMES: dict[str, tuple[click.Command, ...]] = {
+    "Make and measure": (generate, reproduce, train, benchmark),
+    "Many runs": (sweep, ablate, compare, runs, clean),
+    "Models and machines": (doctor, rehearse, pretrain),
+    "Servers and exchange": (up, ui, serve, down, geneval),
+}
+for command in (command for commands in THEMES.values() for command in commands):
     main.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,17 @@ def run(*arguments: str | Path) -> tuple[int, str]:
 def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, flows.cli; sys.exit(any(name in sys.modules for name in {HEAVY}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_help_lists_every_command_in_a_whole_sentence_and_no_command_says_how_to_begin() -> None:
     code, output = run("--help")
-    assert code == 0 and all(
-        name in output for name in ("reproduce", "train", "benchmark", "generate", "pretrain", "ui")
-    )
+    assert code == 0 and not re.search(r"[a-z,](…|\.\.\.)", output)
+    listed = " ".join(output.split())
+    for name, command in main.commands.items():
+        first = " ".join((command.help or "").split()).split(". ")[0].split("-")[0].rstrip(".")
+        assert f"{name} {first}" in listed
+    code, output = run()
+    assert code == 0 and 'l2s generate "a dog to the left of a cat"' in output and "l2s --help" in output
 
 
 @pytest.mark.parametrize(
