@@ -112,6 +112,7 @@ def placement_of(config: BackboneConfig, device: str) -> Placement:
     return Placement(
         device=device,
         dtype=getattr(torch, config.dtype),
+        latents_dtype=getattr(torch, config.latents_dtype),
         precision=config.precision,
         offload=config.offload,
         checkpointing=config.checkpointing,

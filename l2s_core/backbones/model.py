@@ -36,6 +36,7 @@ class Placement:
 
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    latents_dtype: torch.dtype = torch.float32
     precision: str | None = None
     offload: bool = False
     checkpointing: bool = False
@@ -49,7 +50,7 @@ ON_CPU = Placement()
 class DiffusersModel(ABC):
     """A model in diffusers' folder layout: what a family of models shares, and what each family says of itself.
 
-    Latents are float32 (B, C, h, w) outside, whatever the components' type.
+    Latents (B, C, h, w) are of the placement's `latents_dtype` outside, whatever the components' type.
     """
 
     COMPONENTS: ClassVar[Mapping[str, Component]]
@@ -142,6 +143,11 @@ class DiffusersModel(ABC):
             self._resident = name
         return part
 
+    @property
+    def latents_dtype(self) -> torch.dtype:
+        """The type of latents outside the model's components."""
+        return self.placement.latents_dtype
+
     @torch.no_grad()
     def encode_prompts(self, texts: list[str], *, guidance: float | None = None, negative: str = "") -> Condition:
         """Encode prompts for `predict`; with guidance the negative prompt, too, where the family is classifier-free."""
@@ -155,7 +161,8 @@ class DiffusersModel(ABC):
         vae = self.use("vae")
         pixels = torch.from_numpy(images).to(self.device, vae.dtype).permute(0, 3, 1, 2) / 127.5 - 1
         mean = vae.encode(pixels).latent_dist.mean.float()
-        return (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        latents = (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        return latents.to(self.latents_dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -18,6 +18,7 @@ Scale = Literal["full", "tiny"]
 class BackboneConfig(Section):
     """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("latents_dtype",)
     model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
     family: Family
     size: int | None = Field(
@@ -26,6 +27,9 @@ class BackboneConfig(Section):
     steps: int = Field(ge=2, le=1000)
     guidance: float = Field(ge=0, le=30, description="1 or less is none, unless the model has it as an input")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    latents_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="of the latents between passes of the model, and of the updates of steering"
+    )
     architecture: str | None = Field(
         default=None, description="name in configs/architectures, for rehearsals and estimates without the weights"
     )

@@ -81,7 +81,7 @@ def _captured(
     prompts = [row.prompt for row in shard.rows[part]]
     condition = backbone.encode_prompts([prompt.text for prompt in prompts])
     weights_BOK = backbone.phrase_weights(prompts)
-    latents = shard.noise[part].to(backbone.device)
+    latents = shard.noise[part].to(backbone.device, backbone.latents_dtype)
     control = shard.control_of(part, backbone.device)
     model = backbone if control is None else control.over(backbone)
     for step in range(steps[-1]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from l2s_core.diffusion.condition import Condition
@@ -28,6 +29,11 @@ class Denoiser(Predictor, Protocol):
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of one image's latents."""
+        ...
+
+    @property
+    def latents_dtype(self) -> torch.dtype:
+        """The type of latents, between passes."""
         ...
 
     def encode_prompts(self, texts: list[str], *, guidance: float | None = None, negative: str = "") -> Condition:

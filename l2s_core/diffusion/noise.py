@@ -139,7 +139,7 @@ def _controlled_noise(
 ) -> Tensor:
     """Return the noise of RF-inversion, pulled to fresh noise that is an image's own, the same under both prompts."""
     seeds = [stable_seed("noise", scene.image_id) for scene in scenes]
-    fresh = initial_noise(seeds, backbone.latent_shape, backbone.device)
+    fresh = initial_noise(seeds, backbone.latent_shape, backbone.device, latents.dtype)
     return controlled_invert(backbone, latents, fresh, condition, schedule, gamma=config.gamma, times=config.times)
 
 

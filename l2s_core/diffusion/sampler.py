@@ -96,7 +96,7 @@ class Sampler(Generic[Model]):
     ) -> Sampled[Watcher]:
         """Sample the prompts as one batch from latents (B, C, h, w) of pure noise."""
         batch = Batch.of(self.backbone, prompts, steps=self.steps, guidance=self.guidance, negative=self.negative)
-        latents = noise.to(self.backbone.device)
+        latents = noise.to(self.backbone.device, self.backbone.latents_dtype)
         observers = tuple(build(batch) for build in observe)
         latents = sample(self.backbone, latents, batch.condition, batch.schedule, observers)
         images = torch.from_numpy(self.backbone.decode(latents))

@@ -15,10 +15,12 @@ Observer = Callable[[Tensor, int], Tensor]
 """(latents, step) -> latents, called before each denoising step: it may watch the latents, or move them."""
 
 
-def initial_noise(seeds: Sequence[int], shape: tuple[int, ...], device: str = "cpu") -> Tensor:
-    """Return one standard normal latent per seed, (B, *shape), drawn on the CPU from the seed alone."""
+def initial_noise(
+    seeds: Sequence[int], shape: tuple[int, ...], device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return one standard normal latent per seed, (B, *shape), drawn in float32 on the CPU from the seed alone."""
     draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(draws).to(device)
+    return torch.stack(draws).to(device, dtype)
 
 
 def sample(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -12,7 +13,8 @@ class Schedule:
     """A deterministic sampler: step i maps z to keep[i] * z + add[i] * prediction(z, timesteps[i]).
 
     Both DDIM (eps and v prediction) and the Euler step of a flow are of this form, so neither sampling
-    nor inversion ever asks which model it runs.
+    nor inversion ever asks which model it runs. A step is computed in float32 at least, and rounded to the latents'
+    type.
     """
 
     timesteps: tuple[float, ...]
@@ -24,8 +26,15 @@ class Schedule:
 
     def advance(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """One denoising step."""
-        return self.keep[step] * latents + self.add[step] * prediction
+        exact, predicted = _exact(latents), _exact(prediction)
+        return (self.keep[step] * exact + self.add[step] * predicted).to(latents.dtype)
 
     def undo_step(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """Undo `advance` for a known prediction."""
-        return (latents - self.add[step] * prediction) / self.keep[step]
+        exact, predicted = _exact(latents), _exact(prediction)
+        return ((exact - self.add[step] * predicted) / self.keep[step]).to(latents.dtype)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Return values in float32, or in float64 where they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

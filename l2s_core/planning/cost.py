@@ -149,7 +149,8 @@ def _reader(model: DiffusersModel, config: RunConfig) -> AttentionReader:
 def _gradient(reader: AttentionReader, weights_BOK: Tensor, latents: Tensor, condition: Condition) -> None:
     moving = latents.clone().requires_grad_(True)
     with torch.enable_grad():
-        torch.autograd.grad(reader.read(moving, 0.5, condition, weights_BOK).sum(), moving)
+        entering = moving.clone()  # the counter's hooks on what enters a module do not go with a leaf
+        torch.autograd.grad(reader.read(entering, 0.5, condition, weights_BOK).sum(), moving)
 
 
 @contextmanager

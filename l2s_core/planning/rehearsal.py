@@ -134,7 +134,7 @@ def _denoising(config: RunConfig, bench: _Bench) -> list[Measured]:
     """Return the rows of a step with capture, plain, with guidance and steered, and of decoding."""
     backbone: Backbone = bench.backbone
     prompts = [PROMPT] * bench.images
-    noise = initial_noise(list(range(bench.images)), backbone.latent_shape, backbone.device)
+    noise = initial_noise(list(range(bench.images)), backbone.latent_shape, backbone.device, backbone.latents_dtype)
     batch = Batch.of(backbone, prompts, steps=STEPS, guidance=config.backbone.guidance)
     schedule = batch.schedule
     condition = batch.condition

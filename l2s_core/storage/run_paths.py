@@ -102,9 +102,8 @@ class RunPaths:
         inputs = self.inputs
         backbone = self.config.backbone
         inversion = self.config.inversion.model_dump(mode="json", exclude={"min_psnr"})
-        return self._folder(
-            "noise", self.scenes.name, inputs.backbone, inputs.side, backbone.steps, backbone.dtype, inversion
-        )
+        model = [inputs.backbone, inputs.side, backbone.steps, *self._dtypes]
+        return self._folder("noise", self.scenes.name, *model, inversion)
 
     @cached_property
     def maps(self) -> Path:
@@ -170,7 +169,14 @@ class RunPaths:
     @property
     def _sampling(self) -> list:
         backbone = self.config.backbone
-        return [self.inputs.backbone, self.inputs.side, backbone.steps, backbone.dtype, backbone.guidance]
+        return [self.inputs.backbone, self.inputs.side, backbone.steps, *self._dtypes, backbone.guidance]
+
+    @property
+    def _dtypes(self) -> tuple[str, ...]:
+        """The types of the model and of its latents; these are not named where they are float32."""
+        backbone = self.config.backbone
+        latents = () if backbone.latents_dtype == "float32" else (backbone.latents_dtype,)
+        return (backbone.dtype, *latents)
 
     def _folder(self, stage: str, *parts: object) -> Path:
         salt = [self.cache_salt] if self.cache_salt else []

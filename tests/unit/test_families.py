@@ -19,10 +19,15 @@ from l2s_core.backbones.architecture import architecture_names, load_architectur
 from l2s_core.backbones.flux import pack
 from l2s_core.backbones.load import load_backbone, require_fit
 from l2s_core.backbones.model import DiffusersModel
-from l2s_core.config import BackboneConfig, load_run_config
+from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.model import build_classifier
+from l2s_core.config import BackboneConfig, CaptureConfig, ClassifierConfig, load_run_config
+from l2s_core.dataset.collect import map_source
+from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.experiments.evidence import PROMPTS, capture_error
+from l2s_core.steering.steering import steer_by
 
 TEXTS = [p.text for p in PROMPTS]
 
@@ -197,3 +202,41 @@ def test_offloading_and_slicing_change_no_value(folders) -> None:
             backbone.decode(sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=3.5), backbone.schedule(3)))
         )
     assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("name", ["flux-dev", "flux-schnell"])
+def test_latents_of_bfloat16_are_rounded_after_every_step_and_update(folders, name: str) -> None:
+    """As in the paper's FLUX: a step in float32, rounded; an update in bfloat16. Ours keep float32 between passes."""
+    assert load_run_config(name).backbone.latents_dtype == "bfloat16"
+    assert load_run_config("sd21").backbone.dtype == load_run_config("sd14").backbone.dtype == "float32"
+    backbone = load(folders, name, latents_dtype="bfloat16")
+    assert backbone.encode_images(np.zeros((1, 64, 64, 3), np.uint8)).dtype == torch.bfloat16
+    batch = Batch.of(backbone, PROMPTS, steps=4, guidance=1.0)
+    seen: list[torch.Tensor] = []
+
+    def watch(latents: torch.Tensor, step: int) -> torch.Tensor:
+        seen.append(latents)
+        return latents
+
+    noise = initial_noise([1, 2], backbone.latent_shape, dtype=torch.bfloat16)
+    last = sample(backbone, noise, batch.condition, batch.schedule, [watch])
+    sigmas = [*batch.schedule.timesteps, 0.0]
+    for step, (before, after) in enumerate(pairwise([*seen, last])):
+        with torch.no_grad():
+            velocity = backbone.predict(before, sigmas[step], batch.condition)
+        exact = before.double() + (sigmas[step + 1] - sigmas[step]) * velocity.double()
+        half_of_the_last_bit = exact.abs() * 2.0**-8 + 1e-6
+        assert after.dtype == torch.bfloat16 and ((after.double() - exact).abs() <= half_of_the_last_bit).all()
+
+    run = load_run_config(name)
+    source = map_source(backbone, CaptureConfig(steps=(1,), grid=4), 4)
+    network = build_classifier(ClassifierConfig(kind="conv", width=8), source).eval().requires_grad_(False)
+    classifier = TrainedClassifier(model=network, config=ClassifierConfig(kind="conv", width=8), source=source)
+    rule = run.steering.model_copy(update={"until_step": 1, "updates": 1, "step_size": 1e3, "guidance": None})
+    steer = steer_by(classifier, rule)(batch)
+    moving = noise.clone().requires_grad_(True)
+    loss = steer._loss(moving, torch.arange(2), 0, steer.targets).sum()
+    (gradient,) = torch.autograd.grad(loss, moving)
+    moved = steer(noise, 0)
+    assert gradient.dtype == moved.dtype == torch.bfloat16 and not torch.equal(moved, noise)
+    assert torch.equal(moved, noise - 1e3 * gradient)
