@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flows.summary import print_table
+from flows.tables import print_table
 from l2s_core.evaluation.statistics.significance import PairedRuns, compare_all
 from l2s_core.experiments.verdicts import load_judged
 from l2s_core.report.significance_page import TITLES, p_text, page_name, remarks, render_significance, signed_interval

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from flows.planning import plan
-from flows.summary import print_table
+from flows.tables import print_table
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run

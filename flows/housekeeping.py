@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
-from flows.summary import print_table
+from flows.tables import print_table
 from l2s_core.errors import UserError
 from l2s_core.storage.lock import exclusive
 from l2s_core.storage.records import EARLIER, EarlierRecord, RunRecord
 from l2s_core.storage.runs import (
+    LOGS,
     files_of,
     files_of_earlier,
     find_runs,
@@ -28,8 +31,11 @@ MB = 1e6
 COLUMNS = ("run", "flow", "state", "started (UTC)", "model", "size", "figures")
 
 
-def print_runs(home: Path) -> None:
-    """Print a line a run, the newest first, those of earlier versions last, and how much can go."""
+def print_runs(home: Path, *, state: str | None = None, config: str | None = None) -> None:
+    """Print a line a run, the newest first, those of earlier versions last, and how much can go.
+
+    `state` and `config` choose: runs that ended so, and those of that name.
+    """
     records = list_runs(home)
     earlier = list_earlier(home)
     damaged = list_damaged(home)
@@ -39,8 +45,10 @@ def print_runs(home: Path) -> None:
     outputs = {output for record in records for output in record.outputs}
     old_outputs = {output for record in earlier for output in record.outputs}
     sizes = {output: folder_bytes(home / output) for output in outputs | old_outputs}
-    rows = [_row(record, sizes) for record in records] + [_earlier_row(record, sizes) for record in earlier]
-    rows += [(record.run_id, "", "damaged record", "", "", "", "") for record in damaged]
+    rows = [_row(record, sizes) for record in records if _is_wanted(record, state, config)]
+    if state is None and config is None:
+        rows += [_earlier_row(record, sizes) for record in earlier]
+        rows += [(record.run_id, "", "damaged record", "", "", "", "") for record in damaged]
     print_table(COLUMNS, rows)
     for record in damaged:
         click.echo(record.reason)
@@ -50,6 +58,50 @@ def print_runs(home: Path) -> None:
         f"\n{own / MB:.0f} MB in all, outputs that runs share counted once; "
         f"{loose / MB:.0f} MB belong to no run of this version ('l2s clean')"
     )
+
+
+def print_run(home: Path, name: str) -> None:
+    """Print what is known of a run: when, how long, figures, the files of each stage so far, its report and log."""
+    for record in find_runs(list_runs(home), [name], list_earlier(home)):
+        click.echo(f"{record.run_id}: {record.flow}, {record.state}{_duration(record)}")
+        click.echo(f"started {record.started}, model {record.config['backbone']['model']}")
+        for method, value in (record.headline or {}).items():
+            click.echo(f"  {method}: {value:.3f} right")
+        rows = [
+            (output, f"{len(files)}", f"{sum(map(_bytes, files)) / MB:.1f} MB")
+            for output, files in _files(home, record)
+        ]
+        print_table(("output", "files", "size"), rows)
+        if record.wrote is not None:
+            click.echo(home / record.wrote)
+        for log in sorted((home / LOGS).glob(f"{record.run_id}-*.log"))[-1:]:
+            click.echo(log)
+
+
+def print_runs_json(home: Path, names: Sequence[str], *, state: str | None = None, config: str | None = None) -> None:
+    """Print the records as JSON: a list, the newest first."""
+    records = list_runs(home)
+    chosen = find_runs(records, names, list_earlier(home)) if names else records
+    kept = [record.model_dump(mode="json") for record in chosen if _is_wanted(record, state, config)]
+    click.echo(json.dumps(kept, indent=2))
+
+
+def _is_wanted(record: RunRecord, state: str | None, config: str | None) -> bool:
+    return state in (None, record.state) and config in (None, record.name)
+
+
+def _duration(record: RunRecord) -> str:
+    if record.ended is None:
+        return ""
+    seconds = (datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.started)).total_seconds()
+    return f" after {timedelta(seconds=round(seconds))}"
+
+
+def _files(home: Path, record: RunRecord) -> Iterator[tuple[str, list[Path]]]:
+    """Yield each output of a run with its finished files."""
+    for output in record.outputs:
+        files = [path for path in (home / output).rglob("*") if path.is_file() and not path.name.startswith(".")]
+        yield output, files
 
 
 def clean_home(home: Path, names: Sequence[str], *, delete: bool) -> None:
@@ -99,7 +151,8 @@ def _row(record: RunRecord, sizes: dict[str, int]) -> tuple[str, ...]:
     figures = ", ".join(f"{name} {value:.2f}" for name, value in (record.headline or {}).items())
     model = record.config["backbone"]["model"]
     size = sum(sizes[output] for output in set(record.outputs))
-    return record.run_id, record.flow, record.state, record.started, model, f"{size / MB:.0f} MB", figures
+    started = record.started[:16].replace("T", " ")
+    return record.run_id, record.flow, record.state, started, Path(model).name, f"{size / MB:.0f} MB", figures
 
 
 def _earlier_row(record: EarlierRecord, sizes: dict[str, int]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from flows.tables import print_table
 from l2s_core.classifier.experiment import load_result
 from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.evaluation.statistics.aggregate import Rate
@@ -147,15 +148,3 @@ def _print_tests(tests: Mapping[str, Mapping[str, float]]) -> None:
 
 def _rate(rate: Rate) -> str:
     return f"{rate.rate:.2f} ({rate.low:.2f}-{rate.high:.2f})"
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns: the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        click.echo(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )

@@ -118,12 +118,30 @@ def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) ->
     )
     seen = CliRunner().invoke(main, ["runs", "--home", str(tmp_path)])
     assert seen.exit_code == 0 and all(record.run_id in seen.output for record in (first, second))
+    assert all(len(line) <= 120 for line in seen.output.splitlines())
+    one = CliRunner().invoke(main, ["runs", first.run_id, "--home", str(tmp_path)])
+    assert one.exit_code == 0 and all(output in one.output for output in first.outputs)
+    assert second.run_id not in one.output
+    told = CliRunner().invoke(main, ["runs", "--json", "--state", "killed", "--home", str(tmp_path)])
+    assert first.run_id in [record["run_id"] for record in json.loads(told.output)]
+    none = CliRunner().invoke(main, ["runs", "--json", "--config", "other", "--home", str(tmp_path)])
+    assert json.loads(none.output) == []
     assert CliRunner().invoke(main, ["clean", second.run_id, "--yes", "--home", str(tmp_path)]).exit_code == 0
     assert all((tmp_path / output).exists() for output in first.outputs)
     assert not any((tmp_path / output).exists() for output in set(second.outputs) - shared)
     assert [record.run_id for record in runs.list_runs(tmp_path)] == [first.run_id]
     bad = CliRunner().invoke(main, ["clean", "mini-ds", "--home", str(tmp_path)])
     assert bad.exit_code == 2 and "no run 'mini-ds'; did you mean 'mini-sd'" in bad.output
+
+
+def test_listing_runs_imports_nothing_heavy(tmp_path: Path) -> None:
+    """It took 11 s of CPU, for torch."""
+    code = (
+        "import sys; from click.testing import CliRunner; from flows.cli import main; "
+        f"done = CliRunner().invoke(main, ['runs', '--home', {str(tmp_path)!r}]); "
+        "sys.exit(done.exit_code or any(name in sys.modules for name in ('torch', 'mlflow', 'prefect', 'pandas')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_a_classifier_that_a_benchmark_uses_outlives_the_run_that_trained_it(tmp_path: Path) -> None:
