@@ -122,7 +122,7 @@ def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) ->
     one = CliRunner().invoke(main, ["runs", first.run_id, "--home", str(tmp_path)])
     assert one.exit_code == 0 and all(output in one.output for output in first.outputs)
     assert second.run_id not in one.output
-    told = CliRunner().invoke(main, ["runs", "--json", "--state", "killed", "--home", str(tmp_path)])
+    told = CliRunner().invoke(main, ["runs", "--json", "--state", "finished", "--home", str(tmp_path)])
     assert first.run_id in [record["run_id"] for record in json.loads(told.output)]
     none = CliRunner().invoke(main, ["runs", "--json", "--config", "other", "--home", str(tmp_path)])
     assert json.loads(none.output) == []
