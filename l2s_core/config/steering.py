@@ -28,10 +28,11 @@ class SteeringConfig(Section):
         le=30,
         description="guidance in the passes that steer, for a model that has it as an input; default: none",
     )
-    several: Literal["joint", "cycle", "round-robin"] = Field(
+    several: Literal["joint", "open", "each", "cycle", "round-robin"] = Field(
         default="joint",
-        description="relations of one prompt: all in one loss; those of one pair an update, in rotation among "
-        "the unsatisfied; or in fixed turns, and the step ends with the first turn that finds its pair satisfied",
+        description="relations of one prompt: all in one loss; the unsatisfied in one loss; a gradient and a step for "
+        "each unsatisfied pair; those of one pair an update, in rotation among the unsatisfied; or in fixed turns, and "
+        "the step ends with the first turn that finds its pair satisfied",
     )
 
     @field_validator("min_loss", mode="before")

@@ -51,16 +51,14 @@ class ObjectiveReader:
         """Return loss_P of `targets`, the relations of the prompts at `indices`, before `step`.
 
         Differentiable in `latents`, of which there is one a prompt: one pass of the denoiser, however many relations a
-        prompt states. Where one pair shows two relations the objective's loss_offset is taken off, so that what
-        satisfies it is the same for every relation.
+        prompt states. Where one pair shows two relations, the objective knows of both.
         """
         condition = self.batch.condition.select(indices)
         timestep = self.batch.schedule.timesteps[step]
         maps_BOMGG = self._reader.read(latents, timestep, condition, self._weights_BOK[indices])
         maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), self._phrases(targets)]
         capture_index_P = torch.full_like(targets.label_P, self.objective.source.capture_index_for(step))
-        loss_P = self.objective.loss(maps_P2MGG, capture_index_P, targets.label_P)
-        return loss_P - self.objective.loss_offset(targets.weight_P)
+        return self.objective.loss_among(maps_P2MGG, capture_index_P, targets.label_P, targets.wanted_PR)
 
     def _phrases(self, targets: Targets) -> Tensor:
         """Return phrases_P2 of the targets in the order in which the objective's source has them."""

@@ -63,8 +63,11 @@ class Steering:
     step once its relations are satisfied, and the batch shrinks. A gradient that is not finite skips that image's
     update and is counted.
 
-    A prompt with several relations moves down the sum of their losses (`several: joint`), or down those of one pair of
-    phrases an update, in rotation among the pairs that are not satisfied (`cycle`). It leaves when all are satisfied.
+    A prompt with several relations moves down the sum of their losses (`several: joint`), which holds those that are
+    satisfied where they are, or of the unsatisfied ones alone (`open`). With `each`, every unsatisfied pair of phrases
+    has a gradient of its own, normalized for itself, and moves the latents by a whole step: one pass forward, and as
+    many back, which count as gradients, as there are such pairs. With `cycle` the pairs take turns, one an update, in
+    rotation among the unsatisfied. A prompt leaves when all its relations are satisfied.
     The paper's rule (`round-robin`, as its public code has it) gives each pair its turn whether it is satisfied or not,
     and an image leaves as soon as the pair whose turn it is is satisfied, whatever the others are. A prompt without
     relations is never touched. Raises UserError for a relation that the objective has no loss for.
@@ -125,7 +128,7 @@ class Steering:
             open_P              [F, T, F, T]     relations that are not satisfied
             keep                [F, T, T]        images with an open relation
             pushing_P, joint    [F, T, T, T]     the losses that are summed: all of an image that is kept
-            pushing_P, cycle    [F, T, F, T]     or the pair whose turn it is
+            pushing_P, open     [F, T, F, T]     or the open ones; so with `each` and `cycle`, a pair at a time
             returned            [1, 3]           image 0 leaves, unmoved
 
         In fixed turns, update 1 is that of the second image's second pair: it is satisfied, and the image leaves.
@@ -138,21 +141,30 @@ class Steering:
         with torch.enable_grad():
             loss_P = self._loss(moving, active, step, targets)
             open_P = self._open(loss_P.detach(), step)
-            turn_P = self._turn(number, open_P, targets)
-            keep = targets.touched(open_P & turn_P, len(active))
+            turns = self._turns(number, open_P, targets)
+            keep = targets.touched(open_P & torch.stack(turns).any(0), len(active))
             if not keep.any():
                 return active[keep]
-            pushing_P = turn_P & keep[targets.image_P]
-            (gradient,) = torch.autograd.grad(loss_P[pushing_P].sum(), moving)
+            gradients = _gradients(loss_P, [turn_P & keep[targets.image_P] for turn_P in turns], moving)
+        for turn_P in turns[1:]:
+            self.cost.gradients[active.cpu()] += targets.touched(turn_P, len(active)).long().cpu()
         active = active[keep]
-        latents[active] -= self.config.step_size * self._direction(gradient[keep], active)
+        for gradient in gradients:
+            latents[active] -= self.config.step_size * self._direction(gradient[keep], active)
         return active
 
-    def _turn(self, number: int, open_P: Tensor, targets: Targets) -> Tensor:
-        """Return which relations are looked at in update `number`."""
-        if self._in_fixed_turns:
-            return targets.fixed_turn(number)
-        return targets.turn(number, open_P) if self.config.several == "cycle" else torch.ones_like(open_P)
+    def _turns(self, number: int, open_P: Tensor, targets: Targets) -> list[Tensor]:
+        """Return which relations are looked at in update `number`: one mask over P a gradient."""
+        match self.config.several:
+            case "round-robin":
+                return [targets.fixed_turn(number)]
+            case "cycle":
+                return [targets.turn(number, open_P)]
+            case "open":
+                return [open_P]
+            case "each":
+                return targets.open_pairs(open_P) or [open_P]
+        return [torch.ones_like(open_P)]
 
     def _direction(self, gradient: Tensor, active: Tensor) -> Tensor:
         """Return the gradient, normalized as the settings say; zero, and counted, where it is not finite."""
@@ -169,6 +181,15 @@ class Steering:
         loss_P = self._reader.loss(latents, indices, step, targets)
         self.looks.append(Look(step=step, images=indices, targets=targets, loss_P=loss_P.detach()))
         return loss_P
+
+
+def _gradients(loss_P: Tensor, parts: Sequence[Tensor], latents: Tensor) -> list[Tensor]:
+    """Return the gradient of the sum of the losses of every part, a mask over P, by one pass back each."""
+    last = len(parts) - 1
+    return [
+        torch.autograd.grad(loss_P[part_P].sum(), latents, retain_graph=number < last)[0]
+        for number, part_P in enumerate(parts)
+    ]
 
 
 def steer_by(classifier: TrainedClassifier, config: SteeringConfig) -> Callable[[Batch[Backbone]], Steering]:

@@ -21,15 +21,15 @@ class Targets:
 
     image_P: the prompt that a relation belongs to. phrases_P2: subject and object, as places among that prompt's
     objects. pair_P: the place of these two among the prompt's pairs, in the order in which they are stated. label_P:
-    the relation, an index in LABELS. weight_P: 1 over the number of relations that one pair of phrases has to show. A
-    diagonal is two relations of one pair, and a classifier that is sure of it gives each a half.
+    the relation, an index in LABELS. wanted_PR: every label of LABELS that is asked of the relation's two phrases,
+    itself included: two of a diagonal.
     """
 
     image_P: Tensor
     phrases_P2: Tensor
     pair_P: Tensor
     label_P: Tensor
-    weight_P: Tensor
+    wanted_PR: Tensor
 
     @classmethod
     def of(cls, prompts: Sequence[Phrases], device: str = "cpu") -> Targets:
@@ -46,8 +46,13 @@ class Targets:
             phrases_P2=pairs_P3[:, 1:],
             pair_P=torch.tensor(_pair_numbers(pairs), dtype=torch.long, device=device),
             label_P=torch.tensor(labels, dtype=torch.long, device=device),
-            weight_P=torch.tensor(_weights(pairs, labels), dtype=torch.float32, device=device),
+            wanted_PR=torch.tensor(_wanted(pairs, labels), dtype=torch.bool, device=device).reshape(-1, len(LABELS)),
         )
+
+    @property
+    def weight_P(self) -> Tensor:
+        """1 over the number of relations that a relation's two phrases have to show."""
+        return 1 / self.wanted_PR.sum(1)
 
     def select(self, images: Tensor) -> Targets:
         """The relations of a subset of the batch, in its order; `image_P` then counts in the subset."""
@@ -58,7 +63,7 @@ class Targets:
             phrases_P2=self.phrases_P2[row_P],
             pair_P=self.pair_P[row_P],
             label_P=self.label_P[row_P],
-            weight_P=self.weight_P[row_P],
+            wanted_PR=self.wanted_PR[row_P],
         )
 
     def turn(self, number: int, open_P: Tensor) -> Tensor:
@@ -79,14 +84,28 @@ class Targets:
         Image 0 has two waiting pairs, so that update 2 begins again with the first. Image 1 has one: its diagonal.
         Once relation 0 is satisfied, pair 1 is the only one that waits in image 0 and has every turn.
         """
+        place_P, waiting_P = self._waiting(open_P)
+        return place_P == number % waiting_P.clamp_min(1)
+
+    def open_pairs(self, open_P: Tensor) -> list[Tensor]:
+        """Return masks over P of the pairs with an open relation: the first such pair of every image, the second, …"""
+        place_P, waiting_P = self._waiting(open_P)
+        return [place_P == place for place in range(int(waiting_P.max()))] if len(waiting_P) else []
+
+    def _waiting(self, open_P: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the place of a relation's pair among the pairs of its image that have an open one, and their number.
+
+        The place of a pair without open relations is -1.
+        """
         pairs_P3 = torch.cat([self.image_P.unsqueeze(1), self.phrases_P2.sort(dim=1).values], dim=1)
         pairs, pair_P = torch.unique(pairs_P3, dim=0, return_inverse=True)  # sorted: an image's pairs stand together
         waiting = pair_P[open_P].unique()
         image = pairs[waiting, 0]
-        waiting_B = torch.bincount(image)
+        waiting_B = torch.bincount(image, minlength=int(self.image_P.max()) + 1 if len(self.image_P) else 0)
         first_B = waiting_B.cumsum(0) - waiting_B  # where an image's pairs begin among those that wait
-        place = torch.arange(len(waiting), device=waiting.device) - first_B[image]
-        return torch.isin(pair_P, waiting[place == number % waiting_B[image]])
+        place = torch.full((len(pairs),), -1, device=pair_P.device)
+        place[waiting] = torch.arange(len(waiting), device=waiting.device) - first_B[image]
+        return place[pair_P], waiting_B[self.image_P]
 
     def fixed_turn(self, number: int) -> Tensor:
         """Return a mask over P: whose turn it is in update `number`, satisfied or not, one pair of phrases an image."""
@@ -119,10 +138,17 @@ def _pair_numbers(pairs: Sequence[tuple[int, int, int]]) -> list[int]:
     return [numbers[image].setdefault(frozenset(phrases), len(numbers[image])) for image, *phrases in pairs]
 
 
-def _weights(pairs: Sequence[tuple[int, int, int]], labels: Sequence[int]) -> list[float]:
-    """1 over the number of different relations of a relation's two phrases; "A left of B" is "B right of A"."""
+def _wanted(pairs: Sequence[tuple[int, int, int]], labels: Sequence[int]) -> list[list[bool]]:
+    """Which of LABELS are asked of a relation's two phrases, as it has them; "A left of B" is "B right of A"."""
     shown: dict[tuple[int, frozenset[int]], set[str]] = defaultdict(set)
     for (image, subject, object_), label in zip(pairs, labels, strict=True):
-        name = LABELS[label]
-        shown[image, frozenset((subject, object_))].add(name if subject < object_ else OPPOSITE.get(name, name))
-    return [1 / len(shown[image, frozenset(phrases)]) for image, *phrases in pairs]
+        shown[image, frozenset((subject, object_))].add(_from_first(LABELS[label], subject, object_))
+    return [
+        [_from_first(name, subject, object_) in shown[image, frozenset((subject, object_))] for name in LABELS]
+        for image, subject, object_ in pairs
+    ]
+
+
+def _from_first(name: str, subject: int, object_: int) -> str:
+    """The relation of a subject to an object as that of the phrase that comes first to the other."""
+    return name if subject < object_ else OPPOSITE.get(name, name)

@@ -18,7 +18,8 @@ from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import SeveralPrompt, parse_several, prompt_for
-from l2s_core.relations import Triplet
+from l2s_core.relations import LABELS, Triplet
+from l2s_core.steering.objectives import ClassifierObjective
 from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 
@@ -148,7 +149,7 @@ NOTHING = SeveralPrompt(text="a photo of a dog and a cat", triplets=(), objects=
 
 
 def test_relations_are_read_off_their_own_phrases(backbone, classifier) -> None:
-    """Each relation of a prompt has the loss that it would have alone; a diagonal's are lower by its loss_offset."""
+    """Each relation of a prompt has the loss that it would have alone; a diagonal's are lower by its allowance."""
     prompts = [THREE, PROMPTS[0], DIAGONAL]
     steer = steering(backbone, classifier, prompts=prompts)
     z = initial_noise([0, 1, 2], backbone.latent_shape)
@@ -245,3 +246,93 @@ def test_prompts_without_relations_come_out_untouched(backbone, classifier) -> N
     cost = steered.observers[0].cost
     assert cost.gradients.tolist()[1] == cost.checks.tolist()[1] == 0 < cost.gradients.tolist()[0]
     assert torch.equal(make([NOTHING], [4], steer).images, make([NOTHING], [4]).images)
+
+
+def with_labels(classifier: TrainedClassifier, labels: str) -> TrainedClassifier:
+    return replace(classifier, config=classifier.config.model_copy(update={"labels": labels}))
+
+
+def answers(logits_R: list[float]) -> torch.nn.Module:
+    """A classifier that gives every pair the same logits."""
+
+    class Fixed(torch.nn.Module):
+        def forward(self, maps_BOMGG: torch.Tensor, capture_index_B: torch.Tensor) -> torch.Tensor:
+            return torch.tensor(logits_R).repeat(len(maps_BOMGG), 1)
+
+    return Fixed()
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits_R", "satisfied"),
+    [
+        ("single", [8.0, 0.0, 8.0, 0.0], True),  # a half each
+        ("single", [8.0, 0.0, 0.0, 0.0], False),
+        ("soft", [8.0, 0.0, 8.0, 0.0], True),
+        ("soft", [8.5, 0.0, 7.5, 0.0], True),  # a quarter of the mass, at least, is the other one's
+        ("soft", [9.5, 0.0, 6.5, 0.0], False),  # all of the mass, but hardly any for "above"
+        ("soft", [2.0, 0.0, 2.0, 0.0], False),  # split evenly, but too little of it
+        ("multi", [8.0, -3.0, 8.0, -3.0], True),
+        ("multi", [8.0, 8.0, 8.0, 8.0], True),  # the others do not compete
+        ("multi", [8.0, -3.0, -1.0, -3.0], False),
+    ],
+)
+def test_a_diagonal_is_satisfied_by_both_of_its_relations(
+    classifier, labels: str, logits_R: list[float], satisfied: bool
+) -> None:
+    objective = ClassifierObjective.of(
+        replace(with_labels(classifier, labels), model=answers(logits_R)),
+        FAST.model_copy(update={"confidence": 0.99}),
+    )
+    targets = Targets.of([parse_several("a dog above and to the left of a cat")])
+    assert targets.wanted_PR[:, :4].tolist() == [[True, False, True, False]] * 2
+    maps = torch.zeros(2, 2, 1, 4, 4)
+    loss_P = objective.loss_among(maps, torch.zeros(2, dtype=torch.long), targets.label_P, targets.wanted_PR)
+    assert objective.satisfied(loss_P).all().item() == satisfied
+
+
+def test_the_push_towards_one_relation_leaves_the_other_alone_where_labels_do_not_compete(classifier) -> None:
+    """A classifier is sure of "left of", and "above" is asked for: only labels that compete push off "left of"."""
+    targets = Targets.of([PROMPTS[1]])
+    slopes = {}
+    for labels in ("single", "multi"):
+        logits = torch.tensor([[8.0, -2.0, -2.0, -2.0]], requires_grad=True)
+        own = replace(with_labels(classifier, labels), model=lambda *_, answer=logits: answer)
+        objective = ClassifierObjective.of(own, FAST)
+        loss = objective.loss_among(torch.zeros(1, 2, 1, 4, 4), torch.zeros(1), targets.label_P, targets.wanted_PR)
+        (slopes[labels],) = torch.autograd.grad(loss.sum(), logits)
+    assert slopes["single"][0, 0] > 0.9 and slopes["multi"][0, 0] == 0
+    assert slopes["single"][0, 2] < -0.9 and slopes["multi"][0, 2] < -0.8
+
+
+def test_a_pair_stated_from_both_ends_wants_the_same_of_both() -> None:
+    targets = Targets.of([parse_several("a dog left of a cat and a cat below a dog")])
+    rows = [[LABELS[i] for i in row.nonzero()[:, 0]] for row in targets.wanted_PR]
+    assert rows == [["left of", "above"], ["right of", "below"]]
+
+
+def test_each_pair_moves_by_a_step_of_its_own_and_open_ones_push_alone(backbone, classifier) -> None:
+    """One update of two open pairs: the sum of what either alone would do; the passes back are what is counted."""
+    z = initial_noise([0, 1], backbone.latent_shape)
+    prompts = [THREE, PROMPTS[0]]
+
+    def moved(several: str, prompts=prompts, confidence: float = 0.9999) -> tuple[torch.Tensor, list[int]]:
+        update = {"several": several, "updates": 1, "confidence": confidence}
+        steer = steering(backbone, classifier, FAST.model_copy(update=update), prompts)
+        return steer(z[: len(prompts)], 0) - z[: len(prompts)], steer.cost.gradients.tolist()
+
+    both, cost = moved("each")
+    parts = [moved("joint", [replace(THREE, triplets=(triplet,)), PROMPTS[0]])[0] for triplet in THREE.triplets]
+    torch.testing.assert_close(both[0], parts[0][0] + parts[1][0], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(both[1], parts[0][1], atol=1e-4, rtol=1e-3)
+    assert cost == [2, 1] and moved("joint")[1] == [1, 1]
+
+    with torch.no_grad():
+        steer = steering(backbone, classifier, prompts=[THREE])
+        probability = (-loss_of(steer, z[:1], step=0)).exp().sort().values
+    between = probability.mean().item()  # the one relation is satisfied, the other is not
+    joint, alone = (moved(several, [THREE], between)[0] for several in ("joint", "open"))
+    steer = steering(backbone, classifier, prompts=[THREE])
+    weaker = THREE.triplets[int((-loss_of(steer, z[:1], step=0)).exp().argmin())]
+    expected = moved("joint", [replace(THREE, triplets=(weaker,))], between)[0]
+    torch.testing.assert_close(alone, expected, atol=1e-4, rtol=1e-3)
+    assert (joint - alone).abs().max() > 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ from l2s_core.prompts.prompt import SeveralPrompt
 
 class Several(Protocol):
     """Prompts of several relations, `prompts` of each form, over common objects, novel ones or both."""
+
+    DEV_BENCHMARK: ClassVar[str | None] = "several-dev"
 
     protocol: Literal["several"] = "several"
     forms: tuple[Literal["2+1", "2+2", "3+2", "4+2", "4+3", "5+3"], ...] = Field(

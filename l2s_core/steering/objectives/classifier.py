@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.labels import NEVER, Labels
 from l2s_core.config import SteeringConfig
 from l2s_core.dataset.schema import MapSource
 from l2s_core.steering.objectives.objective import Objective
@@ -16,9 +16,20 @@ from l2s_core.steering.objectives.objective import Objective
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierObjective(Objective):
-    """Cross-entropy of a trained classifier to the wanted relation.
+    """Minus the log-probability that a trained classifier gives the wanted relation.
 
-    With a `confidence`, a relation is also satisfied where the classifier gives it that probability or more.
+    With a `confidence` c, a relation is also satisfied where exp(-loss) >= c: where one is asked of a pair, where its
+    probability is c or more. A diagonal asks for n = 2 relations of one pair, and what can be asked of each depends on
+    what the classifier's answers mean (`classifier/labels.py`):
+
+    * single: its probabilities compete, and none was trained on a diagonal. loss_r = -log p_r - 2 log n: no classifier
+      can avoid log n, since the two sum to 1 at most, and the rest is as much again, because a pair need not split
+      evenly: half of a relation's share is enough. Without `confidence` nothing is taken off: the paper's rule makes
+      all of its updates for a diagonal.
+    * soft: sure of a diagonal, it gives each relation 1/n. loss_r = -log m + max(0, log((1/2n) / (p_r / m))) with m the
+      sum of the probabilities of the pair's n relations: it asks for the mass of both together, however it is split, as
+      long as relation r has half of its even share of it. The second term is 0 where n = 1, and m is p_r.
+    * multi: loss_r = -log p_r, p_r = sigmoid(x_r), as if it were asked alone. Both can be near 1 at once.
     """
 
     normalized: ClassVar[bool | None] = None
@@ -32,18 +43,24 @@ class ClassifierObjective(Objective):
         return cls(classifier=classifier, source=classifier.source, confidence=confidence)
 
     def loss(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> Tensor:
-        return cross_entropy(self.classifier.model(maps_BOMGG, capture_index_B), label_B, reduction="none")
+        return -self._log_probability(maps_BOMGG, capture_index_B, label_B)[1]
 
-    def loss_offset(self, weight_P: Tensor) -> Tensor:
-        """Return -2 log(weight).
+    def loss_among(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor, wanted_BR: Tensor) -> Tensor:
+        log_p_BR, log_p_B = self._log_probability(maps_BOMGG, capture_index_B, label_B)
+        count_B = wanted_BR.sum(1).to(log_p_B)
+        match Labels(self.classifier.config.labels):
+            case Labels.SINGLE if self.confidence is not None:
+                return -log_p_B - 2 * count_B.log()
+            case Labels.SOFT:
+                log_mass_B = log_p_BR.masked_fill(~wanted_BR[:, : log_p_BR.shape[1]], NEVER).logsumexp(1)
+                share_B = log_p_B - log_mass_B
+                return -log_mass_B + (-(2 * count_B).log() - share_B).clamp_min(0)
+        return -log_p_B
 
-        No classifier can avoid -log(weight): its probabilities sum to 1. The rest is as much again, because a pair
-        need not split evenly: half of a relation's share is enough. Without `confidence` there is no offset: the
-        paper's rule makes all of its updates for a diagonal.
-        """
-        if self.confidence is None:
-            return super().loss_offset(weight_P)
-        return -2 * weight_P.log()
+    def _log_probability(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The log-probabilities of all labels (B, R), and of the wanted one (B)."""
+        log_p_BR = self.classifier.log_probability(maps_BOMGG, capture_index_B)
+        return log_p_BR, log_p_BR.gather(1, label_B.unsqueeze(1)).squeeze(1)
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
         satisfied_B = super().satisfied(loss_B)

@@ -33,9 +33,12 @@ class Objective(ABC):
         `capture_index_B` is the position among the captured steps, `label_B` the wanted relation, an index in LABELS.
         """
 
-    def loss_offset(self, weight_P: Tensor) -> Tensor:
-        """Return what is taken off the loss of a relation that shares its pair with others (see Targets.weight_P)."""
-        return torch.zeros_like(weight_P)
+    def loss_among(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor, wanted_BR: Tensor) -> Tensor:
+        """Return loss_B of relations whose pairs have to show all of `wanted_BR` (see Targets.wanted_PR).
+
+        Where they do not compete, that is the loss of the relation alone.
+        """
+        return self.loss(maps_BOMGG, capture_index_B, label_B)
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
         """Return which relations need no further update; never one whose loss is not a number."""
