@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.processes import is_server
-from tasks.database import database_url
+from tasks.database import database_url, hand_over_password
 
 PREPARED = "L2S_PREPARED"  # holds the process that has done it
 SERVERS = "servers.json"  # in the folder of runs: the servers that `l2s up` started for it
@@ -43,6 +43,7 @@ def prepare(home: Path = HOME) -> None:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+    hand_over_password()
     prefect_database = database_url("prefect")
     if prefect_database:
         defaults["PREFECT_API_DATABASE_CONNECTION_URL"] = prefect_database

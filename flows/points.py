@@ -13,6 +13,7 @@ from flows.session import Pruned, running
 from flows.stages import build_dataset, sample_and_judge, train_classifiers
 from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.config import MAIN
+from l2s_core.errors import masked
 from l2s_core.experiments.sweeps import Point, PointResult, PointState, SweepConfig
 from l2s_core.report.comparison import point_summary
 from l2s_core.report.ranking import point_metrics
@@ -71,7 +72,7 @@ def attempt(
         tracking.fail(run_id, "pruned", state="KILLED")
         return PointResult.of(point, PointState.PRUNED)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = masked(" ".join(str(error).split())) or type(error).__name__
         click.echo(f"point {point.point_id} failed: {reason}", err=True)
         tracking.fail(run_id, reason)
         return PointResult.of(point, PointState.FAILED, reason=reason)

@@ -125,7 +125,7 @@ def _start(home: Path, name: str, host: str, port: int) -> Server:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env=_environment(host, port),
+            env=_environment(host, port) | _backend(home, name),
         )
     return Server(name=name, pid=process.pid, host=host, port=port, log=str(log))
 
@@ -134,20 +134,19 @@ def _command(home: Path, name: str, host: str, port: int) -> list[str]:
     where = ["--host", host, "--port", str(port)]
     if name == "prefect":
         return [sys.executable, "-m", "prefect", "server", "start", *where]
-    from tasks.tracking.store import open_store, own_store_uri
+    from tasks.tracking.store import open_store
 
     open_store(home)  # creates the database once, before several processes of the server would
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        own_store_uri(home),
-        "--workers",
-        "1",
-        *where,
-    ]
+    return [sys.executable, "-m", "mlflow", "server", "--workers", "1", *where]
+
+
+def _backend(home: Path, name: str) -> dict[str, str]:
+    """Return what tells the MLflow server where its database is; a command line could be read by every user."""
+    if name != "mlflow":
+        return {}
+    from tasks.tracking.store import own_store_uri
+
+    return {"MLFLOW_BACKEND_STORE_URI": own_store_uri(home)}
 
 
 def _environment(host: str, port: int) -> dict[str, str]:

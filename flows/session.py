@@ -12,6 +12,7 @@ from typing import Any
 from flows.interrupt import last_words
 from flows.planning import plan
 from flows.workspace import limit_gpu_tasks, locked
+from l2s_core.errors import masked
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.storage import runs
@@ -20,6 +21,13 @@ from l2s_core.storage.files import make_folder
 LOGGERS = ("prefect", "l2s")
 Conclude = Callable[..., None]
 log = logging.getLogger("l2s")
+
+
+class _Masked(logging.Formatter):
+    """Writes no password of an address into a log, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 class Pruned(Exception):
@@ -94,7 +102,7 @@ def _log_path(home: Path, run_id: str) -> Path:
 def _logged(path: Path) -> Iterator[None]:
     """Write what Prefect and the flows log into a file, too."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Masked("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.setLevel(logging.INFO)
     log.propagate = False
     for name in LOGGERS:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_PASSWORD = re.compile(r"(://[^\s:/@]*:)\S*@")
 
 
 class UserError(Exception):
@@ -14,6 +17,11 @@ def first_line(error: Exception) -> str:
     """Return the first line of an error's text, or its kind when it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def masked(text: str) -> str:
+    """Return a text for people and logs with three stars for every password in an address (user:password@host)."""
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def did_you_mean(value: object, names: Iterable[str], cutoff: float = 0.6) -> str:

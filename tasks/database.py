@@ -1,15 +1,16 @@
 """One setting for both databases: L2S_DATABASE, a PostgreSQL server that holds MLflow's and Prefect's.
 
-Without it both use sqlite files in the folder of runs. Nothing heavy is imported here: commands read the setting
+Without it both use sqlite files in the folder of runs. Its password stands in no address that is made of it, and so on
+no command line, in no error, log or record. Nothing heavy is imported here: commands read the setting
 before Prefect and MLflow are loaded.
 """
 
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, masked
 
 SETTING = "L2S_DATABASE"
 DRIVERS = {"mlflow": "postgresql+psycopg2", "prefect": "postgresql+asyncpg"}
@@ -18,8 +19,30 @@ DRIVERS = {"mlflow": "postgresql+psycopg2", "prefect": "postgresql+asyncpg"}
 def database_url(name: str) -> str | None:
     """Return the SQLAlchemy address of MLflow's or Prefect's database on the server that is set, or None without one.
 
-    Raises UserError for a setting that is no PostgreSQL server, or that has options: the drivers name them differently.
+    It holds no password: both drivers take that from libpq's variables, see `hand_over_password`. Raises UserError for
+    a setting that is no PostgreSQL server, or that has options: the drivers name them differently.
     """
+    parts = _setting()
+    if parts is None:
+        return None
+    return urlunsplit((DRIVERS[name], _without_password(parts), _database(name), "", ""))
+
+
+def hand_over_password() -> None:
+    """Take the password out of the setting and give it to the drivers of this process and of those that it starts.
+
+    They read PGPASSWORD from their environment, which other users of the machine cannot see. A setting without one
+    leaves them to PGPASSWORD, or to the file that PGPASSFILE names, which they read only if it has mode 600.
+    """
+    parts = _setting()
+    if parts is None or parts.password is None:
+        return
+    os.environ["PGPASSWORD"] = unquote(parts.password)
+    os.environ[SETTING] = urlunsplit((parts.scheme, _without_password(parts), "", "", ""))
+
+
+def _setting() -> SplitResult | None:
+    """Return the parts of the setting, or None where it is not set; errors are those of `database_url`."""
     setting = os.environ.get(SETTING)
     if not setting:
         return None
@@ -32,13 +55,20 @@ def database_url(name: str) -> str | None:
         )
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or parts.path.strip("/"):
         raise UserError(
-            f"{SETTING} is {_masked(setting)!r}; expected postgresql://user:password@host:port, without a database name"
+            f"{SETTING} is {masked(setting)!r}; expected postgresql://user:password@host:port, without a database name"
         )
-    return urlunsplit((DRIVERS[name], parts.netloc, _database(name), "", ""))
+    return parts
+
+
+def _without_password(parts: SplitResult) -> str:
+    """Return user, host and port of an address."""
+    user, at, host = parts.netloc.rpartition("@")
+    return user.partition(":")[0] + at + host
 
 
 def create_databases() -> None:
     """Create the two databases on the server that is set, where they are not there yet; without one, do nothing."""
+    hand_over_password()
     url = database_url("mlflow")
     if url is None:
         return
@@ -52,7 +82,7 @@ def create_databases() -> None:
     except psycopg2.OperationalError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"cannot reach the PostgreSQL server of {SETTING} ({reason}); start it, or unset {SETTING}"
+            f"cannot reach the PostgreSQL server of {SETTING} ({masked(reason)}); start it, or unset {SETTING}"
         ) from None
     connection.autocommit = True  # a database cannot be created inside a transaction
     with connection.cursor() as cursor:
@@ -65,9 +95,3 @@ def create_databases() -> None:
 
 def _database(name: str) -> str:
     return f"l2s_{name}"
-
-
-def _masked(url: str) -> str:
-    """Hide a password that an error message would show."""
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url

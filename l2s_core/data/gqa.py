@@ -19,7 +19,7 @@ from pydantic import Field
 from l2s_core.data.catalogue import Candidate, Skips
 from l2s_core.data.images import Part, image_size, square_part
 from l2s_core.data.is_a import IsA, is_a_test
-from l2s_core.data.listing import file_size
+from l2s_core.data.listing import image_bytes
 from l2s_core.data.read_source import ReadSource
 from l2s_core.data.singular import as_is, singular_names
 from l2s_core.data.streams import streamed
@@ -102,7 +102,7 @@ def _of_image(
         skips.add(image_id, "no objects in its scene graph")
         return
     image = f"{IMAGES}/{image_id}.jpg"
-    if file_size(source.path / image) is None:
+    if image_bytes(source.path, image) is None:
         skips.add(image_id, "image file missing")
         return
     names = {key: named(name) for key, name in _names(objects, image_id, skips)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from l2s_core.data.catalogue import ONE_NAME, Candidate, Skips, names_two
-from l2s_core.data.listing import file_size
+from l2s_core.data.listing import image_bytes
 from l2s_core.data.read_source import ReadSource
 from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
@@ -60,7 +60,7 @@ class Jsonl(ReadSource):
             return "not one of the four relations"
         if label == ATTRIBUTE and subject not in self.attributes:
             return "not one of the attributes"
-        if file_size(self.path / image) is None:
+        if image_bytes(self.path, image) is None:
             return "image file missing"
         triplet = Triplet(subject=subject, relation=label, object=object_)
         return Candidate(image=image, triplet=triplet) if names_two(triplet) else ONE_NAME

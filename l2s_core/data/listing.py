@@ -22,13 +22,19 @@ def file_size(path: str | Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def image_bytes(folder: Path, image: str) -> int | None:
+    """Return the bytes of a source's image; None where there is none, and for a name that leads out of the folder."""
+    steps = Path(image)
+    return None if steps.is_absolute() or ".." in steps.parts else file_size(os.path.join(folder, image))
+
+
 def listing_digest(folder: Path, images: Iterable[str]) -> str:
     """Return a hex digest of the names and sizes of a source's images that are there, and of a small source's contents.
 
     A copy of the folder has the same, so times do not count. In a source of more than SMALL bytes an image that is
     replaced by one of just its size goes unnoticed.
     """
-    found = {image: file_size(os.path.join(folder, image)) for image in set(images)}
+    found = {image: image_bytes(folder, image) for image in set(images)}
     sizes = {image: size for image, size in found.items() if size is not None}
     contents = {image: _content(folder / image) for image in sizes} if sum(sizes.values()) <= SMALL else {}
     return digest([sizes, contents])

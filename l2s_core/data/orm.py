@@ -14,7 +14,7 @@ from typing import Any, Literal
 import ijson
 
 from l2s_core.data.catalogue import Candidate, Skips
-from l2s_core.data.listing import file_size
+from l2s_core.data.listing import image_bytes
 from l2s_core.data.read_source import ReadSource
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
@@ -62,7 +62,7 @@ def _of_row(folder: Path, name: str, row: Any, skips: Skips, attributes: Collect
         question, answer = (turn["value"] for turn in row["conversations"][:2])
         (prompt,) = _PROMPT.findall(question)[:1]
         said = answer.strip().lower().rstrip(".")
-        file = folder / image
+        size = image_bytes(folder, image)
     except (KeyError, TypeError, ValueError, AttributeError):
         skips.add(name, "not a question and an answer about an image")
         return []
@@ -73,7 +73,7 @@ def _of_row(folder: Path, name: str, row: Any, skips: Skips, attributes: Collect
     if not triplets:
         skips.add(name, "no relation in its prompt")
         return []
-    if file_size(file) is None:
+    if size is None:
         skips.add(name, "image file missing")
         return []
     return [Candidate(image=image, triplet=triplet) for triplet in triplets]

@@ -46,17 +46,18 @@ class _Bounded:
 
     def __init__(self, handle: BinaryIO) -> None:
         self.handle = handle
-        self.begun = False
+        start = handle.read(len(BOM))
+        self.start = b"" if start == BOM else start
         self.depth = 0
         self.in_text = 0  # 1 where the bytes so far end inside of a JSON text
         self.rest = b""  # half an escape
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
-        data = self.handle.read(size)
-        if not self.begun and size != 0:
-            self.begun = True
-            data = data.removeprefix(BOM) or self.handle.read(size)
+        if size == 0:  # asked once, whether bytes come
+            return b""
+        data = self.start or self.handle.read(size)
+        self.start = b""
         self._follow(self.rest + data)
         return data
 

@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, masked
 from l2s_core.storage.lock import exclusive
 from tasks.database import create_databases, database_url
 from tasks.tracking.views import save_views
@@ -50,7 +50,7 @@ def open_store(home: Path) -> MlflowClient:
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"cannot reach the MLflow store {uri} ({reason}); start it, or unset MLFLOW_TRACKING_URI"
+            f"cannot reach the MLflow store {masked(uri)} ({masked(reason)}); start it, or unset MLFLOW_TRACKING_URI"
         ) from None
     mlflow.set_experiment(EXPERIMENT)
     return client
@@ -67,7 +67,7 @@ def answering() -> Iterator[None]:
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"the MLflow store {mlflow.get_tracking_uri()} stopped answering ({reason}); "
+            f"the MLflow store {masked(mlflow.get_tracking_uri())} stopped answering ({masked(reason)}); "
             f"start it again, and the same command goes on from here"
         ) from None
 

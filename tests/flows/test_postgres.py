@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
+import psutil
 import pytest
 from helpers.servers import free_port, free_ports, l2s
 from helpers.small_run import SETTINGS
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
+PASSWORD = "hidden:w@rd/1"
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"))
+
+
+def is_secret(text: str) -> bool:
+    """Whether a text shows the password, as it is or as an address has it."""
+    return PASSWORD in text or quote(PASSWORD) in text or quote(PASSWORD, safe="") in text
 
 
 @pytest.fixture
@@ -40,9 +49,13 @@ def server(tmp_path_factory):
             **who,
         )
 
-    call("initdb", "--auth=trust", "--username=l2s", "--no-sync")
+    secret = folder / "secret"
+    secret.write_text(PASSWORD)
+    if who:
+        shutil.chown(secret, "postgres", "postgres")
+    call("initdb", "--auth=scram-sha-256", f"--pwfile={secret}", "--username=l2s", "--no-sync")
     call("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off")
-    yield f"postgresql://l2s@127.0.0.1:{port}"
+    yield f"postgresql://l2s:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
     call("pg_ctl", "stop", "-m", "immediate")
 
 
@@ -66,6 +79,13 @@ def test_one_setting_puts_both_servers_on_postgresql(server: str, tmp_path: Path
         assert done.returncode == 0, done.stderr
         assert count(server, "l2s_mlflow", "runs") == 3 and count(server, "l2s_mlflow", "metrics") > 20
         assert count(server, "l2s_prefect", "flow_run") == 1 and count(server, "l2s_prefect", "task_run") > 5
+        pids = [entry["pid"] for entry in json.loads((tmp_path / "servers.json").read_text())]
+        family = [
+            child for pid in pids for child in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+        ]
+        assert len(family) >= 2 and not any(is_secret(" ".join(one.cmdline())) for one in family)
+        written = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 50_000_000]
+        assert not [path for path in written if is_secret(path.read_bytes().decode(errors="replace"))]
         assert not (tmp_path / "mlflow.db").exists() and not list((tmp_path / "prefect").glob("*.db"))
     finally:
         assert l2s("down", home=tmp_path, L2S_DATABASE=server).returncode == 0

@@ -20,7 +20,7 @@ from flows import servers
 from flows.environment import _own_servers
 from flows.processes import end_processes
 from l2s_core.errors import UserError
-from tasks.database import SETTING, database_url
+from tasks.database import SETTING, database_url, hand_over_password
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -197,9 +197,14 @@ def test_options_of_a_database_setting_are_an_error_and_not_lost(monkeypatch: py
         assert "secret" not in str(caught.value)
 
 
-def test_database_addresses_hide_no_part_and_messages_hide_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SETTING, "postgresql://me:secret@db.example:5433")
-    assert database_url("prefect") == "postgresql+asyncpg://me:secret@db.example:5433/l2s_prefect"
+def test_the_password_of_a_database_stands_in_no_address_and_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stood on the command line of MLflow's server, where every user's `ps` shows it, and in errors and logs."""
+    monkeypatch.setenv("PGPASSWORD", "another")
+    monkeypatch.setenv(SETTING, "postgresql://me:sec%40ret@db.example:5433")
+    for _ in range(2):  # once more in a process that inherits the environment
+        hand_over_password()
+        assert database_url("prefect") == "postgresql+asyncpg://me@db.example:5433/l2s_prefect"
+        assert os.environ["PGPASSWORD"] == "sec@ret" and os.environ[SETTING] == "postgresql://me@db.example:5433"
     monkeypatch.setenv(SETTING, "postgresql://me:secret@db.example:5433/mine")
     with pytest.raises(UserError) as caught:
         database_url("prefect")

@@ -13,7 +13,7 @@ from l2s_core.attention.probabilities import phrase_attention, phrase_attention_
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.diffusion.inversion import invert, psnr
 from l2s_core.diffusion.sampling import initial_noise, sample
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, masked
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import prompt_for
@@ -144,3 +144,19 @@ def test_missing_model_says_where_it_looked() -> None:
 
     with pytest.raises(UserError, match="shipped model .*mini-sd"):
         UNetBackbone.from_pretrained("mini-sdd")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "the store postgresql+psycopg2://u2:PW@db:5/x stopped",
+            "the store postgresql+psycopg2://u2:***@db:5/x stopped",
+        ),
+        ("http://me:a@b:c/d@host/ and https://h/p@q", "http://me:***@host/ and https://h/p@q"),
+        ("postgresql://u@host:5432/db", "postgresql://u@host:5432/db"),
+        ("a mail to me@host: no address", "a mail to me@host: no address"),
+    ],
+)
+def test_no_text_shows_the_password_of_an_address(text: str, shown: str) -> None:
+    assert masked(text) == shown

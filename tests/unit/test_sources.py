@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import ijson
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, ExifTags, Image, ImageOps
@@ -20,11 +21,14 @@ from l2s_core.backbones.window import window_test
 from l2s_core.config import load_run_config
 from l2s_core.data import images, listing
 from l2s_core.data.catalogue import Catalogue, Skips, load_catalogue
+from l2s_core.data.gqa import Gqa
 from l2s_core.data.is_a import is_a_test
+from l2s_core.data.listing import image_bytes
 from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.read_source import ReadSource
 from l2s_core.data.scenes import SPLITS, PromptForm, PromptKind, scene_prompt
 from l2s_core.data.singular import singular_names
+from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
 from l2s_core.prompts.prompt import prompt_for
@@ -447,7 +451,7 @@ def test_photographs_are_turned_upright(tmp_path: Path, orientation: int) -> Non
     with Image.open(tmp_path / "a.jpg") as image:
         upright = ImageOps.exif_transpose(image)
     assert np.array_equal(images.read_image(tmp_path / "a.jpg", 16), images.square(upright, 16))
-    assert images.image_size(tmp_path / "a.jpg") == upright.size
+    assert images.image_bytes(tmp_path / "a.jpg") == upright.size
 
 
 def test_a_photograph_with_a_damaged_exif_block_is_read(tmp_path: Path) -> None:
@@ -722,3 +726,41 @@ def test_names_become_singular(gqa_folder: Path, monkeypatch: pytest.MonkeyPatch
     for setting, name in (("singular", "cat"), ("as-is", "cats")):
         catalogue = build_catalogue(settings("gqa", gqa_folder, names=setting))
         assert {e.triplet.object for e in catalogue.entries} == {name}
+
+
+def test_a_name_that_leads_out_of_the_folder_is_no_image(tmp_path: Path) -> None:
+    """A GQA id "../../out" read an image outside of the folder."""
+    folder = tmp_path / "data" / "gqa"
+    (folder / "images").mkdir(parents=True)
+    for path in (tmp_path / "data" / "out.jpg", folder / "images" / "1.jpg"):
+        Image.new("RGB", (8, 8)).save(path)
+    assert image_bytes(folder, "images/1.jpg") and not image_bytes(folder, "images/../../out.jpg")
+    assert not image_bytes(folder, str(tmp_path / "data" / "out.jpg")) and not image_bytes(folder, "images/x\0.jpg")
+    objects = {"1": {"name": "dog", "relations": [{"name": "to the left of", "object": "2"}]}, "2": {"name": "cat"}}
+    (folder / "train_sceneGraphs.json").write_text(
+        json.dumps({name: {"objects": objects} for name in ("1", "../../out")})
+    )
+    skips = Skips()
+    found = list(Gqa(path=folder, train=1, val=1, test=1).candidates(skips))
+    assert [candidate.image for candidate in found] == ["images/1.jpg"] and skips.counts == {"image file missing": 1}
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 20_000, b'{"a":' * 20_000, b'{"1": "\xff"}', b'{"1": ' + b"9" * 6000 + b"}", b'{"1": "\\ud8']
+)
+def test_large_json_that_the_parser_cannot_read_is_one_line(tmp_path: Path, data: bytes) -> None:
+    """Nested 20,000 deep it took 9 seconds, and a number of thousands of digits ended the process."""
+    path = tmp_path / "x.json"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is not whole JSON .*fetch it again") as caught:
+        list(streamed(path, lambda handle: ijson.kvitems(handle, "")))
+    assert "\n" not in str(caught.value)
+
+
+def test_brackets_in_texts_are_not_nested_and_a_byte_order_mark_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    text = json.dumps({"1": '[{"\\' * 200, "2": ['\\"[' * 100], "3": {"a": [1]}})
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    for size in (1, 7, 65536):
+        found = streamed(path, lambda handle, size=size: ijson.kvitems(handle, "", buf_size=size))
+        assert dict(found) == json.loads(text)
