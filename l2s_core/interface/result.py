@@ -73,14 +73,13 @@ class Result:
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """What the classifier gave the wanted relations, (N, T, R) in [0, 1]: images, steered steps, relations.
+        """What the classifier gave the wanted relations, (N, T, R) in [0, 1]: see `Steering.confidence`.
 
-        Of each step the last look that steering took; not a number where it took none. A relation of a diagonal is
-        held against its share. Empty for images that were not steered.
+        Empty for images that were not steered.
         """
         if not self.steerings:
             return np.zeros((len(self), 0, self.relations))
-        return np.concatenate([_confidence(steering, self.relations) for steering in self.steerings])
+        return np.concatenate([steering.confidence() for steering in self.steerings])
 
     def judge(self, *, plain: bool = False) -> list[JudgedImage]:
         """Return what the configuration's judge finds in each image, and whether that is what the prompt asks for.
@@ -102,24 +101,3 @@ class Result:
         pixels = {"plain": self.plain_pixels, "steered": self.pixels}
         verdicts = {"plain": self.judge(plain=True), "steered": self.judge()}
         return comparison_grid({name: list(images.numpy()) for name, images in pixels.items()}, verdicts)
-
-
-def _confidence(steering: Steering, relations: int) -> np.ndarray:
-    """The probabilities (B, T, R) of one batch, in which every image has the same prompt."""
-    steps = min(steering.config.until_step, len(steering.batch.schedule))
-    values = np.full((len(steering.batch), steps, relations), np.nan)
-    first = steering.targets.select(torch.zeros(1, dtype=torch.long, device=steering.targets.image_P.device))
-    places = {key: place for place, key in enumerate(_keys(first))}
-    for look in steering.looks:
-        probability_P = (-look.loss_P.float()).exp().clamp(max=1).cpu().numpy()
-        image_P = look.images[look.targets.image_P].cpu().numpy()
-        relation_P = [places[key] for key in _keys(look.targets)]
-        values[image_P, look.step, relation_P] = probability_P
-    return values
-
-
-def _keys(targets: Targets) -> list[tuple[int, ...]]:
-    """What tells the relations of one prompt apart: subject, object, label."""
-    return [
-        (*phrases, label) for phrases, label in zip(targets.phrases_P2.tolist(), targets.label_P.tolist(), strict=True)
-    ]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure
 from PIL import Image
 
 from l2s_core.backbones.base import Backbone
@@ -14,7 +13,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.classifier.labels import Labels
 from l2s_core.classifier.training import evaluate
-from l2s_core.config import MAIN, TRAJECTORIES
+from l2s_core.config import MAIN, PLAIN, TRAJECTORIES
 from l2s_core.data.source import source_of
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.diffusion.sampler import Sampler
@@ -33,13 +32,14 @@ from l2s_core.report.comparison import (
     write_files,
 )
 from l2s_core.report.dataset_summary import DatasetSummary, dataset_summary
-from l2s_core.report.figures import attention_figure, confusion_figure, curves_figure
+from l2s_core.report.figures import attention_figure, confidence_figure, confusion_figure, curves_figure
 from l2s_core.report.gallery import Verdicts, first_items_grid
 from l2s_core.report.page import Picture, render_page
+from l2s_core.report.provenance import Provenance
 from l2s_core.report.scores import Scores
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.summary import Report
-from l2s_core.report.trace import trace_attention
+from l2s_core.report.trace import trace
 from l2s_core.report.wording import MAPS
 
 
@@ -72,8 +72,14 @@ def build_report(run: Run, backbone: Backbone, judge: Judge) -> Report:
     report = compared(run, classifiers, verdicts, Scores.of(run, judge, device), dataset)
     main = _result(report, MAIN)
     grid = first_items_grid(run, verdicts)
-    pictures = method_pictures(run, report, verdicts) | {"grid": grid} | _pictures(run, backbone, main)
+    traced = _traced(run, verdicts)
+    pictures = method_pictures(run, report, verdicts) | {"grid": grid} | _pictures(run, backbone, main, traced)
     values = method_values(run, report) | _page_values(run, report, main, dataset)
+    values |= {
+        "provenance": Provenance.now(device),
+        "traced": traced,
+        "repaired": traced and _is_repaired(traced, verdicts),
+    }
     write_files(run.paths.report, render_page(values, pictures, p=p_text), report, grid)
     return report
 
@@ -116,29 +122,51 @@ def _result(report: Report, name: str) -> ClassifierResult:
     return result
 
 
-def _pictures(run: Run, backbone: Backbone, main: ClassifierResult) -> dict[str, Picture | list[Image.Image] | None]:
+def _pictures(
+    run: Run, backbone: Backbone, main: ClassifierResult, traced: EvalItem | None
+) -> dict[str, Picture | list[Image.Image] | None]:
     return {
-        "attention": _attention(run, backbone),
+        **(_traced_pictures(run, backbone, traced) if traced else {}),
         "confusion": confusion_figure(main.confusion),
         "curves": curves_figure(main.history, main.best_epoch),
     }
 
 
-def _traced(run: Run) -> EvalItem | None:
-    """The item whose attention is shown: the first with a relation, if any."""
-    return next((item for item in run.items if item.prompt.triplets), None)
+def _traced(run: Run, verdicts: Verdicts) -> EvalItem | None:
+    """The item whose making is shown: the first that steering repaired, else the first with a relation, if any."""
+    items = [item for item in run.items if item.prompt.triplets]
+    repaired = (item for item in items if _is_repaired(item, verdicts))
+    return next(repaired, items[0] if items else None)
 
 
-def _attention(run: Run, backbone: Backbone) -> Figure | None:
+def _is_repaired(item: EvalItem, verdicts: Verdicts) -> bool:
+    """Whether the plain image of an item is wrong and the steered one right."""
+    plain, steered = (
+        next(image.correct for image in verdicts[method] if image.item_id == item.item_id) for method in (PLAIN, MAIN)
+    )
+    return steered and not plain
+
+
+def _traced_pictures(run: Run, backbone: Backbone, item: EvalItem) -> dict[str, Picture | list[Image.Image] | None]:
+    """Attention plain and steered, step by step, and what the classifier said of the steered image."""
     config = run.config
-    item = _traced(run)
-    if item is None:
-        return None
     classifier = TrainedClassifier.load(run.paths.classifier(MAIN), device=backbone.device)
     sampler = Sampler.of(backbone, config)
-    traces = [trace_attention(sampler, item.prompt, item.seed, classifier, s) for s in (None, config.steering)]
-    maps, images = zip(*traces, strict=True)
-    return attention_figure(images, maps, ("plain", "steered"), classifier.source.steps, item.prompt.objects)
+    plain = trace(sampler, item.prompt, item.seed, classifier, None)
+    steered = trace(sampler, item.prompt, item.seed, classifier, config.steering)
+    if steered.confidence_SR is None:
+        raise ValueError("a steered image has no confidence")
+    relations = [f"{t.subject} {t.relation} {t.object}" for t in dict.fromkeys(item.prompt.triplets)]
+    return {
+        "attention": attention_figure(
+            (plain.image, steered.image),
+            (plain.maps_TOGG, steered.maps_TOGG),
+            ("plain", "steered"),
+            classifier.source.steps,
+            item.prompt.objects,
+        ),
+        "confidence": confidence_figure(steered.confidence_SR, relations, config.steering.confidence),
+    }
 
 
 def _page_values(run: Run, report: Report, main: ClassifierResult, dataset: DatasetSummary) -> dict[str, Any]:
@@ -152,7 +180,6 @@ def _page_values(run: Run, report: Report, main: ClassifierResult, dataset: Data
         "ablations": load_ablations(run.home, run.config),
         "leakage": [_leakage(run, report, name) for name in run.classifiers],
         "command": f"l2s reproduce {run.config.name}",
-        "traced": _traced(run),
         "accuracies": {
             k.replace("accuracy", "").replace("_", " ").strip() or "all": v
             for k, v in main.test.items()

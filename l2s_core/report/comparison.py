@@ -26,6 +26,7 @@ from l2s_core.report.grids import save_png
 from l2s_core.report.leaderboard import leaderboard
 from l2s_core.report.page import Picture, render_page
 from l2s_core.report.pareto import pareto_figure
+from l2s_core.report.provenance import Provenance
 from l2s_core.report.scores import Scores
 from l2s_core.report.significance_page import p_text
 from l2s_core.report.summary import Report
@@ -41,7 +42,10 @@ def build_comparison(run: Run, judge: Judge, device: str = "cpu") -> Report:
     classifiers = {name: ClassifierFigures(steered=method_figures(run, name, verdicts)) for name in run.classifiers}
     report = compared(run, classifiers, verdicts, Scores.of(run, judge, device))
     grid = first_items_grid(run, verdicts)
-    values = method_values(run, report) | {"command": f"l2s benchmark {run.config.name}"}
+    values = method_values(run, report) | {
+        "command": f"l2s benchmark {run.config.name}",
+        "provenance": Provenance.now(device),
+    }
     pictures = method_pictures(run, report, verdicts) | {"grid": grid}
     write_files(run.paths.report, render_page(values, pictures, PAGE, p=p_text), report, grid)
     return report

@@ -76,3 +76,18 @@ def attention_figure(
     shown = [f"{name} ({colour})" for name, colour in zip(names, PHRASES, strict=False)]
     figure.suptitle(f"attention to {', '.join(shown[:-1])} and {shown[-1]}", fontsize=9)
     return figure
+
+
+def confidence_figure(confidence_SR: np.ndarray, names: Sequence[str], threshold: float | None) -> Figure:
+    """Draw the classifier's probability of each wanted relation before each steered step, and when it is sure."""
+    figure = Figure(figsize=(5.4, 2.2), layout="constrained")
+    axes = figure.add_subplot()
+    for values_S, name in zip(confidence_SR.T, names, strict=True):
+        axes.plot(range(len(values_S)), values_S, marker="o", markersize=3, label=name)
+    if threshold is not None:
+        axes.axhline(threshold, color="grey", linewidth=0.8, linestyle="--", label=f"sure at {threshold:g}")
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("step")
+    axes.set_title("probability of the wanted relation, at the end of each step's updates", fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,23 @@ def render_page(
         name: [_data_uri(p) for p in picture] if isinstance(picture, list) else _data_uri(picture)
         for name, picture in there.items()
     }
-    return environment.get_template(template).render(**values, pictures=uris)
+    return navigable(environment.get_template(template).render(**values, pictures=uris))
+
+
+def navigable(page: str) -> str:
+    """Give sections names to link to, a page of several its contents at the top, and tables boxes to scroll in."""
+    titles: list[str] = []
+
+    def named(match: re.Match[str]) -> str:
+        titles.append(match[1])
+        return f'<h2 id="section-{len(titles)}">{match[1]}</h2>'
+
+    page = re.sub(r"<h2>(.*?)</h2>", named, page)
+    page = re.sub(r"<table", '<div class="scroll"><table', page).replace("</table>", "</table></div>")
+    if len(titles) < 3:
+        return page
+    links = "\n".join(f'<a href="#section-{number}">{title}</a>' for number, title in enumerate(titles, start=1))
+    return page.replace('<h2 id="section-1">', f'<nav>\n{links}\n</nav>\n<h2 id="section-1">', 1)
 
 
 def _data_uri(picture: Picture) -> str:

@@ -1,7 +1,8 @@
-"""Watching attention while one image is sampled."""
+"""Watching one image being sampled: its attention, and what the classifier makes of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,25 +14,38 @@ from l2s_core.config import SteeringConfig
 from l2s_core.dataset.recorder import Recorder
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.prompts.prompt import Phrases
-from l2s_core.steering.steering import steer_by
+from l2s_core.steering.steering import Steering, steer_by
 
 
-def trace_attention(
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One image (H, W, 3) being made.
+
+    maps_TOGG: its phrases' attention, means over all captured channels at the classifier's T steps, taken after
+    steering has moved the latents of that step. confidence_SR: what the classifier gave the wanted relations at each
+    steered step; None without steering.
+    """
+
+    image: np.ndarray
+    maps_TOGG: np.ndarray
+    confidence_SR: np.ndarray | None
+
+
+def trace(
     sampler: Sampler[Backbone],
     prompt: Phrases,
     seed: int,
     classifier: TrainedClassifier,
     steering: SteeringConfig | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sample one image, steered if `steering` is given; return maps of its phrases and the image.
-
-    The maps have the shape (T, O, G, G), the image (H, W, 3).
-
-    The maps are means over all captured channels at the classifier's steps, taken after steering has
-    moved the latents of that step.
-    """
+) -> Trace:
+    """Sample one image, steered if `steering` is given, and watch."""
     steer = () if steering is None else (steer_by(classifier, steering),)
     record = partial(Recorder, source=classifier.source, dtype=torch.float32)
     sampled = sampler([prompt], [seed], *steer, record)
     recorder = sampled.observers[-1]
-    return np.stack([maps[0].mean(1).numpy() for maps in recorder.maps.values()]), sampled.images[0].numpy()
+    steered = sampled.observers[0]
+    return Trace(
+        image=sampled.images[0].numpy(),
+        maps_TOGG=np.stack([maps[0].mean(1).numpy() for maps in recorder.maps.values()]),
+        confidence_SR=steered.confidence()[0] if isinstance(steered, Steering) else None,
+    )

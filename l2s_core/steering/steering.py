@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,9 +93,8 @@ class Steering:
             return latents
         latents = latents.clone()
         active = self.targets.has_relation(len(latents)).nonzero()[:, 0]
-        if (
-            step > 0 and len(active) > 0 and not self._in_fixed_turns
-        ):  # most images are right already: find the others without paying for gradients
+        if step > 0 and len(active) > 0 and not self._in_fixed_turns:
+            # most images are right already: find the others without paying for gradients
             active = self._unsatisfied(latents, active, step)
         for number in range(self.config.updates):
             if len(active) == 0:
@@ -105,6 +105,23 @@ class Steering:
     @property
     def _in_fixed_turns(self) -> bool:
         return self.config.several == "round-robin"
+
+    def confidence(self) -> np.ndarray:
+        """Return exp(-loss) (B, T, R): images, steered steps, relations in a prompt's order, a repeated one once.
+
+        For a classifier's objective that is the probability of the wanted relation, of a diagonal's held against its
+        share. Of each step it is the last look that steering took; not a number where it took none.
+        """
+        place_of: dict[tuple[int, ...], int] = {}
+        for key in zip(self.targets.image_P.tolist(), *_triplets(self.targets), strict=True):
+            place_of[key] = sum(1 for other in place_of if other[0] == key[0])
+        steps = min(self.config.until_step, len(self.batch.schedule))
+        values = np.full((len(self.batch), steps, max(place_of.values(), default=-1) + 1), np.nan)
+        for look in self.looks:
+            images = look.images[look.targets.image_P].tolist()
+            places = [place_of[key] for key in zip(images, *_triplets(look.targets), strict=True)]
+            values[images, look.step, places] = (-look.loss_P.float()).exp().clamp(max=1).cpu().numpy()
+        return values
 
     def _unsatisfied(self, latents: Tensor, active: Tensor, step: int) -> Tensor:
         """Return those of the active images that have a relation the objective is not satisfied with; no gradient."""
@@ -190,6 +207,12 @@ def _gradients(loss_P: Tensor, parts: Sequence[Tensor], latents: Tensor) -> list
         torch.autograd.grad(loss_P[part_P].sum(), latents, retain_graph=number < last)[0]
         for number, part_P in enumerate(parts)
     ]
+
+
+def _triplets(targets: Targets) -> tuple[list[int], list[int], list[int]]:
+    """Subject, object and label of every relation."""
+    subjects, objects = targets.phrases_P2.unbind(1)
+    return subjects.tolist(), objects.tolist(), targets.label_P.tolist()
 
 
 def steer_by(classifier: TrainedClassifier, config: SteeringConfig) -> Callable[[Batch[Backbone]], Steering]:

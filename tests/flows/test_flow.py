@@ -31,7 +31,7 @@ def test_the_report_stands_alone(killed_and_resumed: Path) -> None:
     folder = killed_and_resumed / "reports" / "tiny"
     page = (folder / "report.html").read_text()
     shown = numbers(killed_and_resumed)["failures"]["shown"]
-    assert page.count('src="data:image/png;base64,') == page.count("<img") == 5 + len(shown)
+    assert page.count('src="data:image/png;base64,') == page.count("<img") == 6 + len(shown)
     assert not re.search(r"""(src|href)=["']?https?:""", page) and "<script" not in page
     summary = numbers(killed_and_resumed)
     assert summary["plain"]["correct"]["count"] == 12 and set(summary["classifiers"]) == {

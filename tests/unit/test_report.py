@@ -6,6 +6,7 @@ The pages are read as well.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from l2s_core.evaluation.run_summary import FORMAT as SUMMARY_FORMAT
 from l2s_core.evaluation.run_summary import ClassifierFigures, MethodRow, RunSummary, read_summary
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.evaluation.statistics.aggregate import MeanScore
+from l2s_core.report import provenance
 from l2s_core.report.breakdown import BreakdownLine, breakdown
 from l2s_core.report.comparison import build_comparison, method_values, report_files
 from l2s_core.report.failures import Changes, choose_failures, failure_kind, failures_summary
@@ -44,6 +46,7 @@ from l2s_core.report.grids import OTHER as GREY
 from l2s_core.report.leaderboard import against_main, leaderboard
 from l2s_core.report.page import render_page
 from l2s_core.report.pareto import Spot, cost_scale, draw_front, pareto_front
+from l2s_core.report.provenance import commit
 from l2s_core.report.significance_page import p_text
 from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.versioned import write_versioned
@@ -462,3 +465,21 @@ def test_scores_from_elsewhere_are_shown_where_there_are_any() -> None:
     rates = {"position": rate(0.5), "all": rate(0.25)}
     page = render_page({**values, "clip": clip, "official": {"plain": rates}}, {}, "scores.html")
     assert "31.25 ± 0.50" in page and "some-clip" in page and "<th>position</th><th>all</th>" in page and "0.25" in page
+
+
+def test_a_benchmarks_page_opens_with_its_result_and_links_to_its_sections(run: Run) -> None:
+    report = build_comparison(run, BlindJudge())
+    page = (run.paths.report / "report.html").read_text(encoding="utf-8")
+    plain, steered = report.run.plain.summary.correct.rate, report.run.classifiers[MAIN].steered.summary.correct.rate
+    opening = page[page.index("<h1>") : page.index("<nav>")]
+    assert f"<b>{plain:.2f}</b>" in opening and f"<b>{steered:.2f}</b>" in opening and " UTC on " in opening
+    targets = re.findall(r'href="#(section-\d+)"', page)
+    assert len(targets) == page.count("<h2 ") >= 3 and all(f'<h2 id="{target}">' in page for target in targets)
+    assert page.count("<table") == page.count('<div class="scroll"><table') > 2
+    assert page.index("<details>") < page.index("<pre>") and '<meta name="viewport"' in page
+
+
+def test_the_commit_is_that_of_the_code_or_none(monkeypatch, tmp_path: Path) -> None:
+    assert commit() is None or re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", commit())
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert commit() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -336,3 +337,22 @@ def test_each_pair_moves_by_a_step_of_its_own_and_open_ones_push_alone(backbone,
     expected = moved("joint", [replace(THREE, triplets=(weaker,))], between)[0]
     torch.testing.assert_close(alone, expected, atol=1e-4, rtol=1e-3)
     assert (joint - alone).abs().max() > 1e-3
+
+
+def test_the_confidence_of_each_relation_is_the_last_that_steering_saw(backbone, classifier) -> None:
+    """Prompts of one relation, of two, and of none; a relation that is said twice has one place."""
+    texts = ("a dog to the left of a cat", "a dog left of a cat and a car above a cat and a car above a cat")
+    plain = SeveralPrompt(text="a dog", triplets=(), objects=(), spans=())
+    prompts = [*map(parse_several, texts), plain]
+    steer = steering(backbone, classifier, prompts=prompts)
+    z = initial_noise([0, 1, 2], backbone.latent_shape)
+    for step in (0, 1):
+        z = steer(z, step)
+    confidence = steer.confidence()
+    assert confidence.shape == (3, FAST.until_step, 2)
+    missing = np.isnan(confidence)
+    assert not missing[0, :2, 0].any() and not missing[1, :2].any() and missing[0, :, 1].all() and missing[2].all()
+    assert missing[:, 2].all()
+    last = steer.looks[-1]
+    seen = [confidence[i, 1, n] for i, n in ((0, 0), (1, 0), (1, 1))]
+    assert last.step == 1 and np.allclose(sorted(seen), sorted((-last.loss_P).exp().tolist()))
