@@ -10,7 +10,7 @@ import click
 
 from flows.commands.ablations import ablate
 from flows.commands.compare import compare
-from flows.commands.exchange import geneval
+from flows.commands.exchange import geneval, import_classifier
 from flows.commands.experiment import benchmark, generate, reproduce, train
 from flows.commands.housekeeping import clean, runs
 from flows.commands.machine import doctor, pretrain, rehearse
@@ -67,7 +67,7 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "Make and measure": (generate, reproduce, train, benchmark),
     "Many runs": (sweep, ablate, compare, runs, clean),
     "Models and machines": (doctor, rehearse, pretrain),
-    "Servers and exchange": (up, ui, serve, down, geneval),
+    "Servers and exchange": (up, ui, serve, down, geneval, import_classifier),
 }
 for command in (command for commands in THEMES.values() for command in commands):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Images out to GenEval's own scorer, its results back."""
+"""Exchange with other programs: images out to GenEval's own scorer and its results back, classifiers in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flows.environment import HOME, prepare
 from flows.options import Command, home_option, overrides_of, quick_option, set_option, start
 
 METHOD = click.option(
@@ -68,3 +69,37 @@ def _run_of(
     from flows.planning import plan
 
     return plan(config, overrides_of(settings, quick, config), home, classifier), method
+
+
+@click.command("import-classifier")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--config", required=True, help="The configuration whose maps it reads, e.g. sd21.")
+@click.option(
+    "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="The classifier's folder."
+)
+@click.option(
+    "--names",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON: a tensor's name to ours, or to null; for those that are not called as in the paper's code.",
+)
+@click.option(
+    "--labels",
+    metavar="LABEL,LABEL,...",
+    help="In the order of its logits. [default: the file's metadata, or the order of the alphabet]",
+)
+@set_option
+def import_classifier(
+    file: Path, config: str, folder: Path, names: Path | None, labels: str | None, settings: tuple[str, ...]
+) -> None:
+    """Make a classifier's folder of FILE, safetensors in the layout of the paper's code."""
+    prepare(HOME)
+    from flows.environment import quiet_libraries
+    from l2s_core.classifier.published import import_published
+    from l2s_core.config import load_run_config
+
+    quiet_libraries()
+    run = load_run_config(config, overrides_of(settings))
+    listed = None if labels is None else [label.strip() for label in labels.split(",")]
+    source = import_published(file, folder, run, names=names, labels=listed)
+    click.echo(f"a classifier of {source.channels} maps at steps {', '.join(map(str, source.steps))} in {folder}")
+    click.echo(f"benchmark it with: l2s benchmark {config} --classifier {folder}")

@@ -58,13 +58,27 @@ def pick_device(wanted: str) -> str:
 
 
 def model_folder(config: BackboneConfig) -> Path:
-    """Return the model's folder; raises UserError when it is missing or incomplete."""
-    return resolve_folder(config.model, family_named(config.family).COMPONENTS, config.precision)
+    """Return the model's folder; raises UserError, naming its mirrors, when it is missing or incomplete."""
+    try:
+        return resolve_folder(config.model, family_named(config.family).COMPONENTS, config.precision)
+    except UserError as error:
+        if not config.mirrors or config.model in config.mirrors:
+            raise
+        raise UserError(
+            f"{error}; mirrors of it: {', '.join(config.mirrors)} (--set backbone.model={config.mirrors[0]})"
+        ) from None
 
 
 def model_fingerprint(config: BackboneConfig) -> str:
-    """Return the fingerprint of the model's files without loading them."""
-    return fingerprint_of(model_folder(config), family_named(config.family).COMPONENTS, config.precision)
+    """Return the fingerprint of the model's files without loading them; raises UserError for files of another one."""
+    folder = model_folder(config)
+    found = fingerprint_of(folder, family_named(config.family).COMPONENTS, config.precision)
+    if config.fingerprint not in (None, found):
+        raise UserError(
+            f"the files in {folder} have the fingerprint {found}, but backbone.fingerprint is {config.fingerprint}; "
+            "fetch the files that were meant, or leave the setting out to take these"
+        )
+    return found
 
 
 def image_side(config: BackboneConfig) -> int:
@@ -101,10 +115,21 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
 
 
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
-    """Load the backbone that `config` names onto `device`."""
+    """Load the backbone that `config` names onto `device`; raises UserError for files of another fingerprint."""
+    if config.fingerprint is not None:
+        model_fingerprint(config)
     return family_named(config.family).from_pretrained(
         config.model, size=config.size, placement=placement_of(config, device)
     )
+
+
+def backbone_without_weights(config: BackboneConfig, *, fingerprint: str = "") -> DiffusersModel:
+    """Return the backbone of a model's folder with shapes and no weights (device "meta"); raises UserError."""
+    family = family_named(config.family)
+    folder = model_folder(config)
+    with torch.device("meta"):
+        parts = {name: component.empty(folder / name) for name, component in family.COMPONENTS.items()}
+        return family(parts, fingerprint=fingerprint, size=config.size, placement=Placement(device="meta"))
 
 
 def placement_of(config: BackboneConfig, device: str) -> Placement:

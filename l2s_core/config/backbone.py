@@ -18,8 +18,14 @@ Scale = Literal["full", "tiny"]
 class BackboneConfig(Section):
     """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("latents_dtype",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("fingerprint", "mirrors", "latents_dtype")
     model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
+    fingerprint: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{16}$",
+        description="of the files that the model must have, as 'l2s doctor' shows it; default: any",
+    )
+    mirrors: tuple[str, ...] = Field(default=(), description="hub ids that are said to hold the same files")
     family: Family
     size: int | None = Field(
         default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own"

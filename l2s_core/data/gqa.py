@@ -130,12 +130,10 @@ def _stated(
             if label is None:
                 continue
             other = str(relation.get("object"))
-            if names.get(other) == subject:  # a pair of one name is none
-                continue
-            if other in names:
-                yield key, other, Triplet(subject=subject, relation=label, object=names[other])
-            else:
+            if other not in names:
                 skips.add(place, "relation to an object that is not there")
+            elif names[other].casefold() != subject.casefold():  # a pair of one name is none
+                yield key, other, Triplet(subject=subject, relation=label, object=names[other])
 
 
 def _size(graph: Mapping[str, Any], image: Path) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.architecture import load_architecture, random_backbone
-from l2s_core.backbones.load import family_named, model_folder
+from l2s_core.backbones.load import backbone_without_weights
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig, load_run_config
 from l2s_core.diffusion.condition import UNGUIDED, Condition
@@ -116,15 +116,11 @@ def sizes_of(config: RunConfig) -> FileSizes:
 
 @lru_cache
 def _shapes(backbone: BackboneConfig) -> DiffusersModel:
-    placement = Placement(device="meta")
-    if backbone.architecture is not None:
-        return random_backbone(
-            load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement
-        )
-    family = family_named(backbone.family)
-    folder = model_folder(backbone)
-    parts = {name: component.empty(folder / name) for name, component in family.COMPONENTS.items()}
-    return family(parts, fingerprint="", size=backbone.size, placement=placement)
+    if backbone.architecture is None:
+        return backbone_without_weights(backbone)
+    return random_backbone(
+        load_architecture(backbone.architecture), "full", size=backbone.size, placement=Placement(device="meta")
+    )
 
 
 def weight_bytes(model: DiffusersModel) -> dict[str, int]:

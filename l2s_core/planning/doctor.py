@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import Requirement
 
 from l2s_core.backbones.folder import component_files
-from l2s_core.backbones.load import family_named, image_side, model_folder, pick_device, require_fit
+from l2s_core.backbones.load import family_named, image_side, model_fingerprint, model_folder, pick_device, require_fit
 from l2s_core.config import RunConfig
 from l2s_core.data.source import source_of
 from l2s_core.errors import UserError, first_line
@@ -115,7 +115,8 @@ def _weights(config: RunConfig) -> str:
     for name, component in components.items():
         component.check(folder / name, precision=precision)
     size = sum(path.stat().st_size for path in component_files(folder, components, precision))
-    return f"{folder}, {size / GB:.1f} GB, {image_side(config.backbone)} px"
+    side = image_side(config.backbone)
+    return f"{folder}, {size / GB:.1f} GB, {side} px, fingerprint {model_fingerprint(config.backbone)}"
 
 
 def _judge(config: RunConfig) -> str:

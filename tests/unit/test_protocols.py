@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.protocols import geneval_folder, geneval_rules, spatial_prompts, spatial_rules
 from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_CLASSES
 from l2s_core.evaluation.protocols.geneval_metadata import parse_record, position_prompt, read_metadata, record_row
 from l2s_core.evaluation.protocols.geneval_prompts import generate_records
+from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.relation_rule import judge_relations, kept_boxes
 from l2s_core.evaluation.protocols.several_prompts import (
     OBJECT_LISTS,
@@ -35,6 +37,7 @@ from l2s_core.prompts.chains import FORMS
 from l2s_core.prompts.prompt import parse_several
 from l2s_core.relations import RELATIONS, Triplet, relations_between
 
+LISTED = Path(__file__).parent / "golden" / "objects.txt"
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "scorers.json").read_text(encoding="utf-8"))
 TASKS = {"single_object": 40, "two_object": 60, "position": 60}
 COLORED = {"colors": 390, "color_attr": 60}
@@ -597,6 +600,33 @@ def test_several_lists_are_what_they_are_called() -> None:
     for form in FORMS:
         for prompt in generate_several("test", form, 8, OBJECT_LISTS["mixed"]):
             assert len(prompt.objects) == form[0] and len({t.relation for t in prompt.triplets}) == form[1]
+
+
+def test_prompts_over_a_list_of_objects(tmp_path: Path) -> None:
+    """The paper's lists have a name a line, without an end to the last one."""
+    settings = {"benchmark": "several", "benchmark.forms": ["3+2", "5+3"], "benchmark.prompts": 8}
+    run = load_run_config("sd21", {**settings, "benchmark.objects": str(LISTED)})
+    items = benchmark_items(run)
+    names = LISTED.read_text(encoding="utf-8").split("\n")
+    assert len(items) == 16 and {name for item in items for name in item.objects} == set(names)
+    assert {item.prompt_group for item in items} == {"3-2-listed", "5-3-listed"}
+    assert [item.prompt for item in items[:8]] == generate_several("test", (3, 2), 8, names)
+
+    own = tmp_path / "own.txt"
+    for text, message in (
+        ("dog\n\n42%\n", "own.txt, line 3: '42%' is no name of an object; allowed: words"),
+        ("dog\ncat\ndog\n", "own.txt, line 3: 'dog' stands there twice"),
+        ("dog\ncat\n", "over 2 names"),
+        ("\n", "own.txt holds no lines"),
+    ):
+        own.write_text(text)
+        with pytest.raises(UserError, match=message):
+            benchmark_items(load_run_config("sd21", {**settings, "benchmark.objects": str(own)}))
+    with pytest.raises(UserError, match="'comon'; did you mean 'common'. allowed: common, novel, mixed, or a text"):
+        benchmark_items(load_run_config("sd21", {**settings, "benchmark.objects": "comon"}))
+    own.write_text("dog\ncat\nunicorn\n")
+    with pytest.raises(UserError, match="own.txt, line 3: unknown object 'unicorn'"):
+        benchmark_items(load_run_config("mini-sd", {**settings, "benchmark.objects": str(own)}))
 
 
 def test_asking_for_more_than_there_is() -> None:

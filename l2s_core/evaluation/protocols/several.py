@@ -10,15 +10,16 @@ from pydantic import Field
 
 from l2s_core.config import DataConfig, RunConfig
 from l2s_core.data.source import source_of
-from l2s_core.errors import UserError
+from l2s_core.errors import UserError, did_you_mean
 from l2s_core.evaluation.protocols import several_prompts
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import AskedPrompt, Protocol
+from l2s_core.evaluation.protocols.several_prompts import OBJECT_LISTS
 from l2s_core.prompts.prompt import SeveralPrompt
 
 
 class Several(Protocol):
-    """Prompts of several relations, `prompts` of each form, over common objects, novel ones or both."""
+    """Prompts of several relations, `prompts` of each form, over common objects, novel ones, both, or a file's."""
 
     DEV_BENCHMARK: ClassVar[str | None] = "several-dev"
 
@@ -26,7 +27,9 @@ class Several(Protocol):
     forms: tuple[Literal["2+1", "2+2", "3+2", "4+2", "4+3", "5+3"], ...] = Field(
         default=("3+2",), min_length=1, description="objects and relations of a prompt; 2+2 is a diagonal"
     )
-    objects: Literal["common", "novel", "mixed"] = Field(default="common", description="list of objects")
+    objects: Literal["common", "novel", "mixed"] | Path = Field(
+        default="common", description="list of objects: one of these, or a text file with a name a line"
+    )
 
     def items(self, config: RunConfig) -> list[EvalItem]:
         return self.numbered_items(self._of_file(self.file) if self.file is not None else self._own(config.data))
@@ -47,14 +50,21 @@ class Several(Protocol):
                 self.suite, (objects, relations), self.prompts, self._names(data)
             )
             for number, prompt in enumerate(prompts):
-                group = f"{objects}-{relations}-{self.objects}"
+                group = f"{objects}-{relations}-{self.objects if self.objects in OBJECT_LISTS else 'listed'}"
                 yield AskedPrompt(group=group, number=number, prompt=prompt, label=_label(prompt))
 
     def _names(self, data: DataConfig) -> Sequence[str]:
         """The objects of prompts; in a closed world the novel ones are those that the classifier never met."""
         drawable = source_of(data).drawable
+        if isinstance(self.objects, Path):
+            if not self.objects.is_file():
+                raise UserError(
+                    f"benchmark.objects is {str(self.objects)!r};{did_you_mean(self.objects, OBJECT_LISTS)} "
+                    f"allowed: {', '.join(OBJECT_LISTS)}, or a text file with a name a line"
+                )
+            return several_prompts.read_names(self.objects, drawable.objects)
         if drawable.objects is None:
-            return several_prompts.OBJECT_LISTS[self.objects]
+            return OBJECT_LISTS[self.objects]
         lists = {
             "common": [name for name in drawable.objects if name not in drawable.unseen],
             "novel": list(drawable.unseen),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from l2s_core.hashing import stable_fraction
 from l2s_core.prompts.chains import FORMS, chained_prompt, links
 from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, phrase_spans
 from l2s_core.relations import OPPOSITE, RELATIONS, Triplet, label_index, relation_named
-from l2s_core.storage.lines import read_jsonl
+from l2s_core.storage.lines import read_jsonl, read_lines
 
 DIAGONAL = (2, 2)  # two relations of one pair: "a A above and to the left of a B"
 COMMON = (
@@ -59,6 +60,7 @@ NOVEL = (
     "violin",
 )
 OBJECT_LISTS: dict[str, tuple[str, ...]] = {"common": COMMON, "novel": NOVEL, "mixed": COMMON + NOVEL}
+NAME = re.compile(r"\w+(?:[ '-]\w+)*")
 PATIENCE = 2000  # draws without a new prompt after which a suite counts as used up
 
 
@@ -127,6 +129,27 @@ def generate_several(
                 "ask for fewer, or give more names"
             )
     return list(found.values())
+
+
+def read_names(path: Path, known: Sequence[str] | None = None) -> list[str]:
+    """Read the names of objects, one a line, as the paper's lists have them.
+
+    Raises UserError naming the file, the line and the name for one that stands there twice, is no words, or is none of
+    the `known`.
+    """
+    seen: set[str] = set()
+
+    def parse(name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise UserError(f"{name!r} is no name of an object; allowed: words, one object a line")
+        if known is not None and name not in known:
+            raise unknown_name("object", name, known)
+        if name in seen:
+            raise UserError(f"{name!r} stands there twice; name every object once")
+        seen.add(name)
+        return name
+
+    return read_lines(path, parse)
 
 
 def read_several(path: Path) -> list[SeveralPrompt]:
