@@ -65,6 +65,7 @@ def _publish(ablation: Ablation, table: AblationTable) -> None:
             "all_found": round(row.figures.all_found.rate, 4),
             "gradients": round(row.figures.gradients, 2),
             "seconds": round(row.figures.seconds, 3),
+            "kid_change": row.figures.kid_change,
             "difference": round(row.difference.rate, 4) if row.difference else None,
             "p": row.difference.p if row.difference else None,
         }

@@ -15,7 +15,7 @@ from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.config import MAIN
 from l2s_core.errors import masked
 from l2s_core.experiments.sweeps import Point, PointResult, PointState, SweepConfig
-from l2s_core.report.comparison import point_summary
+from l2s_core.report.comparison import point_quality, point_summary
 from l2s_core.report.ranking import point_metrics
 from tasks.tracking.sweep_run import SweepRun
 
@@ -67,6 +67,7 @@ def attempt(
             before_images(load_result(folders[0]))
             sample_and_judge(run, rebuild)
             summary, picture = point_summary(run)
+            quality = point_quality(run)
             conclude(summary)
     except Pruned:
         tracking.fail(run_id, "pruned", state="KILLED")
@@ -76,7 +77,7 @@ def attempt(
         click.echo(f"point {point.point_id} failed: {reason}", err=True)
         tracking.fail(run_id, reason)
         return PointResult.of(point, PointState.FAILED, reason=reason)
-    metrics = point_metrics(summary)
+    metrics = point_metrics(summary) | quality
     tracking.succeed(run_id, metrics, picture)
     verdicts = str(run.paths.verdicts(MAIN).relative_to(run.home))
     return PointResult.of(point, PointState.FINISHED, metrics=metrics, verdicts=verdicts)

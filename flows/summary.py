@@ -13,7 +13,7 @@ from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.evaluation.statistics.aggregate import Rate
 from l2s_core.experiments.sweeps import PointResult, PointState, SweepConfig, rank
 from l2s_core.planning.measured import Rehearsal
-from l2s_core.report.ablation_table import AblationTable, AgainstReference
+from l2s_core.report.ablation_table import AblationTable, AgainstReference, PointFigures
 from l2s_core.report.comparison import report_files
 from l2s_core.storage.run_paths import REPORTS
 from tasks.rehearsal import rehearsal_file
@@ -97,19 +97,33 @@ def print_ablation_tables(tables: Sequence[AblationTable], files: Sequence[Path]
                 _rate(row.figures.correct),
                 _against(row.difference),
                 _rate(row.figures.all_found),
+                _kid(row.figures),
                 f"{row.figures.gradients:.1f}",
                 f"{row.figures.seconds:.2f}",
+                " ".join(f"{rate:.2f}" for rate in row.figures.correct_by_seed),
             )
             for row in table.rows
             if row.figures is not None
         ]
-        print_table(("", "relation correct", "difference", "all objects", "gradients", "s/image"), rows)
+        heads = ("", "relation correct", "difference", "all objects", "KID x 1000", "gradients", "s/image", "by seed")
+        print_table(*_without_empty_columns(heads, rows))
         for row in table.rows:
             if row.figures is None:
                 click.echo(f"{row.label}: {row.state} {row.reason}")
     click.echo()
     for path in files:
         click.echo(path)
+
+
+def _without_empty_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    kept = [place for place in range(len(heads)) if any(row[place] for row in rows)]
+    return [heads[place] for place in kept], [[row[place] for place in kept] for row in rows]
+
+
+def _kid(figures: PointFigures) -> str:
+    if figures.kid_change is None or figures.kid_error is None:
+        return ""
+    return f"{1000 * figures.kid_change:+.1f} ± {1000 * figures.kid_error:.1f}"
 
 
 def _against(difference: AgainstReference | None) -> str:

@@ -20,6 +20,7 @@ from l2s_core.experiments.sweeps import Point, SweepConfig, point
 
 FOLDER = CONFIG_FOLDER / "ablations"
 REFERENCE = "as configured"
+SEED = "classifier.seed"
 
 
 class AblationPoint(Section):
@@ -36,17 +37,29 @@ class AblationPoint(Section):
 
 
 class AblationConfig(Section):
-    """One question about a run, and the points that answer it."""
+    """One question about a run, and the points that answer it.
+
+    With `cumulative`, a point also sets what those before it set. With `seeds`, every point, the reference included, is
+    run once for each of these seeds of the classifier. One that is `named_only` runs where it is named.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str = Field(min_length=1)
     question: str = Field(min_length=1)
+    cumulative: bool = False
+    named_only: bool = False
+    seeds: tuple[int, ...] = ()
     points: tuple[AblationPoint, ...] = Field(min_length=1)
+
+    @property
+    def runs_a_point(self) -> int:
+        """How many runs a point has."""
+        return max(1, len(self.seeds))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """An ablation of one run: its sweep, whose first point is the reference.
+    """An ablation of one run: its sweep, whose first points are the reference, once for each seed.
 
     Points that are left out stand there with the reason.
     """
@@ -67,11 +80,12 @@ def load_ablation(path: str | Path) -> AblationConfig:
 def plan_ablations(
     config: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> list[Ablation]:
-    """Return the named ablations of a run's configuration, or all that ship.
+    """Return the named ablations of a run's configuration, or all that ship, but for those that are to be named.
 
     `overrides` are put into the configuration first. Raises UserError, one line.
     """
-    chosen = [load_ablation(name) for name in names or sorted(path.stem for path in FOLDER.glob("*.yaml"))]
+    shipped = (load_ablation(name) for name in sorted(path.stem for path in FOLDER.glob("*.yaml")))
+    chosen = [load_ablation(name) for name in names] or [one for one in shipped if not one.named_only]
     settings = _shared_settings(config, overrides or {})
     return [_around(ablation, config, settings) for ablation in {one.name: one for one in chosen}.values()]
 
@@ -100,9 +114,17 @@ def _shared_settings(config: str, overrides: Mapping[str, Any]) -> dict[str, Any
 def _around(ablation: AblationConfig, config: str, settings: dict[str, Any]) -> Ablation:
     run = load_run_config(config, settings)
     chosen, left_out = _points(ablation, config, settings, run)
-    sweep = SweepConfig(name=f"{run.name}-{ablation.name}", config=config, set=settings, points=tuple(chosen.values()))
-    points = [point(sweep, varied, name=label) for label, varied in chosen.items()]
+    runs = {name: each for label, varied in chosen.items() for name, each in _by_seed(label, varied, ablation).items()}
+    sweep = SweepConfig(name=f"{run.name}-{ablation.name}", config=config, set=settings, points=tuple(runs.values()))
+    points = [point(sweep, varied, name=name) for name, varied in runs.items()]
     return Ablation(config=ablation, run=run, sweep=sweep, points=points, left_out=left_out)
+
+
+def _by_seed(label: str, varied: dict[str, Any], ablation: AblationConfig) -> dict[str, dict[str, Any]]:
+    """Return what the runs of a point vary, by name."""
+    if not ablation.seeds:
+        return {label: varied}
+    return {f"{label}, seed {seed}": {**varied, SEED: seed} for seed in ablation.seeds}
 
 
 def _points(
@@ -115,6 +137,7 @@ def _points(
     tree = run.model_dump(mode="json")
     chosen: dict[str, dict[str, Any]] = {REFERENCE: {}}
     left_out = {}
+    before: dict[str, Any] = {}
     runs = {REFERENCE: run}
     for entry in ablation.points:
         other = [
@@ -123,9 +146,11 @@ def _points(
         if other:
             left_out[entry.label] = f"not for {', '.join(other)}"
             continue
-        varied = {key: resolve(key, value, tree) for key, value in entry.set.items()}
+        own = {key: resolve(key, value, tree) for key, value in entry.set.items()}
+        varied = {**before, **own}
+        before = varied if ablation.cumulative else {}
         made = _valid(config, {**settings, **varied})
-        twin = next((label for label, before in runs.items() if before == made), None)
+        twin = next((label for label, other_run in runs.items() if other_run == made), None)
         if twin is not None:
             left_out[entry.label] = f"the same as {twin!r}"
             continue

@@ -16,7 +16,10 @@ FORMAT = 2
 class PointFigures:
     """What a finished point comes to; `accuracy` is its classifier's test accuracy by kind of prompt, None if unknown.
 
-    Gradient evaluations and seconds are means an image.
+    Gradient evaluations and seconds are means an image. Where a point has several runs, each with a classifier of its
+    own seed, all are means over these, `correct` and `all_found` count the images of all, and `correct_by_seed` is the
+    rate of each. `kid_change` is that of the images against plain ones and `kid_error` its standard error, as of one
+    run; None where it cannot be told.
     """
 
     accuracy: Mapping[str, float | None]
@@ -24,6 +27,9 @@ class PointFigures:
     all_found: Rate
     gradients: float
     seconds: float
+    kid_change: float | None = None
+    kid_error: float | None = None
+    correct_by_seed: tuple[float, ...] = ()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -34,6 +40,9 @@ class PointFigures:
             all_found=Rate(**value["all_found"]),
             gradients=value["gradients"],
             seconds=value["seconds"],
+            kid_change=value.get("kid_change"),
+            kid_error=value.get("kid_error"),
+            correct_by_seed=tuple(value.get("correct_by_seed", ())),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -15,9 +16,9 @@ from l2s_core.config.relative import value_at
 from l2s_core.errors import UserError
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
 from l2s_core.evaluation.statistics.aggregate import MethodSummary
-from l2s_core.evaluation.statistics.significance import ALPHA, PairedDifference, compare_to
-from l2s_core.experiments.ablations import Ablation
-from l2s_core.experiments.sweeps import PointResult, settings_text
+from l2s_core.evaluation.statistics.significance import ALPHA, PairedDifference, compare_pairs, match
+from l2s_core.experiments.ablations import SEED, Ablation
+from l2s_core.experiments.sweeps import PointResult, PointState, settings_text
 from l2s_core.report.ablation_table import FORMAT, AblationRow, Ablations, AblationTable, AgainstReference, PointFigures
 from l2s_core.report.page import render_page
 from l2s_core.storage.files import atomic_path, write_text
@@ -42,25 +43,31 @@ SHARED_SECTIONS = (
 def ablation_table(ablation: Ablation, results: Sequence[PointResult], home: Path) -> AblationTable:
     """Return an ablation's table.
 
-    It comes from what became of the ablation's points, the reference's first, and from their verdicts in `home`.
+    It comes from what became of the ablation's points, the reference's first, and from their verdicts in `home`. The
+    runs of a point, one for each seed of the classifier, are one row.
     """
-    verdicts = [read_judged(home / result.verdicts / FILE) if result.verdicts else None for result in results]
+    count = ablation.config.runs_a_point
+    groups = [results[first : first + count] for first in range(0, len(results), count)]
+    verdicts = [_verdicts(group, home) for group in groups]
     tree = ablation.run.model_dump(mode="json")
-    keys = list(dict.fromkeys(key for result in results for key in result.varied if _differs(tree, key, results)))
-    settings = [{key: result.varied.get(key, _reference(tree, key)) for key in keys} for result in results]
+    ignored = {SEED} if ablation.config.seeds else set()
+    varied = {key for result in results for key in result.varied} - ignored
+    ordered = [key for key in dict.fromkeys(key for result in results for key in result.varied) if key in varied]
+    keys = [key for key in ordered if _differs(tree, key, results)]
+    settings = [{key: group[0].varied.get(key, _reference(tree, key)) for key in keys} for group in groups]
     differences = _differences(verdicts)
     rows = (
         AblationRow(
-            label=result.label,
+            label=_label(group[0], ablation),
             reference=number == 0,
             settings=settings[number],
             text=_text(settings[number], settings[0], number),
-            state=result.state,
-            reason=result.reason,
-            figures=_figures(result, verdicts[number]),
+            state=_unfinished(group).state,
+            reason=_unfinished(group).reason,
+            figures=_figures(group, verdicts[number]),
             difference=differences[number],
         )
-        for number, result in enumerate(results)
+        for number, group in enumerate(groups)
     )
     return AblationTable(
         name=ablation.config.name,
@@ -133,6 +140,23 @@ def _stored(folder: Path) -> Ablations | None:
     )
 
 
+def _label(first: PointResult, ablation: Ablation) -> str:
+    seeds = ablation.config.seeds
+    return first.label.removesuffix(f", seed {seeds[0]}") if seeds else first.label
+
+
+def _verdicts(group: Sequence[PointResult], home: Path) -> list[list[JudgedImage]] | None:
+    """The judged images of every run of a point; None where one has none."""
+    if not all(result.verdicts for result in group):
+        return None
+    return [read_judged(home / result.verdicts / FILE) for result in group]
+
+
+def _unfinished(group: Sequence[PointResult]) -> PointResult:
+    """The first run of a point that did not finish, or else its first."""
+    return next((result for result in group if result.state is not PointState.FINISHED), group[0])
+
+
 def _reference(tree: Mapping[str, Any], key: str) -> Any:
     """The reference's value of a setting; a key that no run has, of a point that failed, has none."""
     try:
@@ -150,25 +174,41 @@ def _text(settings: Mapping[str, Any], reference: Mapping[str, Any], number: int
     return settings_text({key: value for key, value in settings.items() if number == 0 or value != reference[key]})
 
 
-def _figures(result: PointResult, images: Sequence[JudgedImage] | None) -> PointFigures | None:
-    if images is None:
+def _figures(group: Sequence[PointResult], runs: Sequence[Sequence[JudgedImage]] | None) -> PointFigures | None:
+    if runs is None:
         return None
-    summary = MethodSummary.of(images)
-    accuracies = {kind: result.metrics[f"test_accuracy_{kind}_prompts"] for kind in ("true", "wrong")}
+    summary = MethodSummary.of([image for images in runs for image in images])
+    seeds = len(runs) > 1
     return PointFigures(
-        accuracy={kind: None if isnan(value) else value for kind, value in accuracies.items()},
+        accuracy={kind: _mean(group, f"test_accuracy_{kind}_prompts") for kind in ("true", "wrong")},
         correct=summary.correct,
         all_found=summary.all_found,
         gradients=summary.gradients,
         seconds=summary.seconds,
+        kid_change=_mean(group, "kid_change"),
+        kid_error=_mean(group, "kid_change_error"),
+        correct_by_seed=tuple(MethodSummary.of(images).correct.rate for images in runs) if seeds else (),
     )
 
 
-def _differences(verdicts: Sequence[Sequence[JudgedImage] | None]) -> list[AgainstReference | None]:
-    """A difference a point; none for the reference, for points without verdicts, or where the reference has none."""
+def _mean(group: Sequence[PointResult], metric: str) -> float | None:
+    """The mean of a metric over the runs of a point; None where one does not have it."""
+    values = [result.metrics.get(metric, float("nan")) for result in group]
+    return None if any(map(isnan, values)) else fmean(values)
+
+
+def _differences(verdicts: Sequence[list[list[JudgedImage]] | None]) -> list[AgainstReference | None]:
+    """A difference a point; none for the reference, for points without verdicts, or where the reference has none.
+
+    The run of a seed is held against the reference's of the same seed.
+    """
     reference, *others = verdicts
-    judged = {number: rows for number, rows in enumerate(others, start=1) if rows} if reference else {}
-    found = compare_to(reference or (), judged, OUTCOME)
+    judged = {number: runs for number, runs in enumerate(others, start=1) if runs} if reference else {}
+    pairs = {
+        number: [pair for mine, theirs in zip(reference or (), runs, strict=True) for pair in match(mine, theirs)]
+        for number, runs in judged.items()
+    }
+    found = compare_pairs(pairs, OUTCOME)
     return [_against(*found[number]) if number in found else None for number in range(len(verdicts))]
 
 

@@ -10,9 +10,12 @@ from PIL import Image
 
 from l2s_core.classifier.experiment import load_result
 from l2s_core.config import MAIN, PLAIN
+from l2s_core.data.source import source_of
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.judged_image import FILE, JudgedImage, read_judged
 from l2s_core.evaluation.metrics.published import published_beside
+from l2s_core.evaluation.metrics.quality import has_quality, run_quality
 from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.evaluation.protocols.verdict import CORRECT
 from l2s_core.evaluation.run import Run
@@ -73,6 +76,15 @@ def point_summary(run: Run) -> tuple[RunSummary, Path]:
         steered=method_figures(run, MAIN, verdicts), result=load_result(run.paths.classifier(MAIN))
     )
     return run_summary(run, {MAIN: main}, verdicts), picture
+
+
+def point_quality(run: Run) -> dict[str, float]:
+    """Return the change in KID of a point's steered images against its plain ones, and its error; else nothing."""
+    if source_of(run.config.data).REFERENCE_SIDE is None:
+        return {}
+    judge = load_judge(run.config.benchmark.judge)
+    change = run_quality(run, judge)[MAIN].kid_change if has_quality(run, judge) else None
+    return {} if change is None else {"kid_change": change.mean, "kid_change_error": change.error}
 
 
 def method_verdicts(run: Run) -> dict[str, list[JudgedImage]]:

@@ -186,7 +186,12 @@ def compare_to(
     reference: Sequence[JudgedImage], others: Mapping[Label, Sequence[JudgedImage]], outcome: str
 ) -> dict[Label, tuple[PairedDifference, float]]:
     """Compare each of `others` with one reference: by label the difference and its p, with Holm's correction."""
-    differences = {label: PairedDifference.of(match(reference, rows), outcome) for label, rows in others.items()}
+    return compare_pairs({label: match(reference, rows) for label, rows in others.items()}, outcome)
+
+
+def compare_pairs(pairs: Mapping[Label, Sequence[Pair]], outcome: str) -> dict[Label, tuple[PairedDifference, float]]:
+    """Return the difference of the images of every label's pairs and its p, with Holm's correction over the labels."""
+    differences = {label: PairedDifference.of(each, outcome) for label, each in pairs.items()}
     adjusted = holm([difference.p for difference in differences.values()])
     return {label: (difference, p) for (label, difference), p in zip(differences.items(), adjusted, strict=True)}
 
