@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from l2s_core.backbones.load import phrase_check, pick_device
+from l2s_core.backbones.load import backbone_without_weights, phrase_check, pick_device, require_reach
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
 from l2s_core.evaluation.detectors.load import require_names
@@ -24,6 +24,7 @@ def plan(
     settings = load_run_config(config, overrides)
     pick_device(settings.device)
     run = Run.of(settings, home, given=classifier, cache_salt=cache_salt)
+    require_reach(backbone_without_weights(settings.backbone), settings)
     if classifier is not None:
         ClassifierObjective.of(TrainedClassifier.load(classifier)).require_known(
             Targets.of([item.prompt for item in run.items])

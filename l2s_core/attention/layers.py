@@ -40,12 +40,15 @@ class AttentionModel(Predictor, Protocol):
 
 
 def select_layers(layers: Sequence[AttentionLayer], patterns: Sequence[str]) -> list[AttentionLayer]:
-    """Return, in model order, the layers whose name matches any shell-style pattern; none is an error."""
-    chosen = [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, p) for p in patterns)]
-    if not chosen:
-        names = ", ".join(layer.name for layer in layers)
-        raise UserError(f"no cross-attention layer matches {list(patterns)}; allowed names: {names}")
-    return chosen
+    """Return, in model order, the layers whose name matches any shell-style pattern.
+
+    Raises UserError for a pattern that matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
+            names = ", ".join(layer.name for layer in layers)
+            raise UserError(f"no cross-attention layer matches {pattern!r} of capture.layers; allowed names: {names}")
+    return [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, p) for p in patterns)]
 
 
 def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:

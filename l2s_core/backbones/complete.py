@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from l2s_core.backbones.hub import content_digest
-from l2s_core.backbones.precision import is_loaded
+from l2s_core.backbones.precision import is_loaded, precisions
 from l2s_core.errors import UserError
 from l2s_core.storage.files import read_json
 from l2s_core.storage.sealed import readable
@@ -25,6 +24,8 @@ VOCABULARIES = (
     ("spiece.model",),
 )  # the files of one are enough
 
+PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+
 
 def require_vocabulary(folder: Path) -> None:
     """Raise UserError for the folder of a tokenizer without its vocabulary."""
@@ -33,12 +34,6 @@ def require_vocabulary(folder: Path) -> None:
             f"{folder} has no vocabulary; "
             f"needed: {', or '.join(' and '.join(files) for files in VOCABULARIES)}; fetch it again"
         )
-
-
-def vocabulary_digests(folder: Path) -> dict[str, str]:
-    """Return the digest of each file of a folder's vocabulary that is no JSON; JSON is digested as settings."""
-    names = sorted(name for files in VOCABULARIES for name in files if not name.endswith(".json"))
-    return {name: content_digest(folder / name) for name in names if (folder / name).is_file()}
 
 
 def require_weights(folder: Path, kind: str, missing: Collection[str]) -> None:
@@ -63,13 +58,27 @@ def load_complete(kind: str, folder: Path, device: str = "cpu") -> Any:
 
 
 def stored_dtype(folder: Path, precision: str | None = None) -> torch.dtype:
-    """Return the type of the first weights of a component; raises FileNotFoundError when it has none in safetensors."""
+    """Return the type of the first weights of a component; raises UserError when it has none in safetensors."""
     files = sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name, precision))
     if not files:
-        raise FileNotFoundError(f"no {precision or 'plain'} safetensors file")
+        raise UserError(f"{folder} has no {precision or 'plain'} safetensors file; {_other_weights(folder)}")
     with opened_weights(files[0]) as stored:
         types = (stored.get_tensor(name).dtype for name in stored.keys())  # noqa: SIM118  # mapped, and not read
         return next(kind for kind in types if kind.is_floating_point)
+
+
+def _other_weights(folder: Path) -> str:
+    """Return the way out for a component without the weights that are wanted, by those that are there."""
+    others = sorted(name for name in precisions(folder) if name is not None)
+    if others:
+        return f"set backbone.precision to {' or '.join(others)}, which it has"
+    pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
+    if pickled:
+        return (
+            f"it has {pickled[0]}, which may run code when it is read; fetch safetensors, or make them where "
+            "it is trusted: diffusers' DiffusionPipeline.from_pretrained(OLD).save_pretrained(NEW)"
+        )
+    return "the file is missing, fetch it again"
 
 
 def missing_from_shards(index: Path) -> set[str]:

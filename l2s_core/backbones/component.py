@@ -6,16 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from l2s_core.backbones.complete import missing_from_shards, require_vocabulary, require_weights, stored_dtype
-from l2s_core.backbones.precision import is_loaded
+from l2s_core.backbones.precision import is_loaded, precision_there
 from l2s_core.errors import UserError, first_line
 from l2s_core.storage.files import read_json
 from l2s_core.storage.store import FETCH_AGAIN, require_finite
+
+LONGEST_WINDOW = 1_000_000  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +60,10 @@ class Component(ABC):
         self._require_class(folder)
         return self._read(folder, precision, dtype=dtype)
 
-    def check(self, folder: Path, *, precision: str | None = None) -> None:
-        """Raise UserError for a component that does not load; of its weights no values are read."""
+    def check(self, folder: Path, *, precision: str | None = None) -> Any:
+        """Return the component without the values of its weights; raises UserError as `load` does."""
         self._require_class(folder)
-        self._read(folder, precision, device_map={"": "meta"})
+        return self._read(folder, precision, device_map={"": "meta"})
 
     def empty(self, folder: Path) -> Any:
         """Return the component of a folder with shapes and no weights (device "meta"); raises UserError."""
@@ -73,6 +76,10 @@ class Component(ABC):
         except Exception as error:  # the libraries raise many kinds for one cause
             raise UserError(f"cannot load {folder}: {first_line(error)}; {FETCH_AGAIN}") from None
 
+    def _fits(self, name: str) -> bool:
+        """Whether files of a class are read by this one."""
+        return name in (self.name, *self.others)
+
     def _require_class(self, folder: Path) -> None:
         """Raise UserError where the file of settings is missing, or is another class's or another family's."""
         file = folder / self.settings_file
@@ -83,7 +90,7 @@ class Component(ABC):
         if not isinstance(stated, dict):
             raise UserError(f"{file} holds no settings; {FETCH_AGAIN}")
         name = stated.get("_class_name") or (stated.get("architectures") or [self.name])[0]
-        if name not in (self.name, *self.others):
+        if not self._fits(str(name)):
             raise UserError(
                 f"{folder} holds a {name}, expected {self.name}; choose the backbone.family that fits the model"
             )
@@ -109,6 +116,14 @@ class Scheduler(Component):
 
     def random(self, settings: Mapping[str, Any]) -> Any:
         return self.kind(**settings)
+
+
+class NoiseSchedule(Scheduler):
+    """A scheduler of which the noise alone is read, and which may so be of any class whose noise is given by betas."""
+
+    def _fits(self, name: str) -> bool:
+        stated = getattr(import_module(self.LIBRARY), name, None) if name.endswith("Scheduler") else None
+        return stated is not None and "beta_schedule" in signature(stated.__init__).parameters
 
 
 class Network(Component):
@@ -137,16 +152,20 @@ class Network(Component):
     def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         """Return the network; weights keep the type they are stored in where no other is asked for."""
         dtype = options.pop("dtype", None)
+        precision = precision_there(folder, precision)
         try:
+            stored = stored_dtype(folder, precision)
             part, info = self.kind.from_pretrained(
                 folder,
                 use_safetensors=True,
                 variant=precision,
                 output_loading_info=True,
-                **{self.DTYPE_OPTION: dtype or stored_dtype(folder, precision)},
+                **{self.DTYPE_OPTION: dtype or stored},
                 **options,
             )
             missing = set(info["missing_keys"]).union(*map(missing_from_shards, self._indexes(folder, precision)))
+        except UserError:
+            raise
         except Exception as error:  # the libraries raise many kinds for one cause
             raise UserError(f"cannot load {folder}: {first_line(error)}; {FETCH_AGAIN}") from None
         require_weights(folder, self.name, missing)
@@ -199,7 +218,13 @@ class Tokenizer(Component):
 
     def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         require_vocabulary(folder)
-        return super()._read(folder, precision, **options)
+        tokenizer = super()._read(folder, precision, **options)
+        if tokenizer.model_max_length > LONGEST_WINDOW:  # what the library has for one that is not stated
+            raise UserError(
+                f"{folder / self.settings_file} states no model_max_length, the model's text window in tokens; "
+                "add it as the model's page says, e.g. 77 for CLIP and 512 for T5"
+            )
+        return tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

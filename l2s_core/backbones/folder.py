@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from l2s_core.backbones.hub import content_digest, hub_folder
-from l2s_core.backbones.precision import is_loaded
+from l2s_core.backbones.precision import is_loaded, precision_there
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 from l2s_core.storage.files import read_json, write_json
@@ -86,20 +86,17 @@ def shipped_classifier(name: str) -> Path:
 
 
 def component_files(folder: Path, components: Iterable[str], precision: str | None = None) -> list[Path]:
-    """Return the weight and settings files of a model's components that are loaded with a precision, and its index."""
+    """Return every file that a model's components are made from with a precision, and its index."""
     files = [folder / INDEX] if (folder / INDEX).is_file() else []
     for name in components:
-        found = (
-            p
-            for p in (folder / name).rglob("*")
-            if p.suffix in (".safetensors", ".json") and is_loaded(p.name, precision)
-        )
-        files += sorted(p for p in found if p.is_file())
+        there = precision_there(folder / name, precision)
+        found = (path for path in (folder / name).rglob("*") if is_loaded(path.name, there))
+        files += sorted(path for path in found if path.is_file())
     return files
 
 
 def fingerprint_of(folder: Path, components: Iterable[str] = (".",), precision: str | None = None) -> str:
-    """Return a digest of every weight and settings file of a model's components that is loaded with a precision."""
+    """Return a digest of every file that a model's components are made from: weights, settings, vocabularies."""
     return digest(
         {str(p.relative_to(folder)): content_digest(p) for p in component_files(folder, components, precision)}
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from l2s_core.backbones.precision import weight_patterns
+from l2s_core.backbones.precision import LOADED, weight_patterns
 from l2s_core.errors import UserError, first_line
 from l2s_core.storage.files import file_digest
 
@@ -33,7 +33,8 @@ def hub_folder(
         return Path(found).parent if isinstance(found, str) else None
     folders = [f"{name}/" for name in components] or [""]
     weights, others = weight_patterns(precision)
-    wanted = [index, *(f"{folder}{name}" for folder in folders for name in ("*.json", "*.txt", "*.model", *weights))]
+    others_loaded = [f"*{suffix}" for suffix in LOADED if suffix != ".safetensors"]
+    wanted = [index, *(f"{folder}{name}" for folder in folders for name in (*others_loaded, *weights))]
     try:
         return Path(snapshot_download(model, allow_patterns=wanted, ignore_patterns=others))
     except GatedRepoError:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from l2s_core.attention.layers import select_layers
+from l2s_core.backbones.component import Component
 from l2s_core.backbones.folder import fingerprint_of, resolve_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig
@@ -123,13 +126,30 @@ def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
     )
 
 
+def check_backbone(config: BackboneConfig) -> DiffusersModel:
+    """Return the backbone as `load_backbone` would, from the same files, without its weights' values (device "meta").
+
+    Raises UserError as `load_backbone` does.
+    """
+    return _on_meta(config, lambda component, folder: component.check(folder, precision=config.precision))
+
+
 def backbone_without_weights(config: BackboneConfig, *, fingerprint: str = "") -> DiffusersModel:
     """Return the backbone of a model's folder with shapes and no weights (device "meta"); raises UserError."""
+    return _on_meta(config, Component.empty, fingerprint)
+
+
+def _on_meta(config: BackboneConfig, make: Callable[[Component, Path], Any], fingerprint: str = "") -> DiffusersModel:
     family = family_named(config.family)
     folder = model_folder(config)
-    with torch.device("meta"):
-        parts = {name: component.empty(folder / name) for name, component in family.COMPONENTS.items()}
-        return family(parts, fingerprint=fingerprint, size=config.size, placement=Placement(device="meta"))
+    parts = {name: make(component, folder / name) for name, component in family.COMPONENTS.items()}
+    return family(parts, fingerprint=fingerprint, size=config.size, placement=Placement(device="meta"))
+
+
+def require_reach(model: DiffusersModel, config: RunConfig) -> None:
+    """Raise UserError where the run's steps or captured layers are none of a model's."""
+    model.schedule(config.backbone.steps)
+    select_layers(model.layers(config.capture.softmax), config.capture.layers)
 
 
 def placement_of(config: BackboneConfig, device: str) -> Placement:

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from l2s_core.attention.layers import AttentionLayer, split_heads
-from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, Scheduler, TransformersNetwork
+from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, NoiseSchedule, TransformersNetwork
 from l2s_core.backbones.ddim import ddim_schedule
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
@@ -25,8 +25,7 @@ class UNetBackbone(DiffusersModel):
         "vae": DiffusersNetwork(name="AutoencoderKL"),
         "text_encoder": TransformersNetwork(name="CLIPTextModel"),
         "tokenizer": ClipTokenizer(),
-        # DDIM reads the noise schedule of whatever scheduler the model was published with
-        "scheduler": Scheduler(name="DDIMScheduler", others=("PNDMScheduler", "EulerDiscreteScheduler")),
+        "scheduler": NoiseSchedule(name="DDIMScheduler"),  # whatever scheduler the model was published with
     }
     DENOISER = "unet"
 

@@ -14,7 +14,16 @@ import torch
 from packaging.requirements import Requirement
 
 from l2s_core.backbones.folder import component_files
-from l2s_core.backbones.load import family_named, image_side, model_fingerprint, model_folder, pick_device, require_fit
+from l2s_core.backbones.load import (
+    check_backbone,
+    family_named,
+    image_side,
+    model_fingerprint,
+    model_folder,
+    pick_device,
+    require_fit,
+    require_reach,
+)
 from l2s_core.config import RunConfig
 from l2s_core.data.source import source_of
 from l2s_core.errors import UserError, first_line
@@ -111,10 +120,8 @@ def _weights(config: RunConfig) -> str:
     require_fit(config)
     components = family_named(config.backbone.family).COMPONENTS
     folder = model_folder(config.backbone)
-    precision = config.backbone.precision
-    for name, component in components.items():
-        component.check(folder / name, precision=precision)
-    size = sum(path.stat().st_size for path in component_files(folder, components, precision))
+    require_reach(check_backbone(config.backbone), config)
+    size = sum(path.stat().st_size for path in component_files(folder, components, config.backbone.precision))
     side = image_side(config.backbone)
     return f"{folder}, {size / GB:.1f} GB, {side} px, fingerprint {model_fingerprint(config.backbone)}"
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from l2s_core.backbones.complete import vocabulary_digests
 from l2s_core.backbones.folder import find_folder, fingerprint_of
 from l2s_core.errors import UserError, first_line, unknown_name
 from l2s_core.evaluation.detectors.cache import CachedJudge
@@ -43,11 +42,9 @@ def judge_class(folder: Path) -> type[Judge]:
 
 
 def judge_fingerprint(model: str) -> str:
-    """Return a digest of the judge's files and of what counts as a find; where it reads text, of its vocabulary too."""
+    """Return a digest of the judge's files and of what counts as a find."""
     folder = judge_folder(model)
-    judge = judge_class(folder)
-    texts = [vocabulary_digests(folder)] if judge.OPEN_VOCABULARY else []
-    return digest([fingerprint_of(folder), *judge.CRITERIA, *texts])
+    return digest([fingerprint_of(folder), *judge_class(folder).CRITERIA])
 
 
 def require_names(model: str, names: Iterable[str]) -> None:

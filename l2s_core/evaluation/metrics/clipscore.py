@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from l2s_core.backbones.complete import load_complete, require_vocabulary, vocabulary_digests
+from l2s_core.backbones.complete import load_complete, require_vocabulary
 from l2s_core.backbones.folder import find_folder, fingerprint_of
 from l2s_core.errors import UserError, first_line
-from l2s_core.hashing import digest
 from l2s_core.storage.files import read_json
 
 WEIGHT = 100.0  # the paper's w is 2.5: its CLIP-S is this score / 40
@@ -31,7 +30,7 @@ def load_clip(model: str, *, device: str = "cpu") -> ClipScorer:
 def clip_fingerprint(model: str) -> str:
     """Return a digest of a CLIP model's files, its vocabulary's included; raises UserError as `clip_folder` does."""
     folder = clip_folder(model)
-    return digest([fingerprint_of(folder), vocabulary_digests(folder)])
+    return fingerprint_of(folder)
 
 
 def clip_folder(model: str) -> Path:
