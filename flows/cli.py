@@ -24,12 +24,12 @@ class Commands(click.Group):
     """Turns a user's mistake into one line and exit code 2, and lists the commands by theme, in whole sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from l2s_core.errors import UserError, masked
+        from l2s_core.errors import UserError, masked, one_line
 
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"error: {masked(str(error))}", err=True)
+            click.echo(f"error: {one_line(masked(str(error)))}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)

@@ -13,6 +13,13 @@ class UserError(Exception):
     """A mistake in input: one line saying what was wrong, what is allowed and the way out."""
 
 
+def one_line(text: str, limit: int = 2000) -> str:
+    """Return a text on one line; of a longer one than `limit` characters the middle is left out."""
+    text = " ".join(text.split())
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's text, or its kind when it has none."""
     text = str(error).strip()

@@ -10,7 +10,7 @@ from l2s_core.backbones.hub import content_digest, hub_folder
 from l2s_core.backbones.precision import is_loaded, precision_there
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
-from l2s_core.storage.files import read_json, write_json
+from l2s_core.storage.files import is_file, read_json, write_json
 from l2s_core.storage.manifest import require_listed
 
 SHIPPED = Path(__file__).parents[1] / "miniworld" / "assets"
@@ -44,7 +44,7 @@ def find_folder(
     damaged.
     """
     looked = [SHIPPED / model, Path(model)]
-    folder = next((path for path in looked if (path / index).is_file()), None) or hub_folder(
+    folder = next((path for path in looked if is_file(path / index)), None) or hub_folder(
         model, components, index=index, precision=precision
     )
     if folder is None:

@@ -26,7 +26,13 @@ def hub_folder(
     if not HUB_ID.fullmatch(model):
         return None
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError:  # e.g. "../.."
+        return None
 
     if constants.HF_HUB_OFFLINE:
         found = try_to_load_from_cache(model, index)

@@ -9,7 +9,15 @@ from l2s_core.config.capture import CaptureConfig
 from l2s_core.config.classifier import INVERTED, TRAJECTORIES, ClassifierConfig
 from l2s_core.config.data import DataConfig, Relation
 from l2s_core.config.inversion import InversionConfig
-from l2s_core.config.loading import CONFIG_FOLDER, NAMED_SECTIONS, find_config, load_preset, load_run_config, read_yaml
+from l2s_core.config.loading import (
+    CONFIG_FOLDER,
+    NAMED_SECTIONS,
+    find_config,
+    load_preset,
+    load_run_config,
+    quick_overrides,
+    read_yaml,
+)
 from l2s_core.config.methods import MAIN, PLAIN, MethodConfig, ReadSection
 from l2s_core.config.run import RunConfig, ToleranceConfig
 from l2s_core.config.steering import SteeringConfig
@@ -39,6 +47,7 @@ __all__ = [
     "find_config",
     "load_preset",
     "load_run_config",
+    "quick_overrides",
     "read_yaml",
     "validate",
 ]

@@ -10,6 +10,7 @@ from l2s_core.config.errors import explain
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 
+MAX_COUNT = 10_000_000  # scenes, prompts, images, epochs: more is a slip of the hand
 EMPTY: tuple[Any, ...] = (None, "", (), [], {})
 
 
@@ -21,7 +22,7 @@ class Section(BaseModel):
     """
 
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_serializer(mode="wrap")
     def _without_empty_optional(self, dump: Any) -> dict[str, Any]:

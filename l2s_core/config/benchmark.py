@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from l2s_core.config.base import Section
+from l2s_core.config.base import MAX_COUNT, Section
 from l2s_core.config.data import Relation
 from l2s_core.relations import RELATIONS
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
 
 class BenchmarkConfig(Section):
@@ -27,7 +27,7 @@ class BenchmarkConfig(Section):
         default=None, description="GenEval's metadata, T2I-CompBench's prompts or a jsonl of several relations"
     )
     prompts: Count = Field(description="number of prompts of each kind")
-    seeds: int = Field(default=1, ge=1)
+    seeds: Count = 1
     judge: str = "mini-seg"
     clip: str | None = Field(
         default=None, description="a CLIPModel that scores images against their prompts (CLIPScore) and tells colours"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from l2s_core.config.base import Section
+from l2s_core.config.base import MAX_COUNT, Section
 
 INVERTED = "inverted"  # maps of inverted scenes
 TRAJECTORIES = "trajectories"  # maps of the backbone's own sampling
@@ -46,11 +46,11 @@ class ClassifierConfig(Section):
     input_scale: float | None = Field(
         default=None, gt=0, description="maps are multiplied by it; default: by their number of cells, to mean 1"
     )
-    width: int = Field(default=32, ge=4)
-    layers: int = Field(default=2, ge=1)
-    heads: int = Field(default=2, ge=1)
-    head_heads: int = Field(default=4, ge=1)
-    feedforward: int = Field(default=128, ge=1)
+    width: int = Field(default=32, ge=4, le=16384)
+    layers: int = Field(default=2, ge=1, le=256)
+    heads: int = Field(default=2, ge=1, le=256)
+    head_heads: int = Field(default=4, ge=1, le=256)
+    feedforward: int = Field(default=128, ge=1, le=65536)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     activation: Literal["gelu", "relu"] = "gelu"
     pool_dropout: float | None = Field(
@@ -68,7 +68,7 @@ class ClassifierConfig(Section):
     )
     min_lr: float = Field(default=0.0, ge=0, description="the rate is not halved below it")
     weight_decay: float = Field(default=0.05, ge=0)
-    batch: int = Field(default=64, ge=1)
-    epochs: int = Field(default=40, ge=1)
-    patience: int = Field(default=10, ge=1)
-    seed: int = 0
+    batch: int = Field(default=64, ge=1, le=MAX_COUNT)
+    epochs: int = Field(default=40, ge=1, le=MAX_COUNT)
+    patience: int = Field(default=10, ge=1, le=MAX_COUNT)
+    seed: int = Field(default=0, ge=0, lt=2**63)

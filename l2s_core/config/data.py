@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from l2s_core.config.base import Section
+from l2s_core.config.base import MAX_COUNT, Section
 from l2s_core.config.chosen import chosen_by
 from l2s_core.registry import SOURCES
 from l2s_core.relations import LABELS, RELATIONS, Relation, Triplet, Wording
@@ -22,9 +22,9 @@ class DataConfig(Section):
     OPTIONAL: ClassVar[tuple[str, ...]] = ("wording", "wrong")
     source: str
     seed: int = 0
-    train: int = Field(ge=1)
-    val: int = Field(ge=1)
-    test: int = Field(ge=1)
+    train: int = Field(ge=1, le=MAX_COUNT)
+    val: int = Field(ge=1, le=MAX_COUNT)
+    test: int = Field(ge=1, le=MAX_COUNT)
     relations: tuple[Relation, ...] = Field(
         default=RELATIONS, min_length=1, description="those that scenes are chosen for"
     )

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from l2s_core.config.base import validate
 from l2s_core.config.run import RunConfig
+from l2s_core.config.yaml_text import parse_yaml
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.registry import METHODS
+from l2s_core.storage.files import is_file
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 NAMED_SECTIONS = {
@@ -37,12 +37,21 @@ def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -
     for key, value in values.items():
         _assign(tree, key, value)
     classifiers = tree.get("classifiers") or {}
+    if not isinstance(classifiers, dict):
+        raise UserError(
+            f"{path}: classifiers is {classifiers!r}; allowed: names with their settings, e.g. {{small: {{width: 16}}}}"
+        )
     tree["classifiers"] = {
         name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in classifiers.items()
     }
     if isinstance(tree.get("methods"), dict):
         tree["methods"] = {name: _method(entry, tree["steering"], path) for name, entry in tree["methods"].items()}
     return validate(RunConfig, tree, str(path))
+
+
+def quick_overrides(config: str | Path) -> dict[str, Any]:
+    """Return the overrides of a quick run of a configuration, under a name of its own."""
+    return {"name": f"{read_yaml(find_config(config)).get('name')}-quick", **load_preset("quick")}
 
 
 def load_preset(name: str) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def find_config(path: str | Path, folder: Path = CONFIG_FOLDER, kind: str = "con
     """Return the file a user means by a path or by the bare name of a file in a folder of configurations."""
     candidates = [Path(path), folder / path, folder / f"{path}.yaml"]
     for candidate in candidates:
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     names = sorted(p.stem for p in folder.glob("*.yaml"))
     raise UserError(
@@ -66,9 +75,10 @@ def find_config(path: str | Path, folder: Path = CONFIG_FOLDER, kind: str = "con
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; raises UserError naming the file."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no settings; expected 'key: value' lines")
     return tree
@@ -82,7 +92,7 @@ def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
     if not isinstance(value, str):
         raise UserError(f"{origin}: every run needs '{folder}'; give a name from configs/{folder}/ or a mapping")
     target = CONFIG_FOLDER / folder / f"{value}.yaml"
-    if not target.is_file():
+    if not is_file(target):
         names = sorted(p.stem for p in target.parent.glob("*.yaml"))
         raise UserError(
             f"{origin}: no {value!r} in configs/{folder}/;{did_you_mean(value, names)} allowed: {', '.join(names)}"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from l2s_core.config.backbone import BackboneConfig
-from l2s_core.config.base import Section
+from l2s_core.config.base import MAX_COUNT, Section
 from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
 from l2s_core.config.chosen import chosen_by
@@ -18,6 +18,9 @@ from l2s_core.config.inversion import InversionConfig
 from l2s_core.config.methods import MAIN, PLAIN, MethodConfig
 from l2s_core.config.steering import SteeringConfig
 from l2s_core.registry import METHODS, PROTOCOLS, SOURCES
+
+NAME = r"[a-z0-9][a-z0-9._-]*"
+MAX_NAME = 80  # characters: names become parts of file names
 
 
 class ToleranceConfig(Section):
@@ -36,15 +39,15 @@ class RunConfig(Section):
     """
 
     OPTIONAL = ("methods", "trajectories")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=rf"^{NAME}$", max_length=MAX_NAME)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch: int = Field(default=32, ge=1)
-    shard: int = Field(default=64, ge=1, description="scenes, or prompts, of one shard")
+    batch: int = Field(default=32, ge=1, le=4096)
+    shard: int = Field(default=64, ge=1, le=MAX_COUNT, description="scenes, or prompts, of one shard")
     backbone: BackboneConfig
     data: Annotated[DataConfig, chosen_by("source", SOURCES)]
     inversion: InversionConfig
     capture: CaptureConfig
-    trajectories: int = Field(default=0, ge=0, description="images sampled for each scene of the data")
+    trajectories: int = Field(default=0, ge=0, le=MAX_COUNT, description="images sampled for each scene of the data")
     classifier: ClassifierConfig
     classifiers: dict[str, ClassifierConfig] = Field(default={}, description="further classifiers, by name")
     steering: SteeringConfig
@@ -118,12 +121,17 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> RunConfig:
-        for name in self.methods:
-            if name in (PLAIN, MAIN, *self.classifiers):
-                raise ValueError(
-                    f"methods.{name} has the name of another method "
-                    f"({PLAIN}, {MAIN} and the classifiers' are taken); rename it"
-                )
-            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-                raise ValueError(f"methods.{name}: a name has small letters, digits, '.', '_' and '-' only")
+        taken = [PLAIN, MAIN]
+        for place, names in (("classifiers", self.classifiers), ("methods", self.methods)):
+            for name in names:
+                if name in taken:
+                    raise ValueError(
+                        f"{place}.{name} has the name of another method ({', '.join(taken)} are taken); rename it"
+                    )
+                if not re.fullmatch(NAME, name) or len(name) > MAX_NAME:
+                    raise ValueError(
+                        f"{place}.{name[:MAX_NAME]}: a name has small letters, digits, '.', '_' and '-' only, "
+                        f"a letter or digit first, and at most {MAX_NAME} characters"
+                    )
+            taken += names
         return self

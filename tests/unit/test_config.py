@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from l2s_core.backbones.load import pick_device
+from flows.options import overrides_of
+from l2s_core.backbones.load import model_folder, pick_device
 from l2s_core.config import CONFIG_FOLDER, Section, load_preset, load_run_config, validate
+from l2s_core.config.yaml_text import parse_yaml
 from l2s_core.errors import UserError
 from l2s_core.miniworld.training.pretrain import load_pretrain_config
 from l2s_core.relations import LABELS, RELATIONS
@@ -68,12 +70,98 @@ def test_every_shipped_configuration_is_valid(name: str) -> None:
             "data: beside mixes sources that are read from a folder; miniworld stands alone",
         ),
         ({"name.x": 1}, "cannot set 'name.x'"),
+        ({"name": "x" * 300}, "name: .*at most 80 characters"),
+        *(
+            ({"classifiers": {name: "conv"}}, f"classifiers.{re.escape(name[:80])}: a name has small letters")
+            for name in ("../../x", "", "a:b", "Dual", "x" * 400)
+        ),
+        ({"classifiers": {"main": "conv"}}, "classifiers.main has the name of another method .*rename it"),
+        ({"classifiers": {"plain": "conv"}}, "classifiers.plain has the name of another method"),
+        ({"classifiers": ["a"]}, r"classifiers is \['a'\]; allowed: names with their settings"),
+        ({"classifiers": "dual"}, "classifiers is 'dual'; allowed: names with their settings"),
+        ({"methods": ["a"]}, "methods: .*valid dictionary"),
+        ({"steering": ["fast"]}, "every run needs 'steering'"),
+        ({"capture": ["a"]}, "capture: .*valid dictionary"),
+        ({"steering.step_size": float("inf")}, "steering.step_size: .*finite number"),
+        ({"classifier.lr": float("nan")}, "classifier.lr: .*finite number"),
+        ({"batch": 10**20}, "batch: .*less than or equal to 4096"),
+        ({"classifier.width": 10**9}, "classifier.width: .*less than or equal to 16384"),
+        ({"data.train": 10**30}, "data.train: .*less than or equal to 10000000"),
+        ({"benchmark.seeds": 10**12}, "benchmark.seeds: .*less than or equal to 10000000"),
     ],
 )
 def test_mistakes(overrides: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_run_config("mini-sd", overrides)
     assert "\n" not in str(caught.value)
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 200))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nbatch: 1\nname: b\n", r"the key 'name' stands twice; leave one \(line 3, column 1\)"),
+        ("data: {train: 1, val: 2, train: 3}", "the key 'train' stands twice"),
+        (BOMB, "more than 100000 values, aliases spelt out"),
+        ("data: &self {base: *self}", "an alias stands inside of what it names"),
+        ("a: " + "[" * 5000, "nested more than 40 deep"),
+        ("a: [1, 2\n", "expected ',' or .*line 2"),
+        ("a: @x", r"found character '@' that cannot start any token.*line 1, column 4"),
+        ("1: x", "a key is no text; put it in quotes"),
+        ("a: !!python/name:os.system x", "could not determine a constructor"),
+        ("a: " + "9" * 5000, "cannot read"),
+        ("a: '" + "x" * 200_001 + "'", "characters; allowed: at most 200000"),
+        ("- a", "holds no settings"),
+    ],
+)
+def test_yaml_that_is_no_configuration_is_one_line_with_its_place(tmp_path, text: str, message: str) -> None:
+    """Of a key written twice the last one won; an alias bomb took minutes and gigabytes."""
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_run_config(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_yaml_has_texts_numbers_lists_and_mappings() -> None:
+    """A date is a text: 2001-13-45 ended in a traceback, and 2001-12-24 was no name."""
+    text = "a: 2001-13-45\nb: 2001-12-24\nc: &c {x: 1, y: [2.5, null, true]}\nd: {<<: *c, x: 3}\n"
+    assert parse_yaml("\ufeff" + text, "a test") == {
+        "a": "2001-13-45",
+        "b": "2001-12-24",
+        "c": {"x": 1, "y": [2.5, None, True]},
+        "d": {"x": 3, "y": [2.5, None, True]},
+    }
+
+
+def test_a_quick_run_has_the_name_of_its_configuration(tmp_path) -> None:
+    """A file "My Config.yaml" made the name "My Config-quick", which is none."""
+    path = tmp_path / "My Config.yaml"
+    path.write_text((CONFIG_FOLDER / "mini-sd.yaml").read_text())
+    assert load_run_config(path, overrides_of((), quick=True, config=str(path))).name == "mini-sd-quick"
+    assert load_run_config("mini-sd", overrides_of((), quick=True, config="mini-sd")).name == "mini-sd-quick"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("backbone.model=@x",), "--set 'backbone.model=@x', whose value is to be YAML"),
+        (("data.attributes=[white, green",), "expected ',' or"),
+        (("batch=4", "batch=8"), "--set gives batch twice"),
+        (("batch",), "is not KEY=VALUE"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_one_line(settings: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        overrides_of(settings)
+
+
+def test_a_model_that_is_no_name_is_not_found() -> None:
+    for name in ("../..", "a/" + "b" * 5000, "x" * 5000, "-/a"):
+        with pytest.raises(UserError, match="^no model "):
+            model_folder(load_run_config("mini-sd", {"backbone.model": name}).backbone)
 
 
 def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
