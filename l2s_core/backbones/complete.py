@@ -57,12 +57,16 @@ def load_complete(kind: str, folder: Path, device: str = "cpu") -> Any:
     return model.float().to(device).eval()
 
 
-def stored_dtype(folder: Path, precision: str | None = None) -> torch.dtype:
-    """Return the type of the first weights of a component; raises UserError when it has none in safetensors."""
-    files = sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name, precision))
-    if not files:
+def require_files(folder: Path, precision: str | None) -> None:
+    """Raise UserError for a component without weights of a precision in safetensors; it says the way out."""
+    if precision not in precisions(folder):
         raise UserError(f"{folder} has no {precision or 'plain'} safetensors file; {_other_weights(folder)}")
-    with opened_weights(files[0]) as stored:
+
+
+def stored_dtype(folder: Path, precision: str | None = None) -> torch.dtype:
+    """Return the type of the first weights of a component, which has some."""
+    file = min(path for path in folder.glob("*.safetensors") if is_loaded(path.name, precision))
+    with opened_weights(file) as stored:
         types = (stored.get_tensor(name).dtype for name in stored.keys())  # noqa: SIM118  # mapped, and not read
         return next(kind for kind in types if kind.is_floating_point)
 

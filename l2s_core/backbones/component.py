@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from l2s_core.backbones.complete import missing_from_shards, require_vocabulary, require_weights, stored_dtype
+from l2s_core.backbones.complete import (
+    missing_from_shards,
+    require_files,
+    require_vocabulary,
+    require_weights,
+    stored_dtype,
+)
 from l2s_core.backbones.precision import is_loaded, precision_there
 from l2s_core.errors import UserError, first_line
 from l2s_core.storage.files import read_json
@@ -153,19 +159,17 @@ class Network(Component):
         """Return the network; weights keep the type they are stored in where no other is asked for."""
         dtype = options.pop("dtype", None)
         precision = precision_there(folder, precision)
+        require_files(folder, precision)
         try:
-            stored = stored_dtype(folder, precision)
             part, info = self.kind.from_pretrained(
                 folder,
                 use_safetensors=True,
                 variant=precision,
                 output_loading_info=True,
-                **{self.DTYPE_OPTION: dtype or stored},
+                **{self.DTYPE_OPTION: dtype or stored_dtype(folder, precision)},
                 **options,
             )
             missing = set(info["missing_keys"]).union(*map(missing_from_shards, self._indexes(folder, precision)))
-        except UserError:
-            raise
         except Exception as error:  # the libraries raise many kinds for one cause
             raise UserError(f"cannot load {folder}: {first_line(error)}; {FETCH_AGAIN}") from None
         require_weights(folder, self.name, missing)
