@@ -40,6 +40,6 @@ def benchmark(
         report = write_comparison.submit(run).result()
         files = report_files(run.paths.report)
         conclude(report.run, run.paths.report)
-        log_benchmark(run, report.run)
+        log_benchmark(run, report.run, files)
         publish(report.run, files)
     return report, files

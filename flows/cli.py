@@ -14,7 +14,7 @@ from flows.commands.exchange import geneval, import_classifier
 from flows.commands.experiment import benchmark, generate, reproduce, train
 from flows.commands.housekeeping import clean, runs
 from flows.commands.machine import doctor, pretrain, rehearse
-from flows.commands.servers import down, serve, ui, up
+from flows.commands.servers import accept, down, serve, ui, up
 from flows.commands.sweeps import sweep
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -67,7 +67,7 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "Make and measure": (generate, reproduce, train, benchmark),
     "Many runs": (sweep, ablate, compare, runs, clean),
     "Models and machines": (doctor, rehearse, pretrain),
-    "Servers and exchange": (up, ui, serve, down, geneval, import_classifier),
+    "Servers and exchange": (up, ui, serve, accept, down, geneval, import_classifier),
 }
 for command in (command for commands in THEMES.values() for command in commands):
     main.add_command(command)

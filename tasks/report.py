@@ -1,4 +1,4 @@
-"""Stage 7: the report, and the benchmark's figures onto the classifiers' MLflow runs."""
+"""Stage 7: the report, and a run of MLflow for each classifier's benchmark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from l2s_core.backbones.load import pick_device
-from l2s_core.config import MAIN
+from l2s_core.config import MAIN, PLAIN
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.report.build import build_report
@@ -14,7 +14,7 @@ from l2s_core.report.comparison import build_comparison
 from l2s_core.report.summary import Report
 from tasks.models import backbone_for, judge_for
 from tasks.stage_task import GPU, accelerator, stage_task
-from tasks.tracking.classifier_run import ClassifierRun
+from tasks.tracking.benchmark_run import BenchmarkRun
 
 
 @stage_task(name="write report", tags=[GPU])
@@ -33,13 +33,15 @@ def write_comparison(run: Run) -> Report:
 
 @stage_task(name="log benchmark")
 def log_benchmark(run: Run, summary: RunSummary, files: Sequence[Path] = ()) -> None:
-    """Put plain and steered accuracy onto the run of every classifier that this store knows.
+    """Write a run of MLflow for every classifier's benchmark, further methods and the report's files with the first.
 
-    Further methods and the report's files go onto the run's own.
+    What a classifier does to images is shown on its own run, too.
     """
     further = {name: figures.summary for name, figures in summary.methods.items()}
     for name, figures in summary.classifiers.items():
-        methods = {"plain": summary.plain.summary, "steered": figures.steered.summary}
+        methods = {PLAIN: summary.plain.summary, "steered": figures.steered.summary}
+        sampled = {PLAIN: PLAIN, "steered": name}
         if name == MAIN:
             methods |= further
-        ClassifierRun(run, name).log_benchmark(methods, files if name == MAIN else ())
+            sampled |= {method: method for method in further}
+        BenchmarkRun(run, name, methods, sampled).log(files if name == MAIN else ())

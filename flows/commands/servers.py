@@ -79,3 +79,20 @@ def serve(names: tuple[str, ...], every: float | None, home: Path) -> None:
     from flows.serving import serve_deployments
 
     serve_deployments(names, home, every)
+
+
+@click.command()
+@click.argument("deployment")
+@home_option
+def accept(deployment: str, home: Path) -> None:
+    """Hold DEPLOYMENT's scheduled reproductions against the figures, and the settings, of its latest one."""
+    start(home)
+    from l2s_core.config import ToleranceConfig
+    from l2s_core.experiments.regression import accept, compare
+
+    gate = accept(home, deployment)
+    for difference in gate.accepted.differences(gate.latest):
+        click.echo(f"settings  {difference}")
+    for row in compare(gate.latest.figures, gate.accepted.figures, ToleranceConfig()):
+        click.echo(f"{row.figure}  {row.last:.3f} -> {row.now:.3f}")
+    click.echo(f"accepted for {deployment}: the figures of {gate.latest.run_id}")

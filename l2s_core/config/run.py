@@ -24,7 +24,7 @@ MAX_NAME = 80  # characters: names become parts of file names
 
 
 class ToleranceConfig(Section):
-    """How far a scheduled reproduction's figures may lie from the last good run's, up or down, before it fails."""
+    """How far a scheduled reproduction's figures may lie from the accepted ones, up or down, before it fails."""
 
     correct: float = Field(default=0.05, ge=0, le=1, description="share of images with the right relation")
     all_found: float = Field(default=0.05, ge=0, le=1, description="share of images with all objects")

@@ -1,24 +1,27 @@
-"""Whether a run's figures are those of the last good run of the same settings."""
+"""Whether a deployment's figures are those that were accepted, and of the same settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote, unquote
 
 from l2s_core.config import ToleranceConfig
+from l2s_core.errors import unknown_name
 from l2s_core.evaluation.run_summary import RunSummary
-from l2s_core.storage.files import write_json
-from l2s_core.storage.versioned import read_versioned
+from l2s_core.storage.run_paths import RunPaths
+from l2s_core.storage.runs import run_id_of
+from l2s_core.storage.versioned import read_versioned, write_versioned
 
 FOLDER = "baselines"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What is held against the last good run; each by name of a method, `accuracy` by name of a classifier.
+    """What is held against the accepted run; each by name of a method, `accuracy` by name of a classifier.
 
     The fields are those of ToleranceConfig.
     """
@@ -27,13 +30,9 @@ class Figures:
     all_found: Mapping[str, float]
     accuracy: Mapping[str, float]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object, with the number of its format."""
-        return {"format": FORMAT, **asdict(self)}
-
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; raises KeyError for anything else."""
+        """Read them from their JSON object; raises KeyError for anything else."""
         return cls(**{field.name: dict(value[field.name]) for field in fields(cls)})
 
 
@@ -54,7 +53,7 @@ class Comparison:
 
 
 def figures_of(summary: RunSummary) -> Figures:
-    """Return the figures of a run that are held against the last good ones."""
+    """Return the figures of a run that are held against accepted ones."""
     methods = {name: figures.summary for name, figures in summary.by_method.items()}
     results = {name: classifier.result for name, classifier in summary.classifiers.items()}
     return Figures(
@@ -79,24 +78,115 @@ def compare(now: Figures, last: Figures, tolerance: ToleranceConfig) -> list[Com
     ]
 
 
-def load_baseline(home: Path, run_id: str) -> Figures | None:
-    """Return the figures of the last good run with this id, or None when there was none.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The figures of one run of a deployment, and what they are of: its settings, and the inputs that were there."""
 
-    Raises UserError, one line, for figures that another version saved.
+    run_id: str
+    settings: Mapping[str, Any]
+    figures: Figures
+
+    @classmethod
+    def of(cls, paths: RunPaths, summary: RunSummary) -> Self:
+        """Return what a finished run measured."""
+        return cls(run_id=run_id_of(paths), settings=settings_of(paths), figures=figures_of(summary))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"run_id": self.run_id, "settings": self.settings, "figures": asdict(self.figures)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; raises KeyError or TypeError for anything else."""
+        figures = Figures.from_json(value["figures"])
+        return cls(run_id=value["run_id"], settings=dict(value["settings"]), figures=figures)
+
+    def differences(self, other: Measured) -> list[str]:
+        """Name every setting and input that two runs differ in, with this one's value first."""
+        mine = _flat(self.settings)
+        theirs = _flat(other.settings)
+        keys = [key for key in sorted(mine | theirs) if mine.get(key) != theirs.get(key)]
+        return [f"{key} {_shown(mine, key)} -> {_shown(theirs, key)}" for key in keys]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a deployment's runs are held against, and what its latest one measured.
+
+    Whatever a deployment's settings become, it has one gate: other settings are told, and hold nobody's figures to
+    be good until they are accepted by the deployment's name.
     """
-    path = baseline_file(home, run_id)
+
+    accepted: Measured
+    latest: Measured
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"accepted": self.accepted.to_json(), "latest": self.latest.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; raises KeyError or TypeError for anything else."""
+        return cls(accepted=Measured.from_json(value["accepted"]), latest=Measured.from_json(value["latest"]))
+
+
+def settings_of(paths: RunPaths) -> dict[str, Any]:
+    """Return what a run's figures depend on: its settings without `tolerance`, and the inputs' fingerprints."""
+    inputs = paths.inputs
+    return {
+        **paths.config.model_dump(mode="json", exclude={"tolerance"}),
+        "models": {"backbone": inputs.backbone, "judge": inputs.judge},
+        "data files": list(inputs.data),
+    }
+
+
+def load_gate(home: Path, name: str) -> Gate | None:
+    """Return the gate of a deployment, or None before its first run.
+
+    Raises UserError, one line, for one that is damaged or that another version wrote.
+    """
+    path = gate_file(home, name)
     if not path.is_file():
         return None
     return read_versioned(
-        path, FORMAT, Figures.from_json, what="figures of a run", remedy="delete it to accept those of the next run"
+        path,
+        FORMAT,
+        Gate.from_json,
+        what="figures of a deployment",
+        remedy="delete it, and the figures of the next run are accepted",
     )
 
 
-def save_baseline(home: Path, run_id: str, figures: Figures) -> None:
-    """Make these figures the last good ones."""
-    write_json(baseline_file(home, run_id), figures.to_json())
+def save_gate(home: Path, name: str, gate: Gate) -> None:
+    """Write the gate of a deployment."""
+    write_versioned(gate_file(home, name), FORMAT, gate.to_json())
 
 
-def baseline_file(home: Path, run_id: str) -> Path:
-    """Where the last good figures of the runs with this id lie."""
-    return home / FOLDER / f"{run_id}.json"
+def accept(home: Path, name: str) -> Gate:
+    """Have a deployment's runs held against what its latest one measured; return the gate as it was.
+
+    Raises UserError for a deployment that has not run here.
+    """
+    gate = load_gate(home, name)
+    if gate is None:
+        names = sorted(unquote(path.stem) for path in (home / FOLDER).glob("*.json"))
+        raise unknown_name("deployment with figures to accept", name, names)
+    save_gate(home, name, replace(gate, accepted=gate.latest))
+    return gate
+
+
+def gate_file(home: Path, name: str) -> Path:
+    """Where the gate of a deployment lies."""
+    return home / FOLDER / f"{quote(name, safe=' ')}.json"
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested settings by dotted keys."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: tree}
+    pairs = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
+    return {key: value for pair in pairs for key, value in pair.items()}
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "not there"

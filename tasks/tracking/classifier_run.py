@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from mlflow.types import Schema, TensorSpec
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.evaluation.run import Run
-from l2s_core.evaluation.statistics.aggregate import MethodSummary
+from l2s_core.hashing import digest
 from l2s_core.report.figures import confusion_figure
+from tasks.tracking.champion import Validation, crown
 from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
-ALIAS = "champion-{maps}"  # of a registered model: validation on one kind of maps says nothing about another
 MODEL_CODE = Path(__file__).with_name("registered_model.py")
 
 
@@ -113,28 +113,10 @@ class ClassifierRun:
                 for context, part in records[kind].groupby("split"):
                     dataset = from_pandas(part, source=str(folder), name=f"{kind}-{folder.name}")
                     mlflow.log_input(dataset, context=str(context))
-            self._register(result)
+            self._register(result, records)
 
-    @answering()
-    def log_benchmark(self, methods: Mapping[str, MethodSummary], files: Sequence[Path] = ()) -> None:
-        """Put what the classifier does to images onto its run, if the store has it.
-
-        What other methods do and the report's files go there, too.
-        """
-        run = self.finished()
-        if run is None:
-            return
-        metrics: dict[str, float] = {}
-        for name, summary in methods.items():
-            metrics |= {f"bench_{name}_{key}": value for key, value in _figures(summary).items()}
-        log_metrics(self.client, run.info.run_id, metrics)
-        for key, value in self.run.config.steering.model_dump(mode="json").items():
-            self.client.set_tag(run.info.run_id, f"bench.steering.{key}", str(value))
-        for path in files:
-            self.client.log_artifact(run.info.run_id, str(path), "report")
-
-    def _register(self, result: ClassifierResult) -> None:
-        """Add a version to the backbone's registered model; the best on validation is the champion of its kind of maps.
+    def _register(self, result: ClassifierResult, records: Mapping[str, pd.DataFrame]) -> None:
+        """Add a version to the backbone's registered model; the best on one validation set is its maps' champion.
 
         Validation covers true and wrong prompts, so a classifier that reads the relation word cannot win.
         """
@@ -150,7 +132,6 @@ class ClassifierRun:
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(source.relations)))]),
         )
         name = f"relation-{Path(self.run.config.backbone.model).name}"
-        accuracy = result.validation["accuracy"]
         info = mlflow.pyfunc.log_model(
             name="classifier",
             python_model=str(MODEL_CODE),
@@ -159,34 +140,13 @@ class ClassifierRun:
             pip_requirements=["learn-to-steer"],
             registered_model_name=name,
         )
-        version = info.registered_model_version
-        self.client.set_model_version_tag(name, version, "val_accuracy", f"{accuracy:.4f}")
-        alias = ALIAS.format(maps=self.run.classifiers[self.name].maps)
-        if accuracy > self._accuracy_of(name, alias):
-            self.client.set_registered_model_alias(name, alias, version)
-
-    def _accuracy_of(self, name: str, alias: str) -> float:
-        try:
-            champion = self.client.get_model_version_by_alias(name, alias)
-        except MlflowException:
-            return -1.0
-        return float(champion.tags.get("val_accuracy", -1.0))
-
-
-def _figures(summary: MethodSummary) -> dict[str, float]:
-    """What a method's images come to, by the names of metrics."""
-    figures = {
-        "correct": summary.correct.rate,
-        "all_found": summary.all_found.rate,
-        "extra": summary.extra.rate,
-        "seconds": float(summary.seconds),
-        "gradients": float(summary.gradients),
-    }
-    figures |= {f"correct_{group}": rate.rate for group, rate in summary.by_prompt_group.items()}
-    if summary.single_relations is not None:
-        figures["single_relations"] = summary.single_relations.rate
-    if summary.lenient is not None:
-        figures["lenient"] = summary.lenient.rate
-    if summary.score is not None:
-        figures["score"] = summary.score.mean
-    return figures
+        maps = self.run.classifiers[self.name].maps
+        measured = Validation(
+            maps=maps,
+            data=digest([folder.name for folder in self.run.paths.maps_of(self.name).values()]),
+            records=sum(int((part["split"] == "val").sum()) for part in records.values()),
+            accuracy=result.validation["accuracy"],
+        )
+        for key, value in measured.tags().items():
+            self.client.set_model_version_tag(name, info.registered_model_version, key, value)
+        crown(self.client, name, maps)

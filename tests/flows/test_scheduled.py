@@ -9,51 +9,102 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import yaml
 from helpers.judged import run_summary
+from helpers.runs import run_of
 from helpers.servers import free_port, l2s
 from helpers.small_run import ROOT, SETTINGS, environment
 
+from flows.scheduled import Regression, _hold
 from l2s_core.config import ToleranceConfig
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run_summary import RunSummary
-from l2s_core.experiments.regression import baseline_file, compare, figures_of, load_baseline, save_baseline
-from l2s_core.storage.files import write_json
+from l2s_core.experiments.regression import (
+    Gate,
+    Measured,
+    accept,
+    compare,
+    figures_of,
+    gate_file,
+    load_gate,
+    save_gate,
+)
+from tasks.tracking.deployment_run import log_night
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+WIDE = ToleranceConfig(correct=1, all_found=1, accuracy=1)
 
 
 def summary(correct: float, accuracy: float = 0.8) -> RunSummary:
     return run_summary(correct=correct, all_found=0.9, accuracy=accuracy)
 
 
+def measured(correct: float, accuracy: float = 0.8, **settings: Any) -> Measured:
+    figures = figures_of(summary(correct, accuracy))
+    return Measured(run_id="tiny-1", settings={"steering": {"updates": 2}, **settings}, figures=figures)
+
+
 def test_figures_outside_the_tolerance_are_named_up_and_down(tmp_path: Path) -> None:
-    assert load_baseline(tmp_path, "run") is None
-    save_baseline(tmp_path, "run", figures_of(summary(0.5)))
-    last = load_baseline(tmp_path, "run")
+    assert load_gate(tmp_path, "nightly") is None
+    save_gate(tmp_path, "nightly", Gate(accepted=measured(0.5), latest=measured(0.7)))
+    last = load_gate(tmp_path, "nightly").accepted.figures
     tolerance = ToleranceConfig(correct=0.05, all_found=0.0, accuracy=0.02)
 
     def outside(correct: float, accuracy: float = 0.8) -> set[str]:
-        return {row.figure for row in compare(figures_of(summary(correct, accuracy)), last, tolerance) if not row.ok}
+        return {row.figure for row in compare(measured(correct, accuracy).figures, last, tolerance) if not row.ok}
 
     assert outside(0.5) == outside(0.55) == outside(0.45) == set()
     assert outside(0.551) == outside(0.44) == {"correct, plain", "correct, main"}
     assert outside(0.5, 0.83) == {"accuracy, main"}
 
 
-def test_figures_of_an_earlier_version_are_named(tmp_path: Path) -> None:
-    """They were once compared with what had the same name, and the rest was dropped without a word."""
-    path = baseline_file(tmp_path, "run")
-    write_json(path, {"correct": {"main": 0.5}, "both": {"main": 0.9}, "accuracy": {"main": 0.8}})
-    with pytest.raises(UserError, match=f"{path} was written by an earlier version.*; delete it to accept") as caught:
-        load_baseline(tmp_path, "run")
-    assert "\n" not in str(caught.value)
-    save_baseline(tmp_path, "run", figures_of(summary(0.5)))
-    assert load_baseline(tmp_path, "run") == figures_of(summary(0.5))
+def test_the_gate_of_a_deployment_forgets_nothing_until_it_is_told(tmp_path: Path) -> None:
+    """Another setting made a new "first run", which passed whatever its figures were."""
+    other = measured(0.2, steering={"updates": 3}, shard=8)
+    save_gate(tmp_path, "a/b", Gate(accepted=measured(0.5), latest=other))
+    assert load_gate(tmp_path, "a/b").accepted.differences(other) == [
+        "shard not there -> 8",
+        "steering.updates 2 -> 3",
+    ]
+    with pytest.raises(UserError, match=r"unknown deployment .*'a-b'; did you mean 'a/b'\? allowed: a/b"):
+        accept(tmp_path, "a-b")
+    accept(tmp_path, "a/b")
+    assert load_gate(tmp_path, "a/b") == Gate(accepted=other, latest=other)
+    text = gate_file(tmp_path, "a/b").read_text()
+    gate_file(tmp_path, "a/b").write_text(text.replace("0.2", "0.9", 1))
+    with pytest.raises(UserError, match="is damaged"):
+        load_gate(tmp_path, "a/b")
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (measured(0.5), None),
+        (measured(0.3), r"correct, plain was 0.500, is 0.300.*'l2s accept nightly' accepts these"),
+        (measured(0.5, steering={"updates": 3}), r"settings differ .*: steering.updates 2 -> 3.*'l2s accept nightly'"),
+    ],
+)
+def test_a_night_passes_with_the_accepted_settings_and_figures_alone(now: Measured, said: str | None) -> None:
+    rows = compare(now.figures, measured(0.5).figures, ToleranceConfig())
+    with pytest.raises(Regression, match=said) if said else nullcontext():
+        _hold("nightly", rows, measured(0.5).differences(now))
+
+
+def test_the_nights_of_a_deployment_are_one_history(tmp_path: Path) -> None:
+    for correct in (0.5, 0.3):
+        log_night(run_of(tmp_path), "nightly", compare(figures_of(summary(correct)), figures_of(summary(0.5)), WIDE))
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (history,) = client.search_runs([client.get_experiment_by_name("learn-to-steer").experiment_id])
+    nights = client.get_metric_history(history.info.run_id, "correct_main")
+    assert [(night.step, night.value) for night in nights] == [(1, 0.5), (2, 0.3)]
 
 
 def call(url: str, method: str, path: str, body: dict | None = None) -> list | dict:
@@ -127,12 +178,13 @@ def test_an_interval_fires_lands_in_mlflow_and_a_regression_fails_visibly(served
 
     (first, *_) = wait_for(1, ("COMPLETED",))
     assert first["auto_scheduled"] is True
-    (baseline,) = (home / "baselines").glob("tiny-*.json")
+    gate = load_gate(home, "tiny")
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("learn-to-steer").experiment_id
     assert client.search_runs([experiment], "attributes.status = 'FINISHED' and tags.`l2s.run` = 'tiny'")
-    good = json.loads(baseline.read_text())
-    baseline.write_text(json.dumps({**good, "correct": {name: value - 0.3 for name, value in good["correct"].items()}}))
+    lower = {name: value - 0.3 for name, value in gate.accepted.figures.correct.items()}
+    figures = replace(gate.accepted.figures, correct=lower)
+    save_gate(home, "tiny", replace(gate, accepted=replace(gate.accepted, figures=figures)))
     failed = wait_for(1, ("FAILED",))
     assert (
         "correct, plain was" in failed[0]["state"]["message"]
@@ -143,7 +195,7 @@ def test_an_interval_fires_lands_in_mlflow_and_a_regression_fails_visibly(served
     )
     newest = tables[0]["data"]
     rows = newest if isinstance(newest, list) else json.loads(newest)
-    assert {"figure", "last good", "now", "allowed", "inside"} <= set(rows[0]) and "NO" in {
+    assert {"figure", "accepted", "now", "allowed", "inside"} <= set(rows[0]) and "NO" in {
         row["inside"] for row in rows
     }
 

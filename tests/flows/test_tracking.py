@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,14 +15,19 @@ from typing import Any
 import mlflow
 import pytest
 import yaml
+from helpers.judged import MISSING, judged_image
 from helpers.runs import run_of
 from helpers.small_run import ROOT, SETTINGS, begin, environment
 from mlflow.exceptions import MlflowException
 
-from l2s_core.config import INVERTED, MAIN
+from l2s_core.config import INVERTED, MAIN, PLAIN
 from l2s_core.errors import UserError
+from l2s_core.evaluation.judged_image import FILE, write_judged
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.experiments.sweeps import SweepConfig, points_of
 from tasks import training
+from tasks.tracking.benchmark_run import BenchmarkRun
+from tasks.tracking.classifier_run import ADDRESS, ClassifierRun
 from tasks.tracking.sweep_run import SweepRun
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -57,6 +63,47 @@ def test_a_point_that_failed_or_was_stopped_begins_again_without_its_error(tmp_p
     picture.write_bytes(b"")
     again.succeed(run_id, {"correct": 1.0}, picture)
     assert runs_of(tmp_path)[failed.info.run_name].info.status == "FINISHED"
+
+
+def benchmarked(home: Path, right: int, gradients: int, **overrides: Any) -> str:
+    """Log a benchmark of four images of plain and of steered sampling; return its run's id."""
+    run = run_of(home, **overrides)
+    images = {PLAIN: [judged_image(n, *[MISSING] * (n > 0)) for n in range(4)]}
+    images[MAIN] = [judged_image(n, *[MISSING] * (n >= right), gradients=gradients) for n in range(4)]
+    for method, judged in images.items():
+        write_judged(run.paths.verdicts(method) / FILE, judged)
+    summaries = {PLAIN: MethodSummary.of(images[PLAIN]), "steered": MethodSummary.of(images[MAIN])}
+    return BenchmarkRun(run, MAIN, summaries, {PLAIN: PLAIN, "steered": MAIN}).log()
+
+
+def test_two_configurations_that_share_a_classifier_keep_their_own_figures(tmp_path: Path) -> None:
+    """The second wrote its figures, settings and report onto the run of the first."""
+    run = run_of(tmp_path)
+    tracked = ClassifierRun(run, MAIN)
+    client = tracked.client
+    parent = client.create_run(tracked.experiment, tags={ADDRESS: tracked.address}, run_name="mini-sd/main")
+    client.set_terminated(parent.info.run_id, "FINISHED")
+    first = benchmarked(tmp_path, 3, 30)
+    second = benchmarked(tmp_path, 2, 6, steering__updates=2)
+    assert run_of(tmp_path, steering__updates=2).paths.classifier(MAIN).name == tracked.address
+    assert benchmarked(tmp_path, 3, 30) == first != second  # again: nothing new
+    for run_id, correct, gradients, updates in ((first, 0.75, 30, "10"), (second, 0.5, 6, "2")):
+        found = client.get_run(run_id).data
+        assert (
+            found.metrics["bench_steered_correct"] == correct and found.metrics["bench_steered_gradients"] == gradients
+        )
+        assert found.params["steering.updates"] == updates and found.params["benchmark.suite"] == "test"
+        assert found.tags["mlflow.parentRunId"] == parent.info.run_id and found.tags["l2s.run_id"].startswith(
+            "mini-sd-"
+        )
+        rows = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/prompts.json"))
+        assert rows["columns"][:2] == ["method", "item_id"] and len(rows["data"]) == 8
+    page = client.get_run(parent.info.run_id).data
+    assert page.metrics["bench_steered_correct"] == 0.5 and page.metrics["best_bench_steered_correct"] == 0.75
+    assert page.tags["l2s.bench.latest"] == second and page.tags["l2s.bench.best"] == first
+    assert '"steering.updates": 2' in page.tags["l2s.bench.latest.settings"]
+    history = client.get_metric_history(parent.info.run_id, "bench_steered_correct")
+    assert [point.value for point in history] == [0.75, 0.5]
 
 
 class Away:
