@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -102,4 +103,9 @@ def import_classifier(
     listed = None if labels is None else [label.strip() for label in labels.split(",")]
     source = import_published(file, folder, run, names=names, labels=listed)
     click.echo(f"a classifier of {source.channels} maps at steps {', '.join(map(str, source.steps))} in {folder}")
-    click.echo(f"benchmark it with: l2s benchmark {config} --classifier {folder}")
+    again = shlex.join(["l2s", "benchmark", config, "--classifier", str(folder), *_as_given(settings)])
+    click.echo(f"benchmark it with: {again}")
+
+
+def _as_given(settings: tuple[str, ...]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]

@@ -294,7 +294,7 @@ def test_the_command_makes_a_folder_and_keeps_one_that_is_there(tensors: dict[st
     command = ["import-classifier", str(file), "--config", "sd21", "--out", str(tmp_path / "ours"), *sets]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0 and "a classifier of 28 maps at steps 5, 10, 15, 20, 25, 49 in" in done.output
-    assert f"l2s benchmark sd21 --classifier {tmp_path / 'ours'}" in done.output
+    assert f"l2s benchmark sd21 --classifier {tmp_path / 'ours'} --set backbone.size=null" in done.output
     assert {path.name for path in (tmp_path / "ours").iterdir()} == {"model.safetensors", "classifier.json"}
     again = CliRunner().invoke(main, command)
     assert again.exit_code == 2 and "holds a classifier already; choose another --out" in again.output
