@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.interrupt import last_words
 from flows.planning import plan
-from flows.workspace import limit_gpu_tasks, locked
+from flows.workspace import limit_gpu_tasks, locked, name_flow_run
 from l2s_core.errors import masked
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.run_summary import RunSummary
@@ -61,6 +61,8 @@ def _recorded(run: Run, flow: str, sign: Callable[[str], None]) -> Iterator[Conc
     record = runs.begin(run.paths, flow)
     headline = {}
     sign(record.run_id)
+    if flow != "sweep":  # whose points share one flow run
+        name_flow_run(record.run_id, run.config)
     path = _log_path(run.home, record.run_id)
     with _logged(path):
         log.info("%s begins: %s", record.run_id, run.config.model_dump_json())

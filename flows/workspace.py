@@ -1,4 +1,4 @@
-"""One run at a time in a folder of runs, and the concurrency limit around GPU tasks."""
+"""One run at a time in a folder of runs, the concurrency limit around GPU tasks, and the name of a flow run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.interrupt import prompt_stop
+from l2s_core.config import RunConfig
 from l2s_core.storage.lock import exclusive
 from tasks.stage_task import GPU, shared_server
 
@@ -43,3 +46,12 @@ def limit_gpu_tasks(slots: int = 1) -> None:
             client.read_global_concurrency_limit_by_name(GPU)
         except ObjectNotFound:
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))
+
+
+def name_flow_run(run_id: str, config: RunConfig) -> None:
+    """Call the flow run that this is by the run's id, with tags to filter by; outside of one there is nothing to do."""
+    if flow_run.id is None:
+        return
+    tags = [*flow_run.tags, config.name, Path(config.backbone.model).name, f"suite {config.benchmark.suite}"]
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.id)), name=run_id, tags=list(dict.fromkeys(tags)))

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
+from prefect.runtime import task_run
 
 from l2s_core.errors import UserError
 
@@ -27,12 +28,25 @@ def _worth_a_retry(_task: Task, _run: TaskRun, state: State) -> bool:
     return not isinstance(state.result(raise_on_failure=False), UserError)
 
 
+def _run_name() -> str:
+    """Name a task run by what it works on: its task, the method or classifier, and its shards."""
+    given = task_run.parameters
+    fixed = given.get("fixed", {})
+    subject = given.get("method") or given.get("name") or fixed.get("method")
+    shards = list(given["shards"]) if "fixed" in given else []
+    parts = [task_run.task_name, subject]
+    if shards:
+        parts.append(f"shard {shards[0]}" if len(shards) == 1 else f"shards {shards[0]} to {shards[-1]}")
+    return ", ".join(part for part in parts if part)
+
+
 def stage_task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a task of Prefect with what every stage has in common; `options` win.
 
     Prefect's own cache is off: a stage checks its files itself and so notices when one is gone or damaged.
     """
     common: dict[str, Any] = {
+        "task_run_name": _run_name,
         "cache_policy": NO_CACHE,
         "persist_result": False,
         "retries": 2,

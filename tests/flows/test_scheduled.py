@@ -179,6 +179,12 @@ def test_an_interval_fires_lands_in_mlflow_and_a_regression_fails_visibly(served
     (first, *_) = wait_for(1, ("COMPLETED",))
     assert first["auto_scheduled"] is True
     gate = load_gate(home, "tiny")
+    assert first["name"].startswith("scheduled-tiny-") and {"tiny", "mini-sd", "suite test"} <= set(first["tags"])
+    tasks = call(api, "POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [first["id"]]}}})
+    named = {task["name"] for task in tasks}
+    assert {"invert scenes, shard 00000", "sample images, plain, shard 00000", "train classifier, main"} <= named
+    said = call(api, "POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [first["id"]]}}})
+    assert any(line["name"] == "l2s" and line["message"].startswith("built") for line in said)
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("learn-to-steer").experiment_id
     assert client.search_runs([experiment], "attributes.status = 'FINISHED' and tags.`l2s.run` = 'tiny'")
