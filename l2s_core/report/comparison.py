@@ -24,7 +24,8 @@ from l2s_core.evaluation.run_summary import FORMAT, ClassifierFigures, MethodFig
 from l2s_core.report.breakdown import PARTS, breakdown
 from l2s_core.report.dataset_summary import DatasetSummary
 from l2s_core.report.failures import failures_summary
-from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid
+from l2s_core.report.forms import form_rows, plotted_methods, relations_figure
+from l2s_core.report.gallery import Verdicts, failure_pictures, first_items_grid, form_grids
 from l2s_core.report.grids import save_png
 from l2s_core.report.leaderboard import leaderboard
 from l2s_core.report.page import Picture, render_page
@@ -125,16 +126,21 @@ def compared(
         scores=scores,
         leaderboard=leaderboard(summary.rows, verdicts, scores.quality),
         failures=failures_summary(verdicts),
+        forms=form_rows(run, verdicts, scores.kid_changes),
         published=published_beside(run.config),
         dataset=dataset,
     )
 
 
-def method_pictures(run: Run, report: Report, verdicts: Verdicts) -> dict[str, Picture | list[Image.Image]]:
-    """Return the pictures of all methods: accuracy against cost, and the failures that are shown."""
+def method_pictures(run: Run, report: Report, verdicts: Verdicts) -> dict[str, Picture | list[Image.Image] | None]:
+    """Return the pictures of all methods: accuracy against cost, forms of prompts, and the failures that are shown."""
     judged = [name for name, method in run.methods.items() if method.UPPER_BOUND]
+    labels = {row.name: row.label for row in report.run.rows}
+    plotted = {name: labels[name] for name in plotted_methods(run)}
     return {
         "pareto": pareto_figure(report.leaderboard, MAIN, apart=judged),
+        "relations": relations_figure(report.forms, plotted) if report.forms else None,
+        "forms": form_grids(run, verdicts, report.forms),
         "failures": failure_pictures(run, verdicts, [shown.item_id for shown in report.failures.shown]),
     }
 
@@ -150,6 +156,7 @@ def method_values(run: Run, report: Report) -> dict[str, Any]:
         "labels": {row.name: row.label for row in rows},
         "leaderboard": report.leaderboard,
         "failures": report.failures,
+        "forms": report.forms,
         "published": report.published,
         "quality": report.scores.quality,
         "clip": report.scores.clip,

@@ -10,9 +10,12 @@ from l2s_core.config import MAIN, PLAIN
 from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.run import Run
-from l2s_core.report.grids import comparison_grid, side_by_side
+from l2s_core.report.forms import FormRow
+from l2s_core.report.grids import comparison_grid, side_by_side, stacked_grid
 
 GRID_ITEMS = 16
+FORM_ITEMS = 8
+SHOWN = {"plain": PLAIN, "steered": MAIN}  # methods by what pictures call them
 
 Verdicts = Mapping[str, Sequence[JudgedImage]]  # by method
 
@@ -20,8 +23,18 @@ Verdicts = Mapping[str, Sequence[JudgedImage]]  # by method
 def first_items_grid(run: Run, verdicts: Verdicts) -> Image.Image:
     """Draw the first prompts of every kind of object pair, plain and steered, none picked by its result."""
     chosen = _first_items(run)
-    columns = {label: method_images(run, method, chosen) for label, method in (("plain", PLAIN), ("steered", MAIN))}
-    return comparison_grid(columns, {"plain": _rows(verdicts[PLAIN], chosen), "steered": _rows(verdicts[MAIN], chosen)})
+    columns = {label: method_images(run, method, chosen) for label, method in SHOWN.items()}
+    return comparison_grid(columns, {label: _rows(verdicts[method], chosen) for label, method in SHOWN.items()})
+
+
+def form_grids(run: Run, verdicts: Verdicts, forms: Sequence[FormRow]) -> list[Image.Image]:
+    """Draw the first items of every form, plain above steered, none picked by its result."""
+    grids = []
+    for form in forms:
+        chosen = form.item_ids[:FORM_ITEMS]
+        images = {label: method_images(run, method, chosen) for label, method in SHOWN.items()}
+        grids.append(stacked_grid(images, {label: _rows(verdicts[method], chosen) for label, method in SHOWN.items()}))
+    return grids
 
 
 def failure_pictures(run: Run, verdicts: Verdicts, item_ids: Sequence[str]) -> list[Image.Image]:

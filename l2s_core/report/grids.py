@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -87,6 +88,33 @@ def comparison_grid(
                 fill=GOOD if judged.correct else BAD,
                 font=font,
             )
+    return sheet
+
+
+def stacked_grid(
+    rows: Mapping[str, Sequence[np.ndarray]], verdicts: Mapping[str, Sequence[JudgedImage]], *, side: int = 128
+) -> Image.Image:
+    """Lay out items in columns, one method above the other; on top stands the prompt, below each image its reason.
+
+    `rows` maps a method to its uint8 images, `verdicts` to the same, judged.
+    """
+    texts = [judged.prompt.removeprefix("a photo of ") for judged in next(iter(verdicts.values()))]
+    prompts = [textwrap.wrap(text, side // 6) for text in texts]
+    head = max(map(len, prompts)) * LINE
+    height = side + 2 * LINE
+    size = (len(prompts) * (side + MARGIN) + MARGIN, head + len(rows) * height + 2 * MARGIN)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(10)
+    for column, lines in enumerate(prompts):
+        left = MARGIN + column * (side + MARGIN)
+        draw.multiline_text((left, MARGIN), "\n".join(lines), fill="black", font=font, spacing=1)
+        for row, (method, images) in enumerate(rows.items()):
+            judged = verdicts[method][column]
+            top = MARGIN + head + row * height
+            sheet.paste(draw_boxes(images[column], judged, side), (left, top))
+            color = GOOD if judged.correct else BAD
+            draw.text((left, top + side), f"{method}: {judged.verdict.reason}"[: side // 5], fill=color, font=font)
     return sheet
 
 

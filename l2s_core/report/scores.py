@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from l2s_core.evaluation.detectors.judge import Judge
+from l2s_core.evaluation.forms import Form, items_by_form
 from l2s_core.evaluation.metrics.clipscore import ClipScore, load_clip
-from l2s_core.evaluation.metrics.quality import Quality, clip_scores, has_quality, run_quality
+from l2s_core.evaluation.metrics.kid import KID
+from l2s_core.evaluation.metrics.quality import Quality, RunFeatures, clip_scores, has_quality
 from l2s_core.evaluation.official import official_summary
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.statistics.aggregate import Rate
@@ -18,19 +20,24 @@ from l2s_core.evaluation.statistics.aggregate import Rate
 class Scores:
     """Image quality (KID), CLIPScore, and what GenEval's own scorer says by task, each by method.
 
-    None, or empty, where it is not known.
+    `kid_changes` are those of every form of prompts alone, where there are several. None, or empty, where it is not
+    known.
     """
 
     quality: Mapping[str, Quality] | None
     clip: Mapping[str, ClipScore] | None
     official: Mapping[str, Mapping[str, Rate]]
+    kid_changes: Mapping[Form, Mapping[str, KID]]
 
     @classmethod
     def of(cls, run: Run, judge: Judge, device: str) -> Self:
         """Return the scores of a run's images; CLIPScore needs the run's `benchmark.clip`."""
         clip = run.config.benchmark.clip
+        features = RunFeatures.of(run, judge) if has_quality(run, judge) else None
+        forms = items_by_form(run.items)
         return cls(
-            quality=run_quality(run, judge) if has_quality(run, judge) else None,
+            quality=None if features is None else features.quality(),
+            kid_changes={form: features.kid_changes(places) for form, places in forms.items()} if features else {},
             clip=None if clip is None else clip_scores(run, load_clip(clip, device=device)),
             official=official_summary(run),
         )

@@ -10,19 +10,24 @@ from l2s_core.evaluation.metrics.published import PublishedBeside
 from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.report.dataset_summary import DatasetSummary
 from l2s_core.report.failures import FailuresSummary
+from l2s_core.report.forms import FormRow
 from l2s_core.report.leaderboard import LeaderboardRow
 from l2s_core.report.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The figures of a run, and what a reader needs beside them; `dataset` is None for a benchmark alone."""
+    """The figures of a run, and what a reader needs beside them.
+
+    `forms` are empty for a benchmark of one form of prompts, `dataset` is None for a benchmark alone.
+    """
 
     config: RunConfig
     run: RunSummary
     scores: Scores
     leaderboard: tuple[LeaderboardRow, ...]
     failures: FailuresSummary
+    forms: tuple[FormRow, ...]
     published: PublishedBeside
     dataset: DatasetSummary | None = None
 
@@ -35,5 +40,6 @@ class Report:
             **self.scores.to_json(),
             "leaderboard": [row.to_json() for row in self.leaderboard],
             "failures": asdict(self.failures),
+            **({"forms": [row.to_json() for row in self.forms]} if self.forms else {}),
             "published": asdict(self.published),
         }

@@ -196,8 +196,8 @@ def test_items_are_judged_by_their_own_protocol() -> None:
         ({"benchmark.protocol": "geneval"}, "position is the protocol pairs for data.source miniworld"),
         ({"benchmark.protocol": "spatial"}, "data.source miniworld lacks"),
         (
-            {"benchmark.protocol": "several", "benchmark.forms": ["2+1"]},
-            "is the protocol pairs for data.source miniworld",
+            {"benchmark.protocol": "several", "benchmark.forms": ["2+1"], "benchmark.prompts": 999},
+            "the test suite of one relation has 264; allowed: 1 to 264",
         ),
         ({"benchmark.protocol": "several", "benchmark.forms": ["9+2"]}, "benchmark.forms"),
         (

@@ -8,10 +8,10 @@ plain, and how many images are the plain ones bit for bit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -66,8 +66,12 @@ def quality_by_method(
     Where images and references go round the same prompts, KID is a little below 0 for perfect images (by the variance
     between prompts, over N), for every method alike. Raises ValueError as `kid_change` and `untouched` do.
     """
-    reference_MD = features(references)
-    features_by_method = {method: features(pictures) for method, pictures in images.items()}
+    return _quality(images, {name: features(own) for name, own in images.items()}, features(references))
+
+
+def _quality(
+    images: Mapping[str, np.ndarray], features_by_method: Mapping[str, np.ndarray], reference_MD: np.ndarray
+) -> dict[str, Quality]:
     found = {}
     for method, features_ND in features_by_method.items():
         quality = Quality(kid=kid(features_ND, reference_MD))
@@ -92,13 +96,73 @@ def has_quality(run: Run, judge: Judge) -> bool:
     return own and len(run.items) >= MIN_IMAGES and all(source.can_show(item.prompt) for item in run.items)
 
 
-def run_quality(run: Run, judge: Judge) -> dict[str, Quality]:
-    """Return the quality of a run's finished methods against rendered scenes, in the judge's features.
+@dataclass(frozen=True, kw_only=True)
+class RunFeatures:
+    """Images of a run's finished methods, (N, H, W, 3) each, and the judge's features of them.
 
-    The scenes show the prompts of the run. The first entry is as many fresh scenes in place of samples: what perfect
-    images would have. Raises UserError for a run without such scenes (see `has_quality`), and when the images of no
-    method are there.
+    `reference_MD` are the features of rendered scenes of the run's prompts in turn, so that scene m shows prompt m % N,
+    and `fresh` are N further scenes.
     """
+
+    images: Mapping[str, np.ndarray]
+    by_method: Mapping[str, np.ndarray]
+    reference_MD: np.ndarray
+    fresh: np.ndarray
+    fresh_ND: np.ndarray
+
+    @classmethod
+    def of(cls, run: Run, judge: Judge) -> Self:
+        """Return the features of a run.
+
+        Raises UserError for a run without such scenes (see `has_quality`), and when the images of no method are there.
+        """
+        methods = _finished_methods(run, judge)
+        prompts = [item.prompt for item in run.items]
+        count = REFERENCES * len(prompts)
+        source = source_of(run.config.data)
+        fresh = source.references(prompts, len(prompts), first=count)
+        images = {method: np.stack(method_images(run, method)) for method in methods}
+        return cls(
+            images=images,
+            by_method={method: judge.features(own) for method, own in images.items()},
+            reference_MD=judge.features(source.references(prompts, count)),
+            fresh=fresh,
+            fresh_ND=judge.features(fresh),
+        )
+
+    def quality(self) -> dict[str, Quality]:
+        """Return the quality of every method.
+
+        The first entry is that of the fresh scenes in place of samples: what perfect images would have.
+        """
+        perfect = _quality({RENDERED: self.fresh}, {RENDERED: self.fresh_ND}, self.reference_MD)
+        return perfect | _quality(self.images, self.by_method, self.reference_MD)
+
+    def kid_changes(self, places: Sequence[int]) -> dict[str, KID]:
+        """Return the KID change of every method against plain on the items at `places`, with their own scenes.
+
+        There are none for fewer than MIN_IMAGES items, and without plain images.
+        """
+        if len(places) < MIN_IMAGES or PLAIN not in self.by_method:
+            return {}
+        count = len(self.fresh_ND)
+        own = np.asarray(places)
+        shown = np.concatenate([first + own for first in range(0, len(self.reference_MD), count)])
+        plain_ND = self.by_method[PLAIN][own]
+        return {
+            method: kid_change(plain_ND, features_ND[own], self.reference_MD[shown])
+            for method, features_ND in self.by_method.items()
+            if method != PLAIN
+        }
+
+
+def run_quality(run: Run, judge: Judge) -> dict[str, Quality]:
+    """Return the quality of a run's finished methods against rendered scenes; raises UserError as `RunFeatures.of`."""
+    return RunFeatures.of(run, judge).quality()
+
+
+def _finished_methods(run: Run, judge: Judge) -> list[str]:
+    """Return the methods whose images are there; raises UserError where there is none, or nothing to hold them to."""
     if not has_quality(run, judge):
         needed = (
             "a data.source that renders scenes (miniworld, at 64 px), the judge mini-seg, "
@@ -108,15 +172,7 @@ def run_quality(run: Run, judge: Judge) -> dict[str, Quality]:
     methods = [method for method in run.methods if has_images(run, method)]
     if not methods:
         raise UserError(f"no images of {run.config.name} in {run.home}; run it first, with the same settings")
-    prompts = [item.prompt for item in run.items]
-    count = REFERENCES * len(prompts)
-    source = source_of(run.config.data)
-    references = source.references(prompts, count)
-    fresh = source.references(prompts, len(prompts), first=count)
-    perfect = quality_by_method({RENDERED: fresh}, references, judge.features)
-    return perfect | quality_by_method(
-        {method: np.stack(method_images(run, method)) for method in methods}, references, judge.features
-    )
+    return methods
 
 
 def clip_scores(run: Run, scorer: ClipScorer) -> dict[str, ClipScore]:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from l2s_core.config import DataConfig, RunConfig
-from l2s_core.data.source import source_of
+from l2s_core.data.source import Pair, source_of
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.evaluation.protocols import several_prompts
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import AskedPrompt, Protocol
 from l2s_core.evaluation.protocols.several_prompts import OBJECT_LISTS
-from l2s_core.prompts.prompt import SeveralPrompt
+from l2s_core.evaluation.protocols.suites import first_prompts, suite_triplets
+from l2s_core.hashing import stable_fraction
+from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, prompt_for
 
 
 class Several(Protocol):
     """Prompts of several relations, `prompts` of each form, over common objects, novel ones, both, or a file's."""
 
     DEV_BENCHMARK: ClassVar[str | None] = "several-dev"
+    GROUP_NAMES: ClassVar[Mapping[str, str]] = {
+        "2-1-seen": "one relation, pairs seen in training",
+        "2-1-unseen": "one relation, unseen pairs",
+        "2-1-novel": "one relation, objects never seen by the classifier",
+    }
 
     protocol: Literal["several"] = "several"
     forms: tuple[Literal["2+1", "2+2", "3+2", "4+2", "4+3", "5+3"], ...] = Field(
@@ -39,12 +46,11 @@ class Several(Protocol):
             yield AskedPrompt(group="file", number=number, prompt=prompt, label=_label(prompt))
 
     def _own(self, data: DataConfig) -> Iterator[AskedPrompt]:
-        if "2+1" in self.forms and source_of(data).drawable.objects is not None:
-            raise UserError(
-                f"benchmark.forms 2+1 is the protocol pairs for data.source {data.source}; "
-                "allowed here: 2+2 (diagonals), 3+2, 4+2, 4+3, 5+3"
-            )
+        pairs = source_of(data).pair_groups()
         for form in self.forms:
+            if form == "2+1" and pairs:
+                yield from self._single(pairs, self._names(data))
+                continue
             objects, relations = map(int, form.split("+"))
             prompts = several_prompts.generate_several(
                 self.suite, (objects, relations), self.prompts, self._names(data)
@@ -52,6 +58,20 @@ class Several(Protocol):
             for number, prompt in enumerate(prompts):
                 group = f"{objects}-{relations}-{self.objects if self.objects in OBJECT_LISTS else 'listed'}"
                 yield AskedPrompt(group=group, number=number, prompt=prompt, label=_label(prompt))
+
+    def _single(self, pairs: Mapping[str, Sequence[Pair]], names: Sequence[str]) -> Iterator[AskedPrompt]:
+        """Prompts of one relation in a closed world: those of the protocol `pairs`, of the same suite, by hash."""
+        asked = [
+            (group, triplet)
+            for group, listed in pairs.items()
+            for triplet in suite_triplets(self.suite, listed)
+            if {triplet.subject, triplet.object} <= set(names)
+        ]
+        asked.sort(key=lambda one: stable_fraction("several", 2, 1, one[1].subject, one[1].relation, one[1].object))
+        chosen = first_prompts(asked, self.prompts, f"the {self.suite} suite of one relation")
+        for number, (group, triplet) in enumerate(chosen):
+            prompt = prompt_for(triplet, prefix=PHOTO_PREFIX)
+            yield AskedPrompt(group=f"2-1-{group}", number=number, prompt=prompt, label=triplet.relation)
 
     def _names(self, data: DataConfig) -> Sequence[str]:
         """The objects of prompts; in a closed world the novel ones are those that the classifier never met."""
