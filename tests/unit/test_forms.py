@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from helpers.judged import MISSING, WRONG, judged_image
 from helpers.runs import run_of
+from matplotlib.figure import Figure
+from PIL import Image
 
 from l2s_core.backbones.window import phrase_check
 from l2s_core.config import MAIN, PLAIN, RunConfig, load_run_config
@@ -17,12 +19,14 @@ from l2s_core.evaluation.metrics.kid import KID, kid_change
 from l2s_core.evaluation.metrics.quality import RunFeatures
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.protocols.several_prompts import DIAGONAL, generate_several
+from l2s_core.evaluation.protocols.verdict import CORRECT
 from l2s_core.experiments.ablations import plan_ablations
 from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.prompts.chains import FORMS
 from l2s_core.prompts.pairs import related_pairs
 from l2s_core.report.forms import form_rows, plotted_methods, rates_by_relations, relations_figure
 from l2s_core.report.grids import stacked_grid
+from l2s_core.report.page import render_page
 
 CONFIGS = ("several", "several-flux")
 
@@ -118,6 +122,15 @@ def test_a_form_has_the_figures_of_its_own_images(tmp_path: Path) -> None:
     assert plotted_methods(run) == [PLAIN, MAIN, "paper", "best-of-n"]
     (axes,) = relations_figure(rows, {PLAIN: "plain", MAIN: "steered"}).axes
     assert [line.get_text() for line in axes.get_legend().get_texts()] == ["plain", "steered"]
+
+    values = {"forms": rows, "labels": {PLAIN: "plain", MAIN: "steered"}, "config": run.config, "right": CORRECT}
+    uris = {"relations": Figure(), "forms": [Image.new("RGB", (9, 9))] * 3}
+    page = render_page({**values, "quality": {MAIN: change}}, uris, "forms.html")
+    assert page.count("<img") == 4 and page.count("+250.0 ± 500.0") == 1 and "4 objects, 2 relations" in page
+    assert "<td>correct</td><td>0 → 6</td><td>0 → 3</td><td>0 → 3</td>" in page
+    assert "<td>object missing</td><td>4 → 0</td>" in page and "in no relation" not in page
+    assert "KID" not in render_page({**values, "quality": None}, uris, "forms.html").partition("<p class")[0]
+    assert render_page({**values, "forms": ()}, {}, "forms.html").strip() == ""
 
     one = run_of(tmp_path, load_run_config("several", {"benchmark.prompts": 6, "benchmark.forms": ["4+2"]}))
     images = [judged_image(n, item_id=item.item_id) for n, item in enumerate(one.items)]
