@@ -49,8 +49,11 @@ def test_every_shipped_configuration_is_valid(name: str) -> None:
         ({"steering.until_step": 19}, "steering.until_step 19 goes past the last captured step"),
         ({"device": "tpu"}, "device: .*'auto', 'cpu' or 'cuda'"),
         ({"name": "Bad Name"}, "name: "),
-        ({"data.attributes": ["white"]}, "unknown key 'data.attributes'; allowed: beside, held_out_objects, "),
-        ({"data.path": "x"}, "unknown key 'data.path'; allowed: beside, held_out_objects, "),
+        (
+            {"data.attributes": ["white"]},
+            "unknown key 'data.attributes'; allowed: beside, counts, diagonals, held_out_objects, ",
+        ),
+        ({"data.path": "x"}, "unknown key 'data.path'; allowed: beside, counts, diagonals, held_out_objects, "),
         ({"data": "paper-sd", "data.attributes": ["light blue"]}, "data.attributes.0: .*light blue"),
         (
             {"data": "paper-sd", "data.held_out_pairs": 0.1},
