@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import run_of
 
 from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard, load_noise, save_noise
 from l2s_core.errors import UserError
+from l2s_core.hashing import digest
 from l2s_core.prompts.chains import chained_prompt
 from l2s_core.relations import Triplet
 from l2s_core.storage.files import atomic_path, make_folder, write_text
+from l2s_core.storage.run_paths import FORMATS
 from l2s_core.storage.store import ensure, read_tensors, write_tensors
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2], dtype=torch.uint8)}
@@ -88,3 +91,17 @@ def test_an_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to .*choose a writable folder"):
         make_folder(tmp_path / "file" / "below")
+
+
+def test_the_type_of_latents_is_part_of_every_address_made_of_them_but_float32_is_not_written(tmp_path: Path) -> None:
+    """The addresses of float32 latents are those of before there was the setting."""
+    plain = run_of(tmp_path).paths
+    rounded = run_of(tmp_path, backbone__latents_dtype="bfloat16").paths
+    inversion = plain.config.inversion.model_dump(mode="json", exclude={"min_psnr"})
+    parts = ["noise", FORMATS["noise"], plain.scenes.name, "b", 64, 20, "float32", inversion]
+    assert plain.noise.name == digest(parts) and "latents_dtype" not in plain.config.backbone.model_dump()
+    assert rounded.scenes == plain.scenes
+    for made in ("noise", "maps"):
+        assert getattr(rounded, made) != getattr(plain, made)
+    for method in ("plain", "main"):
+        assert rounded.samples(method) != plain.samples(method)
