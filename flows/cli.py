@@ -31,6 +31,9 @@ class Commands(click.Group):
         except UserError as error:
             click.echo(f"error: {one_line(masked(str(error)))}", err=True)
             sys.exit(2)
+        except PermissionError as error:
+            click.echo(f"error: {one_line(_not_allowed(error))}", err=True)
+            sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -41,6 +44,14 @@ class Commands(click.Group):
                 formatter.write_dl(
                     [((command.name or "").ljust(width), _first_sentence(command.help or "")) for command in commands]
                 )
+
+
+def _not_allowed(error: PermissionError) -> str:
+    """Return the line for a file that is another user's, as in a folder of runs that two users have."""
+    return (
+        f"{error.filename or 'a file'} is not this user's to read or write ({error.strerror}); choose another --home, "
+        "or let a group share it: 'chgrp -R GROUP HOME', 'chmod -R g+rwXs HOME', and 'umask 002' for each of its users"
+    )
 
 
 def _first_sentence(text: str) -> str:

@@ -12,13 +12,18 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flows.processes import is_server
 from tasks.database import database_url, hand_over_password
 
 PREPARED = "L2S_PREPARED"  # holds the process that has done it
 SERVERS = "servers.json"  # in the folder of runs: the servers that `l2s up` started for it
-HOME = Path(os.environ.get("L2S_HOME") or Path(__file__).parents[1] / "mlruns")
+LOCAL = ("127.0.0.1", "localhost", "::1")
+_SOURCES = Path(__file__).parents[1]
+INSTALLED = not (_SOURCES / "pyproject.toml").is_file()  # from a wheel, and not the project's own folder
+HOME = Path(os.environ.get("L2S_HOME") or (Path.cwd() if INSTALLED else _SOURCES) / "mlruns")
+"""The folder of runs where none is given: the project's own; installed from a wheel, one in the working directory."""
 
 
 def prepare(home: Path = HOME) -> None:
@@ -48,9 +53,25 @@ def prepare(home: Path = HOME) -> None:
     prefect_database = database_url("prefect")
     if prefect_database:
         defaults["PREFECT_API_DATABASE_CONNECTION_URL"] = prefect_database
-    for name, value in {**defaults, **_own_servers(Path(home))}.items():
+    servers = _own_servers(Path(home))
+    for name, value in {**defaults, **servers}.items():
         os.environ.setdefault(name, value)
+    pass_proxies_by(*(host for url in servers.values() if (host := urlsplit(url).hostname)))
     _keep_freed_memory()
+
+
+def pass_proxies_by(*hosts: str) -> None:
+    """Let no client in this process, or in one it starts, send what is for this machine, or for `hosts`, to a proxy.
+
+    Prefect's and MLflow's clients follow http_proxy, as most institutes set it, and a proxy does not know this
+    machine's own addresses. What a user has excepted stays so.
+    """
+    stated = ",".join(filter(None, (os.environ.get(name) for name in ("no_proxy", "NO_PROXY"))))
+    excepted = list(dict.fromkeys(entry.strip() for entry in stated.split(",") if entry.strip()))
+    if "*" in excepted:
+        return
+    value = ",".join(dict.fromkeys([*excepted, *LOCAL, *hosts]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = value  # libraries differ in which of the two they read
 
 
 def _own_servers(home: Path) -> dict[str, str]:

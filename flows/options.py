@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from flows.environment import HOME, prepare
+from flows.environment import HOME, INSTALLED, prepare
 
 Command = Callable[..., Any]
 """A function that click makes a command of."""
@@ -28,10 +29,24 @@ def with_config(command: Command) -> Command:
     return click.option("--config", "config_option", is_eager=True, help="The same as CONFIG.")(command)
 
 
+def _folder(_ctx: click.Context, _parameter: click.Parameter, home: Path) -> Path:
+    """Return the folder of runs; raises UserError for a file, and for a name that no folder can have."""
+    from l2s_core.errors import UserError
+
+    try:
+        wrong = home.exists() and not home.is_dir()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--home (or L2S_HOME) is {str(home)!r}: {error}; give a folder") from None
+    if wrong:
+        raise UserError(f"cannot write to {home}: --home (or L2S_HOME) is a file; choose a writable folder")
+    return home
+
+
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path),
     default=HOME,
+    callback=_folder,
     help="Folder of runs: stages, reports, MLflow, Prefect. [default: mlruns/]",
 )
 set_option = click.option(
@@ -85,6 +100,8 @@ def start(home: Path) -> None:
     from l2s_core.storage.files import make_folder
 
     make_folder(home)
+    if INSTALLED and home == HOME and not os.environ.get("L2S_HOME"):
+        click.echo(f"folder of runs: {home} (--home or L2S_HOME chooses another)", err=True)
     quiet_libraries()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flows.workspace import require_prefect
 from l2s_core.backbones.load import backbone_without_weights, phrase_check, pick_device, require_reach
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import load_run_config
@@ -38,4 +39,5 @@ def plan(
     names = [protocol.class_of(name) for item in run.items for name in item.objects]
     require_names(settings.benchmark.judge, dict.fromkeys(names))
     open_store(run.home)
+    require_prefect()
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.interrupt import prompt_stop
 from l2s_core.config import RunConfig
+from l2s_core.errors import UserError, first_line, masked
 from l2s_core.storage.lock import exclusive
 from tasks.stage_task import GPU, shared_server
 
@@ -35,6 +37,22 @@ def locked(home: Path) -> Iterator[Callable[[str], None]]:
         exclusive(home, lambda: click.echo(f"another run is using {home}; waiting for it to end", err=True)) as sign,
     ):
         yield sign
+
+
+def require_prefect() -> None:
+    """Raise UserError where a shared Prefect server is named and does not answer."""
+    if not shared_server():
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            reason = client.api_healthcheck()
+    except Exception as error:  # settings and clients raise many kinds for an odd address
+        reason = error
+    if reason is not None:
+        raise UserError(
+            f"cannot reach the Prefect server {masked(os.environ['PREFECT_API_URL'])} ({masked(first_line(reason))}); "
+            "start it, or unset PREFECT_API_URL"
+        )
 
 
 def limit_gpu_tasks(slots: int = 1) -> None:

@@ -23,7 +23,15 @@ from l2s_core.evaluation.run import Run
 from l2s_core.hashing import digest
 from l2s_core.report.figures import confusion_figure
 from tasks.tracking.champion import Validation, crown
-from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store, watch_machine
+from tasks.tracking.store import (
+    answering,
+    experiment_id,
+    find_run,
+    log_metrics,
+    open_store,
+    registered_name,
+    watch_machine,
+)
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
 MODEL_CODE = Path(__file__).with_name("registered_model.py")
@@ -131,7 +139,7 @@ class ClassifierRun:
             ),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(source.relations)))]),
         )
-        name = f"relation-{Path(self.run.config.backbone.model).name}"
+        name = registered_name(self.run.config.backbone.model)
         info = mlflow.pyfunc.log_model(
             name="classifier",
             python_model=str(MODEL_CODE),

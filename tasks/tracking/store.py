@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from tasks.database import create_databases, database_url
 from tasks.tracking.views import save_views
 
 EXPERIMENT = "learn-to-steer"
+REFUSED = 400  # HTTP's codes from here on say that a request is wrong
+OUTAGE = 500  # and from here on that the server is
 
 
 def tracking_uri(home: Path) -> str:
@@ -35,6 +38,8 @@ def own_store_uri(home: Path) -> str:
 def open_store(home: Path) -> MlflowClient:
     """Return a client of the store, with the experiment created; raises UserError when it cannot be reached."""
     uri = tracking_uri(home)
+    if uri == own_store_uri(home):
+        _require_plain(home)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
@@ -58,18 +63,32 @@ def open_store(home: Path) -> MlflowClient:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn a store that stops answering into one clear line.
+    """Turn a store that stops answering, or refuses something, into one clear line that says which of the two it is.
 
     What was computed is on disk and is logged by the next call.
     """
     try:
         yield
     except MlflowException as error:
-        reason = str(error).splitlines()[0][:160]
+        reason = masked(str(error).splitlines()[0][:160])
+        store = f"the MLflow store {masked(mlflow.get_tracking_uri())}"
+        if REFUSED <= error.get_http_status_code() < OUTAGE:
+            raise UserError(f"{store} refuses what is logged ({reason}); what was computed is kept") from None
         raise UserError(
-            f"the MLflow store {masked(mlflow.get_tracking_uri())} stopped answering ({masked(reason)}); "
-            f"start it again, and the same command goes on from here"
+            f"{store} stopped answering ({reason}); start it again, and the same command goes on from here"
         ) from None
+
+
+def registered_name(model: str) -> str:
+    """Return the name under which the classifiers of a backbone are registered; MLflow allows no ':' or '/' in it."""
+    return "relation-" + re.sub(r"[^\w.-]+", "-", Path(model).name)
+
+
+def _require_plain(home: Path) -> None:
+    """Raise UserError for a folder of runs whose path MLflow reads as part of an address."""
+    odd = [character for character in "%?#" if character in str(home.resolve())]
+    if odd:
+        raise UserError(f"MLflow cannot write below {home.resolve()}, for its {odd[0]!r}; choose another --home")
 
 
 def watch_machine(run_id: str) -> SystemMetricsMonitor:

@@ -1,0 +1,162 @@
+"""Machines as people have them: a proxy in the environment, odd folders, another user's files, a store that refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.cli import main
+from flows.environment import pass_proxies_by
+from flows.servers import DIRECT
+from flows.workspace import require_prefect
+from l2s_core.errors import UserError, one_line
+from tasks.tracking.store import answering, open_store, registered_name
+
+ROOT = Path(__file__).parents[2]
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers every request with its name, and counts nothing else."""
+
+    name = b"server"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.name)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def served():
+    """The addresses of a server and of a proxy on this machine."""
+    kinds = (Answers, type("Proxy", (Answers,), {"name": b"proxy"}))
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in kinds]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield [f"http://127.0.0.1:{server.server_address[1]}" for server in servers]
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+ASK = """
+import json, sys, os
+from pathlib import Path
+from flows.environment import prepare
+prepare(Path(sys.argv[1]))
+import httpx, requests, urllib.request
+url = sys.argv[2]
+print(json.dumps([httpx.get(url).text, requests.get(url).text, urllib.request.urlopen(url).read().decode(),
+                  httpx.get("http://elsewhere.example/").text]))
+"""
+
+
+@pytest.mark.parametrize("excepted", ["", "intranet.example"])
+def test_the_projects_own_addresses_never_go_through_a_proxy(served, tmp_path: Path, excepted: str) -> None:
+    """Every request to 127.0.0.1 went to the institute's proxy: a run died after minutes."""
+    server, proxy = served
+    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment = {**kept, "http_proxy": proxy, "HTTP_PROXY": proxy, "PYTHONPATH": str(ROOT), "L2S_PREPARED": ""}
+    if excepted:
+        environment["NO_PROXY"] = excepted
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, tmp_path, server], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == ["server", "server", "server", "proxy"]
+
+
+def test_servers_are_asked_for_their_health_directly(served, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, proxy = served
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    assert DIRECT.open(server, timeout=20).read() == b"server"
+
+
+def test_what_a_user_excepts_from_proxies_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "a.example")
+    monkeypatch.setenv("NO_PROXY", "b.example, a.example")
+    pass_proxies_by("10.0.0.5")
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "a.example,b.example,127.0.0.1,localhost,::1,10.0.0.5"
+    monkeypatch.setenv("no_proxy", "*")
+    pass_proxies_by()
+    assert os.environ["no_proxy"] == "*"
+
+
+@pytest.mark.parametrize("address", ["foo", "http://127.0.0.1:9/api", "ftp://127.0.0.1/api", "http://[::1"])
+def test_a_prefect_server_that_is_not_there_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    with (
+        temporary_settings({PREFECT_API_URL: address}),
+        pytest.raises(UserError, match="cannot reach the Prefect server .*start it, or unset PREFECT_API_URL"),
+    ):
+        require_prefect()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MlflowException("no ':' in a name", INVALID_PARAMETER_VALUE), "refuses what is logged .no ':' in a name"),
+        (MlflowException("connection refused"), "stopped answering .connection refused.*start it again"),
+        (MlflowException("locked", TEMPORARILY_UNAVAILABLE), "stopped answering"),
+    ],
+)
+def test_a_store_that_refuses_is_no_outage(error: MlflowException, message: str) -> None:
+    """ "Start it again" was the advice for a name that the store does not take, for ever."""
+    with pytest.raises(UserError, match=message), answering():
+        raise error
+
+
+def test_a_model_folder_of_any_name_is_registered(tmp_path: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for model, name in (
+        ("models/sd:1.5", "relation-sd-1.5"),
+        ("a b?/c d", "relation-c-d"),
+        ("mini-sd", "relation-mini-sd"),
+    ):
+        assert registered_name(model) == name and client.create_registered_model(name).name == name
+
+
+@pytest.mark.parametrize("name", ["a%41b", "a?b", "a#b"])
+def test_a_home_that_mlflow_cannot_write_below_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="MLflow cannot write below .*choose another --home"):
+        open_store(tmp_path / name)
+
+
+@pytest.mark.parametrize("command", ["runs", "clean", "reproduce", "down"])
+def test_a_home_that_is_a_file_is_one_line(tmp_path: Path, command: str) -> None:
+    (tmp_path / "home").write_text("")
+    done = CliRunner().invoke(main, [command, "--home", str(tmp_path / "home")])
+    assert done.exit_code == 2 and "is a file; choose a writable folder" in done.output
+    assert len(done.output.splitlines()) == 1
+
+
+def test_another_users_home_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder that anyone may write to, the first user's lock is not the second one's: a traceback."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".lock"))
+
+    monkeypatch.setattr("flows.housekeeping.clean_home", refused)
+    done = CliRunner().invoke(main, ["clean", "--home", str(tmp_path)])
+    assert done.exit_code == 2 and ".lock is not this user's to read or write (Permission denied)" in done.output
+    assert "chmod -R g+rwXs" in done.output and len(done.output.splitlines()) == 1
+
+
+def test_a_long_prompt_is_not_repeated_whole() -> None:
+    assert len(one_line("x" * 10**6)) < 2100 and one_line("a\n b") == "a b"
