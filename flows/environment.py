@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flows.processes import is_server
+from l2s_core.errors import UserError, masked
 from tasks.database import database_url, hand_over_password
 
 PREPARED = "L2S_PREPARED"  # holds the process that has done it
@@ -30,6 +31,7 @@ def prepare(home: Path = HOME) -> None:
     """Set the defaults for a folder of runs; the first call of a process counts, which is the command's."""
     if os.environ.get(PREPARED) == str(os.getpid()):
         return
+    require_address("PREFECT_API_URL")
     os.environ[PREPARED] = str(os.getpid())
     defaults = {
         "PREFECT_HOME": str(Path(home).resolve() / "prefect"),
@@ -58,6 +60,18 @@ def prepare(home: Path = HOME) -> None:
         os.environ.setdefault(name, value)
     pass_proxies_by(*(host for url in servers.values() if (host := urlsplit(url).hostname)))
     _keep_freed_memory()
+
+
+def require_address(variable: str) -> None:
+    """Raise UserError where a variable names a server by what is no address; Prefect cannot be imported with one."""
+    stated = os.environ.get(variable, "")
+    try:
+        parts = urlsplit(stated)
+        good = not stated or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise UserError(f"{variable} is {masked(stated)!r}; give http://HOST:PORT/api, or unset it")
 
 
 def pass_proxies_by(*hosts: str) -> None:

@@ -19,7 +19,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli import main
-from flows.environment import pass_proxies_by
+from flows.environment import pass_proxies_by, require_address
 from flows.servers import DIRECT
 from flows.workspace import require_prefect
 from l2s_core.errors import UserError, one_line
@@ -98,14 +98,23 @@ def test_what_a_user_excepts_from_proxies_stays(monkeypatch: pytest.MonkeyPatch)
     assert os.environ["no_proxy"] == "*"
 
 
-@pytest.mark.parametrize("address", ["foo", "http://127.0.0.1:9/api", "ftp://127.0.0.1/api", "http://[::1"])
-def test_a_prefect_server_that_is_not_there_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefect_server_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "http://127.0.0.1:9/api"
     monkeypatch.setenv("PREFECT_API_URL", address)
+    require_address("PREFECT_API_URL")
     with (
         temporary_settings({PREFECT_API_URL: address}),
         pytest.raises(UserError, match="cannot reach the Prefect server .*start it, or unset PREFECT_API_URL"),
     ):
         require_prefect()
+
+
+@pytest.mark.parametrize("address", ["foo", "ftp://127.0.0.1/api", "http://[::1", "http://a:b/api", "127.0.0.1:4200"])
+def test_an_address_that_is_none_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With some of them Prefect cannot even be imported."""
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    with pytest.raises(UserError, match="PREFECT_API_URL is .*; give http://HOST:PORT/api, or unset it"):
+        require_address("PREFECT_API_URL")
 
 
 @pytest.mark.parametrize(
