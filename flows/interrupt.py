@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run within seconds, whatever its tasks are in the middle of."""
+"""Ctrl-C, SIGTERM and a dropped connection end a run within seconds, whatever its tasks are in the middle of."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
+from uuid import UUID
 
 import click
 import psutil
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows.processes import end_processes
 from tasks.stage_task import shared_server
 
 GRACE_SECONDS = 3.0
 Handler = Callable[[int, FrameType | None], Any] | int | None
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ACTS_AS = {signal.SIGHUP: signal.SIGTERM}  # a terminal that is gone asks for what `kill` does
 _last_words: list[Callable[[], None]] = []
 
 
@@ -47,30 +52,47 @@ def prompt_stop() -> Iterator[None]:
         yield
         return
     before: dict[int, Handler] = {int(number): signal.getsignal(number) for number in SIGNALS}
+    ignored = [number for number in SIGNALS if before[number] == signal.SIG_IGN]  # as nohup leaves SIGHUP
+    flow_run_id = flow_run.id if shared_server() else None
     asked: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        click.echo("\nstopping; what is finished is kept, the same command goes on from there", err=True)
+        with suppress(OSError):  # a terminal that is gone cannot be written to
+            click.echo("\nstopping; what is finished is kept, the same command goes on from there", err=True)
         timer = threading.Timer(GRACE_SECONDS, _leave, [number])
         timer.daemon = True
         timer.start()
-        earlier = before[number]
-        signal.signal(number, earlier)
+        acting = ACTS_AS.get(signal.Signals(number), number)
+        earlier = before[acting]
+        signal.signal(acting, earlier)
         if callable(earlier):
-            earlier(number, frame)
+            earlier(acting, frame)
         else:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), acting)
+
+    def tell_server() -> None:
+        if flow_run_id is not None and asked:
+            _cancel(flow_run_id, signal.Signals(asked[0]).name)
 
     for number in SIGNALS:
-        signal.signal(number, stop)
+        if number not in ignored:
+            signal.signal(number, stop)
     try:
-        yield
+        with last_words(tell_server):
+            yield
     finally:
         if asked and not shared_server():
             _leave(asked[0])
+        tell_server()
         for number in SIGNALS:
             signal.signal(number, before[number])
+
+
+def _cancel(flow_run_id: str, by: str) -> None:
+    """Tell a server that others use that a flow run has ended; it would show it as running for ever."""
+    with suppress(Exception), get_client(sync_client=True) as client:  # a server that is away is not waited for
+        client.set_flow_run_state(UUID(flow_run_id), Cancelled(message=f"stopped by {by}"), force=True)
 
 
 def _leave(number: int) -> None:

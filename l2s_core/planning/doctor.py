@@ -169,17 +169,24 @@ def _time_rehearsed(config: RunConfig, rehearsal: Rehearsal) -> Check:
 
 
 def _time_counted(config: RunConfig, cost: ModelCost) -> Check:
-    speed = _product_speed(_device_here(config), getattr(torch, config.backbone.dtype))
+    device = _device_here(config)
+    dtype = torch.float32 if device == "cpu" else getattr(torch, config.backbone.dtype)  # few processors have others
+    speed = _product_speed(device, dtype)
     prices = Prices(forward=cost.forward_flops, guided=cost.guided_flops, gradient=cost.gradient_flops)
     operations = {stage: work.total(prices) for stage, work in work_of(config).items()}
     hours = {stage: count / (speed * UTILISATION) / 3600 for stage, count in operations.items()}
-    of_speed = f"{UTILISATION:.0%} of this machine's {speed / 1e12:.2f} Tflop/s"
+    of_speed = f"{UTILISATION:.0%} of the {speed / 1e12:.2g} Tflop/s of this {'CPU' if device == 'cpu' else 'GPU'}"
     return _time(hours, f"counted operations at {of_speed}; 'l2s rehearse' measures it")
 
 
 def _time(hours: Mapping[str, float], source: str) -> Check:
-    parts = ", ".join(f"{stage} {value:.1f}" for stage, value in hours.items())
-    return Check(name="time", ok=None, detail=f"up to {sum(hours.values()):.1f} h ({parts}), {source}")
+    parts = ", ".join(f"{stage} {_hours(value)}" for stage, value in hours.items())
+    return Check(name="time", ok=None, detail=f"up to {_hours(sum(hours.values()))} h ({parts}), {source}")
+
+
+def _hours(value: float) -> str:
+    """Return hours as people say them: a decimal below a hundred, and none where it would say nothing."""
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")
 
 
 def _product_speed(device: str, dtype: torch.dtype) -> float:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import prefect
 import pytest
 from click.testing import CliRunner
 from helpers.runs import run_of
 from helpers.small_run import ROOT, environment, start
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 
+from flows import interrupt
 from flows.cli import main
+from flows.interrupt import prompt_stop
 from l2s_core.errors import UserError
 from l2s_core.storage import runs
 from l2s_core.storage.lock import exclusive, holder
@@ -316,7 +324,7 @@ def test_a_record_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -332,7 +340,7 @@ def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
     assert time.monotonic() - asked < 12  # a bound on hanging, not a measurement
-    assert process.returncode in (128 + number, -number), output
+    assert process.returncode in (128 + number, -number, 128 + signal.SIGTERM, -signal.SIGTERM), output
     assert "the same command goes on from there" in output and "Traceback" not in output
     (record,) = runs.list_runs(tmp_path)
     assert record.state == "stopped" and not list(tmp_path.glob("stages/noise/*/[0-9]*"))
@@ -368,3 +376,44 @@ with prompt_stop(), last_words(lambda: Path(sys.argv[1]).write_text("said")):
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130 and (tmp_path / "words").read_text() == "said"
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_run_that_is_stopped_does_not_run_for_ever_on_a_shared_server(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "shared_server", lambda: True)
+    monkeypatch.setattr(interrupt, "GRACE_SECONDS", 3600.0)  # or this process would be ended
+    seen = []
+
+    @prefect.flow
+    def stopped() -> None:
+        seen.append(UUID(flow_run.id))
+        with prompt_stop():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(30)
+
+    with suppress(BaseException):  # Prefect's own signal, or an exit
+        stopped()
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(seen[0]).state
+    assert state is not None and state.is_final() and not state.is_completed()
+
+
+def test_a_terminal_that_is_gone_stops_a_run_and_one_that_nohup_started_goes_on() -> None:
+    code = """
+import os, signal, sys
+from flows.interrupt import prompt_stop
+if sys.argv[1] == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with prompt_stop():
+    os.kill(os.getpid(), signal.SIGHUP)
+print("went on")
+"""
+    done = [
+        subprocess.run([sys.executable, "-c", code, how], cwd=ROOT, env=environment(), capture_output=True, text=True)
+        for how in ("nohup", "plain")
+    ]
+    assert done[0].returncode == 0 and done[0].stdout == "went on\n"
+    assert done[1].returncode < 0 and not done[1].stdout and "the same command goes on" in done[1].stderr
