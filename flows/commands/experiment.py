@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ classifier_option = click.option(
     metavar="PLACE",
     help="A classifier: a folder, models:/NAME@ALIAS or runs:/ID of MLflow, a hub id. [default: the shipped one]",
 )
+
+
+LAST_SEED = 2**48 - 65  # seeds of noise are below 2**48, and a command takes at most 64 of them
+LONGEST_NAME = 200  # bytes of a file's name: 255 less what a temporary one beside it adds
 
 
 @click.command()
@@ -89,14 +94,32 @@ def benchmark(
     print_benchmark(report.run, files)
 
 
+def _png(_ctx: click.Context, _parameter: click.Parameter, out: Path) -> Path:
+    """Return the file to write; raises UserError for one that would hold something else than its name says."""
+    from l2s_core.errors import UserError
+
+    if out.suffix.lower() != ".png" or len(os.fsencode(out.name)) > LONGEST_NAME:
+        raise UserError(f"--out is {str(out)!r}; give a name that ends in .png, of at most {LONGEST_NAME} characters")
+    return out
+
+
 @click.command()
 @click.argument("prompt")
 @click.option("--seeds", type=click.IntRange(1, 64), default=4, show_default=True, help="How many images.")
-@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds count up from here.")
+@click.option(
+    "--first-seed", type=click.IntRange(0, LAST_SEED), default=0, show_default=True, help="Seeds count up from here."
+)
 @click.option("--config", default="mini-sd", show_default=True, help="Backbone and steering settings.")
 @classifier_option
 @set_option
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("steered.png"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("steered.png"),
+    show_default=True,
+    callback=_png,
+    help="The PNG to write.",
+)
 def generate(
     prompt: str, seeds: int, first_seed: int, config: str, classifier: str | None, settings: tuple[str, ...], out: Path
 ) -> None:

@@ -22,13 +22,13 @@ own, and a prompt may state nothing else ("a photo of a white dog and a cat").
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
 from l2s_core.errors import UserError
+from l2s_core.prompts.words import TOKEN
 from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet, readings
 
 Span = tuple[int, int]
@@ -74,7 +74,6 @@ def read_prompt(text: str, attributes: Collection[str] = ()) -> ParsedPrompt:
 
 # ---- words
 
-_TOKEN = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
 _ARTICLES = frozenset(["a", "an", "the", "one", "another", "some", "this", "these", "those", "each", "every"])
 _FRAMES = frozenset(
     [
@@ -277,7 +276,7 @@ _Part = _Phrase | _Relation | _Join
 
 def _tokens(text: str) -> list[_Token]:
     """The words of a text; a contracted "is" is one of its own where a relation follows it."""
-    tokens = [_Token("and" if match[0] == "&" else match[0].lower(), *match.span()) for match in _TOKEN.finditer(text)]
+    tokens = [_Token("and" if match[0] == "&" else match[0].lower(), *match.span()) for match in TOKEN.finditer(text)]
     for at in range(len(tokens) - 1, -1, -1):
         word, start, end = tokens[at]
         behind = next((i for i in range(at + 1, len(tokens)) if tokens[i].word not in _LEADS), len(tokens))
@@ -434,7 +433,7 @@ def _described(text: str, parts: list[_Part], attributes: Collection[str]) -> tu
         if not isinstance(part, _Phrase):
             rest.append(part)
             continue
-        words = list(_TOKEN.finditer(text, part.start, part.end))
+        words = list(TOKEN.finditer(text, part.start, part.end))
         count = next((i for i, word in enumerate(words[:-1]) if word[0].lower() not in attributes), len(words[:-1]))
         if count:
             part = _Phrase(

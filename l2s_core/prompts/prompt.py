@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from l2s_core.errors import UserError
 from l2s_core.prompts.grammar import Clause, Span, read_prompt
+from l2s_core.prompts.words import occurrences
 from l2s_core.relations import ATTRIBUTE, WORDINGS, Triplet, Wording, label_index
 
 PHOTO_PREFIX = "a photo of "  # GenEval's wording
@@ -116,14 +116,6 @@ def prompt_for(
     )
 
 
-def find_phrase(text: str, phrase: str, *, start: int = 0) -> Span:
-    """Return the first whole-word occurrence of a phrase at or after `start`; raises UserError if absent."""
-    match = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE).search(text, start)
-    if phrase == "" or match is None:
-        raise UserError(f"the phrase {phrase!r} is not in the prompt {text!r}; name objects as the prompt does")
-    return match.span()
-
-
 def phrase_spans(text: str, names: Collection[str]) -> dict[str, Span]:
     """Return the span of every name in order of mention.
 
@@ -134,9 +126,7 @@ def phrase_spans(text: str, names: Collection[str]) -> dict[str, Span]:
     left = text
     spans: dict[str, Span] = {}
     for name in sorted(set(names), key=lambda name: (-len(name), name)):
-        matches = (
-            [m.span() for m in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", left, re.IGNORECASE)] if name else []
-        )
+        matches = occurrences(left, name)
         if len(matches) != 1:
             raise UserError(f"the prompt {text!r} names {name!r} {len(matches)} times; allowed: once, for one object")
         ((start, end),) = matches

@@ -74,6 +74,22 @@ def test_prompts_that_cannot_be_steered(tmp_path: Path, prompt: str, message: st
     assert code == 2 and message in output and not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "x.jpg"], "--out is 'x.jpg'; give a name that ends in .png"),
+        (["--out", "o.txt"], "give a name that ends in .png"),
+        (["--out", "x" * 250 + ".png"], "of at most 200 characters"),
+        (["--first-seed", str(2**64)], "is not in the range"),
+        (["--first-seed", "1" * 31], "is not in the range"),
+    ],
+)
+def test_what_generate_cannot_write_or_draw_is_known_at_once(arguments: list[str], message: str) -> None:
+    """A file x.jpg held a PNG, and a seed of 2**64 ended in a traceback after the model was loaded."""
+    code, output = run("generate", "a dog above a cat", *arguments)
+    assert code == 2 and message in output and "Traceback" not in output
+
+
 def test_an_unwritable_home(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, output = run("reproduce", "--home", tmp_path / "file")

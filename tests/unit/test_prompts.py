@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import Prompt, find_phrase, parse_prompt, prompt_for
+from l2s_core.prompts.prompt import Prompt, parse_prompt, phrase_spans, prompt_for
 from l2s_core.relations import Triplet
 
 
@@ -45,11 +45,22 @@ def test_parse_refuses_what_it_cannot_read(text: str) -> None:
         parse_prompt(text)
 
 
-def test_missing_phrase_is_an_error() -> None:
-    with pytest.raises(UserError, match="not in the prompt"):
-        find_phrase("a hot dog", "hot plate")
-    with pytest.raises(UserError):
-        find_phrase("a doghouse", "dog")
+def test_a_phrase_stands_once_as_whole_words_or_it_is_an_error() -> None:
+    for text, name in (("a hot dog", "hot plate"), ("a doghouse", "dog"), ("a dog and a dog", "dog"), ("a dog", "")):
+        with pytest.raises(UserError, match="names .* times; allowed: once"):
+            phrase_spans(text, [name])
+    assert phrase_spans("a hot dog above a dog", ["dog", "hot dog"]) == {"hot dog": (2, 9), "dog": (18, 21)}
+
+
+@pytest.mark.parametrize("name", ["cafe\u0301", "कुत्ता", "बिल्ली", "می\u200cخواهم", "Österreicher", "crème-brûlée"])
+def test_names_of_any_script_are_names(name: str) -> None:
+    """A combining accent and a vowel sign were "no part of a name"."""
+    text = f"a {name} to the left of a cat"
+    prompt = parse_prompt(text)
+    assert phrases(prompt) == (name, "cat") == prompt.objects
+    assert phrase_spans(text, [name]) == {name: prompt.subject_span}
+    with pytest.raises(UserError, match="names 'cafe' 0 times"):
+        phrase_spans("a cafe\u0301", ["cafe"])
 
 
 def test_weights_average_the_tokens_of_a_phrase(backbone) -> None:

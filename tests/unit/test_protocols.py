@@ -34,7 +34,7 @@ from l2s_core.evaluation.protocols.several_prompts import (
 from l2s_core.evaluation.protocols.suites import SUITES, noise_seed, triplet_suite
 from l2s_core.hashing import digest
 from l2s_core.prompts.chains import FORMS
-from l2s_core.prompts.prompt import parse_several
+from l2s_core.prompts.prompt import Prompt, parse_several
 from l2s_core.relations import RELATIONS, Triplet, relations_between
 
 LISTED = Path(__file__).parent / "golden" / "objects.txt"
@@ -280,6 +280,32 @@ def test_position_records_name_their_phrases() -> None:
     assert prompt.triplet == Triplet(subject="tv remote", relation="left of", object="tv")
     with pytest.raises(UserError, match="states 0 relations"):
         position_prompt(generate_records("two_object", "dev", 1)[0])
+
+
+def test_a_name_inside_of_another_one_is_not_taken_for_it() -> None:
+    """Steering read "cat" off "cat toy", and "dog" off "hot dog"."""
+
+    def reworded(prompt: str, placed: str, other: str) -> Prompt:
+        include = [{"class": other, "count": 1}, {"class": placed, "count": 1, "position": ["left of", 0]}]
+        return position_prompt(parse_record({"tag": "position", "prompt": prompt, "include": include}))
+
+    for prompt, placed, other in (
+        ("a photo of a cat toy and a cat left of a bench", "cat", "bench"),
+        ("a photo of a dog left of a hot dog beside a dog", "dog", "hot dog"),
+    ):
+        with pytest.raises(UserError, match="2 times; allowed: once"):
+            reworded(prompt, placed, other)
+    found = reworded("to the right of a hot dog there is a dog", "dog", "hot dog")
+    assert [found.text[slice(*span)] for span in found.spans] == ["dog", "hot dog"]
+
+
+def test_punctuation_is_no_part_of_a_name_in_a_2d_spatial_prompt() -> None:
+    prompt = spatial_rules.parse_prompt("a dog, on the left of a cat.")
+    assert (prompt.subject, prompt.object) == ("dog", "cat")
+    assert [prompt.text[slice(*span)] for span in (prompt.subject_span, prompt.object_span)] == ["dog", "cat"]
+    for text, message in (("a Dog near a dog", "relates 'Dog' to itself"), ("a dog; cat near a bird", "cannot read")):
+        with pytest.raises(UserError, match=message):
+            spatial_rules.parse_prompt(text)
 
 
 def test_spatial_prompts_are_read(tmp_path) -> None:

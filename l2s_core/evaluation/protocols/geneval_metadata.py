@@ -9,8 +9,7 @@ from typing import Any
 from l2s_core.errors import UserError, did_you_mean, unknown_name
 from l2s_core.evaluation.protocols.classes import GENEVAL_CLASSES
 from l2s_core.evaluation.protocols.geneval_rules import COLORS, TAGS, Clause, GenevalRecord, Position
-from l2s_core.prompts.grammar import Span
-from l2s_core.prompts.prompt import Prompt, SeveralPrompt, find_phrase
+from l2s_core.prompts.prompt import Prompt, SeveralPrompt, phrase_spans
 from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet, relation_named
 from l2s_core.storage.lines import read_jsonl
 
@@ -58,12 +57,12 @@ def position_prompt(record: GenevalRecord) -> Prompt:
         )
     ((subject, position),) = placed
     object_ = record.include[position.index].name
-    subject_span = find_phrase(record.prompt, subject)
+    spans = phrase_spans(record.prompt, (subject, object_))
     return Prompt(
         text=record.prompt,
         triplet=Triplet(subject=subject, relation=position.relation, object=object_),
-        subject_span=subject_span,
-        object_span=find_phrase(record.prompt, object_, start=subject_span[1]),
+        subject_span=spans[subject],
+        object_span=spans[object_],
     )
 
 
@@ -71,22 +70,20 @@ def attribute_prompt(record: GenevalRecord) -> SeveralPrompt | None:
     """Return the prompt of a record with its colours as attributes ("red" is "car"), with the spans of its phrases.
 
     None where one word stands for two things ("an orange orange"), which phrases cannot tell apart. Raises UserError
-    for a name that the prompt lacks.
+    for a name that the prompt lacks, or has more than once.
     """
     names = [name for clause in record.include for name in (clause.color, clause.name) if name is not None]
     if len(set(names)) < len(names):
         return None
-    spans: list[Span] = []
-    start = 0
-    for name in names:
-        spans.append(find_phrase(record.prompt, name, start=start))
-        start = spans[-1][1]
+    found = phrase_spans(record.prompt, names)
     triplets = tuple(
         Triplet(subject=clause.color, relation=ATTRIBUTE, object=clause.name)
         for clause in record.include
         if clause.color is not None
     )
-    return SeveralPrompt(text=record.prompt, triplets=triplets, objects=tuple(names), spans=tuple(spans))
+    return SeveralPrompt(
+        text=record.prompt, triplets=triplets, objects=tuple(names), spans=tuple(found[name] for name in names)
+    )
 
 
 def _require_tag(tag: Any) -> None:

@@ -31,7 +31,8 @@ NEAR = 150.0  # pixels of the frame within which objects are close on an axis
 SHORT_SIDE = 479  # the frame, pixels: its shorter side, unless the longer one would pass its bound
 LONG_SIDE = 480
 PEOPLE = ("girl", "boy", "man", "woman")  # all of them are the detector's class "person"
-_LINE = re.compile(rf"an?\s+(\S.*?)\s+({'|'.join(map(re.escape, PHRASES))})\s+an?\s+(\S.*)", re.IGNORECASE)
+_NAME = r"\w[^\s,;:.!?]*(?:\s+\w[^\s,;:.!?]*)*?"
+_LINE = re.compile(rf"an?\s+({_NAME}),?\s+({'|'.join(map(re.escape, PHRASES))})\s+an?\s+({_NAME})", re.IGNORECASE)
 
 Box = tuple[float, float, float, float]
 
@@ -62,13 +63,15 @@ def read_prompts(path: Path) -> list[SpatialPrompt]:
 
 
 def parse_prompt(text: str) -> SpatialPrompt:
-    """Read "a A <phrase> a B"; raises UserError for any other sentence."""
-    match = _LINE.fullmatch(text.strip().rstrip("."))
+    """Read "a A <phrase> a B"; raises UserError for any other sentence, and for an object related to itself."""
+    match = _LINE.fullmatch(text.strip().rstrip(".!?"))
     if match is None or any(f" {phrase} a" in match[3].lower() for phrase in PHRASES):
         raise UserError(
             f"cannot read the prompt {text!r}; allowed: 'a A <relation> a B' with one of {', '.join(PHRASES)}"
         )
     subject, phrase, object_ = match.groups()
+    if subject.lower() == object_.lower():
+        raise UserError(f"the prompt {text!r} relates {subject!r} to itself; allowed: objects of different names")
     return SpatialPrompt(
         text=match.string,
         subject=subject,
