@@ -114,7 +114,8 @@ def stacked_grid(
             top = MARGIN + head + row * height
             sheet.paste(draw_boxes(images[column], judged, side), (left, top))
             color = GOOD if judged.correct else BAD
-            draw.text((left, top + side), f"{method}: {judged.verdict.reason}"[: side // 5], fill=color, font=font)
+            reason = textwrap.wrap(f"{method}: {judged.verdict.reason}", side // 6)[:2]
+            draw.multiline_text((left, top + side), "\n".join(reason), fill=color, font=font, spacing=1)
     return sheet
 
 

@@ -58,9 +58,7 @@ def outputs(home: Path) -> Made:
     at = {stage: home / "stages" / stage / "0123456789abcdef" for stage in ("catalogue", "scenes", "noise", "samples")}
     at |= {stage: home / "stages" / stage / "fedcba9876543210" for stage in ("maps", "classifier", "verdicts")}
     scene = Scene(image_id="1", split="train", image=np.zeros((8, 8, 3), np.uint8), triplet=TRIPLET)
-    row = LabelledPrompt(
-        image_id="1", split="train", kind=PromptKind.POS, prompt=prompt_for(TRIPLET), true=TRIPLET.relation
-    )
+    row = LabelledPrompt(image_id="1", split="train", kind=PromptKind.POS, prompt=prompt_for(TRIPLET), true=(TRIPLET,))
     catalogue = at["catalogue"] / "catalogue.json"
     save_catalogue(catalogue, Catalogue(entries=[Entry(image_id="1", split="train", triplet=TRIPLET)]))
     scenes = at["scenes"] / "00000.safetensors"
