@@ -383,22 +383,23 @@ with prompt_stop(), last_words(lambda: Path(sys.argv[1]).write_text("said")):
 def test_a_run_that_is_stopped_does_not_run_for_ever_on_a_shared_server(
     prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A task that lasts longer than the grace: the process ends without unwinding, and nobody told the server."""
     monkeypatch.setattr(interrupt, "shared_server", lambda: True)
     monkeypatch.setattr(interrupt, "GRACE_SECONDS", 3600.0)  # or this process would be ended
-    seen = []
+    states = []
 
     @prefect.flow
     def stopped() -> None:
-        seen.append(UUID(flow_run.id))
-        with prompt_stop():
-            os.kill(os.getpid(), signal.SIGHUP)
-            time.sleep(30)
+        with get_client(sync_client=True) as client, prompt_stop():
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(30)
+            interrupt._speak()  # as at the end of the grace
+            states.append(client.read_flow_run(UUID(flow_run.id)).state)
 
-    with suppress(BaseException):  # Prefect's own signal, or an exit
+    with suppress(BaseException):  # the cancelled run's own
         stopped()
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(seen[0]).state
-    assert state is not None and state.is_final() and not state.is_completed()
+    assert [(state.is_cancelled(), state.message) for state in states] == [(True, "stopped by SIGINT")]
 
 
 def test_a_terminal_that_is_gone_stops_a_run_and_one_that_nohup_started_goes_on() -> None:
@@ -416,4 +417,8 @@ print("went on")
         for how in ("nohup", "plain")
     ]
     assert done[0].returncode == 0 and done[0].stdout == "went on\n"
-    assert done[1].returncode < 0 and not done[1].stdout and "the same command goes on" in done[1].stderr
+    assert (
+        done[1].returncode == 128 + signal.SIGHUP
+        and not done[1].stdout
+        and "the same command goes on" in done[1].stderr
+    )
