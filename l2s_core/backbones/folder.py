@@ -8,9 +8,10 @@ from typing import Any
 
 from l2s_core.backbones.hub import content_digest, hub_folder
 from l2s_core.backbones.precision import is_loaded, precision_there
+from l2s_core.config.loading import is_file
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
-from l2s_core.storage.files import is_file, read_json, write_json
+from l2s_core.storage.files import read_json, write_json
 from l2s_core.storage.manifest import require_listed
 
 SHIPPED = Path(__file__).parents[1] / "miniworld" / "assets"

@@ -12,7 +12,6 @@ from l2s_core.config.run import RunConfig
 from l2s_core.config.yaml_text import parse_yaml
 from l2s_core.errors import UserError, did_you_mean
 from l2s_core.registry import METHODS
-from l2s_core.storage.files import is_file
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 NAMED_SECTIONS = {
@@ -70,6 +69,14 @@ def find_config(path: str | Path, folder: Path = CONFIG_FOLDER, kind: str = "con
         f"no {kind} {str(path)!r};{did_you_mean(Path(path).stem, names)} "
         f"allowed: a YAML file or one of {', '.join(names)}"
     )
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file of this name; no, for a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

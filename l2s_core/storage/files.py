@@ -69,14 +69,6 @@ def _umask() -> int:
     return value
 
 
-def is_file(path: str | Path) -> bool:
-    """Whether there is a file of this name; no, for a name that no file can have."""
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def make_folder(path: Path) -> Path:
     """Create a folder and its parents; raises UserError where that is not allowed."""
     try:

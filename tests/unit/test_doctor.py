@@ -221,7 +221,12 @@ def test_the_doctor_reads_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every module of a model is on the device that holds nothing."""
     read = Network._read
     parts = []
-    monkeypatch.setattr(Network, "_read", lambda *settings, **options: parts.append(read(*settings, **options)))
+
+    def kept(*settings: object, **options: object) -> object:
+        parts.append(read(*settings, **options))
+        return parts[-1]
+
+    monkeypatch.setattr(Network, "_read", kept)
     assert weights_of(SHIPPED / "mini-sd").ok
     weights = [weight for part in parts for weight in part.parameters()]
     assert len(weights) > 300 and {weight.device.type for weight in weights} == {"meta"}
