@@ -52,7 +52,7 @@ def test_help_lists_every_command_in_a_whole_sentence_and_no_command_says_how_to
             "is cut off by the text window of 24 tokens",
         ),
         (["train", "--set", "classifier.kind=con"], "'conv' or 'transformer'"),
-        (["benchmark", "--classifier", "nowhere"], "no classifier in nowhere"),
+        (["benchmark", "--classifier", "nowhere"], "no classifier 'nowhere'; allowed: a folder"),
     ],
 )
 def test_mistakes_end_with_one_line_and_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
