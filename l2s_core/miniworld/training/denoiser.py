@@ -208,11 +208,16 @@ def products_in_bfloat16(device: str) -> Iterator[None]:
 
     A processor without matrix units for bfloat16 goes on in float32, which takes a tenth of the time there.
     """
-    if device == "cpu" and not torch.cpu._is_amx_tile_supported():
+    if not has_matrix_units(device):
         yield
         return
     with AttentionInFloat32(), torch.autocast(device, torch.bfloat16):
         yield
+
+
+def has_matrix_units(device: str) -> bool:
+    """Whether a device takes products in bfloat16 faster than in float32."""
+    return device != "cpu" or torch.cpu._is_amx_tile_supported()
 
 
 class AttentionInFloat32(TorchFunctionMode):
