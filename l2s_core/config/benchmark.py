@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from l2s_core.config.base import MAX_COUNT, Section
 from l2s_core.config.data import Relation
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
 
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
@@ -21,6 +22,7 @@ class BenchmarkConfig(Section):
     the official ones from `file`.
     """
 
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("relations",)
     protocol: str = "pairs"
     suite: Literal["test", "dev"] = "test"
     file: Path | None = Field(
@@ -36,6 +38,10 @@ class BenchmarkConfig(Section):
         default=0.3, ge=0, le=1, description="confidence of a find (pairs, several); the other protocols have their own"
     )
 
+    relations: tuple[Relation, ...] = Field(
+        default=RELATIONS, min_length=1, description="those that prompts ask for; prompts of others are left out"
+    )
+
     @property
     def asks_for_colors(self) -> bool:
         """Whether its prompts ask for colours, which `clip` then tells."""
@@ -44,4 +50,8 @@ class BenchmarkConfig(Section):
     @property
     def asked_relations(self) -> tuple[Relation, ...]:
         """The relations that its prompts ask for."""
-        return RELATIONS
+        return self.relations
+
+    def has_only_asked(self, triplets: Iterable[Triplet]) -> bool:
+        """Whether a prompt's spatial relations are all among `relations`."""
+        return all(t.relation in self.relations or t.relation == ATTRIBUTE for t in triplets)

@@ -83,7 +83,8 @@ class RunConfig(Section):
         unknown = set(self.benchmark.asked_relations) - set(self.data.stated)
         if unknown:
             raise ValueError(
-                f"the benchmark asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it"
+                f"the benchmark asks for {', '.join(sorted(unknown))}, but data.relations has no scenes of it; "
+                f"set benchmark.relations to {', '.join(self.data.stated)}"
             )
         if self.capture.steps[-1] >= steps:
             raise ValueError(

@@ -668,3 +668,36 @@ def test_asking_for_more_than_there_is() -> None:
         generate_several("dev", (2, 1), 100, ["dog", "cat", "cow"])
     with pytest.raises(UserError, match="over 2 names"):
         generate_several("dev", (3, 2), 1, ["dog", "cat"])
+
+
+SIDES = {"left of", "right of"}
+SIDE_DATA = {"source": "jsonl", "path": "x", "train": 1, "val": 1, "test": 1, "relations": sorted(SIDES)}
+
+
+@pytest.mark.parametrize(
+    "benchmark",
+    [
+        {"protocol": "geneval", "prompts": 12},
+        {"protocol": "spatial", "prompts": 12},
+        {"protocol": "several", "prompts": 12, "forms": ["2+1", "3+2"]},
+    ],
+    ids=lambda benchmark: benchmark["protocol"],
+)
+def test_data_of_two_relations_is_asked_for_two(benchmark: dict) -> None:
+    """It could not run at all: every protocol but pairs asked for four. Suites keep their halves."""
+    with pytest.raises(UserError, match="asks for above, below, .*set benchmark.relations to left of, right of"):
+        load_run_config("sd21", {"data": SIDE_DATA, "benchmark": benchmark})
+    asked = {}
+    for suite in SUITES:
+        chosen = {**benchmark, "suite": suite, "relations": sorted(SIDES)}
+        items = benchmark_items(load_run_config("sd21", {"data": SIDE_DATA, "benchmark": chosen}))
+        assert {t.relation for item in items for t in item.prompt.triplets} == SIDES
+        asked[suite] = {item.prompt.text for item in items}
+    assert not asked["dev"] & asked["test"]
+    every = load_run_config("sd21", {"data": {**SIDE_DATA, "relations": list(RELATIONS)}, "benchmark": benchmark})
+    assert "relations" not in every.benchmark.model_dump()
+
+
+def test_a_form_that_two_relations_cannot_fill_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match=r"form 2\+2 needs 2 relations that go together.*leave the form out"):
+        generate_several("dev", (2, 2), 4, relations=sorted(SIDES))

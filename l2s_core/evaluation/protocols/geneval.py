@@ -19,7 +19,7 @@ from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import AskedPrompt, NamedBox, Protocol
 from l2s_core.evaluation.protocols.verdict import Verdict
 from l2s_core.prompts.prompt import Phrases, SeveralPrompt
-from l2s_core.relations import ATTRIBUTE, RELATIONS
+from l2s_core.relations import ATTRIBUTE
 
 
 class Geneval(Protocol):
@@ -47,7 +47,7 @@ class Geneval(Protocol):
 
     @property
     def asked_relations(self) -> tuple[Relation, ...]:
-        return RELATIONS if "position" in self.tags else ()
+        return self.relations if "position" in self.tags else ()
 
     @property
     def is_papers_task(self) -> bool:
@@ -90,7 +90,7 @@ class Geneval(Protocol):
         names = drawable.objects or GENEVAL_CLASSES
         records = []
         for tag in self.tags:
-            records += geneval_prompts.generate_records(tag, self.suite, self.prompts, names)
+            records += geneval_prompts.generate_records(tag, self.suite, self.prompts, names, self.relations)
         return records
 
     def _of_file(self, file: Path) -> list[GenevalRecord]:
@@ -107,8 +107,12 @@ class Geneval(Protocol):
                 )
         records = []
         for tag in self.tags:
-            records += [record for record in read if record.tag == tag][: self.prompts]
+            records += [record for record in read if record.tag == tag and self._asks(record)][: self.prompts]
         return records
+
+    def _asks(self, record: GenevalRecord) -> bool:
+        """Whether the places that a record asks for are among `relations`."""
+        return all(clause.position is None or clause.position.relation in self.relations for clause in record.include)
 
     def _prompts(self, config: RunConfig) -> Iterator[AskedPrompt]:
         steers_attributes = ATTRIBUTE in config.data.labels

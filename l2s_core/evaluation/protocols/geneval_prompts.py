@@ -11,13 +11,21 @@ from l2s_core.evaluation.protocols.geneval_rules import COLORS, Clause, GenevalR
 from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_half, suite_triplets
 from l2s_core.hashing import stable_fraction
 from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for, with_article
-from l2s_core.relations import Triplet
+from l2s_core.relations import RELATIONS, Triplet
 
 SHORT_WORDING = 1  # GenEval says "left of", not "to the left of"
 
 
-def generate_records(tag: str, suite: str, count: int, names: Sequence[str] = GENEVAL_CLASSES) -> list[GenevalRecord]:
+def generate_records(
+    tag: str,
+    suite: str,
+    count: int,
+    names: Sequence[str] = GENEVAL_CLASSES,
+    relations: Sequence[str] = RELATIONS,
+) -> list[GenevalRecord]:
     """Return `count` records of a task over the classes `names`; `dev` and `test` share none.
+
+    Position prompts of other relations than `relations` are left out.
 
     Which half a prompt belongs to, and its place there, are hashes of its words: the same in every process. Position
     prompts are over COCO's classes. Raises UserError for an unknown task or suite, or for more prompts than the half
@@ -26,7 +34,16 @@ def generate_records(tag: str, suite: str, count: int, names: Sequence[str] = GE
     require_suite(suite)
     if tag not in _TASKS:
         raise unknown_name("tag", tag, _TASKS)
-    return first_prompts(_TASKS[tag](suite, names), count, f"the {suite} suite of {tag}")
+    records = _TASKS[tag](suite, names)
+    if tag == "position":
+        records = [record for record in records if _relation(record) in relations]
+    return first_prompts(records, count, f"the {suite} suite of {tag}")
+
+
+def _relation(record: GenevalRecord) -> str | None:
+    """The relation of a position record, whose second clause has the place."""
+    position = record.include[1].position
+    return position and position.relation
 
 
 def _single_object(suite: str, names: Sequence[str]) -> list[GenevalRecord]:

@@ -29,6 +29,7 @@ class Pairs(Protocol):
     }
     DEV_BENCHMARK: ClassVar[str | None] = "dev"
 
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
     protocol: Literal["pairs"] = "pairs"
     prompts: Count | dict[Literal["seen", "unseen", "novel"], Count] = Field(  # type: ignore[assignment]
         description="a number of each kind of pair, or one number a kind"
@@ -42,10 +43,6 @@ class Pairs(Protocol):
                 "benchmark.file needs benchmark.protocol geneval, spatial or several, whose prompts it holds"
             )
         return self
-
-    @property
-    def asked_relations(self) -> tuple[Relation, ...]:
-        return self.relations
 
     def items(self, config: RunConfig) -> list[EvalItem]:
         pairs = source_of(config.data).pair_groups()

@@ -42,7 +42,8 @@ class Several(Protocol):
         return self.numbered_items(self._of_file(self.file) if self.file is not None else self._own(config.data))
 
     def _of_file(self, file: Path) -> Iterator[AskedPrompt]:
-        for number, prompt in enumerate(several_prompts.read_several(file)[: self.prompts]):
+        read = [prompt for prompt in several_prompts.read_several(file) if self.has_only_asked(prompt.triplets)]
+        for number, prompt in enumerate(read[: self.prompts]):
             yield AskedPrompt(group="file", number=number, prompt=prompt, label=_label(prompt))
 
     def _own(self, data: DataConfig) -> Iterator[AskedPrompt]:
@@ -53,7 +54,7 @@ class Several(Protocol):
                 continue
             objects, relations = map(int, form.split("+"))
             prompts = several_prompts.generate_several(
-                self.suite, (objects, relations), self.prompts, self._names(data)
+                self.suite, (objects, relations), self.prompts, self._names(data), self.relations
             )
             for number, prompt in enumerate(prompts):
                 group = f"{objects}-{relations}-{self.objects if self.objects in OBJECT_LISTS else 'listed'}"
@@ -65,7 +66,7 @@ class Several(Protocol):
             (group, triplet)
             for group, listed in pairs.items()
             for triplet in suite_triplets(self.suite, listed)
-            if {triplet.subject, triplet.object} <= set(names)
+            if {triplet.subject, triplet.object} <= set(names) and triplet.relation in self.relations
         ]
         asked.sort(key=lambda one: stable_fraction("several", 2, 1, one[1].subject, one[1].relation, one[1].object))
         chosen = first_prompts(asked, self.prompts, f"the {self.suite} suite of one relation")

@@ -103,9 +103,13 @@ def write_prompt(objects: Sequence[str], relations: Sequence[str], prefix: str =
 
 
 def generate_several(
-    suite: str, form: tuple[int, int], count: int, names: Sequence[str] = COMMON
+    suite: str,
+    form: tuple[int, int],
+    count: int,
+    names: Sequence[str] = COMMON,
+    relations: Sequence[str] = RELATIONS,
 ) -> list[SeveralPrompt]:
-    """Return `count` different prompts of a form over different names, with different relations in one prompt.
+    """Return `count` different prompts of a form over different names, with different ones of `relations` in a prompt.
 
     Draws are hashes of their number, and what a text says decides which suite it belongs to, so `dev` and `test`
     share no prompt whatever the list of names. First relations go in rotation. Raises UserError for an unknown
@@ -115,10 +119,16 @@ def generate_several(
     if form not in (*FORMS, DIAGONAL) or len(set(names)) < form[0]:
         allowed = ", ".join(map(str, (*FORMS, DIAGONAL)))
         raise UserError(f"form {form} over {len(set(names))} names; allowed: {allowed}, with as many names as objects")
+    for first in relations:
+        if 1 + len(_beside(first, form, relations)) < form[1]:
+            raise UserError(
+                f"form {form[0]}+{form[1]} needs {form[1]} relations that go together, and of "
+                f"{', '.join(relations)} there are too few; leave the form out, or add to benchmark.relations"
+            )
     found: dict[str, SeveralPrompt] = {}
     number = last = 0
     while len(found) < count:
-        prompt = _draw(form, sorted(set(names)), number, RELATIONS[len(found) % len(RELATIONS)])
+        prompt = _draw(form, sorted(set(names)), number, relations, relations[len(found) % len(relations)])
         if prompt.text not in found and _suite_of(prompt) == suite:
             found[prompt.text] = prompt
             last = number
@@ -177,15 +187,19 @@ def several_row(prompt: SeveralPrompt) -> dict[str, Any]:
     return {"prompt": prompt.text, "triplets": [asdict(triplet) for triplet in prompt.triplets]}
 
 
-def _draw(form: tuple[int, int], names: Sequence[str], number: int, first: str) -> SeveralPrompt:
+def _draw(
+    form: tuple[int, int], names: Sequence[str], number: int, relations: Sequence[str], first: str
+) -> SeveralPrompt:
     objects = sorted(names, key=lambda name: stable_fraction("several", *form, number, name))[: form[0]]
-    others = [
-        relation
-        for relation in RELATIONS
-        if relation != first and not (form == DIAGONAL and relation == OPPOSITE[first])
-    ]
+    others = _beside(first, form, relations)
     others.sort(key=lambda relation: stable_fraction("several", *form, number, relation))
     return write_prompt(objects, [first, *others][: form[1]])
+
+
+def _beside(first: str, form: tuple[int, int], relations: Sequence[str]) -> list[str]:
+    """Return the relations that may stand beside the first one of a prompt."""
+    opposite = OPPOSITE[first] if form == DIAGONAL else None
+    return [relation for relation in relations if relation not in (first, opposite)]
 
 
 def _suite_of(prompt: SeveralPrompt) -> str:

@@ -48,9 +48,12 @@ class Spatial(Protocol):
 
     def _prompts(self) -> Iterator[AskedPrompt]:
         if self.file is not None:
-            prompts = spatial_rules.read_prompts(self.file)[: self.prompts]
+            read = spatial_rules.read_prompts(self.file)
+            prompts = [one for one in read if spatial_rules.PHRASES[one.phrase] in (None, *self.relations)][
+                : self.prompts
+            ]
         else:
-            prompts = spatial_prompts.generate_prompts(self.suite, self.prompts)
+            prompts = spatial_prompts.generate_prompts(self.suite, self.prompts, self.relations)
         for number, spatial in enumerate(prompts):
             names = (spatial.subject, spatial.object)
             nothing = SeveralPrompt(text=spatial.text, triplets=(), objects=names, spans=())
