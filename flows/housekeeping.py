@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ from l2s_core.storage.runs import (
 )
 
 MB = 1e6
-COLUMNS = ("run", "flow", "state", "started (UTC)", "model", "size", "figures")
+COLUMNS = ("run", "flow", "state", "started (UTC)", "model", "size", "figures", "differs in")
 
 
 def print_runs(home: Path, *, state: str | None = None, config: str | None = None) -> None:
@@ -45,10 +46,13 @@ def print_runs(home: Path, *, state: str | None = None, config: str | None = Non
     outputs = {output for record in records for output in record.outputs}
     old_outputs = {output for record in earlier for output in record.outputs}
     sizes = {output: folder_bytes(home / output) for output in outputs | old_outputs}
-    rows = [_row(record, sizes) for record in records if _is_wanted(record, state, config)]
+    differences = differences_of_namesakes(records)
+    rows = [
+        (*_row(record, sizes), differences[record.run_id]) for record in records if _is_wanted(record, state, config)
+    ]
     if state is None and config is None:
-        rows += [_earlier_row(record, sizes) for record in earlier]
-        rows += [(record.run_id, "", "damaged record", "", "", "", "") for record in damaged]
+        rows += [(*_earlier_row(record, sizes), "") for record in earlier]
+        rows += [(record.run_id, "", "damaged record", "", "", "", "", "") for record in damaged]
     print_table(COLUMNS, rows)
     for record in damaged:
         click.echo(record.reason)
@@ -84,6 +88,34 @@ def print_runs_json(home: Path, names: Sequence[str], *, state: str | None = Non
     chosen = find_runs(records, names, list_earlier(home)) if names else records
     kept = [record.model_dump(mode="json") for record in chosen if _is_wanted(record, state, config)]
     click.echo(json.dumps(kept, indent=2))
+
+
+def differences_of_namesakes(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return, by id, the settings in which a run differs from others of its name: "classifier.width=16"."""
+    flat = {record.run_id: dict(_flat(record.config)) for record in records}
+    told = {}
+    for record in records:
+        namesakes = [flat[other.run_id] for other in records if other.name == record.name]
+        own = flat[record.run_id]
+        keys = [key for key in own if any(other.get(key) != own[key] for other in namesakes)]
+        told[record.run_id] = ", ".join(f"{key}={own[key]}" for key in keys if _origin(key) not in keys)
+    return told
+
+
+def _origin(key: str) -> str | None:
+    """Return the setting of the run that one of a further classifier or method starts from, None for any other."""
+    section, _, rest = key.partition(".")
+    inherited = rest.partition(".")[2]
+    return {"classifiers": f"classifier.{inherited}", "methods": inherited}.get(section)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values of nested settings."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _is_wanted(record: RunRecord, state: str | None, config: str | None) -> bool:

@@ -24,6 +24,7 @@ from prefect.runtime import flow_run
 
 from flows import interrupt
 from flows.cli import main
+from flows.housekeeping import differences_of_namesakes
 from flows.interrupt import prompt_stop
 from l2s_core.errors import UserError
 from l2s_core.storage import runs
@@ -127,6 +128,9 @@ def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) ->
     seen = CliRunner().invoke(main, ["runs", "--home", str(tmp_path)])
     assert seen.exit_code == 0 and all(record.run_id in seen.output for record in (first, second))
     assert all(len(line) <= 120 for line in seen.output.splitlines())
+    differ = differences_of_namesakes([first, second])
+    assert differ[second.run_id] == "classifier.epochs=3" and differ[first.run_id].startswith("classifier.epochs=")
+    assert differences_of_namesakes([first]) == {first.run_id: ""}
     one = CliRunner().invoke(main, ["runs", first.run_id, "--home", str(tmp_path)])
     assert one.exit_code == 0 and all(output in one.output for output in first.outputs)
     assert second.run_id not in one.output
