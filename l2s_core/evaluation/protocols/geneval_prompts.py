@@ -43,7 +43,7 @@ def generate_records(
 def _relation(record: GenevalRecord) -> str | None:
     """The relation of a position record, whose second clause has the place."""
     position = record.include[1].position
-    return position and position.relation
+    return None if position is None else position.relation
 
 
 def _single_object(suite: str, names: Sequence[str]) -> list[GenevalRecord]:
