@@ -136,7 +136,7 @@ def check_backbone(config: BackboneConfig) -> DiffusersModel:
 
 def backbone_without_weights(config: BackboneConfig, *, fingerprint: str = "") -> DiffusersModel:
     """Return the backbone of a model's folder with shapes and no weights (device "meta"); raises UserError."""
-    return _on_meta(config, Component.empty, fingerprint)
+    return _on_meta(config, lambda component, folder: component.empty(folder), fingerprint)
 
 
 def _on_meta(config: BackboneConfig, make: Callable[[Component, Path], Any], fingerprint: str = "") -> DiffusersModel:
