@@ -106,19 +106,18 @@ def start(home: Path) -> None:
 
 
 def overrides_of(settings: tuple[str, ...], quick: bool = False, config: str = "") -> dict[str, Any]:
-    """Return dotted keys and values of a preset and of --set; raises UserError for one that is not KEY=VALUE."""
+    """Return dotted keys and values of a preset and of --set, of which the last of a key counts, as options do.
+
+    Raises UserError for one that is not KEY=VALUE.
+    """
     from l2s_core.config import quick_overrides
     from l2s_core.config.yaml_text import parse_yaml
     from l2s_core.errors import UserError
 
     values: dict[str, Any] = quick_overrides(config) if quick else {}
-    given: set[str] = set()
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise UserError(f"--set {setting!r} is not KEY=VALUE; e.g. --set data.train=50")
-        if key in given:
-            raise UserError(f"--set gives {key} twice; leave one")
-        given.add(key)
         values[key] = parse_yaml(text, f"--set {setting!r}, whose value is to be YAML (a text may stand in quotes)")
     return values

@@ -152,7 +152,6 @@ def test_a_quick_run_has_the_name_of_its_configuration(tmp_path) -> None:
     [
         (("backbone.model=@x",), "--set 'backbone.model=@x', whose value is to be YAML"),
         (("data.attributes=[white, green",), "expected ',' or"),
-        (("batch=4", "batch=8"), "--set gives batch twice"),
         (("batch",), "is not KEY=VALUE"),
     ],
 )
@@ -296,3 +295,7 @@ class Holder(Section):
 def test_mistakes_in_a_section_of_several_kinds_name_its_own_place(inner: dict, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         validate(Holder, {"inner": inner}, "x")
+
+
+def test_of_a_setting_given_twice_on_the_command_line_the_last_counts() -> None:
+    assert overrides_of(("batch=4", "shard=1", "batch=8")) == {"batch": 8, "shard": 1}
