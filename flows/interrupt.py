@@ -52,7 +52,8 @@ def prompt_stop() -> Iterator[None]:
         yield
         return
     before: dict[int, Handler] = {int(number): signal.getsignal(number) for number in SIGNALS}
-    ignored = [number for number in SIGNALS if before[number] == signal.SIG_IGN]  # as nohup leaves SIGHUP
+    # nohup asks for a dropped connection to be ignored; that a shell ignores Ctrl-C for its background jobs asks nothing
+    ignored = [signal.SIGHUP] if before[signal.SIGHUP] == signal.SIG_IGN else []
     flow_run_id = flow_run.id if shared_server() else None
     asked: list[int] = []
 
