@@ -53,7 +53,7 @@ def print_runs(home: Path, *, state: str | None = None, config: str | None = Non
     if state is None and config is None:
         rows += [(*_earlier_row(record, sizes), "") for record in earlier]
         rows += [(record.run_id, "", "damaged record", "", "", "", "", "") for record in damaged]
-    print_table(COLUMNS, rows)
+    print_table(COLUMNS, rows, width=120)
     for record in damaged:
         click.echo(record.reason)
     own = sum(sizes[output] for output in outputs)

@@ -52,7 +52,7 @@ def prompt_stop() -> Iterator[None]:
         yield
         return
     before: dict[int, Handler] = {int(number): signal.getsignal(number) for number in SIGNALS}
-    # nohup asks for a dropped connection to be ignored; that a shell ignores Ctrl-C for its background jobs asks nothing
+    # nohup asks for a dropped connection to be ignored; a shell ignores Ctrl-C for its background jobs unasked
     ignored = [signal.SIGHUP] if before[signal.SIGHUP] == signal.SIG_IGN else []
     flow_run_id = flow_run.id if shared_server() else None
     asked: list[int] = []

@@ -197,13 +197,12 @@ def test_classifiers_that_mlflow_holds(undisturbed: Path, monkeypatch) -> None:
     import mlflow
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (stored,) = undisturbed.glob("stages/classifier/*/classifier.json")
-    weights = (stored.parent / "model.safetensors").read_bytes()
+    trained = {path.read_bytes() for path in undisturbed.glob("stages/classifier/*/model.safetensors")}
     client = mlflow.MlflowClient(f"sqlite:///{undisturbed / 'mlflow.db'}")
     (name,) = (registered.name for registered in client.search_registered_models())
     version = client.search_model_versions(f"name = '{name}'")[0]
-    (alias,) = client.get_registered_model(name).aliases
+    alias = next(iter(client.get_registered_model(name).aliases))
     for place in (f"models:/{name}@{alias}", f"models:/{name}/{version.version}", f"runs:/{version.run_id}"):
-        assert (classifier_folder(place, undisturbed) / "model.safetensors").read_bytes() == weights
+        assert (classifier_folder(place, undisturbed) / "model.safetensors").read_bytes() in trained
     with pytest.raises(l2s.UserError, match="MLflow has no classifier 'runs:/0123'"):
         classifier_folder("runs:/0123", undisturbed)

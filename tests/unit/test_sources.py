@@ -451,7 +451,7 @@ def test_photographs_are_turned_upright(tmp_path: Path, orientation: int) -> Non
     with Image.open(tmp_path / "a.jpg") as image:
         upright = ImageOps.exif_transpose(image)
     assert np.array_equal(images.read_image(tmp_path / "a.jpg", 16), images.square(upright, 16))
-    assert images.image_bytes(tmp_path / "a.jpg") == upright.size
+    assert images.image_size(tmp_path / "a.jpg") == upright.size
 
 
 def test_a_photograph_with_a_damaged_exif_block_is_read(tmp_path: Path) -> None:
@@ -561,19 +561,16 @@ def test_added_and_replaced_images_give_new_addresses_and_a_copy_none(gqa_folder
     Other pictures had the scenes of the first.
     """
     orm_folder = gqa_folder / "orm"
-    own = gqa_folder / "own"
     (orm_folder / "train.json").parent.mkdir()
     (orm_folder / "train.json").write_text(json.dumps(good_orm_rows(orm_folder)))
     lines = [
-        {"image": f"../orm/img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"}
-        for i in range(12)
+        {"image": f"img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(12)
     ]
-    own.mkdir()
-    (own / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (orm_folder / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
     def addresses(folder: Path = gqa_folder) -> list[tuple[str, str]]:
         found = []
-        for source, below in (("gqa", "."), ("orm", "orm"), ("jsonl", "own")):
+        for source, below in (("gqa", "."), ("orm", "orm"), ("jsonl", "orm")):
             data = {"source": source, "path": str(folder / below), "train": 2, "val": 1, "test": 1}
             run = Run.of(load_run_config("mini-sd", {"data": data, "benchmark": PHOTOGRAPHS}), folder / "home")
             found.append((run.paths.catalogue.parent.name, run.paths.scenes.name))
