@@ -11,6 +11,7 @@ import click
 import l2s_core as l2s
 from flows.environment import HOME
 from l2s_core.errors import UserError
+from l2s_core.prompts.prompt import depicted
 from l2s_core.report.grids import save_png
 
 
@@ -21,6 +22,7 @@ def generate(
     model = l2s.load(config, classifier, settings=settings, home=HOME)
     if model.classifier is None:
         raise UserError(f"no classifier ships for {config!r}; give --classifier; 'l2s train' makes one")
+    model.judge.require(depicted(model.read(text)))  # before any image is made
     result = model(text, seeds)
     save_png(result.comparison(), out)
     right = {"plain": result.judge(plain=True), "steered": result.judge()}

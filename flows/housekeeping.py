@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
 from flows.tables import print_table
+from l2s_core.config.dotted import dotted
 from l2s_core.errors import UserError
 from l2s_core.storage.lock import exclusive
 from l2s_core.storage.records import EARLIER, EarlierRecord, RunRecord
@@ -92,7 +92,7 @@ def print_runs_json(home: Path, names: Sequence[str], *, state: str | None = Non
 
 def differences_of_namesakes(records: Sequence[RunRecord]) -> dict[str, str]:
     """Return, by id, the settings in which a run differs from others of its name: "classifier.width=16"."""
-    flat = {record.run_id: dict(_flat(record.config)) for record in records}
+    flat = {record.run_id: dotted(record.config) for record in records}
     told = {}
     for record in records:
         namesakes = [flat[other.run_id] for other in records if other.name == record.name]
@@ -107,15 +107,6 @@ def _origin(key: str) -> str | None:
     section, _, rest = key.partition(".")
     inherited = rest.partition(".")[2]
     return {"classifiers": f"classifier.{inherited}", "methods": inherited}.get(section)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and values of nested settings."""
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _is_wanted(record: RunRecord, state: str | None, config: str | None) -> bool:

@@ -75,13 +75,19 @@ def save_pipeline(
     write_json(folder / INDEX, index | {name: [None, None] for name in absent})
 
 
+def shipped_classifiers() -> dict[str, Path]:
+    """Return the folders of the classifiers that ship, by the names of their configurations."""
+    return {folder.name: folder for folder in sorted((SHIPPED / "classifiers").glob("*"))}
+
+
 def shipped_classifier(name: str) -> Path:
     """Return the folder of the classifier that ships for a configuration; raises UserError when none does."""
-    folder = SHIPPED / "classifiers" / Path(name).stem
-    if not folder.is_dir():
-        names = ", ".join(sorted(p.name for p in folder.parent.glob("*"))) or "none"
+    shipped = shipped_classifiers()
+    folder = shipped.get(Path(name).stem)
+    if folder is None:
         raise UserError(
-            f"no classifier ships for {name!r} (shipped: {names}); give --classifier FOLDER; 'l2s train' makes one"
+            f"no classifier ships for {name!r} (shipped: {', '.join(shipped) or 'none'}); "
+            "give --classifier FOLDER; 'l2s train' makes one"
         )
     return folder
 

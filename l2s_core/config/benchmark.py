@@ -10,7 +10,7 @@ from pydantic import Field
 
 from l2s_core.config.base import MAX_COUNT, Section
 from l2s_core.config.data import Relation
-from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet
+from l2s_core.relations import ATTRIBUTE, RELATIONS
 
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
@@ -52,6 +52,6 @@ class BenchmarkConfig(Section):
         """The relations that its prompts ask for."""
         return self.relations
 
-    def has_only_asked(self, triplets: Iterable[Triplet]) -> bool:
-        """Whether a prompt's spatial relations are all among `relations`."""
-        return all(t.relation in self.relations or t.relation == ATTRIBUTE for t in triplets)
+    def asks(self, stated: Iterable[str | None]) -> bool:
+        """Whether what a prompt states is asked for: relations among `relations`, attributes, or none (None)."""
+        return all(relation in (None, ATTRIBUTE, *self.relations) for relation in stated)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from urllib.parse import quote, unquote
 
 from l2s_core.config import ToleranceConfig
+from l2s_core.config.dotted import dotted
 from l2s_core.errors import unknown_name
 from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.storage.run_paths import RunPaths
@@ -103,8 +104,8 @@ class Measured:
 
     def differences(self, other: Measured) -> list[str]:
         """Name every setting and input that two runs differ in, with this one's value first."""
-        mine = _flat(self.settings)
-        theirs = _flat(other.settings)
+        mine = dotted(self.settings)
+        theirs = dotted(other.settings)
         keys = [key for key in sorted(mine | theirs) if mine.get(key) != theirs.get(key)]
         return [f"{key} {_shown(mine, key)} -> {_shown(theirs, key)}" for key in keys]
 
@@ -178,14 +179,6 @@ def accept(home: Path, name: str) -> Gate:
 def gate_file(home: Path, name: str) -> Path:
     """Where the gate of a deployment lies."""
     return home / FOLDER / f"{quote(name, safe=' ')}.json"
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested settings by dotted keys."""
-    if not isinstance(tree, Mapping) or not tree:
-        return {prefix: tree}
-    pairs = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
-    return {key: value for pair in pairs for key, value in pair.items()}
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

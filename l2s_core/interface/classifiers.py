@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from l2s_core.backbones.folder import SHIPPED
+from l2s_core.backbones.folder import shipped_classifiers
 from l2s_core.backbones.hub import hub_folder
 from l2s_core.classifier.checkpoint import DESCRIPTION
 from l2s_core.errors import UserError
 from l2s_core.registry import CLASSIFIER_STORES
-
-SCHEMES = ("models:/", "runs:/")
 
 
 def classifier_folder(place: str | Path, home: Path | None = None) -> Path:
@@ -25,16 +23,17 @@ def classifier_folder(place: str | Path, home: Path | None = None) -> Path:
     if found and scheme in CLASSIFIER_STORES.names():
         fetch: Callable[[str, Path | None], Path] = CLASSIFIER_STORES.load(scheme)
         return fetch(str(place), home)
-    shipped = SHIPPED / "classifiers"
-    for folder in (Path(place), shipped / str(place)):
-        if (folder / DESCRIPTION).is_file():
-            return folder
+    if (Path(place) / DESCRIPTION).is_file():
+        return Path(place)
+    shipped = shipped_classifiers()
+    if str(place) in shipped:
+        return shipped[str(place)]
     fetched = hub_folder(str(place), index=DESCRIPTION)
     if fetched is not None:
         return fetched
-    names = ", ".join(sorted(p.name for p in shipped.glob("*"))) or "none"
     stores = ", ".join(f"{name}:/…" for name in CLASSIFIER_STORES.names())
     raise UserError(
-        f"no classifier {str(place)!r}; allowed: a folder with {DESCRIPTION}, a shipped one ({names}), {stores}, "
+        f"no classifier {str(place)!r}; allowed: a folder with {DESCRIPTION}, "
+        f"a shipped one ({', '.join(shipped) or 'none'}), {stores}, "
         "or a hub id in the local cache; 'l2s train' makes one"
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from l2s_core.backbones.folder import shipped_classifiers
 from l2s_core.config import RunConfig, load_run_config, validate
 from l2s_core.errors import UserError
 from l2s_core.interface.classifiers import classifier_folder
@@ -60,7 +61,8 @@ def load(
             raise UserError(f"config is {config!r}, but {model!r} is a configuration already; leave config out")
         run = load_run_config(model, dict(settings or {}))
         device = pick_device(run.device if device == "auto" else device)
-        folder = _own_classifier(model) if classifier is None else classifier_folder(classifier, where)
+        own = shipped_classifiers().get(Path(model).stem)
+        folder = own if classifier is None else classifier_folder(classifier, where)
         backbone = load_backbone(run.backbone, device)
     else:
         folder = None if classifier is None else classifier_folder(classifier, where)
@@ -70,14 +72,6 @@ def load(
     if trained is not None:
         _require_layers(trained, backbone)
     return SteeredModel(backbone=backbone, classifier=trained, run=run)
-
-
-def _own_classifier(config: str | Path) -> Path | None:
-    """Return the classifier that ships for a configuration, None where none does."""
-    try:
-        return classifier_folder(Path(config).stem)
-    except UserError:
-        return None
 
 
 def _trained(folder: Path | None, device: str) -> TrainedClassifier | None:

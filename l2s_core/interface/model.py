@@ -91,7 +91,7 @@ class SteeredModel:
             noise=noise,
             steerings=steerings,
             sampler=sampler,
-            judging=self._judge,
+            judging=lambda: self.judge,
             min_score=self.run.benchmark.min_score,
         )
 
@@ -133,11 +133,9 @@ class SteeredModel:
             raise UserError("no seeds are given; allowed: one or more whole numbers, as seeds=range(4)")
         return initial_noise(seeds, shape)
 
-    def _judge(self) -> Judge:
-        return self._loaded_judge
-
     @cached_property
-    def _loaded_judge(self) -> Judge:
+    def judge(self) -> Judge:
+        """The configuration's judge, loaded when first asked for; raises UserError where it is not there."""
         return load_judge(self.run.benchmark.judge, device=self.backbone.device)
 
 

@@ -87,6 +87,17 @@ class Result:
         `plain` judges the images without steering. Attributes are not judged. Raises UserError where the judge is not
         there, or does not know an object.
         """
+        return self._plain_judged if plain else self._judged
+
+    @cached_property
+    def _judged(self) -> list[JudgedImage]:
+        return self._verdicts(self.pixels)
+
+    @cached_property
+    def _plain_judged(self) -> list[JudgedImage]:
+        return self._verdicts(self.plain_pixels)
+
+    def _verdicts(self, pixels: Tensor) -> list[JudgedImage]:
         judge = self.judging()
         items = [
             EvalItem(item_id=str(number), prompt_group="", prompt=self.prompt, seed=number)
@@ -94,7 +105,7 @@ class Result:
         ]
         judge.require(items[0].objects)
         judging = Judging(protocol=Several(prompts=1, min_score=self.min_score), judge=judge)
-        return judging.judge_images(items, self.plain_pixels if plain else self.pixels)
+        return judging.judge_images(items, pixels)
 
     def comparison(self) -> Image.Image:
         """Return one picture: plain beside steered, with the judge's boxes and verdicts."""

@@ -22,10 +22,9 @@ from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.hashing import digest
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.classifier_run import ClassifierRun
-from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store
+from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
 
 BENCHMARK = "l2s.benchmark"  # tag: a digest of the verdicts' addresses; what makes logging idempotent
-PARENT = "mlflow.parentRunId"
 TABLE = "prompts.json"
 PICTURE = "plain and steered"
 HEADLINE = "bench_steered_correct"

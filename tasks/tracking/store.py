@@ -21,6 +21,7 @@ from tasks.database import create_databases, database_url
 from tasks.tracking.views import save_views
 
 EXPERIMENT = "learn-to-steer"
+PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
 REFUSED = 400  # HTTP's codes from here on say that a request is wrong
 OUTAGE = 500  # and from here on that the server is
 

@@ -11,9 +11,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from l2s_core.experiments.sweeps import Point, PointResult, SweepConfig
-from tasks.tracking.store import answering, experiment_id, find_run, log_metrics, open_store
+from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
 
-PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
 SWEEP = "l2s.sweep"
 IDENTITY = "l2s.sweep.id"
 POINT = "l2s.point"

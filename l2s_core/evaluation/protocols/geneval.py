@@ -107,12 +107,8 @@ class Geneval(Protocol):
                 )
         records = []
         for tag in self.tags:
-            records += [record for record in read if record.tag == tag and self._asks(record)][: self.prompts]
+            records += [record for record in read if record.tag == tag and self.asks(record.relations)][: self.prompts]
         return records
-
-    def _asks(self, record: GenevalRecord) -> bool:
-        """Whether the places that a record asks for are among `relations`."""
-        return all(clause.position is None or clause.position.relation in self.relations for clause in record.include)
 
     def _prompts(self, config: RunConfig) -> Iterator[AskedPrompt]:
         steers_attributes = ATTRIBUTE in config.data.labels

@@ -36,14 +36,8 @@ def generate_records(
         raise unknown_name("tag", tag, _TASKS)
     records = _TASKS[tag](suite, names)
     if tag == "position":
-        records = [record for record in records if _relation(record) in relations]
+        records = [record for record in records if set(record.relations) <= set(relations)]
     return first_prompts(records, count, f"the {suite} suite of {tag}")
-
-
-def _relation(record: GenevalRecord) -> str | None:
-    """The relation of a position record, whose second clause has the place."""
-    position = record.include[1].position
-    return None if position is None else position.relation
 
 
 def _single_object(suite: str, names: Sequence[str]) -> list[GenevalRecord]:

@@ -47,6 +47,11 @@ class GenevalRecord:
     exclude: tuple[Clause, ...] = ()
 
     @property
+    def relations(self) -> tuple[str, ...]:
+        """The relations that its clauses state."""
+        return tuple(clause.position.relation for clause in self.include if clause.position is not None)
+
+    @property
     def least_score(self) -> float:
         """The confidence above which a find takes part in the record's task."""
         return COUNTING_SCORE if self.tag == "counting" else MIN_SCORE

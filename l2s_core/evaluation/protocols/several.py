@@ -42,7 +42,8 @@ class Several(Protocol):
         return self.numbered_items(self._of_file(self.file) if self.file is not None else self._own(config.data))
 
     def _of_file(self, file: Path) -> Iterator[AskedPrompt]:
-        read = [prompt for prompt in several_prompts.read_several(file) if self.has_only_asked(prompt.triplets)]
+        prompts = several_prompts.read_several(file)
+        read = [prompt for prompt in prompts if self.asks(t.relation for t in prompt.triplets)]
         for number, prompt in enumerate(read[: self.prompts]):
             yield AskedPrompt(group="file", number=number, prompt=prompt, label=_label(prompt))
 

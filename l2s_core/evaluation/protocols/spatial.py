@@ -49,9 +49,7 @@ class Spatial(Protocol):
     def _prompts(self) -> Iterator[AskedPrompt]:
         if self.file is not None:
             read = spatial_rules.read_prompts(self.file)
-            prompts = [one for one in read if spatial_rules.PHRASES[one.phrase] in (None, *self.relations)][
-                : self.prompts
-            ]
+            prompts = [one for one in read if self.asks([spatial_rules.PHRASES[one.phrase]])][: self.prompts]
         else:
             prompts = spatial_prompts.generate_prompts(self.suite, self.prompts, self.relations)
         for number, spatial in enumerate(prompts):
