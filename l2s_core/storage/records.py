@@ -19,6 +19,7 @@ FORMAT: Literal[3] = (
 EARLIER = "made by an earlier version"
 REPORTS = "reports"  # folder of reports, in the folder of runs
 BENCHMARKS = "benchmarks"  # the same, of runs of `l2s benchmark`
+LONGEST_PATH = 255  # bytes of a path in a record; no file's name is longer, and asking for one that is fails
 
 
 class RunRecord(BaseModel):
@@ -127,7 +128,7 @@ def _is_report(path: Any) -> bool:
 
 
 def _is_inside(path: Any) -> bool:
-    """Whether a path stays inside the folder that it is relative to, and is not that folder."""
+    """Whether a path stays inside the folder that it is relative to, is not that folder, and can be a file's."""
     if not isinstance(path, str) or "\0" in path or not Path(path).parts:
         return False
-    return not Path(path).is_absolute() and ".." not in Path(path).parts
+    return len(path.encode()) <= LONGEST_PATH and not Path(path).is_absolute() and ".." not in Path(path).parts

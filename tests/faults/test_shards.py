@@ -51,7 +51,7 @@ def task_runs(flow_run: str) -> dict[str, int]:
     """How many task runs of each name a flow run had."""
     with get_client(sync_client=True) as client:
         names = [
-            run.name.rpartition("-")[0]
+            run.name.partition(",")[0]
             for run in client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [flow_run]}))
         ]
     return {name: names.count(name) for name in names}

@@ -17,6 +17,7 @@ from helpers.fakes import SOURCE, blob_maps, write_fake_shards
 from helpers.models import tiny_clip, tiny_owl
 from helpers.small_run import SETTINGS, reproduce
 from PIL import Image
+from torch.nn.functional import one_hot
 
 from flows.planning import plan
 from l2s_core.backbones.folder import SHIPPED
@@ -147,11 +148,12 @@ def test_five_labels_are_told_apart(tmp_path: Path, more: dict) -> None:
 
 def test_symmetries_leave_attributes_in_place() -> None:
     maps = torch.from_numpy(np.stack([blob_maps(ATTRIBUTE, np.random.default_rng(i)) for i in range(32)])).float()
-    _, labels = augment(maps, torch.full((32,), 4), torch.Generator().manual_seed(0))
-    assert (labels == 4).all()
-    mixed = torch.arange(5).repeat(6)[:32]
+    _, truth = augment(maps, one_hot(torch.full((32,), 4), 5).bool(), torch.Generator().manual_seed(0))
+    assert truth.sum(1).eq(1).all() and truth[:, 4].all()
+    mixed = torch.arange(5).repeat(7)[:32]
     four, five = (
-        augment(maps[: len(some)], some, torch.Generator().manual_seed(1))[1] for some in (mixed.clamp_max(3), mixed)
+        augment(maps, one_hot(some, labels).bool(), torch.Generator().manual_seed(1))[1].long().argmax(1)
+        for some, labels in ((mixed.clamp_max(3), 4), (mixed, 5))
     )
     assert torch.equal(four[mixed < 4], five[mixed < 4]) and (five[mixed == 4] == 4).all()
     model = GroupAverage(build_classifier(ClassifierConfig(kind="conv", width=8), FIVE)).eval()

@@ -198,7 +198,8 @@ def test_classifiers_that_mlflow_holds(undisturbed: Path, monkeypatch) -> None:
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     trained = {path.read_bytes() for path in undisturbed.glob("stages/classifier/*/model.safetensors")}
-    client = mlflow.MlflowClient(f"sqlite:///{undisturbed / 'mlflow.db'}")
+    store = f"sqlite:///{undisturbed / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store, registry_uri=store)
     (name,) = (registered.name for registered in client.search_registered_models())
     version = client.search_model_versions(f"name = '{name}'")[0]
     alias = next(iter(client.get_registered_model(name).aliases))

@@ -139,14 +139,14 @@ def test_batches_made_ahead_are_those_made_when_asked() -> None:
 
 
 def test_products_in_bfloat16_stay_close_and_leave_attention_in_float32(monkeypatch) -> None:
-    monkeypatch.setattr(denoiser, "has_matrix_units", lambda device: True)
+    monkeypatch.setattr(denoiser, "has_fast_bfloat16", lambda device: True)
     torch.manual_seed(0)
     x, layer = torch.randn(2, 4, 8, 16), nn.Linear(16, 16)
     attend = partial(nn.functional.scaled_dot_product_attention, x, x)
     with products_in_bfloat16("cpu"):
         assert layer(x).dtype == torch.bfloat16
         assert attend(layer(x)).dtype == torch.float32
-    monkeypatch.setattr(denoiser, "has_matrix_units", lambda device: False)
+    monkeypatch.setattr(denoiser, "has_fast_bfloat16", lambda device: False)
     with products_in_bfloat16("cpu"):  # the cast would cost more than it saves: a training took eight times as long
         assert layer(x).dtype == torch.float32
     torch.testing.assert_close(layer(x).bfloat16(), layer.bfloat16()(x.bfloat16()), rtol=0.05, atol=0.05)

@@ -145,8 +145,8 @@ class DenoiserLoss:
     """v-prediction loss over batches of scenes and captions that the step number alone decides.
 
     Timesteps are uniform where `noisy` is 1; above it more of them are near pure noise. `decisive` is as in
-    `SceneRound`. With `bfloat16` products are taken in that type, attention apart, where the processor has matrix units
-    for it: it then takes less than two thirds of the time.
+    `SceneRound`. With `bfloat16` products are taken in that type, attention apart, where the processor has instructions for
+    it: a step then takes a third to two thirds of the time.
     """
 
     latents: Tensor
@@ -206,18 +206,18 @@ def with_decisive(
 def products_in_bfloat16(device: str) -> Iterator[None]:
     """Autocast to bfloat16, but for attention, whose kernels for it are slow on a CPU.
 
-    A processor without matrix units for bfloat16 goes on in float32, which takes a tenth of the time there.
+    A processor without instructions for bfloat16 goes on in float32, which takes a tenth of the time there.
     """
-    if not has_matrix_units(device):
+    if not has_fast_bfloat16(device):
         yield
         return
     with AttentionInFloat32(), torch.autocast(device, torch.bfloat16):
         yield
 
 
-def has_matrix_units(device: str) -> bool:
+def has_fast_bfloat16(device: str) -> bool:
     """Whether a device takes products in bfloat16 faster than in float32."""
-    return device != "cpu" or torch.cpu._is_amx_tile_supported()
+    return device != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 class AttentionInFloat32(TorchFunctionMode):
