@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
 from helpers.judged import WRONG, judged_image, method_summary, run_summary
 from helpers.small_run import SETTINGS, shards
+from helpers.tracking import mlflow_client
 
 from flows.cli import main
 from l2s_core.attention.layers import select_layers
@@ -287,7 +287,7 @@ def test_a_real_ablation_outlives_a_bad_point_and_shares_stages(tmp_path: Path, 
     assert {path.parts[1] for path in made} == {"samples", "verdicts"} and len(
         {path.parts[2] for path in made if path.parts[1] == "samples"}
     ) == 3
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     experiment = client.get_experiment_by_name("learn-to-steer").experiment_id
     (parent,) = client.search_runs([experiment], "tags.`l2s.point` = 'parent'")
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")

@@ -177,7 +177,11 @@ def test_shards_without_what_their_index_names_are_not_loaded(
             "/tokenizer has no vocabulary; needed: tokenizer.json, or .*vocab.json and merges.txt, or spiece.model",
         ),
         ("tokenizer_2", ["tokenizer.json"], "/tokenizer_2 has no vocabulary"),
-        ("tokenizer", ["tokenizer.json", "tokenizer_config.json"], "missing file .*/tokenizer/tokenizer_config.json; .*fetch it again"),
+        (
+            "tokenizer",
+            ["tokenizer.json", "tokenizer_config.json"],
+            "missing file .*/tokenizer/tokenizer_config.json; .*fetch it again",
+        ),
         ("tokenizer", ["tokenizer_config.json"], "missing file .*/tokenizer/tokenizer_config.json; .*fetch it again"),
         ("scheduler", ["scheduler_config.json"], "missing file .*/scheduler/scheduler_config.json; .*fetch it again"),
         ("text_encoder", ["config.json"], "missing file .*/text_encoder/config.json; .*fetch it again"),

@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import yaml
 from helpers.judged import run_summary
 from helpers.runs import run_of
 from helpers.servers import free_port, l2s
 from helpers.small_run import ROOT, SETTINGS, environment
+from helpers.tracking import mlflow_client
 
 from flows.scheduled import Regression, _hold
 from l2s_core.config import ToleranceConfig
@@ -101,7 +101,7 @@ def test_a_night_passes_with_the_accepted_settings_and_figures_alone(now: Measur
 def test_the_nights_of_a_deployment_are_one_history(tmp_path: Path) -> None:
     for correct in (0.5, 0.3):
         log_night(run_of(tmp_path), "nightly", compare(figures_of(summary(correct)), figures_of(summary(0.5)), WIDE))
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = mlflow_client(tmp_path)
     (history,) = client.search_runs([client.get_experiment_by_name("learn-to-steer").experiment_id])
     nights = client.get_metric_history(history.info.run_id, "correct_main")
     assert [(night.step, night.value) for night in nights] == [(1, 0.5), (2, 0.3)]
@@ -185,7 +185,7 @@ def test_an_interval_fires_lands_in_mlflow_and_a_regression_fails_visibly(served
     assert {"invert scenes, shard 00000", "sample images, plain, shard 00000", "train classifier, main"} <= named
     said = call(api, "POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [first["id"]]}}})
     assert any(line["name"] == "l2s" and line["message"].startswith("built") for line in said)
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     experiment = client.get_experiment_by_name("learn-to-steer").experiment_id
     assert client.search_runs([experiment], "attributes.status = 'FINISHED' and tags.`l2s.run` = 'tiny'")
     lower = {name: value - 0.3 for name, value in gate.accepted.figures.correct.items()}

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from helpers.small_run import SETTINGS, shards
+from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 
 from flows import search as searching
@@ -174,7 +175,7 @@ def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path
     before = shards(home)
     invoke("sweep", config, "--home", str(home))
     assert shards(home) == before
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     experiment = client.get_experiment_by_name("learn-to-steer").experiment_id
     (parent,) = client.search_runs([experiment], "tags.`l2s.point` = 'parent'")
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
@@ -243,7 +244,7 @@ def test_a_search_spends_its_budget_once_and_goes_on(tmp_path: Path) -> None:
 
 def search_runs(home: Path) -> tuple[list[Any], list[Any]]:
     """The runs of sweeps in MLflow that are parents, and those below one."""
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     found = client.search_runs(
         [client.get_experiment_by_name("learn-to-steer").experiment_id], "tags.`l2s.sweep` != ''"
     )

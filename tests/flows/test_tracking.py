@@ -18,6 +18,7 @@ import yaml
 from helpers.judged import MISSING, judged_image
 from helpers.runs import run_of
 from helpers.small_run import ROOT, SETTINGS, begin, environment
+from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 
 from l2s_core.config import INVERTED, MAIN, PLAIN
@@ -37,7 +38,7 @@ SWEEP = SweepConfig(name="x", grid={"steering.updates": (1, 2)})
 
 def runs_of(home: Path) -> dict[str, Any]:
     """Every run of a home's own store by its name."""
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     return {
         run.info.run_name: run
         for run in client.search_runs([client.get_experiment_by_name("learn-to-steer").experiment_id])

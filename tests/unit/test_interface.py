@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tracking import mlflow_client
 
 import l2s_core as l2s
 from l2s_core.backbones.unet import UNetBackbone
@@ -194,12 +195,9 @@ def test_mistakes_are_one_line(pipeline, model, call, message: str) -> None:
 
 def test_classifiers_that_mlflow_holds(undisturbed: Path, monkeypatch) -> None:
     """The same weights as in the run's folder, by the champion's name, by its version and by the run."""
-    import mlflow
-
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     trained = {path.read_bytes() for path in undisturbed.glob("stages/classifier/*/model.safetensors")}
-    store = f"sqlite:///{undisturbed / 'mlflow.db'}"
-    client = mlflow.MlflowClient(store, registry_uri=store)
+    client = mlflow_client(undisturbed)
     (name,) = (registered.name for registered in client.search_registered_models())
     version = client.search_model_versions(f"name = '{name}'")[0]
     alias = next(iter(client.get_registered_model(name).aliases))

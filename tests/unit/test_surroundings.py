@@ -11,9 +11,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import mlflow
 import pytest
 from click.testing import CliRunner
+from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -132,7 +132,7 @@ def test_a_store_that_refuses_is_no_outage(error: MlflowException, message: str)
 
 
 def test_a_model_folder_of_any_name_is_registered(tmp_path: Path) -> None:
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = mlflow_client(tmp_path)
     for model, name in (
         ("models/sd:1.5", "relation-sd-1.5"),
         ("a b?/c d", "relation-c-d"),

@@ -145,8 +145,8 @@ class DenoiserLoss:
     """v-prediction loss over batches of scenes and captions that the step number alone decides.
 
     Timesteps are uniform where `noisy` is 1; above it more of them are near pure noise. `decisive` is as in
-    `SceneRound`. With `bfloat16` products are taken in that type, attention apart, where the processor has instructions for
-    it: a step then takes a third to two thirds of the time.
+    `SceneRound`. With `bfloat16` products are taken in that type, attention apart, where the processor has
+    instructions for it: a step then takes a third to two thirds of the time.
     """
 
     latents: Tensor
