@@ -61,9 +61,10 @@ def attempt(
     try:
         with (
             stoppable(tracking, run_id),
-            running("sweep", settings.config, point.overrides, home) as (run, conclude),
+            running("sweep", settings.config, point.overrides, home, varied=point.varied) as (run, conclude),
         ):
             folders = train_classifiers(run, build_dataset(run, rebuild), rebuild)
+            tracking.show_classifier(run_id, run)
             before_images(load_result(folders[0]))
             sample_and_judge(run, rebuild)
             summary, picture = point_summary(run)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from flows.interrupt import last_words
 from flows.planning import plan
 from flows.workspace import limit_gpu_tasks, locked, name_flow_run
+from l2s_core.config import own_overrides
 from l2s_core.errors import masked
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.run_summary import RunSummary
@@ -42,15 +44,18 @@ def running(
     home: Path,
     classifier: Path | None = None,
     cache_salt: str = "",
+    varied: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Run, Conclude]]:
     """Hold the folder of runs, plan the run, and keep its record and log.
 
+    `varied` is what tells the run from others of its name, by default what the user's `overrides` say.
     Yields the run and a function for the final summary.
 
     That function takes the folder of the report as well, where the run has written one.
     """
     with locked(home) as sign:
         run = plan(config, overrides, home, classifier, cache_salt)
+        run = replace(run, varied=own_overrides(overrides or {}) if varied is None else varied)
         limit_gpu_tasks()
         with _recorded(run, flow, sign) as conclude:
             yield run, conclude

@@ -15,6 +15,7 @@ from l2s_core.config.loading import (
     find_config,
     load_preset,
     load_run_config,
+    own_overrides,
     quick_overrides,
     read_yaml,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "find_config",
     "load_preset",
     "load_run_config",
+    "own_overrides",
     "quick_overrides",
     "read_yaml",
     "validate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from l2s_core.errors import UserError, did_you_mean
 from l2s_core.registry import METHODS
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
+QUICK = "-quick"  # how the name of a quick run ends
 NAMED_SECTIONS = {
     "backbone": "backbones",
     "data": "data",
@@ -50,7 +52,13 @@ def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -
 
 def quick_overrides(config: str | Path) -> dict[str, Any]:
     """Return the overrides of a quick run of a configuration, under a name of its own."""
-    return {"name": f"{read_yaml(find_config(config)).get('name')}-quick", **load_preset("quick")}
+    return {"name": f"{read_yaml(find_config(config)).get('name')}{QUICK}", **load_preset("quick")}
+
+
+def own_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides without what the run's name already says: the name itself, and the preset of a quick run."""
+    said = load_preset("quick") if str(overrides.get("name", "")).endswith(QUICK) else {}
+    return {key: value for key, value in overrides.items() if key != "name" and (key, value) not in said.items()}
 
 
 def load_preset(name: str) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from l2s_core.backbones.folder import fingerprint_of
 from l2s_core.backbones.load import image_side, model_fingerprint, require_fit, window_fingerprint
@@ -24,9 +25,13 @@ from l2s_core.storage.run_paths import Inputs, RunPaths
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run as tasks and flows know it; `paths` says where its outputs lie."""
+    """A run as tasks and flows know it; `paths` says where its outputs lie.
+
+    `varied` maps dotted keys to the values by which a reader tells it from others of its name. No output depends on it.
+    """
 
     paths: RunPaths
+    varied: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: RunConfig, home: Path, *, given: Path | None = None, cache_salt: str = "") -> Run:

@@ -23,6 +23,7 @@ from l2s_core.hashing import digest
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.classifier_run import ClassifierRun
 from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
+from tasks.tracking.titles import NOTE, RUN_ID, VARIED, benchmark_title, suite_of, varied_text
 
 BENCHMARK = "l2s.benchmark"  # tag: a digest of the verdicts' addresses; what makes logging idempotent
 TABLE = "prompts.json"
@@ -71,25 +72,26 @@ class BenchmarkRun:
 
     def _create(self, classifier: MlflowRun | None) -> str:
         config = self.run.config
-        suite = f"{config.benchmark.protocol} {config.benchmark.suite}"
+        suite = suite_of(self.run)
         what = f"What the classifier {config.name}/{self.name} does to the images of {suite}, beside plain sampling."
         tags: dict[str, Any] = {
             **resolve_tags(),
             BENCHMARK: self.identity,
             "l2s.run": config.name,
-            "l2s.run_id": run_id_of(self.run.paths),
+            RUN_ID: run_id_of(self.run.paths),
+            VARIED: varied_text(self.run.varied),
             "l2s.steered_by": self.run.paths.classifier_identity(self.name),
             "l2s.backbone": config.backbone.model,
             "mlflow.source.name": f"l2s, {config.name}",
-            "mlflow.note.content": f"{what} Its id in `l2s runs`: {run_id_of(self.run.paths)}.",
+            NOTE: f"{what} Its id in `l2s runs`: {run_id_of(self.run.paths)}.",
         }
         commit = get_git_commit(__file__)  # of the code, not of the command, which lies in an environment
         if commit is not None:
             tags[MLFLOW_GIT_COMMIT] = commit
         if classifier is not None:
             tags[PARENT] = classifier.info.run_id
-        name = f"{config.name}/{self.name}: {suite}"
-        run = self.client.create_run(experiment_id(self.client), run_name=name, tags=tags)
+        title = benchmark_title(self.run, self.name)
+        run = self.client.create_run(experiment_id(self.client), run_name=title, tags=tags)
         params = [Param(key, str(value)[:6000]) for key, value in self._settings().items()]
         self.client.log_batch(run.info.run_id, params=params)
         return str(run.info.run_id)

@@ -22,6 +22,7 @@ from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.evaluation.run import Run
 from l2s_core.hashing import digest
 from l2s_core.report.figures import confusion_figure
+from l2s_core.storage.runs import run_id_of
 from tasks.tracking.champion import Validation, crown
 from tasks.tracking.store import (
     answering,
@@ -32,6 +33,7 @@ from tasks.tracking.store import (
     registered_name,
     watch_machine,
 )
+from tasks.tracking.titles import NOTE, RUN_ID, VARIED, classifier_title, learnt, varied_text
 
 ADDRESS = "l2s.classifier"  # tag: the classifier's address; what makes logging idempotent
 MODEL_CODE = Path(__file__).with_name("registered_model.py")
@@ -66,8 +68,11 @@ class ClassifierRun:
             "l2s.run": config.name,
             "l2s.classifier_name": self.name,
             "l2s.backbone": config.backbone.model,
+            RUN_ID: run_id_of(self.run.paths),
+            VARIED: varied_text(learnt(self.run)),
+            NOTE: self._note(),
         }
-        run = self.client.create_run(self.experiment, run_name=f"{config.name}/{self.name}", tags=tags)
+        run = self.client.create_run(self.experiment, run_name=classifier_title(self.run, self.name), tags=tags)
         self.run_id = run.info.run_id
         settings = {
             "classifier": self.run.classifiers[self.name],
@@ -82,6 +87,12 @@ class ClassifierRun:
         self.client.log_param(self.run_id, "trajectories", config.trajectories)
         self._monitor = watch_machine(self.run_id)
         return self.run_id
+
+    def _note(self) -> str:
+        config = self.run.config
+        varied = varied_text(learnt(self.run))
+        of = f"The classifier {self.name} of {config.name}, for {config.backbone.model}"
+        return f"{of}{f': {varied}' if varied else ''}. Its run in `l2s runs`: {run_id_of(self.run.paths)}."
 
     def epoch(self, number: int, row: Mapping[str, float]) -> None:
         """Log one epoch's losses and accuracies.

@@ -7,16 +7,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from l2s_core.config import MAIN
+from l2s_core.evaluation.run import Run
 from l2s_core.experiments.sweeps import Point, PointResult, SweepConfig
+from l2s_core.storage.runs import run_id_of
+from tasks.tracking.classifier_run import ClassifierRun
 from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
+from tasks.tracking.titles import NOTE, RUN_ID, VARIED, varied_text
 
 SWEEP = "l2s.sweep"
 IDENTITY = "l2s.sweep.id"
 POINT = "l2s.point"
 ERROR = "l2s.error"
+CLASSIFIER = "l2s.point.classifier"  # how a point came to its classifier
+CLASSIFIER_RUN = "l2s.point.classifier_run"  # the id of that classifier's own run
 
 
 class SweepRun:
@@ -57,9 +64,28 @@ class SweepRun:
         """Name and tag the run of a point; return its id."""
         self._tag(
             run_id,
-            {SWEEP: self.sweep.name, POINT: point.point_id, "mlflow.runName": f"{self.sweep.name}: {point.label}"},
+            {
+                SWEEP: self.sweep.name,
+                POINT: point.point_id,
+                VARIED: varied_text(point.varied),
+                "mlflow.runName": f"{self.sweep.name}: {point.label}",
+            },
         )
         return run_id
+
+    @answering()
+    def show_classifier(self, run_id: str, run: Run) -> None:
+        """Say on a point's run which classifier it has, and whether that was trained for it or is another run's."""
+        found = ClassifierRun(run, MAIN).finished()
+        if found is None:
+            return
+        trained_by = found.data.tags.get(RUN_ID)
+        how = "trained for this point" if trained_by == run_id_of(run.paths) else f"reused from {trained_by}"
+        note = f"Its classifier, {found.info.run_name}: {how}. Its run in `l2s runs`: {run_id_of(run.paths)}."
+        self._tag(
+            run_id,
+            {CLASSIFIER: how, CLASSIFIER_RUN: found.info.run_id, RUN_ID: run_id_of(run.paths), NOTE: note},
+        )
 
     @answering()
     def succeed(self, run_id: str, metrics: Mapping[str, float], picture: Path) -> None:
@@ -102,7 +128,7 @@ class SweepRun:
         if self.closes_points:
             self.client.set_terminated(run_id, state)
 
-    def _reopen(self, run: Run) -> str:
+    def _reopen(self, run: MlflowRun) -> str:
         """Take a run up again, without what it ended with; return its id."""
         if ERROR in run.data.tags:
             self.client.delete_tag(run.info.run_id, ERROR)

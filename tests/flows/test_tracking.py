@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from helpers.small_run import ROOT, SETTINGS, begin, environment
 from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 
-from l2s_core.config import INVERTED, MAIN, PLAIN
+from l2s_core.config import INVERTED, MAIN, PLAIN, own_overrides, quick_overrides
 from l2s_core.errors import UserError
 from l2s_core.evaluation.judged_image import FILE, write_judged
 from l2s_core.evaluation.statistics.aggregate import MethodSummary
@@ -30,6 +31,7 @@ from tasks import training
 from tasks.tracking.benchmark_run import BenchmarkRun
 from tasks.tracking.classifier_run import ADDRESS, ClassifierRun
 from tasks.tracking.sweep_run import SweepRun
+from tasks.tracking.titles import NOTE, benchmark_title, classifier_title
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -105,6 +107,45 @@ def test_two_configurations_that_share_a_classifier_keep_their_own_figures(tmp_p
     assert '"steering.updates": 2' in page.tags["l2s.bench.latest.settings"]
     history = client.get_metric_history(parent.info.run_id, "bench_steered_correct")
     assert [point.value for point in history] == [0.75, 0.5]
+
+
+def test_points_that_share_a_name_are_told_apart_and_a_reused_classifier_says_whose_it_is(tmp_path: Path) -> None:
+    """Two classifiers of one sweep were both "widths/main", and a point with a reused one showed nothing of it."""
+    sweep = SweepConfig(name="widths", grid={"classifier.width": (16, 32), "steering.updates": (1, 2)})
+    tracking = SweepRun(tmp_path, sweep)
+    how = []
+    for point in points_of(sweep):
+        overrides = {key.replace(".", "__"): value for key, value in point.overrides.items()}
+        run = replace(run_of(tmp_path, **overrides), varied=point.varied)
+        classifier = ClassifierRun(run, MAIN)
+        if classifier.finished() is None:
+            classifier.start()
+            classifier.fail()  # stops the watch on the machine
+            tracking.client.set_terminated(classifier.run_id, "FINISHED")
+        run_id = tracking.start(point)
+        tracking.show_classifier(run_id, run)
+        shown = tracking.client.get_run(run_id).data.tags
+        how.append(shown["l2s.point.classifier"])
+        assert shown["l2s.varied"] == f"classifier.width={point.varied['classifier.width']}, " + (
+            f"steering.updates={point.varied['steering.updates']}"
+        )
+        assert tracking.client.get_run(shown["l2s.point.classifier_run"]).data.tags[ADDRESS] == classifier.address
+    found = runs_of(tmp_path)
+    assert {"widths/main, width=16", "widths/main, width=32"} < set(found) and len(found) == 7
+    named = found["widths/main, width=16"].data.tags
+    assert named["l2s.varied"] == "classifier.width=16" and ": classifier.width=16. Its run" in named[NOTE]
+    assert [text.partition(" ")[0] for text in how] == ["trained", "reused", "trained", "reused"]
+    assert how[1] == f"reused from {named['l2s.run_id']}"
+
+
+def test_a_name_says_the_users_own_settings_and_not_those_of_the_quick_preset(tmp_path: Path) -> None:
+    own = {"classifier.width": 16, "steering.updates": 2}
+    assert own_overrides({**quick_overrides("mini-sd"), **own}) == own
+    run = replace(run_of(tmp_path), varied=own)
+    assert classifier_title(run, "main") == "mini-sd/main, width=16"
+    assert benchmark_title(run, "main") == "mini-sd/main: pairs test, width=16, updates=2"
+    long = replace(run, varied={"data.train": "x" * 200})
+    assert classifier_title(long, "main").endswith("x…") and len(classifier_title(long, "main")) < 80
 
 
 class Away:
