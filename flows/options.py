@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.environment import HOME, INSTALLED, prepare
+
+if TYPE_CHECKING:  # nothing heavy is imported until a command needs it
+    from l2s_core.config import Overrides
 
 Command = Callable[..., Any]
 """A function that click makes a command of."""
@@ -105,19 +108,20 @@ def start(home: Path) -> None:
     quiet_libraries()
 
 
-def overrides_of(settings: tuple[str, ...], quick: bool = False, config: str = "") -> dict[str, Any]:
+def overrides_of(settings: tuple[str, ...], quick: bool = False, config: str = "") -> Overrides:
     """Return dotted keys and values of a preset and of --set, of which the last of a key counts, as options do.
 
     Raises UserError for one that is not KEY=VALUE.
     """
-    from l2s_core.config import quick_overrides
+    from l2s_core.config import Overrides, quick_overrides
     from l2s_core.config.yaml_text import parse_yaml
     from l2s_core.errors import UserError
 
-    values: dict[str, Any] = quick_overrides(config) if quick else {}
+    preset = quick_overrides(config) if quick else Overrides({})
+    values: dict[str, Any] = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise UserError(f"--set {setting!r} is not KEY=VALUE; e.g. --set data.train=50")
         values[key] = parse_yaml(text, f"--set {setting!r}, whose value is to be YAML (a text may stand in quotes)")
-    return values
+    return preset.changed(values, "--set")

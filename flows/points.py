@@ -11,6 +11,7 @@ import click
 from flows.interrupt import last_words
 from flows.session import Pruned, running
 from flows.stages import build_dataset, sample_and_judge, train_classifiers
+from flows.standing import Standing
 from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.config import MAIN
 from l2s_core.errors import masked
@@ -24,8 +25,13 @@ def run_points(
     settings: SweepConfig, points: Sequence[Point], home: Path, tracking: SweepRun, rebuild: bool
 ) -> list[PointResult]:
     """Run points one after the other, whatever becomes of those before; return what became of each."""
+    standing = Standing(settings, len(points))
     with stoppable(tracking, tracking.run_id):
-        return [attempt(settings, point, home, tracking, tracking.start(point), rebuild) for point in points]
+        for point in points:
+            with standing.at(point):
+                run_id = tracking.start(point)
+                standing.results.append(attempt(settings, point, home, tracking, run_id, rebuild))
+    return standing.results
 
 
 @contextmanager
@@ -57,7 +63,6 @@ def attempt(
 
     `before_images` gets the classifier's result before any image is sampled; it may raise Pruned.
     """
-    click.echo(f"\npoint {point.point_id}: {point.label}", err=True)
     try:
         with (
             stoppable(tracking, run_id),

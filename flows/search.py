@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from flows.points import attempt, stoppable
 from flows.session import Pruned
+from flows.standing import Standing
 from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.experiments.sweeps import PointResult, PointState, Range, SearchConfig, SweepConfig, point
 from l2s_core.storage.lock import exclusive
@@ -47,11 +48,17 @@ def search(settings: SweepConfig, home: Path, rebuild: bool) -> tuple[SweepRun, 
             for trial in study.get_trials():
                 if not _ended(trial):
                     tracking.drop(str(trial._trial_id))
+            standing = Standing(settings, plan.trials, _results(study))
             for place in range(len(study.get_trials()), plan.trials):
                 study.sampler = optuna.samplers.TPESampler(seed=_seed(plan.seed, place))
-                _run_trial(study, settings, home, tracking, rebuild)
-        ended = sorted(study.get_trials(), key=lambda trial: trial.number)
-    return tracking, [PointResult.from_json(trial.user_attrs[RESULT]) for trial in ended]
+                _run_trial(study, standing, home, tracking, rebuild)
+        return tracking, _results(study)
+
+
+def _results(study: optuna.Study) -> list[PointResult]:
+    """Return what became of the points of trials that ended, in their order."""
+    ended = sorted(study.get_trials(), key=lambda trial: trial.number)
+    return [PointResult.from_json(trial.user_attrs[RESULT]) for trial in ended]
 
 
 def _plan(settings: SweepConfig) -> SearchConfig:
@@ -87,8 +94,9 @@ def _seed(seed: int, place: int) -> int:
     return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
 
 
-def _run_trial(study: optuna.Study, settings: SweepConfig, home: Path, tracking: SweepRun, rebuild: bool) -> None:
+def _run_trial(study: optuna.Study, standing: Standing, home: Path, tracking: SweepRun, rebuild: bool) -> None:
     """Draw a point, run it, and tell the study what became of it."""
+    settings = standing.settings
     plan = _plan(settings)
     trial = study.ask()
     chosen = point(settings, {key: _suggest(trial, key, values) for key, values in plan.space.items()})
@@ -100,9 +108,10 @@ def _run_trial(study: optuna.Study, settings: SweepConfig, home: Path, tracking:
         if trial.should_prune():
             raise Pruned
 
-    result = attempt(
-        settings, chosen, home, tracking, tracking.describe(str(trial._trial_id), chosen), rebuild, before_images=judge
-    )
+    run_id = tracking.describe(str(trial._trial_id), chosen)
+    with standing.at(chosen):
+        result = attempt(settings, chosen, home, tracking, run_id, rebuild, before_images=judge)
+        standing.results.append(result)
     trial.set_user_attr(RESULT, result.to_json())
     study.tell(trial, result.metrics.get(settings.metric), state=STATES[result.state])
 

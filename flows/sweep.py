@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flows.environment import HOME, prepare
 
@@ -20,14 +21,17 @@ from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 
 
 @flow(name="sweep", task_runner=RUNNER)
-def sweep(config: str, home: Path = HOME, rebuild: bool = False) -> tuple[list[PointResult], list[Path]]:
+def sweep(
+    config: str, overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
+) -> tuple[list[PointResult], list[Path]]:
     """Run the points of configs/sweeps/<config>.yaml, or of a file; returns what became of each
     and the ranking's files.
 
-    A point that fails is recorded and does not stop the rest. A sweep that was stopped goes on: what its points
-    have made is reused. `rebuild` writes damaged outputs anew.
+    `overrides` maps dotted keys of the configuration to values that hold for every point. A point that fails is
+    recorded and does not stop the rest. A sweep that was stopped goes on: what its points have made is reused.
+    `rebuild` writes damaged outputs anew.
     """
-    settings = load_sweep(config)
+    settings = load_sweep(config, overrides)
     home = Path(home)
     if settings.search is None:
         tracking = SweepRun(home, settings)

@@ -8,29 +8,49 @@ from pathlib import Path
 
 import click
 
-from flows.options import Where, home_option, rebuild_option, runner_options, start
+from flows.options import (
+    Where,
+    home_option,
+    overrides_of,
+    quick_option,
+    rebuild_option,
+    runner_options,
+    set_option,
+    start,
+)
 
 
 @click.command()
 @click.argument("configs", nargs=-1, required=True, metavar="SWEEP...")
 @click.option("--dry-run", is_flag=True, help="List the points, what they share, and what time and disk they need.")
+@quick_option
+@set_option
 @rebuild_option
 @home_option
 @runner_options
-def sweep(configs: tuple[str, ...], dry_run: bool, rebuild: bool, home: Path, where: Where) -> None:
+def sweep(
+    configs: tuple[str, ...],
+    dry_run: bool,
+    quick: bool,
+    settings: tuple[str, ...],
+    rebuild: bool,
+    home: Path,
+    where: Where,
+) -> None:
     """Run the points of SWEEP, a name in configs/sweeps or a YAML file, and rank them; an interrupted one goes on.
 
     Several sweeps run one after the other. One that fails does not stop the rest; the exit code says so.
     """
     start(home)
-    from l2s_core.experiments.sweeps import load_sweep, point
+    from l2s_core.experiments.sweeps import find_sweep, load_sweep, point
 
-    sweeps = {config: load_sweep(config) for config in configs}
+    overrides = {config: overrides_of(settings, quick, str(find_sweep(config))) for config in configs}
+    sweeps = {config: load_sweep(config, overrides[config]) for config in configs}
     if dry_run:
         from flows.dry_run import print_points
 
-        for settings in sweeps.values():
-            print_points(settings, home)
+        for loaded in sweeps.values():
+            print_points(loaded, home)
         return
     from flows.planning import plan
     from flows.runners import load_runner, on
@@ -39,14 +59,12 @@ def sweep(configs: tuple[str, ...], dry_run: bool, rebuild: bool, home: Path, wh
     from l2s_core.errors import UserError
 
     failed: list[str] = []
-    for config, settings in sweeps.items():
+    for config, loaded in sweeps.items():
         with _outlived(config, sweeps, failed):
-            plan(
-                settings.config, point(settings, {}).overrides, home
-            )  # mistakes of every point show at once, before Prefect starts
+            plan(loaded.config, point(loaded, {}).overrides, home)  # mistakes of every point show at once
     for config in [config for config in sweeps if config not in failed]:
         with _outlived(config, sweeps, failed), on(flow, load_runner(*where)) as run:
-            print_ranking(sweeps[config], *run(config, home, rebuild))
+            print_ranking(sweeps[config], *run(config, overrides[config], home, rebuild))
     if failed:
         raise UserError(
             f"{len(failed)} of {len(sweeps)} sweeps failed: {', '.join(failed)}; the same command goes on with them"

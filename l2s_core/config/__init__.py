@@ -20,6 +20,7 @@ from l2s_core.config.loading import (
     read_yaml,
 )
 from l2s_core.config.methods import MAIN, PLAIN, MethodConfig, ReadSection
+from l2s_core.config.overrides import Overrides
 from l2s_core.config.run import RunConfig, ToleranceConfig
 from l2s_core.config.steering import SteeringConfig
 
@@ -36,6 +37,7 @@ __all__ = [
     "MAIN",
     "MethodConfig",
     "NAMED_SECTIONS",
+    "Overrides",
     "PLAIN",
     "ReadSection",
     "Relation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
@@ -38,10 +39,14 @@ class Section(BaseModel):
         return digest(self.model_dump(mode="json"))
 
 
-def validate(kind: type[Section], tree: dict[str, Any], origin: str) -> Any:
-    """Build a section; the first problem becomes a one-line UserError with the allowed values."""
+def validate(kind: type[Section], tree: dict[str, Any], origin: str | Callable[[Sequence[Any]], str]) -> Any:
+    """Build a section; the first problem becomes a one-line UserError with the allowed values.
+
+    `origin` is the file or option that all settings stand in, or tells it from a setting's place.
+    """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{origin}: {explain(kind, first, tree)}") from None
+        where = origin if isinstance(origin, str) else origin(first["loc"])
+        raise UserError(f"{where}: {explain(kind, first, tree)}") from None

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from l2s_core.config.base import validate
+from l2s_core.config.origins import Origins
+from l2s_core.config.overrides import Overrides
 from l2s_core.config.run import RunConfig
 from l2s_core.config.yaml_text import parse_yaml
 from l2s_core.errors import UserError, did_you_mean
@@ -25,34 +27,45 @@ NAMED_SECTIONS = {
 }
 
 
-def load_run_config(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Read a run configuration; raises UserError, one line.
+def load_run_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a run configuration; raises UserError, one line, that begins with the file or option of the mistake.
 
-    `overrides` maps dotted keys, or the names of sections, to values.
+    `overrides` maps dotted keys, or the names of sections, to values; `Overrides` also says where each stands.
     """
     path = find_config(path)
     tree = read_yaml(path)
-    values = deepcopy(dict(overrides or {}))
+    given = Overrides(overrides or {})
+    origins = Origins(
+        path=path, tree=deepcopy(tree), overrides=given, folders=NAMED_SECTIONS, section_file=_section_file
+    )
+    values = deepcopy(dict(given))
     for key, folder in NAMED_SECTIONS.items():
-        tree[key] = _resolve(values.pop(key, tree.get(key)), folder, path)
+        origin = given.origins.get(key, str(path))
+        tree[key] = _resolve(values.pop(key, tree.get(key)), folder, origin)
     for key, value in values.items():
-        _assign(tree, key, value)
+        _assign(tree, key, value, given.origins[key])
     classifiers = tree.get("classifiers") or {}
     if not isinstance(classifiers, dict):
         raise UserError(
-            f"{path}: classifiers is {classifiers!r}; allowed: names with their settings, e.g. {{small: {{width: 16}}}}"
+            f"{origins.of(['classifiers'])}: classifiers is {classifiers!r}; "
+            "allowed: names with their settings, e.g. {small: {width: 16}}"
         )
     tree["classifiers"] = {
-        name: {**tree["classifier"], **_resolve(v, "classifiers", path)} for name, v in classifiers.items()
+        name: {**tree["classifier"], **_resolve(v, "classifiers", origins.of(["classifiers", name]))}
+        for name, v in classifiers.items()
     }
     if isinstance(tree.get("methods"), dict):
-        tree["methods"] = {name: _method(entry, tree["steering"], path) for name, entry in tree["methods"].items()}
-    return validate(RunConfig, tree, str(path))
+        tree["methods"] = {
+            name: _method(entry, tree["steering"], origins.of(["methods", name]))
+            for name, entry in tree["methods"].items()
+        }
+    return validate(RunConfig, tree, origins.of)
 
 
-def quick_overrides(config: str | Path) -> dict[str, Any]:
+def quick_overrides(config: str | Path) -> Overrides:
     """Return the overrides of a quick run of a configuration, under a name of its own."""
-    return {"name": f"{read_yaml(find_config(config)).get('name')}{QUICK}", **load_preset("quick")}
+    name = f"{read_yaml(find_config(config)).get('name')}{QUICK}"
+    return Overrides({"name": name, **load_preset("quick")}, "--quick")
 
 
 def own_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,14 +112,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
+def _resolve(value: Any, folder: str, origin: str) -> dict[str, Any]:
     if isinstance(value, dict):
         base = value.get("base")
         own = {key: entry for key, entry in value.items() if key != "base"}
         return {**(_resolve(base, folder, origin) if base else {}), **own}
     if not isinstance(value, str):
         raise UserError(f"{origin}: every run needs '{folder}'; give a name from configs/{folder}/ or a mapping")
-    target = CONFIG_FOLDER / folder / f"{value}.yaml"
+    target = _named(value, folder)
     if not is_file(target):
         names = sorted(p.stem for p in target.parent.glob("*.yaml"))
         raise UserError(
@@ -115,7 +128,16 @@ def _resolve(value: Any, folder: str, origin: Path) -> dict[str, Any]:
     return read_yaml(target)
 
 
-def _method(values: Any, steering: dict[str, Any], origin: Path) -> Any:
+def _named(name: str, folder: str) -> Path:
+    return CONFIG_FOLDER / folder / f"{name}.yaml"
+
+
+def _section_file(name: str, folder: str) -> tuple[Path, dict[str, Any]]:
+    path = _named(name, folder)
+    return path, read_yaml(path)
+
+
+def _method(values: Any, steering: dict[str, Any], origin: str) -> Any:
     """Spell out a method by its kind's rule; one without a known kind stays as it is, and validation refuses it."""
     kind = values.get("kind") if isinstance(values, dict) else None
     if kind not in METHODS.names():
@@ -123,10 +145,10 @@ def _method(values: Any, steering: dict[str, Any], origin: Path) -> Any:
     return METHODS.load(kind).spelt_out(values, steering, partial(_resolve, origin=origin))
 
 
-def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+def _assign(tree: dict[str, Any], dotted: str, value: Any, origin: str) -> None:
     *parents, last = dotted.split(".")
     for key in parents:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise UserError(f"cannot set {dotted!r}: {key!r} is not a section")
+            raise UserError(f"{origin}: cannot set {dotted!r}: {key!r} is not a section")
     tree[last] = value

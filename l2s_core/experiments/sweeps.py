@@ -10,9 +10,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from l2s_core.config import CONFIG_FOLDER, Section, find_config, read_yaml, validate
+from l2s_core.config import (
+    CONFIG_FOLDER,
+    Overrides,
+    Section,
+    find_config,
+    load_run_config,
+    own_overrides,
+    read_yaml,
+    validate,
+)
+from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 
 FOLDER = CONFIG_FOLDER / "sweeps"
@@ -62,6 +72,19 @@ class SweepConfig(Section):
     metric: Literal["correct", "all_found", "test_accuracy"] = Field(
         default="correct", description="what ranks the points, the largest first"
     )
+
+    _file: str = PrivateAttr(default="")
+
+    @property
+    def origin(self) -> str:
+        """The file it was read from, or its name: where a mistake in its points stands."""
+        return self._file or f"sweep {self.name}"
+
+    @property
+    def varied_keys(self) -> frozenset[str]:
+        """The settings that its points vary."""
+        space = self.search.space if self.search else {}
+        return frozenset([*self.grid, *space, *(key for one in self.points for key in one)])
 
     @model_validator(mode="after")
     def _one_kind(self) -> SweepConfig:
@@ -130,10 +153,27 @@ class PointResult:
         return cls(**{**stored, "state": PointState(stored["state"])})
 
 
-def load_sweep(path: str | Path) -> SweepConfig:
-    """Read a sweep by path, or by name from configs/sweeps; raises UserError, one line."""
-    found = find_config(path, FOLDER, "sweep")
-    return validate(SweepConfig, read_yaml(found), str(found))
+def load_sweep(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepConfig:
+    """Read a sweep by path, or by name from configs/sweeps; raises UserError, one line.
+
+    `overrides` hold for every point; a `name` among them is the sweep's.
+    """
+    found = find_sweep(path)
+    sweep: SweepConfig = validate(SweepConfig, read_yaml(found), str(found))
+    given = Overrides(overrides or {})
+    if given:
+        load_run_config(sweep.config, Overrides(sweep.set, str(found)).changed(given))
+    for key in sweep.varied_keys & own_overrides(given).keys():
+        raise UserError(f"{given.origins[key]}: {key} is what the points of {found} vary; leave it out")
+    name = given.pop("name", sweep.name)
+    sweep = sweep.model_copy(update={"name": name, "set": {**sweep.set, **given}})
+    sweep._file = str(found)
+    return sweep
+
+
+def find_sweep(path: str | Path) -> Path:
+    """Return the file that a user means by a path, or by a name in configs/sweeps."""
+    return find_config(path, FOLDER, "sweep")
 
 
 def points_of(sweep: SweepConfig) -> list[Point]:
@@ -162,7 +202,8 @@ def corners_of(sweep: SweepConfig) -> list[Point]:
 
 def point(sweep: SweepConfig, varied: Mapping[str, Any], name: str = "") -> Point:
     """Return the point with these values."""
-    return Point(varied=dict(varied), overrides={**sweep.set, **varied, "name": sweep.name}, name=name)
+    overrides = Overrides({**sweep.set, **varied, "name": sweep.name}, sweep.origin)
+    return Point(varied=dict(varied), overrides=overrides, name=name)
 
 
 def rank(results: Sequence[PointResult], metric: str) -> list[PointResult]:

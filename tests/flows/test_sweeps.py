@@ -20,7 +20,9 @@ from mlflow.exceptions import MlflowException
 
 from flows import search as searching
 from flows.cli import main
+from flows.options import overrides_of
 from flows.session import Pruned
+from flows.standing import Standing
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.experiments.sweeps import (
@@ -91,6 +93,38 @@ def test_mistakes_in_a_sweep(tmp_path: Path, settings: dict, message: str) -> No
         load_sweep(path)
     done = CliRunner().invoke(main, ["sweep", "classifers", "--home", str(tmp_path)])
     assert done.exit_code == 2 and "no sweep 'classifers'; did you mean 'classifiers'" in done.output
+
+
+def test_set_and_quick_hold_for_every_point_and_a_bad_key_is_blamed_on_where_it_stands(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.yaml", grid={"classifier.width": [8, 16]}, set={"benchmark": "dev"})
+    assert {p.overrides["classifier.epochs"] for p in points_of(load_sweep(path, {"classifier.epochs": 5}))} == {5}
+    quick = load_sweep(path, overrides_of((), quick=True, config=path))
+    assert quick.name == "tiny-sweep-quick" and quick.set["data.train"] == 10 and quick.set["benchmark"] == "dev"
+    misspelt = write(tmp_path / "m.yaml", grid={"classifier.widht": [8, 16]}, set={})
+    asks = {
+        (path, "--set", "data.tran=5"): "error: --set: unknown key 'data.tran'; did you mean 'train'",
+        (path, "--set", "classifier.width=5"): f"--set: classifier.width is what the points of {path} vary",
+        (path, "--set", "backbone.model=nowhere"): "no model 'nowhere'",
+        (misspelt, "--dry-run"): f"cannot run, {misspelt}: unknown key 'classifier.widht'; did you mean 'width'",
+        (path, "--quick", "--dry-run"): "tiny-sweep-quick: 2 points of mini-sd",
+    }
+    for arguments, message in asks.items():
+        output = CliRunner().invoke(main, ["sweep", *arguments, "--home", str(tmp_path / "home")]).output
+        assert message in output and "Traceback" not in output
+
+
+def test_before_each_point_stands_how_far_the_sweep_is(capsys: pytest.CaptureFixture) -> None:
+    settings = SweepConfig(name="x", grid={"classifier.width": (8, 16, 32)})
+    standing = Standing(settings, 3)
+    for point, correct in zip(points_of(settings), (0.5, 0.75, 0.25), strict=True):
+        with standing.at(point):
+            standing.results.append(
+                PointResult.of(point, PointState.FINISHED, metrics={"correct": correct, "seconds": 1.0})
+            )
+    first, second, third = capsys.readouterr().err.split("\n\n")
+    assert first.strip() == "point 1 of 3: width=8"
+    assert second == "point 2 of 3: width=16; best so far width=8, correct 0.50; about 0:00:00 left"
+    assert third.startswith("point 3 of 3: width=32; best so far width=16, correct 0.75; about 0:00:00 left")
 
 
 def result(label: str, state: PointState = PointState.FINISHED, **values: Any) -> PointResult:
@@ -208,7 +242,7 @@ def test_several_sweeps_run_one_after_the_other_whatever_becomes_of_one(
     lost = write(tmp_path / "lost.yaml", points=[{}], set={"backbone.model": "nowhere"})
     ran = []
 
-    def flow(config: str, home: Path, rebuild: bool) -> tuple[list, list]:
+    def flow(config: str, overrides: dict, home: Path, rebuild: bool) -> tuple[list, list]:
         ran.append(config)
         if Path(config).stem == "breaks":
             raise RuntimeError("no space left")

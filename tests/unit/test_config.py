@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import Annotated, Literal
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from flows.options import overrides_of
 from l2s_core.backbones.load import model_folder, pick_device
-from l2s_core.config import CONFIG_FOLDER, Section, load_preset, load_run_config, validate
+from l2s_core.config import CONFIG_FOLDER, Overrides, Section, load_preset, load_run_config, validate
 from l2s_core.config.yaml_text import parse_yaml
 from l2s_core.errors import UserError
 from l2s_core.miniworld.training.pretrain import load_pretrain_config
@@ -97,6 +98,39 @@ def test_mistakes(overrides: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_run_config("mini-sd", overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_is_blamed_on_the_file_or_option_in_which_it_stands(tmp_path) -> None:
+    """A misspelt --set was called a mistake of configs/mini-sd.yaml."""
+    path = tmp_path / "run.yaml"
+    shipped = (CONFIG_FOLDER / "mini-sd.yaml").read_text()
+    path.write_text(shipped.replace("data: miniworld", "data: {base: miniworld, tran: 5}"))
+    cases = [
+        (path, {}, f"{path}: unknown key 'data.tran'"),
+        ("mini-sd", Overrides({"data.tran": 5}, "--set"), "--set: unknown key 'data.tran'"),
+        ("mini-sd", Overrides({"data": {"base": "miniworld", "tran": 5}}, "--set"), "--set: unknown key 'data.tran'"),
+        ("mini-sd", Overrides({"steering": "fats"}, "--set"), "--set: no 'fats' in configs/steering/"),
+        ("mini-sd", Overrides({"backbone.steps": 3}, "--set"), "mini-sd.yaml with --set: settings: capture.steps"),
+        ("mini-sd", {"data.tran": 5}, "settings: unknown key 'data.tran'"),
+        ("mini-sd", overrides_of(("data.train=0",), quick=True, config="mini-sd"), "--set: data.train"),
+        ("mini-sd", Overrides({"data.train": 5, "data.val": 0}, "--quick"), "--quick: data.val"),
+    ]
+    for config, overrides, message in cases:
+        with pytest.raises(UserError) as caught:
+            load_run_config(config, overrides)
+        assert message in str(caught.value)
+
+
+def test_a_mistake_in_a_sections_file_is_blamed_on_that_file(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("data", "classifiers", "steering", "benchmarks", "backbones"):
+        shutil.copytree(CONFIG_FOLDER / folder, tmp_path / folder)
+    wrong = tmp_path / "steering" / "odd.yaml"
+    wrong.write_text((CONFIG_FOLDER / "steering" / "fast.yaml").read_text() + "updatez: 3\n")
+    monkeypatch.setattr("l2s_core.config.loading.CONFIG_FOLDER", tmp_path)
+    for steering in ("odd", {"base": "odd", "updates": 3}):
+        with pytest.raises(UserError, match="unknown key 'steering.updatez'") as caught:
+            load_run_config(CONFIG_FOLDER / "mini-sd.yaml", Overrides({"steering": steering}, "--set"))
+        assert str(caught.value).startswith(str(wrong))
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 200))
