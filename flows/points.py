@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from flows.interrupt import last_words
+from flows.progress import followed
 from flows.session import Pruned, running
 from flows.stages import build_dataset, sample_and_judge, train_classifiers
 from flows.standing import Standing
@@ -16,6 +17,7 @@ from l2s_core.classifier.experiment import ClassifierResult, load_result
 from l2s_core.config import MAIN
 from l2s_core.errors import masked
 from l2s_core.experiments.sweeps import Point, PointResult, PointState, SweepConfig
+from l2s_core.planning.pace import dataset_stages, image_stages
 from l2s_core.report.comparison import point_quality, point_summary
 from l2s_core.report.ranking import point_metrics
 from tasks.tracking.sweep_run import SweepRun
@@ -68,10 +70,11 @@ def attempt(
             stoppable(tracking, run_id),
             running("sweep", settings.config, point.overrides, home, varied=point.varied) as (run, conclude),
         ):
-            folders = train_classifiers(run, build_dataset(run, rebuild), rebuild)
-            tracking.show_classifier(run_id, run)
-            before_images(load_result(folders[0]))
-            sample_and_judge(run, rebuild)
+            with followed([*dataset_stages(run), *image_stages(run)]) as progress:
+                folders = train_classifiers(run, build_dataset(run, rebuild, progress), rebuild, progress)
+                tracking.show_classifier(run_id, run)
+                before_images(load_result(folders[0]))
+                sample_and_judge(run, rebuild, progress)
             summary, picture = point_summary(run)
             quality = point_quality(run)
             conclude(summary)

@@ -11,9 +11,11 @@ prepare()
 
 from prefect import flow  # noqa: E402
 
+from flows.progress import followed  # noqa: E402
 from flows.session import running  # noqa: E402
 from flows.stages import build_dataset, train_classifiers, whole_chain  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
+from l2s_core.planning.pace import dataset_stages  # noqa: E402
 from l2s_core.report.summary import Report  # noqa: E402
 
 
@@ -35,6 +37,6 @@ def train(
     config: str = "mini-sd", overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
 ) -> dict[str, Path]:
     """The chain up to the trained classifiers; returns their folders by name."""
-    with running("train", config, overrides, home) as (run, _):
-        folders = train_classifiers(run, build_dataset(run, rebuild), rebuild)
+    with running("train", config, overrides, home) as (run, _), followed(dataset_stages(run)) as progress:
+        folders = train_classifiers(run, build_dataset(run, rebuild, progress), rebuild, progress)
     return dict(zip(run.classifiers, folders, strict=True))

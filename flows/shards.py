@@ -14,8 +14,9 @@ from prefect import Task, unmapped
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 
-from flows.progress import files_from_now, follow, wrapped
+from flows.progress import StageProgress, files_from_now, follow, wrapped
 from flows.runners import workers
+from tasks.progress import forget, told_of
 from tasks.shards import abandon
 
 GROUPS = 16  # up to so many shards, each is a group of its own
@@ -26,7 +27,7 @@ def run_over_shards(
     task: Task,
     shards: Mapping[str, Mapping[str, Any]],
     sizes: Mapping[str, int],
-    label: str,
+    stage: StageProgress,
     unit: str,
     folder: Path,
     **fixed: Any,
@@ -49,12 +50,15 @@ def run_over_shards(
             fixed=unmapped(fixed),
             token=unmapped(token),
         )
-        results = follow(futures, label, [{name: sizes[name] for name in group} for group in groups], unit, written)
+        parts = [{name: sizes[name] for name in group} for group in groups]
+        results = follow(futures, stage, parts, unit, written, lambda: told_of(token))
     except BaseException:
         abandon(token)
         for future in futures:
             wrapped(future).cancel()
         raise
+    finally:
+        forget(token)
     return [result for group in results for result in group]
 
 

@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from prefect import Task, unmapped
 
-from flows.progress import follow
+from flows.progress import RunProgress, follow, followed, result_of
 from flows.publish import publish
 from flows.session import Conclude
 from flows.shards import run_over_shards
 from l2s_core.config import INVERTED, TRAJECTORIES
+from l2s_core.evaluation.judged_image import read_judged
 from l2s_core.evaluation.run import Run
+from l2s_core.evaluation.statistics.aggregate import MethodSummary
+from l2s_core.planning.pace import LABELS, REPORT, dataset_stages, image_stages, images_label
+from l2s_core.planning.stage_kinds import TRAIN
 from l2s_core.report.comparison import report_files
 from l2s_core.report.summary import Report
 from tasks.benchmark import judge_method, sample_shards
 from tasks.capture import capture_shards
 from tasks.inversion import invert_shards
+from tasks.progress import told_of
 from tasks.report import log_benchmark, write_report
 from tasks.scenes import choose_scenes, prepare_shards
 from tasks.training import train_classifier
 from tasks.trajectories import sample_trajectories
 
 
-def build_dataset(run: Run, rebuild: bool) -> dict[str, list[Path]]:
+def build_dataset(run: Run, rebuild: bool, progress: RunProgress) -> dict[str, list[Path]]:
     """Make scenes, invert them and capture maps; return the Parquet shards by kind of maps.
 
     A run that trains on the backbone's own images samples them, too.
@@ -35,7 +41,8 @@ def build_dataset(run: Run, rebuild: bool) -> dict[str, list[Path]]:
     sizes = {name: len(part) for name, part in entries.items()}
 
     def over(task: Task, given: Mapping[str, Mapping[str, Any]], label: str, folder: Path) -> list[Any]:
-        return run_over_shards(task, given, sizes, label, "scenes", folder, run=run, rebuild=rebuild)
+        with progress.stage(label) as stage:
+            return run_over_shards(task, given, sizes, stage, "scenes", folder, run=run, rebuild=rebuild)
 
     listed = {name: {"shard": name, "entries": part} for name, part in entries.items()}
     scenes = over(prepare_shards, listed, "prepare scenes", run.paths.scenes)
@@ -51,32 +58,47 @@ def build_dataset(run: Run, rebuild: bool) -> dict[str, list[Path]]:
     return shards
 
 
-def train_classifiers(run: Run, shards: dict[str, list[Path]], rebuild: bool) -> list[Path]:
+def train_classifiers(run: Run, shards: dict[str, list[Path]], rebuild: bool, progress: RunProgress) -> list[Path]:
     """Train every classifier of the run: return their folders."""
     names = list(run.classifiers)
-    futures = train_classifier.map(name=names, run=unmapped(run), shards=unmapped(shards), rebuild=unmapped(rebuild))
-    return follow(futures, "train classifiers", [{name: 1} for name in names], "classifiers")
+    token = uuid4().hex
+    with progress.stage(LABELS[TRAIN]) as stage:
+        futures = train_classifier.map(
+            name=names, run=unmapped(run), shards=unmapped(shards), token=unmapped(token), rebuild=unmapped(rebuild)
+        )
+        parts = [{name: 1} for name in names]
+        return follow(futures, stage, parts, "classifiers", told=lambda: told_of(token))
 
 
-def sample_and_judge(run: Run, rebuild: bool) -> None:
-    """Plain and steered images, those of the methods, and their verdicts."""
+def sample_and_judge(run: Run, rebuild: bool, progress: RunProgress) -> None:
+    """Plain and steered images, those of the methods, and their verdicts; says each method's figures at once."""
     sizes = {name: len(items) for name, items in run.item_shards()}
     given = {name: {"shard": name} for name in sizes}
     for method in run.methods:
-        label = f"sample images {method}"
         folder = run.paths.samples(method)
         fixed = {"run": run, "method": method, "rebuild": rebuild}
-        paths = run_over_shards(sample_shards, given, sizes, label, "images", folder, **fixed)
-        judge_method.submit(run, method, paths, rebuild).result()
+        with progress.stage(images_label(method)) as stage:
+            paths = run_over_shards(sample_shards, given, sizes, stage, "images", folder, **fixed)
+            verdicts = result_of(judge_method.submit(run, method, paths, rebuild), stage)
+        images = read_judged(verdicts)
+        progress.say(f"  {run.methods[method].label(method, images)}: {_figures(MethodSummary.of(images))}")
+
+
+def _figures(summary: MethodSummary) -> str:
+    correct = summary.correct
+    found = summary.all_found.rate
+    return f"relation correct {correct.rate:.2f} ({correct.low:.2f}-{correct.high:.2f}), all objects {found:.2f}"
 
 
 def whole_chain(run: Run, rebuild: bool, conclude: Conclude) -> Report:
     """Every stage, the report, its figures on the classifiers' runs and as artifacts; return the report."""
-    train_classifiers(run, build_dataset(run, rebuild), rebuild)
-    sample_and_judge(run, rebuild)
-    report = write_report.submit(run).result()
-    files = report_files(run.paths.report)
-    conclude(report.run, run.paths.report)
-    log_benchmark(run, report.run, files)
-    publish(report.run, files)
+    with followed([*dataset_stages(run), *image_stages(run), REPORT]) as progress:
+        train_classifiers(run, build_dataset(run, rebuild, progress), rebuild, progress)
+        sample_and_judge(run, rebuild, progress)
+        with progress.stage(REPORT.label) as stage:
+            report = result_of(write_report.submit(run), stage)
+            files = report_files(run.paths.report)
+            conclude(report.run, run.paths.report)
+            log_benchmark(run, report.run, files)
+            publish(report.run, files)
     return report

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
+from flows.changes import LastRun
+from flows.environment import HOME
 from flows.tables import print_table
 from l2s_core.classifier.experiment import load_result
 from l2s_core.evaluation.run_summary import RunSummary
@@ -19,15 +22,26 @@ from l2s_core.storage.run_paths import REPORTS
 from tasks.rehearsal import rehearsal_file
 
 
-def print_summary(summary: RunSummary, home: Path) -> None:
-    """Print the table of plain and steered sampling, the classifiers, and where the report lies."""
+def print_summary(summary: RunSummary, home: Path, against: tuple[LastRun, Sequence[str]] | None = None) -> None:
+    """Print the table of plain and steered sampling, the classifiers, where the report lies and what to do next.
+
+    `against` is the last run of the configuration, and what changed since.
+    """
     _print_rates(summary)
     click.echo()
     results = {name: classifier.result for name, classifier in summary.classifiers.items()}
     _print_tests({name: result.test for name, result in results.items() if result is not None})
     click.echo()
+    if against is not None:
+        last, changed = against
+        click.echo(f"against the last run, {last.run_id}, begun {last.started}:")
+        for line in changed:
+            click.echo(f"  {line}")
+        click.echo()
     for path in report_files(home / REPORTS / summary.name):
         click.echo(path)
+    own = "" if home == HOME else f" --home {shlex.quote(str(home))}"
+    click.echo(f"\nin a browser: the report is one file; 'l2s ui{own}' shows this run beside others in MLflow")
 
 
 def print_benchmark(summary: RunSummary, files: Sequence[Path]) -> None:

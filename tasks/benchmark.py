@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from l2s_core.backbones.load import pick_device
 from l2s_core.evaluation.judged_image import FILE, read_judged, write_judged
+from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.run import Run
-from l2s_core.evaluation.samples import load_samples, save_samples
+from l2s_core.evaluation.samples import SampleShard, load_samples, save_samples
 from l2s_core.planning.memory import PeakMemory
 from l2s_core.storage.store import ensure
 from tasks.models import judging_for, sample_context
+from tasks.progress import judged
 from tasks.shards import over_shards
-from tasks.stage_task import GPU, accelerator, stage_task
+from tasks.stage_task import GPU, accelerator, dask_worker, stage_task
 
 
 def sample_shard(run: Run, method: str, shard: str, rebuild: bool = False) -> Path:
@@ -28,7 +31,16 @@ def sample_shard(run: Run, method: str, shard: str, rebuild: bool = False) -> Pa
         save_samples(path, replace(samples, peak_bytes=memory.peak))
 
     ensure(path, load_samples, build, rebuild=rebuild)
+    if not (run.paths.verdicts(method) / FILE).is_file() and dask_worker() is None:
+        _judge_early(run, items, load_samples(path))
     return path
+
+
+def _judge_early(run: Run, items: Sequence[EvalItem], samples: SampleShard) -> None:
+    """Tell how many images of a shard are right; the judge keeps what it finds for the verdicts."""
+    with accelerator():
+        images = judging_for(run).judge_samples(items, [samples])
+    judged(sum(image.correct for image in images), len(images))
 
 
 sample_shards = over_shards(sample_shard, name="sample images", tags=[GPU])

@@ -19,13 +19,16 @@ from l2s_core.evaluation.metrics.clipscore import load_clip
 from l2s_core.evaluation.metrics.colors import ColorReader
 from l2s_core.evaluation.protocols.protocol import protocol_of
 from l2s_core.evaluation.run import Run
+from tasks.progress import count_evaluations
 
 _LOCK = threading.Lock()  # two tasks in two threads must not load the same model twice
 
 
 @lru_cache(maxsize=1)
 def _backbone(config: BackboneConfig, device: str) -> Backbone:
-    return load_backbone(config, device)
+    backbone = load_backbone(config, device)
+    count_evaluations(backbone.denoiser)
+    return backbone
 
 
 @lru_cache(maxsize=1)

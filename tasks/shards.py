@@ -10,6 +10,7 @@ from prefect import Task
 from prefect.states import Cancelled
 
 from l2s_core.errors import first_line
+from tasks.progress import telling
 from tasks.stage_task import dask_worker, stage_task
 
 log = logging.getLogger("l2s")
@@ -31,7 +32,8 @@ def over_shards(work: Callable[..., Any], **options: Any) -> Task:
             if token in _abandoned or _taken_back():
                 return Cancelled(message=f"stopped before shard {name}")
             try:
-                results.append(work(**own, **fixed))
+                with telling(token, name):
+                    results.append(work(**own, **fixed))
             except Exception as error:
                 error.add_note(f"in shard {name} of {list(shards)}")
                 log.error("%s: shard %s failed: %s", work.__name__, name, first_line(error))

@@ -12,13 +12,19 @@ from l2s_core.data.scenes import SPLITS
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.evaluation.run import Run
 from l2s_core.storage.store import ensure
+from tasks.progress import advance, telling
 from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.classifier_run import ClassifierRun
 
 
 @stage_task(name="train classifier", tags=[GPU])
-def train_classifier(run: Run, name: str, shards: dict[str, list[Path]], rebuild: bool = False) -> Path:
-    """Train a classifier unless it is there, and see that MLflow has its run; return its folder."""
+def train_classifier(
+    run: Run, name: str, shards: dict[str, list[Path]], token: str = "", rebuild: bool = False
+) -> Path:
+    """Train a classifier unless it is there, and see that MLflow has its run; return its folder.
+
+    It tells its progress in epochs, under the stage's `token`.
+    """
     folder = run.paths.classifier(name)
     tracked = ClassifierRun(run, name)
     own = {kind: shards[kind] for kind in run.paths.maps_of(name)}
@@ -29,13 +35,14 @@ def train_classifier(run: Run, name: str, shards: dict[str, list[Path]], rebuild
         tracked.start()
         started = True
         try:
-            with accelerator():
+            with accelerator(), telling(token, name):
                 device = pick_device(run.config.device)
                 trained = run_experiment(
                     run.classifiers[name],
                     [path for paths in own.values() for path in paths],
                     device=device,
                     on_epoch=tracked.epoch,
+                    on_batch=advance,
                 )
             save_experiment(folder, *trained)
         except BaseException:

@@ -29,6 +29,7 @@ classifier_option = click.option(
 )
 
 
+STARTING = "settings, models and data are in order; starting Prefect"
 LAST_SEED = 2**48 - 65  # seeds of noise are below 2**48, and a command takes at most 64 of them
 LONGEST_NAME = 200  # bytes of a file's name: 255 less what a temporary one beside it adds
 
@@ -39,10 +40,17 @@ LONGEST_NAME = 200  # bytes of a file's name: 255 less what a temporary one besi
 def reproduce(home: Path, **settings: Any) -> None:
     """Run the whole chain and write the report. CONFIG is a name in configs/ or a YAML file."""
     start(home)
+    from flows.changes import changes, last_run
     from flows.reproduce import reproduce as flow
     from flows.summary import print_summary
+    from l2s_core.config import load_run_config
 
-    print_summary(_run(flow, home, **settings).run, home)
+    overrides = overrides_of(settings["settings"], settings["quick"], settings["config"])
+    config = load_run_config(settings["config"], overrides)
+    last = last_run(home, config.name)
+    summary = _run(flow, home, **settings).run
+    against = None if last is None else (last, changes(last, config.model_dump(mode="json"), summary))
+    print_summary(summary, home, against)
 
 
 @click.command()
@@ -66,6 +74,7 @@ def _run(
 
     overrides = overrides_of(settings, quick, config)
     plan(config, overrides, home)  # mistakes show at once, before Prefect starts
+    click.echo(STARTING, err=True)
     with on(flow, load_runner(*where)) as run:
         return run(config, overrides, home, rebuild)
 
@@ -90,6 +99,7 @@ def benchmark(
     overrides = overrides_of(settings, quick, config)
     given = None if classifier is None else classifier_folder(classifier, home)
     plan(config, overrides, home, given)
+    click.echo(STARTING, err=True)
     report, files = flow(config, given, overrides, home, rebuild)
     print_benchmark(report.run, files)
 

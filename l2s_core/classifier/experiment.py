@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from l2s_core.classifier.checkpoint import TRAIN_AGAIN, TrainedClassifier
 from l2s_core.classifier.labels import Labels
-from l2s_core.classifier.training import KINDS, EpochFunction, evaluate, train_classifier
+from l2s_core.classifier.training import KINDS, BatchFunction, EpochFunction, evaluate, train_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.storage.versioned import read_versioned, write_versioned
@@ -56,7 +56,12 @@ class ClassifierResult:
 
 
 def run_experiment(
-    config: ClassifierConfig, shards: Sequence[Path], *, device: str = "cpu", on_epoch: EpochFunction | None = None
+    config: ClassifierConfig,
+    shards: Sequence[Path],
+    *,
+    device: str = "cpu",
+    on_epoch: EpochFunction | None = None,
+    on_batch: BatchFunction | None = None,
 ) -> tuple[TrainedClassifier, ClassifierResult]:
     """Return the trained classifier and what it can do.
 
@@ -68,7 +73,7 @@ def run_experiment(
     labels = Labels(config.labels)
     train = MapDataset(shards, split="train", kinds=kinds, several=labels.takes_several)
     val = MapDataset(shards, split="val", kinds=kinds, several=labels.takes_several)
-    trained = train_classifier(config, train, val, device=device, on_epoch=on_epoch)
+    trained = train_classifier(config, train, val, device=device, on_epoch=on_epoch, on_batch=on_batch)
     seconds = time.perf_counter() - began
     validation = evaluate(trained.model, MapDataset(shards, split="val"), labels=labels, device=device)
     test = evaluate(trained.model, MapDataset(shards, split="test"), labels=labels, device=device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -15,7 +15,7 @@ from l2s_core.classifier.labels import Labels, all_read, hits
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.data.scenes import PromptKind
-from l2s_core.dataset.reader import MapDataset
+from l2s_core.dataset.reader import MapDataset, RelationMaps
 from l2s_core.errors import UserError
 from l2s_core.relations import RELATIONS
 
@@ -24,6 +24,9 @@ KINDS: dict[str, tuple[PromptKind, ...]] = {"dual": tuple(PromptKind), "true": (
 PLATEAU_PATIENCE = 5  # epochs without progress before the rate is halved (METHOD)
 
 EpochFunction = Callable[[int, dict[str, float]], None]
+"""(epoch, its metrics) -> None, after each epoch."""
+BatchFunction = Callable[[float], None]
+"""(share of an epoch) -> None, after each batch of training."""
 
 
 @dataclass(kw_only=True)
@@ -42,6 +45,7 @@ def train_classifier(
     *,
     device: str = "cpu",
     on_epoch: EpochFunction | None = None,
+    on_batch: BatchFunction | None = None,
 ) -> TrainingResult:
     """Train on `train`, stop when the loss on `val` has not improved for `patience` epochs.
 
@@ -66,7 +70,8 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(config.epochs):
-            train_loss, train_accuracy = _train_epoch(model, optimizer, config, train, epoch, generator, device)
+            batches = _told(train.batches(config.batch, seed=config.seed, epoch=epoch), len(train), on_batch)
+            train_loss, train_accuracy = _train_epoch(model, optimizer, config, batches, generator, device)
             metrics = evaluate(model, val, labels=Labels(config.labels), device=device).summary()
             row = {
                 "train_loss": train_loss,
@@ -96,12 +101,19 @@ def _require_records(name: str, dataset: MapDataset) -> None:
         )
 
 
+def _told(batches: Iterable[RelationMaps], records: int, on_batch: BatchFunction | None) -> Iterator[RelationMaps]:
+    """Yield batches, and tell of each when it is done."""
+    for batch in batches:
+        yield batch
+        if on_batch:
+            on_batch(len(batch.truth_BR) / records)
+
+
 def _train_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     config: ClassifierConfig,
-    dataset: MapDataset,
-    epoch: int,
+    batches: Iterable[RelationMaps],
     generator: torch.Generator,
     device: str,
 ) -> tuple[float, float]:
@@ -110,7 +122,7 @@ def _train_epoch(
     loss_sum = 0.0
     right = 0
     count = 0
-    for batch in dataset.batches(config.batch, seed=config.seed, epoch=epoch):
+    for batch in batches:
         maps = batch.maps_BOMGG.to(device)
         truth_BR = batch.truth_BR.to(device)
         maps, truth_BR = augment_batch(config, maps, truth_BR, generator)

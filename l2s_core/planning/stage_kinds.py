@@ -33,6 +33,14 @@ class StageKind(ABC):
     def files(self, run: Run) -> int:
         """Return how many files a whole output has."""
 
+    @abstractmethod
+    def pieces(self, run: Run) -> int:
+        """Return how many scenes or images a whole output has; 1 where it is one thing."""
+
+    def own_units(self, run: Run, name: str) -> int:
+        """Return the work of one output whose evaluations of the denoiser nothing tells, in units of its own."""
+        return self.pieces(run)
+
     def work(self, run: Run, name: str) -> Work | None:
         """Return what one output takes at most; None where nothing tells."""
         return None
@@ -41,9 +49,14 @@ class StageKind(ABC):
         """Return what one output takes on disk; None where nothing tells."""
         return None
 
+    def missing(self, run: Run, folder: Path) -> float:
+        """Return the share of an output's files that are not there."""
+        files = self.files(run)
+        return max(0, files - sum(1 for path in folder.glob("[!.]*") if path.is_file())) / files
+
     def is_complete(self, run: Run, folder: Path) -> bool:
         """Whether every file of an output is there; each is checked when it is used."""
-        return sum(1 for path in folder.glob("[!.]*") if path.is_file()) >= self.files(run)
+        return self.missing(run, folder) == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,9 @@ class SceneStage(StageKind):
 
     def files(self, run: Run) -> int:
         return -(-scenes_of(run.config) // run.config.shard)
+
+    def pieces(self, run: Run) -> int:
+        return scenes_of(run.config)
 
     def work(self, run: Run, name: str) -> Work:
         return work_of(run.config).get(self.name, Work())
@@ -79,6 +95,12 @@ class TrainStage(StageKind):
     def files(self, run: Run) -> int:
         return CLASSIFIER_FILES
 
+    def pieces(self, run: Run) -> int:
+        return 1
+
+    def own_units(self, run: Run, name: str) -> int:
+        return run.classifiers[name].epochs
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleStage(StageKind):
@@ -92,6 +114,9 @@ class SampleStage(StageKind):
 
     def files(self, run: Run) -> int:
         return -(-len(run.items) // run.config.shard)
+
+    def pieces(self, run: Run) -> int:
+        return len(run.items)
 
     def work(self, run: Run, name: str) -> Work:
         return sampling_work(run.config, [name])

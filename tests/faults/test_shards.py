@@ -20,12 +20,15 @@ from prefect.context import FlowRunContext
 from prefect.states import State
 
 from flows import progress, shards
+from flows.display import Lines
+from flows.progress import followed
 from flows.shards import GROUPS, GROUPS_A_WORKER, grouped, run_over_shards
 from flows.stages import build_dataset
 from flows.workspace import RUNNER
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
+from l2s_core.planning.pace import PlannedStage, dataset_stages
 from l2s_core.storage.store import read_tensors
 from tasks.shards import abandon, over_shards
 
@@ -43,7 +46,8 @@ def test_groups_are_few_even_and_in_order(count: int, workers: int) -> None:
 
 @flow(task_runner=RUNNER)
 def dataset(run: Run) -> str:
-    build_dataset(run, rebuild=False)
+    with followed(dataset_stages(run)) as progress:
+        build_dataset(run, False, progress)
     return str(FlowRunContext.get().flow_run.id)
 
 
@@ -137,9 +141,9 @@ def run(work: Work) -> list[str]:
 
     @flow(task_runner=RUNNER)
     def whole() -> list[str]:
-        return run_over_shards(
-            task, {name: {"shard": name} for name in NAMES}, dict.fromkeys(NAMES, 1), "work", "shards", work.folder
-        )
+        given = {name: {"shard": name} for name in NAMES}
+        with followed([PlannedStage(label="work", kind="work")]) as progress, progress.stage("work") as stage:
+            return run_over_shards(task, given, dict.fromkeys(NAMES, 1), stage, "shards", work.folder)
 
     return whole()
 
@@ -227,15 +231,7 @@ def test_progress_counts_a_shard_of_a_group_when_its_file_is_there(
     seen = []
     updates = []
     monkeypatch.setattr(progress, "update_progress_artifact", lambda _id, progress: updates.append(progress))
-    bar = progress.tqdm
-
-    class Seen(bar):
-        def update(self, n: float = 1) -> bool | None:
-            done = super().update(n)
-            seen.append(self.n)
-            return done
-
-    monkeypatch.setattr(progress, "tqdm", Seen)
+    monkeypatch.setattr(Lines, "show", lambda _self, status: seen.append(int(status.done.partition("/")[0] or 0)))
 
     class Waiting(Work):
         def __call__(self, shard: str) -> str:
