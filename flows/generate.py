@@ -10,6 +10,7 @@ import click
 
 import l2s_core as l2s
 from flows.environment import HOME
+from flows.options import imports
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import depicted
 from l2s_core.report.grids import save_png
@@ -19,7 +20,8 @@ def generate(
     text: str, seeds: Sequence[int], config: str, classifier: str | None, settings: dict[str, Any] | None, out: Path
 ) -> None:
     """Write the PNG and say how many images of each kind are right."""
-    model = l2s.load(config, classifier, settings=settings, home=HOME)
+    with imports():
+        model = l2s.load(config, classifier, settings=settings, home=HOME)
     if model.classifier is None:
         raise UserError(f"no classifier ships for {config!r}; give --classifier; 'l2s train' makes one")
     model.judge.require(depicted(model.read(text)))  # before any image is made

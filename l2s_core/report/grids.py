@@ -131,4 +131,4 @@ def tile(images: np.ndarray, across: int = 8) -> Image.Image:
 def save_png(picture: Image.Image, path: Path) -> None:
     """Write a PNG atomically."""
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG")

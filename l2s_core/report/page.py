@@ -65,7 +65,7 @@ def _data_uri(picture: Picture) -> str:
     if isinstance(picture, Figure):
         picture.savefig(buffer, format="png", dpi=110)
     else:
-        picture.save(buffer, format="PNG", optimize=True)
+        picture.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
