@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from l2s_core.errors import UserError
     from l2s_core.interface.loading import load
     from l2s_core.interface.model import SteeredModel
+    from l2s_core.interface.pushing import push
     from l2s_core.interface.result import Result
     from l2s_core.interface.saving import save
 
 _HOME = {
     "load": "l2s_core.interface.loading",
     "save": "l2s_core.interface.saving",
+    "push": "l2s_core.interface.pushing",
     "SteeredModel": "l2s_core.interface.model",
     "Result": "l2s_core.interface.result",
     "UserError": "l2s_core.errors",
 }
-__all__ = ["Result", "SteeredModel", "UserError", "load", "save"]
+__all__ = ["Result", "SteeredModel", "UserError", "load", "push", "save"]
 
 
 def __getattr__(name: str) -> Any:

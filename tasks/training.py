@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from l2s_core.backbones.load import pick_device
-from l2s_core.classifier.experiment import RESULT, load_result, run_experiment, save_experiment
+from l2s_core.classifier.checkpoint import RESULT
+from l2s_core.classifier.experiment import load_result, run_experiment, save_experiment
 from l2s_core.data.scenes import SPLITS
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.evaluation.run import Run

@@ -20,6 +20,7 @@ from l2s_core.storage.versioned import read_versioned, write_versioned
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "classifier.json"
+RESULT = "result.json"  # of a training; written last: a folder that has it is complete
 FORMAT = 1  # of classifier.json
 TRAIN_AGAIN = "train it again, with --rebuild where it lies in a folder of runs"
 

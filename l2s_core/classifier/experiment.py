@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from l2s_core.classifier.checkpoint import TRAIN_AGAIN, TrainedClassifier
+from l2s_core.classifier.checkpoint import RESULT, TRAIN_AGAIN, TrainedClassifier
 from l2s_core.classifier.labels import Labels
 from l2s_core.classifier.training import KINDS, BatchFunction, EpochFunction, evaluate, train_classifier
 from l2s_core.config import ClassifierConfig
@@ -16,7 +16,6 @@ from l2s_core.dataset.reader import MapDataset
 from l2s_core.storage.versioned import read_versioned, write_versioned
 
 FORMAT = 1  # of result.json
-RESULT = "result.json"  # written last: a folder that has it is complete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,4 +99,16 @@ def load_result(folder: Path) -> ClassifierResult:
     TrainedClassifier.load(folder)
     return read_versioned(
         folder / RESULT, FORMAT, ClassifierResult.from_json, what="result of a training", remedy=TRAIN_AGAIN
+    )
+
+
+def copied_result(folder: Path) -> ClassifierResult:
+    """Read the result in a folder that may be a copy of the one it was written in; raises UserError."""
+    return read_versioned(
+        folder / RESULT,
+        FORMAT,
+        ClassifierResult.from_json,
+        what="result of a training",
+        remedy=TRAIN_AGAIN,
+        anywhere=True,
     )

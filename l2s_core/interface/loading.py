@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from l2s_core.backbones.model import DiffusersModel
     from l2s_core.classifier.checkpoint import TrainedClassifier
+    from l2s_core.classifier.experiment import ClassifierResult
     from l2s_core.interface.model import SteeredModel
 
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "true"}
@@ -71,13 +72,27 @@ def load(
     trained = _trained(folder, backbone.device)
     if trained is not None:
         _require_layers(trained, backbone)
-    return SteeredModel(backbone=backbone, classifier=trained, run=run)
+    return SteeredModel(backbone=backbone, classifier=trained, run=run, trained=_result(folder))
 
 
 def _trained(folder: Path | None, device: str) -> TrainedClassifier | None:
     from l2s_core.classifier.checkpoint import TrainedClassifier
 
     return None if folder is None else TrainedClassifier.load(folder, device=device)
+
+
+def _result(folder: Path | None) -> ClassifierResult | None:
+    """Return how a classifier was trained; None where its folder does not tell, which steering does not need."""
+    from l2s_core.classifier.checkpoint import RESULT
+
+    if folder is None or not (folder / RESULT).is_file():
+        return None
+    from l2s_core.classifier.experiment import copied_result
+
+    try:
+        return copied_result(folder)
+    except UserError:
+        return None
 
 
 def _require_layers(trained: TrainedClassifier, backbone: DiffusersModel) -> None:

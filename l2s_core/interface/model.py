@@ -25,6 +25,7 @@ from l2s_core.steering.steering import Steering, steer_by
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from l2s_core.classifier.experiment import ClassifierResult
     from l2s_core.evaluation.detectors.judge import Judge
 
 Progress = Callable[[int, int], None]
@@ -34,6 +35,8 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class SteeredModel:
     """A backbone, the classifier that steers it, if there is one, and the settings of a configuration.
+
+    `trained` is how the classifier was trained, where its folder tells.
 
     Use::
 
@@ -45,6 +48,7 @@ class SteeredModel:
     backbone: DiffusersModel
     classifier: TrainedClassifier | None
     run: RunConfig
+    trained: ClassifierResult | None = None
 
     def __call__(
         self,

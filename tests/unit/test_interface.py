@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from helpers.tracking import mlflow_client
 import l2s_core as l2s
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
+from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.interface.classifiers import classifier_folder
 from l2s_core.prompts.prompt import parse_several
@@ -168,6 +170,69 @@ def test_a_saved_classifier_is_loaded_with_its_settings(model, pipeline, result,
     again = l2s.load(pipeline, folder)
     assert again.run == changed.run.model_copy(update={"methods": {}, "classifiers": {}})
     assert torch.equal(again(PROMPT, seeds=SEEDS).pixels, result.pixels)
+
+
+class Hub:
+    """The hub's own client, as far as an upload needs one; what is uploaded is kept."""
+
+    made: ClassVar[dict[str, object]] = {}
+    files: ClassVar[dict[str, bytes]] = {}
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
+        self.made.update(repo=repo_id, private=private, exist_ok=exist_ok)
+        return f"https://huggingface.co/{repo_id}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+        self.files.update({path.name: path.read_bytes() for path in Path(folder_path).iterdir()})
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> type[Hub]:
+    """A hub that may be asked, and knows the user."""
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_test")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    return Hub
+
+
+def test_a_pushed_classifier_is_private_and_names_no_folder_of_this_machine(
+    hub, model, pipeline, result, tmp_path: Path
+) -> None:
+    backbone = model.run.backbone.model_copy(update={"model": "/home/somebody/weights/mini-sd"})
+    training = ClassifierResult(
+        best_epoch=0, history=[], seconds=1.0, records={"test": 7}, validation={}, test={"accuracy": 0.5}, confusion=[]
+    )
+    mine = replace(model, run=model.run.model_copy(update={"backbone": backbone}), trained=training)
+    assert l2s.push(mine, "me/relations") == "https://huggingface.co/me/relations"
+    assert hub.made == {"repo": "me/relations", "private": True, "exist_ok": True}
+    assert not any(b"somebody" in content for content in hub.files.values())
+    card = hub.files["README.md"].decode()
+    assert "classifier='me/relations'" in card and "base_model" not in card
+    assert "| accuracy on 7 test records | all 0.500 |" in card
+    for name, content in hub.files.items():
+        (tmp_path / name).write_bytes(content)
+    again = l2s.load(pipeline, tmp_path)
+    assert torch.equal(again(PROMPT, seeds=SEEDS).pixels, result.pixels) and again.trained == training
+
+
+def test_what_keeps_an_upload_back_is_one_line(hub, model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(repo: str = "me/relations") -> str:
+        with pytest.raises(l2s.UserError) as error:
+            l2s.push(model, repo)
+        assert "\n" not in str(error.value) and "hf_" not in str(error.value)
+        return str(error.value)
+
+    assert "give OWNER/NAME" in said("relations")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("403 Forbidden\nfor token hf_...")
+
+    monkeypatch.setattr(hub, "create_repo", refuse)
+    assert "cannot upload me/relations: 403 Forbidden; check the connection" in said()
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert "log in with 'hf auth login'" in said()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "set HF_HUB_OFFLINE=0" in said()
 
 
 @pytest.mark.parametrize(

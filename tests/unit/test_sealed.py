@@ -18,8 +18,8 @@ from helpers.fakes import SOURCE, write_fake_shards
 from helpers.judged import judged_image
 
 from l2s_core.backbones import folder as folders
-from l2s_core.classifier.checkpoint import DESCRIPTION, WEIGHTS, TrainedClassifier
-from l2s_core.classifier.experiment import RESULT, ClassifierResult, load_result, save_experiment
+from l2s_core.classifier.checkpoint import DESCRIPTION, RESULT, WEIGHTS, TrainedClassifier
+from l2s_core.classifier.experiment import ClassifierResult, load_result, save_experiment
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import ClassifierConfig
 from l2s_core.data.catalogue import Catalogue, Entry, load_catalogue, save_catalogue
