@@ -29,6 +29,8 @@ from helpers.small_run import reproduce, shards, start  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 
+pytest_plugins = ["helpers.costs"]
+
 LONGEST = (
     "faults/test_faults.py",
     "flows/test_dask.py",
