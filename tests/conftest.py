@@ -25,6 +25,7 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
+from helpers.prefect_server import begin_session, end_session  # noqa: E402
 from helpers.small_run import reproduce, shards, start  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
@@ -44,6 +45,16 @@ LONGEST = (
     "unit/test_pretrain.py",
 )
 """The files that take the most minutes, longest first."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        begin_session()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        end_session()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,7 +107,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the small run was made by one process that nothing disturbed; not to be written to."""
 
     def make(home: Path) -> None:
-        done = reproduce(home)
+        done = reproduce(home, alone=True)
         assert done.returncode == 0, done.stderr
 
     return made_once(tmp_path_factory, "undisturbed", make)
@@ -113,7 +124,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(home: Path) -> None:
         for sign in (*(f"stages/{stage}/*/[!.]*" for stage in stages), "reports/*"):
-            process = start(home)
+            process = start(home, alone="scenes" in sign)  # once with a server of its own, which goes with it
             deadline = time.monotonic() + 200
             while not list(home.glob(sign)):
                 assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {sign}"

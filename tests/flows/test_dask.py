@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.servers import free_port, l2s
-from helpers.small_run import ROOT, command, environment, numbers, start
+from helpers.small_run import ROOT, command, environment, numbers, reproduce, start
 from safetensors.torch import load_file
 
 from flows.runners import FOLDER, load_runner
@@ -23,22 +23,6 @@ from l2s_core.storage.files import read_json
 from l2s_core.storage.store import read_tensors
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    """The address of a Prefect server."""
-    home = tmp_path_factory.mktemp("servers")
-    port = free_port()
-    assert l2s("up", "--prefect-port", str(port), "--mlflow-port", str(free_port()), home=home).returncode == 0
-    yield f"http://127.0.0.1:{port}/api"
-    l2s("down", home=home)
-
-
-def reproduce(home: Path, *extra: str, **variables: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(home, *extra), cwd=ROOT, env=environment() | variables, capture_output=True, text=True, timeout=500
-    )
 
 
 def assert_same_results(first: Path, second: Path) -> None:
@@ -69,9 +53,9 @@ def assert_same_results(first: Path, second: Path) -> None:
 
 
 def test_two_workers_give_what_one_process_gives_and_a_killed_one_loses_only_its_shard(
-    undisturbed: Path, api: str, tmp_path: Path
+    undisturbed: Path, tmp_path: Path
 ) -> None:
-    process = start(tmp_path, "--workers", "2", PREFECT_API_URL=api)
+    process = start(tmp_path, "--workers", "2")
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("stages/noise/*/*.safetensors")):
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before a worker could be killed"
@@ -170,7 +154,7 @@ def test_a_worker_on_another_address(undisturbed: Path, other_machine: list[str]
 
 
 def test_dask_without_a_server_says_so(tmp_path: Path) -> None:
-    done = reproduce(tmp_path, "--workers", "2")
+    done = reproduce(tmp_path, "--workers", "2", alone=True)
     assert done.returncode == 2 and "Dask workers report to a Prefect server" in done.stderr and "l2s up" in done.stderr
 
 
@@ -189,6 +173,6 @@ def test_runners_are_chosen_by_configuration_alone() -> None:
         load_runner("threads", workers=2)
 
 
-def test_a_cluster_whose_package_is_missing_says_which(api: str, tmp_path: Path) -> None:
-    done = reproduce(tmp_path, "--runner", "slurm", PREFECT_API_URL=api)
+def test_a_cluster_whose_package_is_missing_says_which(tmp_path: Path) -> None:
+    done = reproduce(tmp_path, "--runner", "slurm")
     assert done.returncode == 2 and re.search("dask_jobqueue.SLURMCluster needs the package dask-jobqueue", done.stderr)

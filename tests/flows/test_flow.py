@@ -24,7 +24,7 @@ def test_an_unchanged_run_does_nothing_again(killed_and_resumed: Path) -> None:
     done = reproduce(killed_and_resumed)
     assert done.returncode == 0 and shards(killed_and_resumed) == before
     assert "relation correct" in done.stdout and "report.html" in done.stdout
-    assert re.search(r"stage 2 of 10, invert scenes: 24/24 scenes", done.stderr)
+    assert re.search(r"stage 2 of 10, invert scenes: 16/16 scenes", done.stderr)
     assert len(done.stderr.splitlines()) < 40  # a log file gets lines, not a bar
     assert "  nothing: the same settings and the same figures" in done.stdout.splitlines()
 
@@ -36,7 +36,7 @@ def test_the_report_stands_alone(killed_and_resumed: Path) -> None:
     assert page.count('src="data:image/png;base64,') == page.count("<img") == 6 + len(shown)
     assert not re.search(r"""(src|href)=["']?https?:""", page) and "<script" not in page
     summary = numbers(killed_and_resumed)
-    assert summary["plain"]["correct"]["count"] == 12 and set(summary["classifiers"]) == {
+    assert summary["plain"]["correct"]["count"] == 6 and set(summary["classifiers"]) == {
         "main",
         "true-only",
         "sampled",

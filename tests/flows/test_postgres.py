@@ -12,7 +12,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 from helpers.servers import free_port, free_ports, l2s
-from helpers.small_run import SETTINGS
+from helpers.small_run import SETTINGS, inherit
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -70,7 +70,8 @@ def count(address: str, database: str, table: str) -> int:
     return found
 
 
-def test_one_setting_puts_both_servers_on_postgresql(server: str, tmp_path: Path) -> None:
+def test_one_setting_puts_both_servers_on_postgresql(server: str, undisturbed: Path, tmp_path: Path) -> None:
+    inherit(undisturbed, tmp_path, "catalogue", "scenes", "noise", "maps", "trajectories")
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     up = l2s("up", *free_ports(), home=tmp_path, L2S_DATABASE=server)
     assert up.returncode == 0, up.stderr

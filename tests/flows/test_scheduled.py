@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 from helpers.judged import run_summary
+from helpers.prefect_server import shared_server
 from helpers.runs import run_of
-from helpers.servers import free_port, l2s
-from helpers.small_run import ROOT, SETTINGS, environment
+from helpers.servers import l2s
+from helpers.small_run import ROOT, SETTINGS, shared_environment
 from helpers.tracking import mlflow_client
 
 from flows.scheduled import Regression, _hold
@@ -120,15 +121,7 @@ def call(url: str, method: str, path: str, body: dict | None = None) -> list | d
 
 @pytest.fixture
 def served(tmp_path: Path):
-    """A home with servers of its own and a deployment served every few seconds.
-
-    Yields the home and Prefect's address.
-    """
-    ports = {"mlflow": free_port(), "prefect": free_port()}
-    started = l2s(
-        "up", *(part for name, port in ports.items() for part in (f"--{name}-port", str(port))), home=tmp_path
-    )
-    assert started.returncode == 0, started.stderr
+    """A home with a deployment served every few seconds; yields it, Prefect's address and the serving process."""
     overrides = {**SETTINGS, "classifiers": {}}
     code = (
         "import sys, json; from pathlib import Path\n"
@@ -144,26 +137,29 @@ def served(tmp_path: Path):
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), json.dumps(entry)],
         cwd=ROOT,
-        env=environment() | {"PYTHONPATH": str(ROOT)},
+        env=shared_environment() | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
     try:
-        yield tmp_path, f"http://127.0.0.1:{ports['prefect']}/api", process
+        yield tmp_path, shared_server(), process
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        l2s("down", home=tmp_path)
 
 
 def test_an_interval_fires_lands_in_mlflow_and_a_regression_fails_visibly(served) -> None:
     home, api, process = served
 
     def runs_in(states: tuple[str, ...]) -> list[dict]:
-        wanted = {"sort": "START_TIME_ASC", "flow_runs": {"state": {"type": {"any_": list(states)}}}}
+        wanted = {
+            "sort": "START_TIME_ASC",
+            "flow_runs": {"state": {"type": {"any_": list(states)}}},
+            "deployments": {"name": {"any_": ["tiny"]}},
+        }
         return call(api, "POST", "/flow_runs/filter", wanted)
 
     def wait_for(count: int, states: tuple[str, ...]) -> list[dict]:

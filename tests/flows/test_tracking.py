@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 import yaml
 from helpers.judged import MISSING, judged_image
 from helpers.runs import run_of
-from helpers.small_run import ROOT, SETTINGS, begin, environment
+from helpers.small_run import ROOT, SETTINGS, begin, inherit, shared_environment
 from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 
@@ -196,8 +195,7 @@ def test_a_sweep_that_is_stopped_is_killed_in_mlflow_and_goes_on(undisturbed: Pa
     """On the dataset and the classifier of the small run: the signal comes while the first point makes images."""
     home = tmp_path / "home"
     config = tmp_path / "s.yaml"
-    for stage in ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier"):
-        shutil.copytree(undisturbed / "stages" / stage, home / "stages" / stage)
+    inherit(undisturbed, home, "catalogue", "scenes", "noise", "maps", "trajectories", "classifier")
     fixed = {key: value for key, value in SETTINGS.items() if key not in ("name", "classifiers")} | {"classifiers": {}}
     search = {"trials": 2, "space": {"steering.step_size": {"low": 0.05, "high": 0.2}}, "prune": False}
     what = {"grid": {"steering.updates": [1, 3]}} if kind == "grid" else {"search": search}
@@ -217,7 +215,7 @@ def test_a_sweep_that_is_stopped_is_killed_in_mlflow_and_goes_on(undisturbed: Pa
         "KILLED",
         "KILLED",
     ], stopped  # the classifier's own
-    done = subprocess.run(sweep, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400)
+    done = subprocess.run(sweep, cwd=ROOT, env=shared_environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0 and "2 of 2 points" in done.stdout, done.stderr
     finished = runs_of(home)
     assert sum("mlflow.parentRunId" in run.data.tags for run in finished.values()) == 2

@@ -38,9 +38,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """A fixture counts for the test that made it first."""
     report = yield
-    report.user_properties = [
-        (name, value() if name == PROPERTY else value) for name, value in report.user_properties
-    ]
+    report.user_properties = [(name, value() if name == PROPERTY else value) for name, value in report.user_properties]
     return report
 
 
@@ -76,6 +74,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"{seconds:8.1f}  {name}")
     speed = gflops()
     total = cpu_seconds()
-    terminalreporter.write_line(
-        f"{total:.0f} CPU seconds in all x {speed:.0f} GFLOP/s = {total * speed:.0f}"
-    )
+    terminalreporter.write_line(f"{total:.0f} CPU seconds in all x {speed:.0f} GFLOP/s = {total * speed:.0f}")

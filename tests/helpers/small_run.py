@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from helpers.prefect_server import shared_server
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "name": "tiny",
-    "data.train": 4,
+    "data.train": 2,
     "data.val": 1,
     "data.test": 1,
     "inversion.iterations": 1,
     "inversion.min_psnr": 5,
-    "backbone.steps": 6,
-    "capture.steps": [1, 3],
-    "steering.until_step": 3,
+    "backbone.steps": 4,
+    "capture.steps": [1, 2],
+    "steering.until_step": 2,
     "steering.updates": 2,
     "classifier.epochs": 3,
-    "benchmark.prompts": 4,
+    "benchmark.prompts": 2,
     "benchmark.seeds": 1,
     "trajectories": 1,
     "classifiers": "{true-only: {prompts: 'true'}, sampled: {maps: trajectories}}",
-    "shard": 8,
+    "shard": 6,
 }
 
 
@@ -40,9 +43,20 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
 
 
-def reproduce(home: Path, *extra: str) -> subprocess.CompletedProcess:
+def shared_environment() -> dict[str, str]:
+    """The same, with the Prefect server that the tests share."""
+    return environment() | {"PREFECT_API_URL": shared_server()}
+
+
+def reproduce(home: Path, *extra: str, alone: bool = False) -> subprocess.CompletedProcess:
+    """Make the small run; `alone` with a Prefect server of its own, as without `l2s up`."""
     return subprocess.run(
-        command(home, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400
+        command(home, *extra),
+        cwd=ROOT,
+        env=environment() if alone else shared_environment(),
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
 
 
@@ -57,16 +71,22 @@ def shards(home: Path) -> dict[Path, int]:
     return {path.relative_to(home): path.stat().st_mtime_ns for path in (home / "stages").rglob("*") if path.is_file()}
 
 
-def start(home: Path, *extra: str, **variables: str) -> subprocess.Popen:
-    return begin(command(home, *extra), **variables)
+def inherit(other: Path, home: Path, *stages: str) -> None:
+    """Copy the outputs of some stages from another home."""
+    for stage in stages:
+        shutil.copytree(other / "stages" / stage, home / "stages" / stage)
 
 
-def begin(arguments: list[str], **variables: str) -> subprocess.Popen:
+def start(home: Path, *extra: str, alone: bool = False, **variables: str) -> subprocess.Popen:
+    return begin(command(home, *extra), alone=alone, **variables)
+
+
+def begin(arguments: list[str], *, alone: bool = False, **variables: str) -> subprocess.Popen:
     """Start a command in a session of its own, its output in one pipe."""
     return subprocess.Popen(
         arguments,
         cwd=ROOT,
-        env=environment() | variables,
+        env=(environment() if alone else shared_environment()) | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

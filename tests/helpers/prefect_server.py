@@ -1,0 +1,46 @@
+"""One Prefect server for all processes of a test session, which their runs report to: a run's own costs 10 CPU seconds.
+
+Tests of what a run does with its own server ask for `environment()` without it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from flows import servers
+
+VARIABLE = "L2S_TESTS_SHARED"  # the folder that the processes of a session share
+
+
+def begin_session() -> None:
+    """Called by the process that starts the others."""
+    os.environ.setdefault(VARIABLE, tempfile.mkdtemp(prefix="l2s-tests-shared-"))
+
+
+@cache
+def shared_server() -> str:
+    """The address of the server's interface, which the first call in any process starts."""
+    from helpers.servers import free_port
+
+    folder = Path(os.environ[VARIABLE])
+    with FileLock(folder / "lock"):
+        address = folder / "address"
+        if not address.exists():
+            os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+            server = servers._start(folder, "prefect", servers.LOCAL, free_port())
+            servers.write_json(folder / servers.SERVERS, [server.entry()])
+            servers._wait(server)
+            address.write_text(f"{server.url}/api")
+    return address.read_text()
+
+
+def end_session() -> None:
+    folder = Path(os.environ[VARIABLE])
+    servers.stop_servers(folder, lambda _: None)
+    shutil.rmtree(folder, ignore_errors=True)
