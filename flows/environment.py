@@ -34,7 +34,7 @@ def prepare(home: Path = HOME) -> None:
     require_address("PREFECT_API_URL")
     os.environ[PREPARED] = str(os.getpid())
     defaults = {
-        "PREFECT_HOME": str(Path(home).resolve() / "prefect"),
+        "PREFECT_HOME": str(prefect_home(Path(home))),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # commands print their own progress and errors
@@ -61,6 +61,19 @@ def prepare(home: Path = HOME) -> None:
         os.environ.setdefault(name, value)
     pass_proxies_by(*(host for url in servers.values() if (host := urlsplit(url).hostname)))
     _keep_freed_memory()
+
+
+def prefect_home(home: Path) -> Path:
+    """Return where Prefect keeps its own in a folder of runs.
+
+    It lets nobody but its user in there, so each user of a shared folder has one.
+    """
+    folder = home.resolve() / "prefect"
+    try:
+        own = folder.stat().st_uid == os.getuid()
+    except OSError:  # none yet
+        own = True
+    return folder if own else folder.with_name(f"prefect-{os.getuid()}")
 
 
 def require_address(variable: str) -> None:

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from l2s_core.errors import UserError, masked
+from l2s_core.storage.files import make_file
 from l2s_core.storage.lock import exclusive
 from tasks.database import create_databases, database_url
 from tasks.tracking.views import save_views
@@ -39,7 +40,8 @@ def own_store_uri(home: Path) -> str:
 def open_store(home: Path) -> MlflowClient:
     """Return a client of the store, with the experiment created; raises UserError when it cannot be reached."""
     uri = tracking_uri(home)
-    if uri == own_store_uri(home):
+    own = uri == own_store_uri(home)
+    if own:
         _require_plain(home)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
@@ -48,10 +50,12 @@ def open_store(home: Path) -> MlflowClient:
             home, lambda: None, name=".mlflow.lock"
         ):  # two processes that create one database at once break it
             create_databases()
+            if own and uri.startswith("sqlite"):
+                make_file(home / "mlflow.db")
             client = MlflowClient(uri, registry_uri=uri)
             found = client.get_experiment_by_name(EXPERIMENT)
             if found is None:
-                location = (home / "artifacts").resolve().as_uri() if uri == own_store_uri(home) else None
+                location = (home / "artifacts").resolve().as_uri() if own else None
                 save_views(client, client.create_experiment(EXPERIMENT, artifact_location=location))
     except MlflowException as error:
         reason = str(error).splitlines()[0][:160]

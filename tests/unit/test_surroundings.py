@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,10 +22,12 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli import main
-from flows.environment import pass_proxies_by, require_address
+from flows.environment import pass_proxies_by, prefect_home, require_address
 from flows.servers import DIRECT
 from flows.workspace import require_prefect
 from l2s_core.errors import UserError, one_line
+from l2s_core.storage.files import write_json
+from l2s_core.storage.lock import exclusive
 from tasks.tracking.store import answering, open_store, registered_name
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +170,53 @@ def test_another_users_home_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     done = CliRunner().invoke(main, ["clean", "--home", str(tmp_path)])
     assert done.exit_code == 2 and ".lock is not this user's to read or write (Permission denied)" in done.output
     assert "chmod -R g+rwXs" in done.output and len(done.output.splitlines()) == 1
+
+
+def as_user(number: int, group: int, work: Callable[[], object]) -> object:
+    """What `work` returns, or its error, in a process of another user."""
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def call() -> None:
+        os.setgroups([group])
+        os.setgid(number)
+        os.setuid(number)
+        os.umask(0o002)
+        try:
+            answers.put(work())
+        except Exception as error:
+            answers.put(repr(error))
+
+    process = context.Process(target=call)
+    process.start()
+    process.join(60)
+    return answers.get()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
+def test_a_group_shares_a_home() -> None:
+    """SQLite's database could be written by the user alone who ran first, and Prefect's folder be entered by no other.
+
+    Nobody else may read a test's own folder, so the home lies outside of it.
+    """
+    group, users = 7000, (7001, 7002)
+    with tempfile.TemporaryDirectory(prefix="l2s-group-") as folder:
+        home = Path(folder)
+        os.chown(home, 0, group)
+        home.chmod(0o2770)
+
+        def work() -> str:
+            client = open_store(home)
+            with exclusive(home, lambda: None):
+                run = client.create_run(client.get_experiment_by_name("learn-to-steer").experiment_id)
+                client.log_dict(run.info.run_id, {"a": 1}, "a.json")
+                write_json(home / "stages" / "samples" / f"{os.getuid()}.json", {})
+            prefect_home(home).mkdir(0o700, exist_ok=True)
+            return str(prefect_home(home))
+
+        answers = [as_user(user, group, work) for user in (*users, *users)]
+        assert answers == [str(home.resolve() / name) for name in ("prefect", "prefect-7002") * 2]
+        assert len(mlflow_client(home).search_runs(["1"])) == 4
 
 
 def test_a_long_prompt_is_not_repeated_whole() -> None:
