@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from l2s_core.backbones.precision import LOADED, weight_patterns
+from l2s_core.backbones.precision import LOADED, precisions, weight_patterns
 from l2s_core.errors import UserError, first_line
 from l2s_core.storage.files import file_digest
 
@@ -19,9 +19,9 @@ def hub_folder(
 ) -> Path | None:
     """Return the snapshot folder of a hub id, or None for what is no hub id or is not to be had.
 
-    With HF_HUB_OFFLINE=0 the snapshot is completed first, with the weights of `precision` alone: nothing in the cache
-    says that a download was interrupted. Raises UserError for a model whose licence must be accepted first, and for a
-    download that failed.
+    With HF_HUB_OFFLINE=0 the snapshot is completed first, with the weights of `precision` alone, or the plain ones of a
+    component that has none of it: nothing in the cache says that a download was interrupted. Raises UserError for a
+    model whose licence must be accepted first, and for a download that failed.
     """
     if not HUB_ID.fullmatch(model):
         return None
@@ -37,12 +37,18 @@ def hub_folder(
     if constants.HF_HUB_OFFLINE:
         found = try_to_load_from_cache(model, index)
         return Path(found).parent if isinstance(found, str) else None
-    folders = [f"{name}/" for name in components] or [""]
-    weights, others = weight_patterns(precision)
-    others_loaded = [f"*{suffix}" for suffix in LOADED if suffix != ".safetensors"]
-    wanted = [index, *(f"{folder}{name}" for folder in folders for name in (*others_loaded, *weights))]
-    try:
+
+    def fetch(names: Collection[str], precision: str | None) -> Path:
+        folders = [f"{name}/" for name in names] or [""]
+        weights, others = weight_patterns(precision)
+        others_loaded = [f"*{suffix}" for suffix in LOADED if suffix != ".safetensors"]
+        wanted = [index, *(f"{folder}{name}" for folder in folders for name in (*others_loaded, *weights))]
         return Path(snapshot_download(model, allow_patterns=wanted, ignore_patterns=others))
+
+    try:
+        folder = fetch(components, precision)
+        plain = [name for name in components if precision is not None and precision not in precisions(folder / name)]
+        return fetch(plain, None) if plain else folder
     except GatedRepoError:
         raise UserError(
             f"{model} is gated: accept its licence at https://huggingface.co/{model}, "

@@ -313,14 +313,16 @@ def test_weights_of_another_precision_are_neither_fetched_nor_known(
         (folder / "transformer" / name).write_text(name)
         assert (fingerprint_of(folder, part, precision) != before) == (name in loaded), name
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    wanted: dict = {}
+    calls: list[dict] = []
     monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda _model, **patterns: wanted.update(patterns) or str(folder)
+        huggingface_hub, "snapshot_download", lambda _model, **patterns: calls.append(patterns) or str(folder)
     )
-    hub_folder("some/model", part, precision=precision)
-    there = [f"transformer/{name}" for name in NAMES if name.endswith(".safetensors")]
-    assert list(filter_repo_objects(there, **wanted)) == [
-        f"transformer/{name}" for name in loaded if name.endswith(".safetensors")
+    hub_folder("some/model", [*part, "vae"], precision=precision)
+    there = [*(f"transformer/{name}" for name in NAMES if name.endswith(".safetensors")), "vae/model.safetensors"]
+    fetched = [name for patterns in calls for name in filter_repo_objects(there, **patterns)]
+    assert fetched == [
+        *(f"transformer/{name}" for name in loaded if name.endswith(".safetensors")),
+        "vae/model.safetensors",  # which has its weights once
     ]
 
 
