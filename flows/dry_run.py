@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from flows.planning import plan
 from flows.tables import print_table
-from l2s_core.config import load_run_config
+from l2s_core.config import RunConfig, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
-from l2s_core.evaluation.run_summary import FILE, read_summary
+from l2s_core.evaluation.run_summary import FILE
 from l2s_core.experiments.ablations import Ablation
 from l2s_core.experiments.sweeps import Point, SweepConfig, corners_of, points_of, settings_text
-from l2s_core.planning.measured import Rehearsal
+from l2s_core.planning.past_run import PastRun, Speed, read_past_run
+from l2s_core.planning.stage_kinds import TRAIN
 from l2s_core.planning.sweep_plan import StageLeft, hours_as_measured, search_left, stages_left
 from l2s_core.storage.run_paths import REPORTS
 from tasks.rehearsal import last_rehearsal
@@ -32,7 +34,7 @@ def print_points(settings: SweepConfig, home: Path) -> None:
     points = points_of(settings)
     click.echo(f"{settings.name}: {len(points)} points of {settings.config}, ranked by {settings.metric}\n")
     planned = _planned(settings.config, points, home)
-    _print_left(planned, stages_left(planned, _rehearsal(settings.config, home)), settings.config, home)
+    _print_left(planned, partial(stages_left, planned), settings, home)
 
 
 def _print_search(settings: SweepConfig, trials: int, home: Path) -> None:
@@ -41,7 +43,7 @@ def _print_search(settings: SweepConfig, trials: int, home: Path) -> None:
     )
     corners = _planned(settings.config, corners_of(settings), home)
     if corners:
-        _print_left(corners, search_left(corners, trials, _rehearsal(settings.config, home)), settings.config, home)
+        _print_left(corners, partial(search_left, corners, trials), settings, home)
 
 
 def print_ablations(ablations: Sequence[Ablation], home: Path) -> None:
@@ -57,8 +59,7 @@ def print_ablations(ablations: Sequence[Ablation], home: Path) -> None:
             click.echo(f"left out  {label}: {reason}")
         click.echo()
     click.echo(f"{len(planned)} points of {len(ablations)} ablations")
-    config = ablations[0].sweep.config
-    _print_left(planned, stages_left(planned, _rehearsal(config, home)), config, home)
+    _print_left(planned, partial(stages_left, planned), ablations[0].sweep, home)
 
 
 def _planned(config: str, points: Sequence[Point], home: Path) -> list[Run]:
@@ -74,12 +75,39 @@ def _planned(config: str, points: Sequence[Point], home: Path) -> list[Run]:
     return planned
 
 
-def _rehearsal(config: str, home: Path) -> Rehearsal | None:
-    return last_rehearsal(home, load_run_config(config))
+def _speed(config: RunConfig, past: PastRun | None, home: Path) -> Speed | None:
+    """Return what evaluations take here: as rehearsed, else as a finished run of the configuration took them."""
+    rehearsal = last_rehearsal(home, config)
+    if rehearsal is None:
+        return None if past is None else past.speed
+    return Speed(prices=rehearsal.prices, training=None if past is None else past.training)
 
 
-def _print_left(planned: Sequence[Run], rows: Sequence[StageLeft], config: str, home: Path) -> None:
+def _base(settings: SweepConfig) -> RunConfig:
+    """Return what the points of a sweep have in common, under the name of its configuration."""
+    return load_run_config(settings.config, {key: value for key, value in settings.set.items() if key != "name"})
+
+
+def _past_run(config: RunConfig, home: Path) -> PastRun | None:
+    """Return the finished run of a configuration; of a report that cannot be read, say why."""
+    try:
+        return read_past_run(home / REPORTS / config.name / FILE, config)
+    except UserError as error:
+        click.echo(f"the last report does not say how fast: {error}")
+        return None
+
+
+def _print_left(
+    planned: Sequence[Run],
+    left: Callable[[Speed | None], Sequence[StageLeft]],
+    settings: SweepConfig,
+    home: Path,
+) -> None:
+    """Print what is `left` of stages at the speed that is known, and the sums."""
     click.echo()
+    config = _base(settings)
+    past = _past_run(config, home)
+    rows = left(_speed(config, past, home))
     print_table(
         ("stage", "wanted", "different", "there", "hours at most", "MB"),
         [
@@ -96,22 +124,14 @@ def _print_left(planned: Sequence[Run], rows: Sequence[StageLeft], config: str, 
     )
     disk = f"{sum(r.bytes or 0 for r in rows) / 1e6:.0f} MB"
     hours = [r.hours for r in rows if r.hours is not None]
+    trained = all(r.hours is not None for r in rows if r.stage == TRAIN)
     if hours:
-        click.echo(f"\nat most {sum(hours):.2f} h without the training, {disk}")
+        click.echo(f"\nat most {sum(hours):.2f} h{'' if trained else ' without the training'}, {disk}")
     else:
         click.echo(
-            f"\nat most {disk}; 'l2s rehearse {config}' measures what an evaluation costs here, then this says hours"
+            f"\nat most {disk}; 'l2s rehearse {settings.config}' measures what an evaluation costs here, "
+            "then this says hours"
         )
-    report = home / REPORTS / Path(config).stem / FILE
-    if report.is_file() and planned:
-        _print_as_measured(rows, len(planned[0].items), report)
-
-
-def _print_as_measured(rows: Sequence[StageLeft], images: int, report: Path) -> None:
-    """Print the time at the speed of a report; of one that cannot be read, why."""
-    try:
-        measured = hours_as_measured(rows, images, read_summary(report))
-    except UserError as error:
-        click.echo(f"the last report does not say how fast: {error}")
-        return
-    click.echo(f"training and images at the speed of the last report of {report.parent.name}: about {measured:.2f} h")
+    if past is not None and past.training is not None and planned:
+        measured = hours_as_measured(rows, len(planned[0].items), past.summary)
+        click.echo(f"training and images at the speed of the last report of {past.config.name}: about {measured:.2f} h")

@@ -35,24 +35,31 @@ def with_config(command: Command) -> Command:
     return click.option("--config", "config_option", is_eager=True, help="The same as CONFIG.")(command)
 
 
-def _folder(_ctx: click.Context, _parameter: click.Parameter, home: Path) -> Path:
-    """Return the folder of runs; raises UserError for a file, and for a name that no folder can have."""
-    from l2s_core.errors import UserError
+class _Folder(click.ParamType):
+    """The folder of runs: an existing one, or one to be made."""
 
-    try:
-        wrong = home.exists() and not home.is_dir()
-    except (OSError, ValueError) as error:
-        raise UserError(f"--home (or L2S_HOME) is {str(home)!r}: {error}; give a folder") from None
-    if wrong:
-        raise UserError(f"cannot write to {home}: --home (or L2S_HOME) is a file; choose a writable folder")
-    return home
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the folder; raises UserError for a file, and for a name that no folder can have."""
+        from l2s_core.errors import UserError
+
+        home = Path(value)
+        try:
+            if not str(value) or "\0" in str(value):
+                raise ValueError("no folder has this name")
+            wrong = home.exists() and not home.is_dir()
+        except (OSError, ValueError) as error:
+            raise UserError(f"--home (or L2S_HOME) is {str(value)!r}: {error}; give a folder") from None
+        if wrong:
+            raise UserError(f"cannot write to {home}: --home (or L2S_HOME) is a file; choose a writable folder")
+        return home
 
 
 home_option = click.option(
     "--home",
-    type=click.Path(path_type=Path),
+    type=_Folder(),
     default=HOME,
-    callback=_folder,
     help="Folder of runs: stages, reports, MLflow, Prefect. [default: mlruns/]",
 )
 set_option = click.option(

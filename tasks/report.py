@@ -15,6 +15,7 @@ from l2s_core.report.summary import Report
 from tasks.models import backbone_for, judge_for
 from tasks.stage_task import GPU, accelerator, stage_task
 from tasks.tracking.benchmark_run import BenchmarkRun
+from tasks.tracking.metrics import STEERED
 
 
 @stage_task(name="write report", tags=[GPU])
@@ -39,8 +40,8 @@ def log_benchmark(run: Run, summary: RunSummary, files: Sequence[Path] = ()) -> 
     """
     further = {name: figures.summary for name, figures in summary.methods.items()}
     for name, figures in summary.classifiers.items():
-        methods = {PLAIN: summary.plain.summary, "steered": figures.steered.summary}
-        sampled = {PLAIN: PLAIN, "steered": name}
+        methods = {PLAIN: summary.plain.summary, STEERED: figures.steered.summary}
+        sampled = {PLAIN: PLAIN, STEERED: name}
         if name == MAIN:
             methods |= further
             sampled |= {method: method for method in further}

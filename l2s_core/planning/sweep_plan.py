@@ -9,7 +9,7 @@ from l2s_core.config import MAIN
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
 from l2s_core.evaluation.run_summary import RunSummary
-from l2s_core.planning.measured import Rehearsal
+from l2s_core.planning.past_run import Speed
 from l2s_core.planning.stage_kinds import SAMPLE_FURTHER, SAMPLE_PLAIN, SAMPLE_STEERED, STAGE_KINDS, TRAIN, StageKind
 
 
@@ -17,8 +17,8 @@ from l2s_core.planning.stage_kinds import SAMPLE_FURTHER, SAMPLE_PLAIN, SAMPLE_S
 class StageLeft:
     """One kind of stage: how many outputs the points need of it, how many different ones that are, how many are there.
 
-    `hours` and `bytes` are of those that are left; None for training, which nothing tells, and `hours` without a
-    rehearsal.
+    `hours` and `bytes` are of those that are left; None for what nothing tells: the bytes of a training, and hours
+    without a rehearsal or a finished run.
     """
 
     stage: str
@@ -37,15 +37,15 @@ class Output:
     name: str
 
 
-def stages_left(points: Sequence[Run], rehearsal: Rehearsal | None) -> list[StageLeft]:
-    """Return a row for every kind of stage; `rehearsal` is that of the sweep's configuration, at full size."""
+def stages_left(points: Sequence[Run], speed: Speed | None) -> list[StageLeft]:
+    """Return a row for every kind of stage; `speed` is what evaluations of the sweep's configuration take here."""
     rows = []
     for kind in STAGE_KINDS:
         wanted = [(folder, Output(run=run, name=name)) for run in points for name, folder in kind.outputs(run).items()]
         owners = dict(wanted)
         left = [owner for folder, owner in owners.items() if not kind.is_complete(owner.run, folder)]
         if wanted:
-            hours, size = _cost(kind, left, rehearsal)
+            hours, size = _cost(kind, left, speed)
             row = StageLeft(
                 stage=kind.name,
                 wanted=len(wanted),
@@ -58,12 +58,12 @@ def stages_left(points: Sequence[Run], rehearsal: Rehearsal | None) -> list[Stag
     return rows
 
 
-def search_left(corners: Sequence[Run], trials: int, rehearsal: Rehearsal | None) -> list[StageLeft]:
+def search_left(corners: Sequence[Run], trials: int, speed: Speed | None) -> list[StageLeft]:
     """Return these rows for a search of that many points between `corners`: an upper bound, as if none was run yet.
 
     What is the same at all corners is made once, the rest for every point at the price of the dearest corner.
     """
-    once = {row.stage: row for row in stages_left(corners[:1], rehearsal)}
+    once = {row.stage: row for row in stages_left(corners[:1], speed)}
     rows = []
     for kind in STAGE_KINDS:
         outputs = [kind.outputs(corner) for corner in corners]
@@ -72,7 +72,7 @@ def search_left(corners: Sequence[Run], trials: int, rehearsal: Rehearsal | None
             rows += [replace(once[kind.name], wanted=count)] if kind.name in once else []
             continue
         costs = [
-            _cost(kind, [Output(run=corner, name=name) for name in one], rehearsal)
+            _cost(kind, [Output(run=corner, name=name) for name in one], speed)
             for corner, one in zip(corners, outputs, strict=True)
         ]
         hours, size = (None if None in values else trials * max(values) for values in zip(*costs, strict=True))
@@ -98,14 +98,15 @@ def hours_as_measured(rows: Sequence[StageLeft], images: int, summary: RunSummar
     return (left[TRAIN] * main.result.seconds + images * seconds) / 3600
 
 
-def _cost(kind: StageKind, outputs: Sequence[Output], rehearsal: Rehearsal | None) -> tuple[float | None, int | None]:
+def _cost(kind: StageKind, outputs: Sequence[Output], speed: Speed | None) -> tuple[float | None, int | None]:
     """Return the hours and bytes of outputs; None for what nothing tells."""
     sizes = [kind.bytes(output.run, output.name) for output in outputs]
     works = [kind.work(output.run, output.name) for output in outputs]
     known_sizes = [size for size in sizes if size is not None]
     known_works = [work for work in works if work is not None]
     size = sum(known_sizes) if len(known_sizes) == len(sizes) else None
-    if rehearsal is None or len(known_works) < len(works):
+    if speed is not None and kind.name == TRAIN and speed.training is not None:
+        return len(outputs) * speed.training / 3600, size
+    if speed is None or len(known_works) < len(works):
         return None, size
-    prices = rehearsal.prices
-    return sum(work.total(prices) for work in known_works) / 3600, size
+    return sum(work.total(speed.prices) for work in known_works) / 3600, size

@@ -22,13 +22,13 @@ from l2s_core.evaluation.statistics.aggregate import MethodSummary
 from l2s_core.hashing import digest
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.classifier_run import ClassifierRun
+from tasks.tracking.metrics import BEST, HEADLINE, benchmark_metrics, best_metrics
 from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
 from tasks.tracking.titles import NOTE, RUN_ID, VARIED, benchmark_title, suite_of, varied_text
 
 BENCHMARK = "l2s.benchmark"  # tag: a digest of the verdicts' addresses; what makes logging idempotent
 TABLE = "prompts.json"
 PICTURE = "plain and steered"
-HEADLINE = "bench_steered_correct"
 MARKS = {"latest": "l2s.bench.latest", "best": "l2s.bench.best"}  # tags of the classifier's run
 _ROW = ("item_id", "prompt_group", "prompt", "seed", "asks_for", "correct", "all_found", "gradients", "seconds")
 
@@ -107,11 +107,7 @@ class BenchmarkRun:
         }
 
     def _metrics(self) -> dict[str, float]:
-        return {
-            f"bench_{name}_{key}": value
-            for name, summary in self.methods.items()
-            for key, value in figures_of(summary).items()
-        }
+        return benchmark_metrics({name: figures_of(summary) for name, summary in self.methods.items()})
 
     def _table(self) -> pd.DataFrame:
         """Return a row for every image of every method."""
@@ -127,8 +123,9 @@ class BenchmarkRun:
         step = len(self.client.get_metric_history(at, HEADLINE))
         log_metrics(self.client, at, metrics, step)
         tags = self._marks("latest", run_id)
-        if metrics[HEADLINE] >= classifier.data.metrics.get(f"best_{HEADLINE}", 0.0):
-            log_metrics(self.client, at, {f"best_{key}": value for key, value in metrics.items()}, step)
+        best = best_metrics(metrics)
+        if best[BEST] >= classifier.data.metrics.get(BEST, 0.0):
+            log_metrics(self.client, at, best, step)
             tags += self._marks("best", run_id)
         self.client.log_batch(at, tags=tags)
 

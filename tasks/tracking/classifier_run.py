@@ -19,12 +19,15 @@ from mlflow.types import Schema, TensorSpec
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
+from l2s_core.dataset.schema import MapSource
 from l2s_core.evaluation.run import Run
 from l2s_core.hashing import digest
 from l2s_core.report.figures import confusion_figure
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.champion import Validation, crown
+from tasks.tracking.metrics import DIGITS, training_metrics
 from tasks.tracking.store import (
+    REGISTERED,
     answering,
     experiment_id,
     find_run,
@@ -100,7 +103,7 @@ class ClassifierRun:
         Training goes on when the store is away, and `finish` logs what it missed.
         """
         try:
-            log_metrics(self.client, self.run_id, row, number)
+            log_metrics(self.client, self.run_id, training_metrics(row), number)
         except MlflowException:
             self._missed.append((number, row))
 
@@ -120,11 +123,13 @@ class ClassifierRun:
         if self._monitor is not None:
             self._monitor.finish()
         for number, row in self._missed:
-            log_metrics(self.client, self.run_id, row, number)
+            log_metrics(self.client, self.run_id, training_metrics(row), number)
         final = {f"test_{k}": v for k, v in result.test.items()} | {
             f"val_both_{k}": v for k, v in result.validation.items()
         }
-        log_metrics(self.client, self.run_id, {**final, "best_epoch": result.best_epoch})
+        final |= {"best_epoch": result.best_epoch, "seconds": result.seconds}
+        rounded = {key: round(value, DIGITS) for key, value in final.items()}
+        log_metrics(self.client, self.run_id, training_metrics(rounded))
         self.client.log_figure(self.run_id, confusion_figure(result.confusion), "confusion.png")
         self.client.log_dict(self.run_id, result.to_json(), "result.json")
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
@@ -168,4 +173,19 @@ class ClassifierRun:
         )
         for key, value in measured.tags().items():
             self.client.set_model_version_tag(name, info.registered_model_version, key, value)
+        self.client.update_model_version(
+            name, info.registered_model_version, self._version_note(source, result, measured)
+        )
+        self.client.update_registered_model(
+            name, f"Classifiers of relations that steer {name.removeprefix(REGISTERED)}."
+        )
         crown(self.client, name, maps)
+
+    def _version_note(self, source: MapSource, result: ClassifierResult, measured: Validation) -> str:
+        """Return what the page of a registered version says of it."""
+        return (
+            f"{self._note()} It reads {source.channels} attention maps of {source.grid} × {source.grid}, at "
+            f"{len(source.steps)} steps, and tells {', '.join(source.relations)}. Test accuracy "
+            f"{result.test['accuracy']:.3f}, validation {measured.accuracy:.3f} of {measured.records} records "
+            f"({measured.maps} maps, set {measured.data})."
+        )

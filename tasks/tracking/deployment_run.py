@@ -26,7 +26,7 @@ def log_night(run: Run, deployment: str, rows: Sequence[Comparison]) -> None:
     history = found or client.create_run(experiment_id(client), run_name=f"deployment {deployment}", tags=tags)
     run_id = history.info.run_id
     night = int(history.data.metrics.get(NIGHTS, 0)) + 1
-    figures = {row.figure.replace(", ", "_"): row.now for row in rows}
+    figures = {row.figure.replace(", ", "/"): row.now for row in rows}
     log_metrics(client, run_id, {**figures, "inside": float(all(row.ok for row in rows)), NIGHTS: night}, night)
     client.set_tag(run_id, RUN_ID, run_id_of(run.paths))
     client.set_terminated(run_id, "FINISHED")

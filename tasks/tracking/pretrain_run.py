@@ -27,7 +27,7 @@ class PretrainRun:
 
     def log(self, model: str, step: int, values: Mapping[str, float]) -> None:
         """Log values of one model at a step."""
-        log_metrics(self.client, self.run_id, {f"{model}_{key}": value for key, value in values.items()}, step)
+        log_metrics(self.client, self.run_id, {f"{model}/{key}": value for key, value in values.items()}, step)
 
     def finish(self, grids: Path) -> None:
         """Keep the sample grids and close the run."""

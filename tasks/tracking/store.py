@@ -22,6 +22,7 @@ from tasks.database import create_databases, database_url
 from tasks.tracking.views import save_views
 
 EXPERIMENT = "learn-to-steer"
+REGISTERED = "relation-"  # what names of registered models begin with; the rest is the backbone
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
 REFUSED = 400  # HTTP's codes from here on say that a request is wrong
 OUTAGE = 500  # and from here on that the server is
@@ -86,7 +87,7 @@ def answering() -> Iterator[None]:
 
 def registered_name(model: str) -> str:
     """Return the name under which the classifiers of a backbone are registered; MLflow allows no ':' or '/' in it."""
-    return "relation-" + re.sub(r"[^\w.-]+", "-", Path(model).name)
+    return REGISTERED + re.sub(r"[^\w.-]+", "-", Path(model).name)
 
 
 def _require_plain(home: Path) -> None:

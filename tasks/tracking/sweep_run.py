@@ -15,6 +15,7 @@ from l2s_core.evaluation.run import Run
 from l2s_core.experiments.sweeps import Point, PointResult, SweepConfig
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.classifier_run import ClassifierRun
+from tasks.tracking.metrics import best_metrics, point_metrics
 from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
 from tasks.tracking.titles import NOTE, RUN_ID, VARIED, varied_text
 
@@ -90,7 +91,7 @@ class SweepRun:
     @answering()
     def succeed(self, run_id: str, metrics: Mapping[str, float], picture: Path) -> None:
         """Put a point's figures and pictures onto its run and close it."""
-        log_metrics(self.client, run_id, metrics)
+        log_metrics(self.client, run_id, point_metrics(metrics))
         self.client.log_artifact(run_id, str(picture))
         self._close(run_id, "FINISHED")
 
@@ -120,7 +121,7 @@ class SweepRun:
         for path in files:
             self.client.log_artifact(self.run_id, str(path))
         if best is not None:
-            log_metrics(self.client, self.run_id, {f"best_{key}": value for key, value in best.metrics.items()})
+            log_metrics(self.client, self.run_id, best_metrics(point_metrics(best.metrics)))
             self.client.set_tag(self.run_id, "l2s.best", best.label)
         self.client.set_terminated(self.run_id, "FINISHED")
 

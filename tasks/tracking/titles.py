@@ -13,7 +13,7 @@ VARIED = "l2s.varied"  # tag: the settings in which a run differs from its confi
 NOTE = "mlflow.note.content"  # MLflow's own tag: the description on a run's page
 LEARNT = ("backbone", "capture", "classifier", "classifiers", "data", "inversion", "trajectories")
 """The sections of a run that a classifier depends on."""
-LONGEST = 60  # characters of settings in a name; the tag has all of them
+LONGEST = 60  # characters of settings in a name: more are counted, and the tag has them
 
 
 def classifier_title(run: Run, name: str) -> str:
@@ -43,5 +43,5 @@ def varied_text(varied: Mapping[str, Any]) -> str:
 
 def _titled(what: str, varied: Mapping[str, Any]) -> str:
     text = settings_text(varied)
-    short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    short = text if len(text) <= LONGEST else f"{len(varied)} own settings"
     return f"{what}, {short}" if short else what

@@ -69,7 +69,7 @@ def epochs_logged(home: Path) -> int:
     connection = sqlite3.connect(f"file:{home / 'mlflow.db'}?mode=ro", uri=True)
     try:
         counts = connection.execute(
-            "SELECT count(*) FROM metrics WHERE key = 'train_loss' GROUP BY run_uuid"
+            "SELECT count(*) FROM metrics WHERE key = 'train/loss' GROUP BY run_uuid"
         ).fetchall()
     except sqlite3.OperationalError:  # no tables yet
         counts = []

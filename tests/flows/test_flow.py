@@ -59,19 +59,23 @@ def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_res
     assert set(runs) == {"main", "true-only", "sampled"}
     run = runs["main"]
     summary = numbers(home)
-    assert run.data.metrics["bench_steered_correct"] == summary["classifiers"]["main"]["steered"]["correct"]["rate"]
-    assert run.data.metrics["bench_plain_correct"] == summary["plain"]["correct"]["rate"]
+    assert run.data.metrics["bench/steered/correct"] == pytest.approx(
+        summary["classifiers"]["main"]["steered"]["correct"]["rate"], abs=1e-4
+    )
+    assert run.data.metrics["plain/correct"] == pytest.approx(summary["plain"]["correct"]["rate"], abs=1e-4)
     assert {
-        "test_accuracy_true_prompts",
-        "test_accuracy_wrong_prompts",
-        "test_accuracy_step_1",
-        "test_accuracy_left_of",
+        "test/accuracy_true_prompts",
+        "test/accuracy_wrong_prompts",
+        "test/accuracy_step_1",
+        "test/accuracy_left_of",
     } <= set(run.data.metrics)
     assert run.data.params["classifier.kind"] == "conv"
-    assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 3
+    assert len(client.get_metric_history(run.info.run_id, "val/loss")) == 3
     assert {d.dataset.name.partition("-")[0] for d in run.inputs.dataset_inputs} == {"inverted"}
     assert {d.dataset.name.partition("-")[0] for d in runs["sampled"].inputs.dataset_inputs} == {"trajectories"}
     assert {"confusion.png", "result.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
+    champion = client.get_model_version_by_alias("relation-mini-sd", "champion-inverted")
+    assert "attention maps of" in champion.description and "Test accuracy" in champion.description
     model = mlflow.pyfunc.load_model("models:/relation-mini-sd@champion-inverted")
     batch = next(MapDataset(sorted(home.glob("stages/maps/*/*.parquet")), split="test").batches(5))
     probabilities = model.predict({"maps": batch.maps_BOMGG.numpy(), "capture_index": batch.capture_index_B.numpy()})

@@ -104,7 +104,7 @@ def test_the_nights_of_a_deployment_are_one_history(tmp_path: Path) -> None:
         log_night(run_of(tmp_path), "nightly", compare(figures_of(summary(correct)), figures_of(summary(0.5)), WIDE))
     client = mlflow_client(tmp_path)
     (history,) = client.search_runs([client.get_experiment_by_name("learn-to-steer").experiment_id])
-    nights = client.get_metric_history(history.info.run_id, "correct_main")
+    nights = client.get_metric_history(history.info.run_id, "correct/main")
     assert [(night.step, night.value) for night in nights] == [(1, 0.5), (2, 0.3)]
 
 

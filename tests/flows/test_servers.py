@@ -41,7 +41,7 @@ def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> 
         shown = l2s("ui", "--no-browser", home=tmp_path)
         assert (
             f"mlflow: http://127.0.0.1:{ports['mlflow']}/#/experiments/1/runs?viewStateShareKey=l2s-classifiers"
-            in shown.stdout
+            "&workflowType=machine_learning" in shown.stdout
         ), shown.stderr
         with urllib.request.urlopen(
             f"http://127.0.0.1:{ports['mlflow']}/api/2.0/mlflow/experiments/get?experiment_id=1"
@@ -49,7 +49,7 @@ def test_up_finds_what_runs_commands_use_it_and_down_ends_it(tmp_path: Path) -> 
             tags = {tag["key"]: tag["value"] for tag in json.load(answer)["experiment"]["tags"]}
         state = json.loads(json.loads(tags["mlflow.sharedViewState.l2s-classifiers"])["state"])
         assert (
-            state["orderByKey"] == "metrics.`bench_steered_correct`" and state["orderByKey"] in state["selectedColumns"]
+            state["orderByKey"] == "metrics.`bench/steered/correct`" and state["orderByKey"] in state["selectedColumns"]
         )
         code = (
             "from flows.environment import prepare; import sys, os, pathlib; prepare(pathlib.Path(sys.argv[1]))\n"

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+from helpers.judged import run_summary
 from helpers.small_run import SETTINGS, shards
 from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
@@ -23,8 +24,9 @@ from flows.cli import main
 from flows.options import overrides_of
 from flows.session import Pruned
 from flows.standing import Standing
-from l2s_core.config import load_run_config
+from l2s_core.config import RunConfig, load_run_config
 from l2s_core.errors import UserError
+from l2s_core.evaluation.run_summary import FILE, FORMAT
 from l2s_core.experiments.sweeps import (
     FOLDER,
     PointResult,
@@ -37,6 +39,7 @@ from l2s_core.experiments.sweeps import (
 )
 from l2s_core.report.ranking import cost_figure
 from l2s_core.storage import runs
+from l2s_core.storage.versioned import write_versioned
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -181,6 +184,26 @@ def test_the_dry_run_counts_every_method_and_needs_no_rehearsal_for_disk(tmp_pat
     assert "at most 179 MB; 'l2s rehearse baselines' measures" in output
 
 
+def test_the_dry_run_knows_hours_from_a_finished_run_of_the_same_model_alone(tmp_path: Path) -> None:
+    """It said "hours ?" until a rehearsal, though the report of the same configuration had measured all of them."""
+    config = write(tmp_path / "s.yaml", set={"benchmark": "dev", "classifiers": {}}, grid={"classifier.width": [8, 16]})
+    own = load_run_config("mini-sd")
+
+    def dry_run(of: RunConfig) -> list[str]:
+        told = {**run_summary(train_seconds=360.0).to_json(), "config": of.model_dump(mode="json")}
+        write_versioned(tmp_path / "reports" / "mini-sd" / FILE, FORMAT, told)
+        return invoke("sweep", config, "--dry-run", "--home", str(tmp_path)).splitlines()
+
+    lines = dry_run(own)
+    assert next(line for line in lines if line.startswith("train ")).split()[-5:] == ["2", "2", "0", "0.20", "?"]
+    assert not any(line.split()[-2] == "?" for line in lines if line.startswith(("scenes", "invert", "sample plain")))
+    plain = next(line for line in lines if line.startswith("sample plain")).split()
+    assert float(plain[-2]) == pytest.approx(144 / 3600, abs=0.006)  # so many images, one second each
+    assert any(line.startswith("at most ") and "without the training" not in line for line in lines)
+    other = dry_run(load_run_config("mini-sd", {"capture.layers": ["mid_block*"]}))
+    assert next(line for line in other if line.startswith("train ")).split()[-2] == "?"
+
+
 def test_the_dry_run_of_a_search_is_a_bound_for_all_its_points(tmp_path: Path) -> None:
     output, rows = left("steering", tmp_path)
     assert (
@@ -216,7 +239,8 @@ def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path
     assert sorted(c.info.status for c in children) == ["FAILED", "FINISHED", "FINISHED"]
     good = [c for c in children if c.info.status == "FINISHED"]
     assert {c.data.params["classifier.width"] for c in good} == {"8", "16"}
-    assert all({"correct", "all_found", "seconds", "gradients", "test_accuracy"} <= set(c.data.metrics) for c in good)
+    figures = {f"bench/steered/{figure}" for figure in ("correct", "all_found", "seconds", "gradients")}
+    assert all(figures | {"plain/correct", "test/accuracy"} <= set(c.data.metrics) for c in good)
     assert "greater than or equal to 4" in next(c for c in children if c.info.status == "FAILED").data.tags["l2s.error"]
     assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {
         "sweep.json",
@@ -224,7 +248,7 @@ def test_a_sweep_shares_stages_outlives_a_bad_point_and_continues(tmp_path: Path
         "points.json",
         "cost.png",
     }
-    assert parent.data.metrics["best_correct"] == max(c.data.metrics["correct"] for c in good)
+    assert parent.data.metrics["best/steered/correct"] == max(c.data.metrics["bench/steered/correct"] for c in good)
     damaged = next(stages.glob("noise/*/*.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:5000])
     assert (

@@ -29,8 +29,10 @@ from l2s_core.experiments.sweeps import SweepConfig, points_of
 from tasks import training
 from tasks.tracking.benchmark_run import BenchmarkRun
 from tasks.tracking.classifier_run import ADDRESS, ClassifierRun
+from tasks.tracking.metrics import HEADLINE, benchmark_metrics, best_metrics, point_metrics, training_metrics
 from tasks.tracking.sweep_run import SweepRun
 from tasks.tracking.titles import NOTE, benchmark_title, classifier_title
+from tasks.tracking.views import PREFIX, SWEEPS, view_url
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -92,7 +94,7 @@ def test_two_configurations_that_share_a_classifier_keep_their_own_figures(tmp_p
     for run_id, correct, gradients, updates in ((first, 0.75, 30, "10"), (second, 0.5, 6, "2")):
         found = client.get_run(run_id).data
         assert (
-            found.metrics["bench_steered_correct"] == correct and found.metrics["bench_steered_gradients"] == gradients
+            found.metrics["bench/steered/correct"] == correct and found.metrics["bench/steered/gradients"] == gradients
         )
         assert found.params["steering.updates"] == updates and found.params["benchmark.suite"] == "test"
         assert found.tags["mlflow.parentRunId"] == parent.info.run_id and found.tags["l2s.run_id"].startswith(
@@ -101,10 +103,10 @@ def test_two_configurations_that_share_a_classifier_keep_their_own_figures(tmp_p
         rows = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/prompts.json"))
         assert rows["columns"][:2] == ["method", "item_id"] and len(rows["data"]) == 8
     page = client.get_run(parent.info.run_id).data
-    assert page.metrics["bench_steered_correct"] == 0.5 and page.metrics["best_bench_steered_correct"] == 0.75
+    assert page.metrics["bench/steered/correct"] == 0.5 and page.metrics["best/steered/correct"] == 0.75
     assert page.tags["l2s.bench.latest"] == second and page.tags["l2s.bench.best"] == first
     assert '"steering.updates": 2' in page.tags["l2s.bench.latest.settings"]
-    history = client.get_metric_history(parent.info.run_id, "bench_steered_correct")
+    history = client.get_metric_history(parent.info.run_id, "bench/steered/correct")
     assert [point.value for point in history] == [0.75, 0.5]
 
 
@@ -137,14 +139,39 @@ def test_points_that_share_a_name_are_told_apart_and_a_reused_classifier_says_wh
     assert how[1] == f"reused from {named['l2s.run_id']}"
 
 
+def test_the_saved_view_of_sweeps_shows_points_without_their_parent(tmp_path: Path) -> None:
+    tracking = SweepRun(tmp_path, SWEEP)
+    started = {tracking.start(point) for point in points_of(SWEEP)}
+    experiment = tracking.client.get_experiment_by_name("learn-to-steer")
+    state = json.loads(json.loads(experiment.tags[PREFIX + SWEEPS])["state"])
+    shown = tracking.client.search_runs([experiment.experiment_id], state["searchFilter"])
+    assert {run.info.run_id for run in shown} == started
+    assert state["orderByKey"] == f"metrics.`{HEADLINE}`" == state["columnOrder"][1]
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"  # pages of runs, not of traces
+    assert view_url("http://x", "1", SWEEPS).endswith("viewStateShareKey=l2s-sweeps&workflowType=machine_learning")
+
+
+def test_metrics_stand_in_sections_what_differs_first_and_plain_sampling_last() -> None:
+    """`bench_plain_correct`, the same for all classifiers, was the first chart; a comparison opened on train_loss."""
+    methods = {"plain": {"correct": 1 / 3}, "best-of-4": {"correct": 0.5}, "steered": {"correct": 2 / 3}}
+    named = benchmark_metrics(methods)
+    assert named == {"bench/steered/correct": 0.6667, "bench/best-of-4/correct": 0.5, "plain/correct": 0.3333}
+    assert next(iter(named)) == HEADLINE and sorted(named)[-1] == "plain/correct"
+    assert best_metrics(named) == {"best/steered/correct": 0.6667, "best/best-of-4/correct": 0.5}
+    epoch = training_metrics({"train_loss": 1.5, "lr": 0.1, "val_loss": 1.25, "val_accuracy": 0.5})
+    assert list(epoch) == ["val/accuracy", "train/loss", "train/lr", "val/loss"]
+    point = point_metrics({"correct": 0.5, "plain_correct": 0.25, "test_accuracy": 1.0, "train_seconds": 3.0})
+    assert list(point) == [HEADLINE, "plain/correct", "test/accuracy", "train/seconds"]
+
+
 def test_a_name_says_the_users_own_settings_and_not_those_of_the_quick_preset(tmp_path: Path) -> None:
     own = {"classifier.width": 16, "steering.updates": 2}
     assert own_overrides({**quick_overrides("mini-sd"), **own}) == own
     run = replace(run_of(tmp_path), varied=own)
     assert classifier_title(run, "main") == "mini-sd/main, width=16"
     assert benchmark_title(run, "main") == "mini-sd/main: pairs test, width=16, updates=2"
-    long = replace(run, varied={"data.train": "x" * 200})
-    assert classifier_title(long, "main").endswith("x…") and len(classifier_title(long, "main")) < 80
+    long = replace(run, varied={"data.train": "x" * 200, "data.val": 1})
+    assert classifier_title(long, "main") == "mini-sd/main, 2 own settings"
 
 
 class Away:
