@@ -33,4 +33,4 @@ def generate(
             f"{name}: {sum(image.correct for image in judged)} of {len(seeds)} right" for name, judged in right.items()
         )
     )
-    click.echo(out)
+    click.echo(out.resolve())

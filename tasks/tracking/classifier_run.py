@@ -35,6 +35,7 @@ from tasks.tracking.store import (
     open_store,
     registered_name,
     watch_machine,
+    without_notes,
 )
 from tasks.tracking.titles import NOTE, RUN_ID, VARIED, classifier_title, learnt, varied_text
 
@@ -156,14 +157,15 @@ class ClassifierRun:
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(source.relations)))]),
         )
         name = registered_name(self.run.config.backbone.model)
-        info = mlflow.pyfunc.log_model(
-            name="classifier",
-            python_model=str(MODEL_CODE),
-            artifacts={"classifier": str(folder)},
-            signature=signature,
-            pip_requirements=["learn-to-steer"],
-            registered_model_name=name,
-        )
+        with without_notes():
+            info = mlflow.pyfunc.log_model(
+                name="classifier",
+                python_model=str(MODEL_CODE),
+                artifacts={"classifier": str(folder)},
+                signature=signature,
+                pip_requirements=["learn-to-steer"],
+                registered_model_name=name,
+            )
         maps = self.run.classifiers[self.name].maps
         measured = Validation(
             maps=maps,

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
 
 from l2s_core.errors import UserError, masked
 from l2s_core.storage.files import make_file
@@ -26,6 +27,17 @@ REGISTERED = "relation-"  # what names of registered models begin with; the rest
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
 REFUSED = 400  # HTTP's codes from here on say that a request is wrong
 OUTAGE = 500  # and from here on that the server is
+
+
+@contextmanager
+def without_notes() -> Iterator[None]:
+    """Keep MLflow's notes ("Successfully registered model …") out of what a run shows; errors still rise."""
+    before = MLFLOW_LOGGING_STREAM.enabled
+    MLFLOW_LOGGING_STREAM.enabled = False
+    try:
+        yield
+    finally:
+        MLFLOW_LOGGING_STREAM.enabled = before
 
 
 def tracking_uri(home: Path) -> str:
