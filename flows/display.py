@@ -50,10 +50,13 @@ class Display(ABC):
 
 
 class Bar(Display):
-    """A bar over the whole run, at the bottom of a terminal; its length is the share of the time."""
+    """A bar over the whole run, at the bottom of a terminal; its length is the share of the time.
 
-    FORMAT = "{desc}  {percentage:3.0f}% |{bar}| {postfix}"
-    WITHOUT = "{desc}  {postfix}"
+    What a narrow terminal cuts off stands last.
+    """
+
+    FORMAT = "{percentage:3.0f}% |{bar:10}| {desc}"
+    WITHOUT = "{desc}"
 
     def __init__(self) -> None:
         self._bar = tqdm(total=1.0, leave=False, dynamic_ncols=True, bar_format=self.WITHOUT)
@@ -62,8 +65,8 @@ class Bar(Display):
         self._bar.bar_format = self.FORMAT if status.left is not None and status.left.all_counted else self.WITHOUT
         if status.left is not None:
             self._bar.n = status.seconds / max(status.seconds + status.left.seconds, 1e-9)
-        self._bar.set_description_str(status.text, refresh=False)
-        self._bar.set_postfix_str(times(status), refresh=False)
+        clock = left(status) or f"{duration(status.seconds)} so far"
+        self._bar.set_description_str(f"{clock}; {status.text}", refresh=False)
         self._bar.refresh()
 
     def say(self, line: str) -> None:
@@ -110,17 +113,23 @@ def display() -> Iterator[Display]:
 
 def times(status: Status) -> str:
     """Return the time so far and the time left; nothing of the latter where there is no basis for it."""
-    so_far = f"{duration(status.seconds)} so far"
+    return ", ".join(part for part in (f"{duration(status.seconds)} so far", left(status)) if part)
+
+
+def left(status: Status) -> str:
+    """Return the time left in words; nothing where there is no basis for it."""
     if status.left is None:
-        return so_far
-    return f"{so_far}, {'about' if status.left.all_counted else 'more than'} {duration(status.left.seconds)} left"
+        return ""
+    return f"{'about' if status.left.all_counted else 'more than'} {roughly(status.left.seconds)} left"
+
+
+def roughly(seconds: float) -> str:
+    """Return a time no more exact than an estimate is: to ten seconds, from 90 on to a minute."""
+    return duration(max(10, 10 * round(seconds / 10))) if seconds < 90 else duration(60 * round(seconds / 60))
 
 
 def duration(seconds: float) -> str:
     """Return a time as people say it: "40 s", "7 min 20 s", "3 h 5 min"."""
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    parts = {"min": whole // 60, "s": whole % 60} if whole < 3600 else {"h": whole // 3600, "min": whole % 3600 // 60}
+    return " ".join(f"{count} {unit}" for unit, count in parts.items() if count) or "0 s"
