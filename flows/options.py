@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -116,8 +117,21 @@ def start(home: Path) -> None:
     make_folder(home)
     if INSTALLED and home == HOME and not os.environ.get("L2S_HOME"):
         click.echo(f"folder of runs: {home} (--home or L2S_HOME chooses another)", err=True)
-    with imports():
+    with waiting("loading libraries"), imports():
         quiet_libraries()
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal what is waited for, and take it back; a log has nothing of it."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    click.echo(f"{what} …", nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)  # the start of the line, and nothing after it
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from flows.options import (
     runner_options,
     set_option,
     start,
+    waiting,
     with_config,
 )
 
@@ -73,7 +74,8 @@ def _run(
     from flows.runners import load_runner, on
 
     overrides = overrides_of(settings, quick, config)
-    plan(config, overrides, home)  # mistakes show at once, before Prefect starts
+    with waiting("checking settings, models and data"):
+        plan(config, overrides, home)  # mistakes show at once, before Prefect starts
     click.echo(STARTING, err=True)
     with on(flow, load_runner(*where)) as run:
         return run(config, overrides, home, rebuild)
@@ -98,7 +100,8 @@ def benchmark(
 
     overrides = overrides_of(settings, quick, config)
     given = None if classifier is None else classifier_folder(classifier, home)
-    plan(config, overrides, home, given)
+    with waiting("checking settings, models and data"):
+        plan(config, overrides, home, given)
     click.echo(STARTING, err=True)
     report, files = flow(config, given, overrides, home, rebuild)
     print_benchmark(report.run, files)

@@ -16,6 +16,7 @@ from helpers.small_run import SETTINGS
 from flows import display, progress
 from flows.changes import LastRun, changes
 from flows.display import Bar, Lines, Status, times
+from flows.options import waiting
 from flows.progress import RunProgress, follow
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.config import PLAIN, load_run_config
@@ -161,6 +162,16 @@ def test_a_log_gets_few_lines_and_a_terminal_one_bar(monkeypatch: pytest.MonkeyP
     bar.close()
     drawn = sys.stderr.getvalue()
     assert " 25% |" in drawn and "about 2 min left" in drawn and "plain: relation correct 0.28\n" in drawn
+
+
+def test_what_is_waited_for_shows_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal, shown in ((True, "loading libraries …\r\x1b[K"), (False, "")):
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with waiting("loading libraries"):
+            assert sys.stderr.getvalue() == shown.partition("\r")[0]
+        # click writes no control characters to what it does not know for a terminal
+        assert sys.stderr.getvalue().startswith(shown.partition("\x1b")[0])
 
 
 @pytest.mark.parametrize(
