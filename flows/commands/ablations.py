@@ -56,6 +56,7 @@ def ablate(
     from flows.runners import load_runner, on
     from flows.summary import print_ablation_tables
 
+    runner = load_runner(*where)
     plan(config, ablations[0].points[0].overrides, home)  # mistakes of every point show at once, before Prefect starts
-    with on(flow, load_runner(*where)) as run:
+    with on(flow, runner) as run:
         print_ablation_tables(*run(config, names, overrides, home, rebuild))

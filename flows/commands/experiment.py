@@ -74,10 +74,11 @@ def _run(
     from flows.runners import load_runner, on
 
     overrides = overrides_of(settings, quick, config)
+    runner = load_runner(*where)
     with waiting("checking settings, models and data"):
         plan(config, overrides, home)  # mistakes show at once, before Prefect starts
     click.echo(STARTING, err=True)
-    with on(flow, load_runner(*where)) as run:
+    with on(flow, runner) as run:
         return run(config, overrides, home, rebuild)
 
 

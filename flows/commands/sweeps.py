@@ -58,12 +58,13 @@ def sweep(
     from flows.sweep import sweep as flow
     from l2s_core.errors import UserError
 
+    runner = load_runner(*where)
     failed: list[str] = []
     for config, loaded in sweeps.items():
         with _outlived(config, sweeps, failed):
             plan(loaded.config, point(loaded, {}).overrides, home)  # mistakes of every point show at once
     for config in [config for config in sweeps if config not in failed]:
-        with _outlived(config, sweeps, failed), on(flow, load_runner(*where)) as run:
+        with _outlived(config, sweeps, failed), on(flow, runner) as run:
             print_ranking(sweeps[config], *run(config, overrides[config], home, rebuild))
     if failed:
         raise UserError(

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 from l2s_core.config import ToleranceConfig
 from l2s_core.config.dotted import dotted
+from l2s_core.config.loading import is_file
 from l2s_core.errors import unknown_name
 from l2s_core.evaluation.run_summary import RunSummary
 from l2s_core.storage.run_paths import RunPaths
@@ -147,7 +148,7 @@ def load_gate(home: Path, name: str) -> Gate | None:
     Raises UserError, one line, for one that is damaged or that another version wrote.
     """
     path = gate_file(home, name)
-    if not path.is_file():
+    if not is_file(path):
         return None
     return read_versioned(
         path,
