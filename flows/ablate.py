@@ -15,7 +15,7 @@ from prefect.artifacts import create_table_artifact  # noqa: E402
 
 from flows.planning import plan  # noqa: E402
 from flows.points import run_points  # noqa: E402
-from flows.workspace import RUNNER  # noqa: E402
+from flows.workspace import RUNNER, call_flow_run  # noqa: E402
 from l2s_core.config import MAIN  # noqa: E402
 from l2s_core.experiments.ablations import Ablation, plan_ablations  # noqa: E402
 from l2s_core.experiments.sweeps import rank  # noqa: E402
@@ -37,7 +37,9 @@ def ablate(
     A point that fails is recorded and does not stop the rest. What was stopped goes on: finished stages are reused.
     `rebuild` writes damaged outputs anew.
     """
-    done = [run_ablation(ablation, Path(home), rebuild) for ablation in plan_ablations(config, names, overrides)]
+    ablations = plan_ablations(config, names, overrides)
+    call_flow_run(f"ablations of {ablations[0].run.name}", *(ablation.config.name for ablation in ablations))
+    done = [run_ablation(ablation, Path(home), rebuild) for ablation in ablations]
     return [table for table, _ in done], list(dict.fromkeys(path for _, files in done for path in files))
 
 

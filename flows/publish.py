@@ -11,7 +11,7 @@ from l2s_core.evaluation.run_summary import RunSummary
 
 
 def publish(summary: RunSummary, files: Sequence[Path]) -> None:
-    """Create a table of plain and steered sampling, and a note of where the files lie."""
+    """Create a table of plain and steered sampling, and a note with its figures and links to the files."""
     rows = [
         {
             "sampling": row.label,
@@ -23,4 +23,17 @@ def publish(summary: RunSummary, files: Sequence[Path]) -> None:
         for row in summary.rows
     ]
     create_table_artifact(rows, key="benchmark", description=f"{summary.name}: plain and steered")
-    create_markdown_artifact(f"# {summary.name}\n\n" + "\n".join(f"- `{path}`" for path in files), key="report")
+    create_markdown_artifact(report_text(summary, files), key="report", description=f"{summary.name}: report")
+
+
+def report_text(summary: RunSummary, files: Sequence[Path]) -> str:
+    """Return what a run came to as Markdown: the figures of every method, and links to the report's files."""
+    lines = [f"# {summary.name}", "", "| method | relation correct | all objects | gradients | s/image |"]
+    lines += ["|---|---|---|---|---|"]
+    for row in summary.rows:
+        correct, found = (
+            f"{r.rate:.2f} ({r.low:.2f}–{r.high:.2f})" for r in (row.summary.correct, row.summary.all_found)
+        )
+        lines.append(f"| {row.label} | {correct} | {found} | {row.summary.gradients:.1f} | {row.summary.seconds:.2f} |")
+    lines += ["", *(f"- [{path.name}]({path.resolve().as_uri()})" for path in files)]
+    return "\n".join(lines)

@@ -13,7 +13,7 @@ from prefect import flow  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 
 from flows.points import run_points  # noqa: E402
-from flows.workspace import RUNNER  # noqa: E402
+from flows.workspace import RUNNER, call_flow_run  # noqa: E402
 from l2s_core.errors import UserError  # noqa: E402
 from l2s_core.experiments.sweeps import PointResult, SweepConfig, load_sweep, points_of, rank  # noqa: E402
 from l2s_core.report.ranking import write_ranking  # noqa: E402
@@ -33,6 +33,7 @@ def sweep(
     """
     settings = load_sweep(config, overrides)
     home = Path(home)
+    call_flow_run(f"sweep {settings.name}", settings.name, settings.config, f"by {settings.metric}")
     if settings.search is None:
         tracking = SweepRun(home, settings)
         rows = run_points(settings, points_of(settings), home, tracking, rebuild)

@@ -68,8 +68,13 @@ def limit_gpu_tasks(slots: int = 1) -> None:
 
 def name_flow_run(run_id: str, config: RunConfig) -> None:
     """Call the flow run that this is by the run's id, with tags to filter by; outside of one there is nothing to do."""
+    call_flow_run(run_id, config.name, Path(config.backbone.model).name, f"suite {config.benchmark.suite}")
+
+
+def call_flow_run(name: str, *tags: str) -> None:
+    """Give the flow run that this is a name and further tags; outside of one there is nothing to do."""
     if flow_run.id is None:
         return
-    tags = [*flow_run.tags, config.name, Path(config.backbone.model).name, f"suite {config.benchmark.suite}"]
     with get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(str(flow_run.id)), name=run_id, tags=list(dict.fromkeys(tags)))
+        all_tags = list(dict.fromkeys([*flow_run.tags, *tags]))
+        client.update_flow_run(UUID(str(flow_run.id)), name=name, tags=all_tags)

@@ -19,6 +19,7 @@ from helpers.runs import run_of
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from flows.publish import report_text
 from l2s_core.config import MAIN, PLAIN, load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.detection import Detection
@@ -483,3 +484,10 @@ def test_the_commit_is_that_of_the_code_or_none(monkeypatch, tmp_path: Path) -> 
     assert commit() is None or re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", commit())
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     assert commit() is None
+
+
+def test_the_note_in_prefect_has_the_figures_and_links(tmp_path: Path) -> None:
+    """It said where files lie, and nothing of what came out."""
+    text = report_text(run_summary(correct=0.75), [tmp_path / "report.html"])
+    assert "| steered | 0.75 (0.75–0.75) | 1.00 (1.00–1.00) | 0.0 | 1.00 |" in text
+    assert f"- [report.html]({(tmp_path / 'report.html').as_uri()})" in text
