@@ -70,6 +70,7 @@ FAMILIES = Registry(
         "sdxl": "l2s_core.backbones.sdxl:SDXLBackbone",
         "flux": "l2s_core.backbones.flux:FluxBackbone",
         "sd3": "l2s_core.backbones.sd3:SD3Backbone",
+        "pixart": "l2s_core.backbones.pixart:PixArtBackbone",
     },
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -59,10 +59,13 @@ class AttentionCapture:
         try:
             for layer in self.layers:
                 outputs: list[Tensor] = []
+                masks: list[Tensor] = []
                 *first, last = layer.sources
                 stops = stop_early and layer is self.layers[-1]
+                if layer.masked is not None:
+                    handles.append(layer.masked.register_forward_pre_hook(_keep_mask(masks), with_kwargs=True))
                 handles += [module.register_forward_hook(_keep(outputs)) for module in first]
-                handles.append(last.register_forward_hook(self._record(layer, outputs, weights_BOK, stops)))
+                handles.append(last.register_forward_hook(self._record(layer, outputs, masks, weights_BOK, stops)))
             yield
         finally:
             for handle in handles:
@@ -83,10 +86,13 @@ class AttentionCapture:
             raise RuntimeError(f"the forward pass never reached {missing}")
         return [self._recorded[layer.name]() for layer in self.layers]
 
-    def _record(self, layer: AttentionLayer, outputs: list[Tensor], weights_BOK: Tensor, stops: bool) -> Hook:
+    def _record(
+        self, layer: AttentionLayer, outputs: list[Tensor], masks: list[Tensor], weights_BOK: Tensor, stops: bool
+    ) -> Hook:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            compute = partial(_maps_of, layer, (*outputs, output), weights_BOK)
+            compute = partial(_maps_of, layer, (*outputs, output), masks[-1] if masks else None, weights_BOK)
             outputs.clear()
+            masks.clear()
             if not torch.is_grad_enabled():
                 maps_BHOP = compute()
                 self._recorded[layer.name] = lambda: maps_BHOP
@@ -105,6 +111,17 @@ def _keep(outputs: list[Tensor]) -> Hook:
     return hook
 
 
-def _maps_of(layer: AttentionLayer, outputs: tuple[Tensor, ...], weights_BOK: Tensor) -> Tensor:
+def _keep_mask(masks: list[Tensor]) -> Callable[[nn.Module, Any, Mapping[str, Any]], None]:
+    def hook(_module: nn.Module, _inputs: Any, named: Mapping[str, Any]) -> None:
+        mask_B1K = named.get("attention_mask")
+        if mask_B1K is not None:
+            masks.append(mask_B1K)
+
+    return hook
+
+
+def _maps_of(
+    layer: AttentionLayer, outputs: tuple[Tensor, ...], mask_B1K: Tensor | None, weights_BOK: Tensor
+) -> Tensor:
     query_BHPD, key_BHKD = layer.read(*outputs)
-    return phrase_attention(query_BHPD, key_BHKD, weights_BOK)
+    return phrase_attention(query_BHPD, key_BHKD, weights_BOK, mask_B1K)

@@ -18,13 +18,16 @@ class AttentionLayer:
     """A layer in which image tokens attend to text tokens.
 
     `sources` are the modules whose outputs its attention is made of, in the order the forward pass calls
-    them; `read(*outputs)` turns those outputs into (query_BHPD, key_BHKD), the text keys first.
+    them; `read(*outputs)` turns those outputs into (query_BHPD, key_BHKD), the text keys first. `masked` is the module
+    whose call has the mask of the text as its argument `attention_mask`, (B, 1, K), added to the logits; None where the
+    model has no mask.
     """
 
     name: str
     heads: int
     sources: tuple[nn.Module, ...]
     read: Callable[..., tuple[Tensor, Tensor]]
+    masked: nn.Module | None = None
 
 
 class AttentionModel(Predictor, Protocol):

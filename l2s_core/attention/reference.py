@@ -13,8 +13,8 @@ from torch.nn import functional
 from l2s_core.attention.pooling import pool_maps
 from l2s_core.attention.probabilities import phrase_attention_reference
 
-Call = tuple[Tensor, Tensor]
-"""(query_BHPD, key_BHKD) as a model hands them to torch's attention."""
+Call = tuple[Tensor, Tensor, Tensor | None]
+"""(query_BHPD, key_BHKD, mask) as a model hands them to torch's attention."""
 
 
 @contextmanager
@@ -23,9 +23,11 @@ def watching_attention() -> Iterator[list[Call]]:
     calls: list[Call] = []
     real = functional.scaled_dot_product_attention
 
-    def watch(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
-        calls.append((query, key))
-        return real(query, key, value, *rest, **options)
+    def watch(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *rest: Any, **options: Any
+    ) -> Tensor:
+        calls.append((query, key, attn_mask))
+        return real(query, key, value, attn_mask, *rest, **options)
 
     functional.scaled_dot_product_attention = watch
     try:
@@ -44,16 +46,18 @@ def reference_maps(
     """
     words = weights_BOK.shape[-1]
     maps = []
-    for query, key in calls:
+    for query, key, mask in calls:
         tokens = query.shape[2]
         keys = key.shape[2]
         if keys == tokens and tokens != pixels + words:
             continue
         if keys == tokens:
+            if mask is not None:
+                raise ValueError("the reference does not know the layout of a mask over image and text together")
             start, end = (words, words + pixels) if text_first else (0, pixels)
             query = query[:, :, start:end]
             image = key[:, :, start:end]
             text = key[:, :, :words] if text_first else key[:, :, pixels:]
             key = torch.cat([text, image], dim=2) if softmax == "joint" else text
-        maps.append(phrase_attention_reference(query, key, weights_BOK))
+        maps.append(phrase_attention_reference(query, key, weights_BOK, mask))
     return pool_maps(maps, grid)

@@ -13,10 +13,14 @@ UNGUIDED = 1.0  # classifier-free guidance up to which a prediction is the model
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoding:
-    """Encoded texts: one vector a token, context_BKD, and for models that want it one a text, pooled_BD."""
+    """Encoded texts: one vector a token, context_BKD, and for models that want it one a text, pooled_BD.
+
+    mask_BK is true of the tokens that a model attends to; None where it attends to all.
+    """
 
     context_BKD: Tensor
     pooled_BD: Tensor | None = None
+    mask_BK: Tensor | None = None
 
     @property
     def pooled(self) -> Tensor:
@@ -27,15 +31,20 @@ class TextEncoding:
 
     def select(self, indices: Tensor) -> TextEncoding:
         """The encoding of a subset of the batch."""
-        pooled = None if self.pooled_BD is None else self.pooled_BD[indices]
-        return TextEncoding(context_BKD=self.context_BKD[indices], pooled_BD=pooled)
+        pooled, mask = (None if part is None else part[indices] for part in (self.pooled_BD, self.mask_BK))
+        return TextEncoding(context_BKD=self.context_BKD[indices], pooled_BD=pooled, mask_BK=mask)
 
     def after(self, other: TextEncoding) -> TextEncoding:
         """Both encodings as one batch, `other` first."""
-        context_BKD = torch.cat([other.context_BKD, self.context_BKD])
-        if self.pooled_BD is None or other.pooled_BD is None:
-            return TextEncoding(context_BKD=context_BKD)
-        return TextEncoding(context_BKD=context_BKD, pooled_BD=torch.cat([other.pooled_BD, self.pooled_BD]))
+        return TextEncoding(
+            context_BKD=torch.cat([other.context_BKD, self.context_BKD]),
+            pooled_BD=_joined(other.pooled_BD, self.pooled_BD),
+            mask_BK=_joined(other.mask_BK, self.mask_BK),
+        )
+
+
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])
 
 
 @dataclass(frozen=True, kw_only=True)

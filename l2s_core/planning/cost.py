@@ -1,6 +1,6 @@
 """What a model costs, counted without its weights: the same forward pass on tensors that have a shape and nothing else.
 
-Usage: ``python -m l2s_core.planning.cost`` prints the paper's four.
+Usage: ``python -m l2s_core.planning.cost`` prints the paper's four and those of configs/backbones beyond it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from l2s_core.relations import Triplet
 
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
 PAPER = ("sd14", "sd21", "flux-schnell", "flux-dev")
+BEYOND = ("sd21-768", "sdxl", "pixart-sigma")
 LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at once, about
 
 
@@ -79,7 +80,8 @@ def count_cost(config: RunConfig) -> ModelCost:
             load_architecture(backbone.architecture), "full", size=backbone.size, placement=placement
         )
         latents = torch.zeros(1, *model.latent_shape)
-        condition = model.encode_prompts([PROMPT.text])
+        with _AskedValues():
+            condition = model.encode_prompts([PROMPT.text])
         with torch.no_grad(), FlopCounterMode(display=False) as forward, _LargestTensor(model) as largest:
             model.predict(latents, 0.5, condition)
         reader = _reader(model, config)
@@ -163,10 +165,11 @@ def _fused_attention() -> Iterator[None]:
         is_causal: bool = False,
         **_options: Any,
     ) -> Tensor:
-        if attn_mask is not None:
-            return plain(query, key, value, attn_mask=attn_mask)
         kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-        output: Tensor = kernel(query, key, value, None, True, 0.0, is_causal)[0]
+        mask = None
+        if attn_mask is not None:
+            mask = attn_mask.to(query.dtype).expand(*query.shape[:-1], key.shape[-2])
+        output: Tensor = kernel(query, key, value, mask, True, 0.0, is_causal)[0]
         return output
 
     functional.scaled_dot_product_attention = fused  # type: ignore[assignment]
@@ -174,6 +177,15 @@ def _fused_attention() -> Iterator[None]:
         yield
     finally:
         functional.scaled_dot_product_attention = plain
+
+
+class _AskedValues(TorchDispatchMode):
+    """Answers a text encoder that asks for a value, such as whether its mask leaves nothing out: no, or zero."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            return False if args[0].dtype == torch.bool else 0
+        return function(*args, **(kwargs or {}))
 
 
 class _LargestTensor(TorchDispatchMode):
@@ -224,10 +236,12 @@ class _SavedBytes:
 
 
 def main() -> None:
-    """Print the counted cost of one image of the paper's four configurations."""
+    """Print the counted cost of one image of the paper's four configurations, and of sd21 with other backbones."""
     print(f"{'':14s}{'weights':>10s}{'forward':>14s}{'gradient':>14s}{'kept':>10s}{'maps':>7s}")
-    for name in PAPER:
-        cost = count_cost(load_run_config(name))
+    runs = {name: load_run_config(name) for name in PAPER}
+    runs |= {name: load_run_config("sd21", {"backbone": name}) for name in BEYOND}
+    for name, run in runs.items():
+        cost = count_cost(run)
         print(
             f"{name:14s}{sum(cost.weights.values()) / 1e9:7.1f} GB{cost.forward_flops / 1e12:8.2f} Tflop"
             f"{cost.gradient_flops / 1e12:8.1f} Tflop{cost.saved_bytes / 1e9:7.2f} GB{cost.channels:7d}"

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from l2s_core.errors import UserError
 from l2s_core.prompts.grammar import Span
-from l2s_core.prompts.prompt import Phrases
 
 Tokenizer = Callable[..., Any]
 """A tokenizer of transformers: texts to token ids and, for a fast one, character offsets."""
+
+
+class MarkedText(Protocol):
+    """A text and the character spans [start, end) of its phrases."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def spans(self) -> tuple[Span, ...]: ...
 
 
 def tokens_of_span(offsets: Sequence[Span], span: Span) -> list[int]:
@@ -22,7 +31,7 @@ def tokens_of_span(offsets: Sequence[Span], span: Span) -> list[int]:
     return [i for i, (a, b) in enumerate(offsets) if a < b and a < end and start < b]
 
 
-def phrase_weights(tokenizer: Tokenizer, prompts: Sequence[Phrases], length: int) -> Tensor:
+def phrase_weights(tokenizer: Tokenizer, prompts: Sequence[MarkedText], length: int) -> Tensor:
     """Return weights_BOK (B, O, K): row o averages the tokens of object phrase o, O the most objects that a prompt has.
 
     Multiplying attention probabilities by it gives the mean over the phrase's tokens. A prompt with fewer

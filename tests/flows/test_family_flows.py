@@ -52,6 +52,7 @@ FAMILIES = {
         "capture.softmax": "joint",
     },
     "sd35-medium": {"backbone.dtype": "bfloat16", "backbone.offload": True},
+    "pixart-sigma": {"backbone.checkpointing": True},
 }
 
 

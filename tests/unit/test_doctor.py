@@ -48,6 +48,14 @@ def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
     assert cost.saved_bytes < 0.25 * kept
 
 
+@pytest.mark.slow
+def test_a_model_whose_text_encoder_looks_at_its_mask_is_counted() -> None:
+    """Tensors without values have none to look at: a traceback."""
+    cost = count_cost(load_run_config("sd21", {"backbone": "pixart-sigma"}))
+    assert cost.weights["transformer"] / 2 == pytest.approx(0.611e9, rel=0.01)  # parameters, as published
+    assert cost.channels == 28 * 16 and cost.guided_flops == 2 * cost.forward_flops
+
+
 def test_work_counts_what_the_stages_evaluate() -> None:
     work = work_of(load_run_config("sd21"))
     scenes = 5 * ((800 + 200 + 100) + (800 + 100 + 70))  # GQA's, and ORM's beside them
