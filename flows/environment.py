@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import socket
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,6 +62,8 @@ def prepare(home: Path = HOME) -> None:
         os.environ.setdefault(name, value)
     pass_proxies_by(*(host for url in servers.values() if (host := urlsplit(url).hostname)))
     _keep_freed_memory()
+    # A command that only reads leaves a folder of runs uncreated, and Prefect's own below it, with two lines about it.
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
 
 
 def prefect_home(home: Path) -> Path:
@@ -148,7 +151,6 @@ def _keep_freed_memory() -> None:
 def quiet_libraries() -> None:
     """Silence the loading bars and advice of transformers, diffusers and MLflow; errors still show."""
     import logging
-    import warnings
 
     import diffusers
     import transformers

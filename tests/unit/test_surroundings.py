@@ -152,6 +152,20 @@ def test_a_home_that_mlflow_cannot_write_below_is_refused_at_once(tmp_path: Path
         open_store(tmp_path / name)
 
 
+def test_a_new_home_is_no_warning(tmp_path: Path) -> None:
+    """Prefect said in two lines that it could not create its folder below one that is not there."""
+    code = "import sys; from pathlib import Path; from flows.environment import prepare; prepare(Path(sys.argv[1]))"
+    home = tmp_path / "new"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import prefect; print(prefect.settings.PREFECT_HOME.value())", str(home)],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if not key.startswith(("L2S_", "PREFECT_"))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{home.resolve() / 'prefect'}\n" and done.stderr == ""
+
+
 @pytest.mark.parametrize("command", ["runs", "clean", "reproduce", "down"])
 def test_a_home_that_is_a_file_is_one_line(tmp_path: Path, command: str) -> None:
     (tmp_path / "home").write_text("")
