@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -196,6 +197,7 @@ def as_user(number: int, group: int, work: Callable[[], object]) -> object:
         os.setgid(number)
         os.setuid(number)
         os.umask(0o002)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
         try:
             answers.put(work())
         except Exception as error:
@@ -208,27 +210,29 @@ def as_user(number: int, group: int, work: Callable[[], object]) -> object:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
-def test_a_group_shares_a_home() -> None:
+def test_a_group_shares_a_home(tmp_path: Path) -> None:
     """SQLite's database could be written by the user alone who ran first, and Prefect's folder be entered by no other.
 
     Nobody else may read a test's own folder, so the home lies outside of it.
     """
     group, users = 7000, (7001, 7002)
+
+    def work(home: Path) -> str:
+        client = open_store(home)
+        with exclusive(home, lambda: None):
+            run = client.create_run(client.get_experiment_by_name("learn-to-steer").experiment_id)
+            client.log_dict(run.info.run_id, {"a": 1}, "a.json")
+            write_json(home / "stages" / "samples" / f"{os.getuid()}.json", {})
+        prefect_home(home).mkdir(0o700, exist_ok=True)
+        return str(prefect_home(home))
+
+    work(tmp_path)  # imports what other users may not be allowed to read
     with tempfile.TemporaryDirectory(prefix="l2s-group-") as folder:
         home = Path(folder)
         os.chown(home, 0, group)
         home.chmod(0o2770)
 
-        def work() -> str:
-            client = open_store(home)
-            with exclusive(home, lambda: None):
-                run = client.create_run(client.get_experiment_by_name("learn-to-steer").experiment_id)
-                client.log_dict(run.info.run_id, {"a": 1}, "a.json")
-                write_json(home / "stages" / "samples" / f"{os.getuid()}.json", {})
-            prefect_home(home).mkdir(0o700, exist_ok=True)
-            return str(prefect_home(home))
-
-        answers = [as_user(user, group, work) for user in (*users, *users)]
+        answers = [as_user(user, group, partial(work, home)) for user in (*users, *users)]
         assert answers == [str(home.resolve() / name) for name in ("prefect", "prefect-7002") * 2]
         assert len(mlflow_client(home).search_runs(["1"])) == 4
 
