@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 
 import click
 
+from flows.display import roughly
 from l2s_core.experiments.sweeps import Point, PointResult, SweepConfig, rank
 
 
@@ -30,12 +30,12 @@ class Standing:
         self._seconds.append(time.perf_counter() - began)
 
     def line(self, point: Point) -> str:
-        """Return "point 2 of 3: width=16; best so far width=8, correct 0.83; about 0:04:00 left"."""
+        """Return "point 2 of 3: width=16; best so far width=8, correct 0.83; about 4 min left"."""
         said = [f"point {len(self.results) + 1} of {self.total}: {point.label}"]
         metric = self.settings.metric
         for best in rank(self.results, metric)[:1]:
             said.append(f"best so far {best.label}, {metric} {best.metrics[metric]:.2f}")
         if self._seconds:
             mean = sum(self._seconds) / len(self._seconds)
-            said.append(f"about {timedelta(seconds=round(mean * (self.total - len(self.results))))} left")
+            said.append(f"about {roughly(mean * (self.total - len(self.results)))} left")
         return "; ".join(said)

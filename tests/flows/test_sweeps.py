@@ -126,8 +126,8 @@ def test_before_each_point_stands_how_far_the_sweep_is(capsys: pytest.CaptureFix
             )
     first, second, third = capsys.readouterr().err.split("\n\n")
     assert first.strip() == "point 1 of 3: width=8"
-    assert second == "point 2 of 3: width=16; best so far width=8, correct 0.50; about 0:00:00 left"
-    assert third.startswith("point 3 of 3: width=32; best so far width=16, correct 0.75; about 0:00:00 left")
+    assert second == "point 2 of 3: width=16; best so far width=8, correct 0.50; about 10 s left"
+    assert third.startswith("point 3 of 3: width=32; best so far width=16, correct 0.75; about 10 s left")
 
 
 def result(label: str, state: PointState = PointState.FINISHED, **values: Any) -> PointResult:
