@@ -43,8 +43,15 @@ def scheduled(
     """Reproduce, and fail when the figures lie outside `tolerance` of the deployment's accepted ones.
 
     So does a run of other settings than theirs, with the differences, until `l2s accept DEPLOYMENT`. The first run's
-    are accepted. `fresh` computes everything anew instead of reusing finished stages; a retry of the same flow run goes
-    on where it was. `rebuild` writes damaged outputs anew. Returns the report.
+    are accepted. Returns the report.
+
+    Args:
+        config: A name in configs/, or a file of your own.
+        overrides: Settings by dotted key, which win over the configuration's, e.g. {"data.train": 50}.
+        fresh: Compute everything anew instead of reusing finished stages; a retry of the same flow run goes on where
+            it was.
+        home: The folder of runs.
+        rebuild: Write damaged outputs anew instead of stopping at them.
     """
     name = deployment.name or config
     with running("scheduled", config, overrides, home, cache_salt=str(flow_run.id) if fresh else "") as (

@@ -24,12 +24,16 @@ from tasks.tracking.sweep_run import SweepRun  # noqa: E402
 def sweep(
     config: str, overrides: dict[str, Any] | None = None, home: Path = HOME, rebuild: bool = False
 ) -> tuple[list[PointResult], list[Path]]:
-    """Run the points of configs/sweeps/<config>.yaml, or of a file; returns what became of each
-    and the ranking's files.
+    """Run the points of a sweep; returns what became of each, and the ranking's files.
 
-    `overrides` maps dotted keys of the configuration to values that hold for every point. A point that fails is
-    recorded and does not stop the rest. A sweep that was stopped goes on: what its points have made is reused.
-    `rebuild` writes damaged outputs anew.
+    A point that fails is recorded and does not stop the rest. A sweep that was stopped goes on: what its points have
+    made is reused.
+
+    Args:
+        config: A name in configs/sweeps/, or a file of your own.
+        overrides: Settings by dotted key that hold for every point, e.g. {"data.train": 50}.
+        home: The folder of runs.
+        rebuild: Write damaged outputs anew instead of stopping at them.
     """
     settings = load_sweep(config, overrides)
     home = Path(home)

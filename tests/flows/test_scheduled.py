@@ -210,7 +210,7 @@ def test_the_shipped_deployments_name_flows_and_parameters_that_exist() -> None:
     for entry in entries:
         deployment = serving.deployment_of(entry, Path("mlruns"), None)
         schema = deployment._parameter_openapi_schema.properties
-        assert set(entry["parameters"]) <= set(schema) and all("title" in field for field in schema.values())
+        assert set(entry["parameters"]) <= set(schema) and all(field["description"] for field in schema.values())
     schedules = {entry["name"]: entry.get("schedules") for entry in entries}
     assert schedules["reproduce-mini"] and schedules["reproduce-real"] and not schedules["sweep"]
 
