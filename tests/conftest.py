@@ -18,6 +18,9 @@ os.environ["L2S_HOME"] = tempfile.mkdtemp(prefix="l2s-tests-")
 
 from flows.environment import prepare  # noqa: E402
 
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    signal.signal(number, usual)  # nohup, or a shell's background, has processes and their children ignore them
+
 prepare()  # before anything imports MLflow or the Hugging Face libraries: no telemetry
 
 from pathlib import Path  # noqa: E402

@@ -100,7 +100,7 @@ def test_groups_leave_the_files_that_single_shards_leave(
         "capture attention": 2,
         "sample trajectories": 2,
     }
-    assert "invert scenes: 100%" in capsys.readouterr().err
+    assert "invert scenes: 16/16 scenes" in capsys.readouterr().err
     monkeypatch.setattr(shards, "GROUPS", 100)
     made = dataset(Run.of(load_run_config("mini-sd", settings), tmp_path / "single"))
     assert task_runs(made)["invert scenes"] == 16

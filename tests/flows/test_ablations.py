@@ -170,7 +170,8 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
     summary = run_summary(train_seconds=36)
     steered = replace(summary.classifiers[MAIN].steered, summary=method_summary(seconds=2))
     main = replace(summary.classifiers[MAIN], steered=steered)
-    write_versioned(report, SUMMARY_FORMAT, replace(summary, classifiers={MAIN: main}).to_json())
+    config = load_run_config("mini-sd").model_dump(mode="json")
+    write_versioned(report, SUMMARY_FORMAT, {**replace(summary, classifiers={MAIN: main}).to_json(), "config": config})
     dry = ("ablate", "mini-sd", *names, "--dry-run", "--set", "steering.confidence=0.9", "--home", tmp_path)
     output = invoke(*dry)
     assert "left out  sure at 0.9: the same as 'as configured'" in output and "9 points of 3 ablations" in output
@@ -185,8 +186,9 @@ def test_the_dry_run_says_what_the_points_of_all_ablations_share(tmp_path: Path)
     output = invoke(*dry)
     assert "the last report does not say how fast" in output and "written by an earlier version" in output
     without = replace(summary, classifiers={MAIN: replace(main, result=None)})
-    write_versioned(report, SUMMARY_FORMAT, without.to_json())
-    assert "the last report does not say how fast" in invoke(*dry)
+    write_versioned(report, SUMMARY_FORMAT, {**without.to_json(), "config": config})
+    output = invoke(*dry)
+    assert "at the speed of the last report" not in output and "h without the training" in output
 
 
 def tabled(home: Path, ablation: Ablation, *hits: int | None) -> AblationTable:

@@ -242,7 +242,7 @@ RECORDS = [
         include=(Clause(name="car", color="red"), Clause(name="dog", color="blue")),
     ),
 ]
-EACH = 6  # images a relation: train, val and test of the small run
+EACH = 4  # images a relation: train, val and test of the small run
 
 
 @pytest.fixture(scope="module")
@@ -271,13 +271,14 @@ def run(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     (folder / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(record_row(record)) for record in RECORDS))
     settings = {
-        "data": f"{{source: jsonl, path: {folder}, attributes: [white], train: 4, val: 1, test: 1}}",
+        "data": f"{{source: jsonl, path: {folder}, attributes: [white], train: 2, val: 1, test: 1}}",
         "classifiers": "{}",
         "benchmark.protocol": "geneval",
         "benchmark.tags": "[colors, color_attr]",
         "benchmark.file": folder / "metadata.jsonl",
         "benchmark.clip": folder / "clip",
         "benchmark.judge": folder / "judge",
+        "benchmark.prompts": 4,
     }
     done = reproduce(home, *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from l2s_core.relations import RELATIONS
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-EACH = 6  # images a relation: train, val and test of the small run
+EACH = 4  # images a relation: train, val and test of the small run
 TAGS = "[position, two_object]"
 
 
@@ -54,13 +54,14 @@ def run(tmp_path_factory) -> tuple[Path, list[str]]:
     (folder / "scenes.jsonl").write_text("\n".join(lines))
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metadata()))
     settings = {
-        "data": f"{{source: jsonl, path: {folder}, train: 4, val: 1, test: 1}}",
+        "data": f"{{source: jsonl, path: {folder}, train: 2, val: 1, test: 1}}",
         "classifiers": "{}",
         "benchmark.protocol": "geneval",
         "benchmark.file": folder / "metadata.jsonl",
         "benchmark.tags": TAGS,
         "benchmark.judge": folder / "judge",
         "benchmark.seeds": 2,
+        "benchmark.prompts": 4,
     }
     extra = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     done = reproduce(home, *extra)
