@@ -40,12 +40,13 @@ LONGEST = (
     "flows/test_dask.py",
     "flows/test_flow.py",
     "flows/test_sweeps.py",
-    "flows/test_scheduled.py",
-    "flows/test_tracking.py",
-    "flows/test_ablations.py",
-    "flows/test_servers.py",
-    "faults/test_runs.py",
+    "flows/test_family_flows.py",
+    "unit/test_doctor.py",
     "unit/test_pretrain.py",
+    "flows/test_tracking.py",
+    "faults/test_runs.py",
+    "flows/test_methods.py",
+    "flows/test_scheduled.py",
 )
 """The files that take the most minutes, longest first."""
 

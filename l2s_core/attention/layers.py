@@ -58,3 +58,8 @@ def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:
     """(B, N, H D) to (B, H, N, D)."""
     batch, tokens, width = tensor_BNE.shape
     return tensor_BNE.view(batch, tokens, heads, width // heads).transpose(1, 2)
+
+
+def split_projections(heads: int, query_BPE: Tensor, key_BKE: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (query_BHPD, key_BHKD) of the outputs of two projections: what a cross-attention layer reads."""
+    return split_heads(query_BPE, heads), split_heads(key_BKE, heads)

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
-from l2s_core.attention.layers import AttentionLayer, split_heads
+from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import DiffusersNetwork, NoiseSchedule, T5Tokenizer, TransformersNetwork
 from l2s_core.backbones.ddim import ddim_schedule
 from l2s_core.backbones.model import DiffusersModel
@@ -81,7 +81,7 @@ class PixArtBackbone(DiffusersModel):
                 name=f"cross.{i}",
                 heads=block.attn2.heads,
                 sources=(block.attn2.to_q, block.attn2.to_k),
-                read=partial(_read, block.attn2.heads),
+                read=partial(split_projections, block.attn2.heads),
                 masked=block.attn2,
             )
             for i, block in enumerate(self.denoiser.transformer_blocks)
@@ -98,7 +98,3 @@ class _SmallLetters:
 
     text: str
     spans: tuple[Span, ...]
-
-
-def _read(heads: int, query_BPE: Tensor, key_BKE: Tensor) -> tuple[Tensor, Tensor]:
-    return split_heads(query_BPE, heads), split_heads(key_BKE, heads)

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from l2s_core.attention.layers import AttentionLayer, split_heads
+from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, NoiseSchedule, TransformersNetwork
 from l2s_core.backbones.ddim import ddim_schedule
 from l2s_core.backbones.model import DiffusersModel, token_ids
@@ -69,11 +69,7 @@ class UNetBackbone(DiffusersModel):
                 name=name.removesuffix(".attn2"),
                 heads=module.heads,
                 sources=(module.to_q, module.to_k),
-                read=partial(_split_both, module.heads),
+                read=partial(split_projections, module.heads),
             )
             for name, module in found
         ]
-
-
-def _split_both(heads: int, query_BPE: Tensor, key_BKE: Tensor) -> tuple[Tensor, Tensor]:
-    return split_heads(query_BPE, heads), split_heads(key_BKE, heads)
