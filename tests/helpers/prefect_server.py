@@ -5,15 +5,18 @@ Tests of what a run does with its own server ask for `environment()` without it.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+import urllib.request
 from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
 
 from flows import servers
+from tasks.stage_task import GPU
 
 VARIABLE = "L2S_TESTS_SHARED"  # the folder that the processes of a session share
 
@@ -36,8 +39,20 @@ def shared_server() -> str:
             server = servers._start(folder, "prefect", servers.LOCAL, free_port())
             servers.write_json(folder / servers.SERVERS, [server.entry()])
             servers._wait(server)
+            _admit_all(f"{server.url}/api")
             address.write_text(f"{server.url}/api")
     return address.read_text()
+
+
+def _admit_all(api: str) -> None:
+    """Limit tasks on the accelerator to more than there ever are: runs of other tests, or killed ones, hold up none."""
+    request = urllib.request.Request(
+        f"{api}/v2/concurrency_limits/",
+        json.dumps({"name": GPU, "limit": 1000}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with servers.DIRECT.open(request, timeout=60) as answer:
+        assert answer.status == 201
 
 
 def end_session() -> None:
