@@ -96,7 +96,7 @@ def test_foreign_maps_and_damaged_files_are_refused(tmp_path: Path) -> None:
             classifier.require(dataclasses.replace(SOURCE, **change))
     classifier.save(tmp_path)
     (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:100])
-    with pytest.raises(UserError, match="model.safetensors has no checksum: it is damaged.*train it again"):
+    with pytest.raises(UserError, match="model.safetensors .*is damaged.*train it again"):
         TrainedClassifier.load(tmp_path)
     with pytest.raises(UserError, match="no classifier in"):
         TrainedClassifier.load(tmp_path / "nowhere")
