@@ -11,16 +11,14 @@ prepare()
 
 from prefect import flow  # noqa: E402
 
-from flows.progress import followed, result_of  # noqa: E402
-from flows.publish import publish  # noqa: E402
+from flows.progress import followed  # noqa: E402
 from flows.session import running  # noqa: E402
-from flows.stages import sample_and_judge  # noqa: E402
+from flows.stages import sample_and_judge, write_and_publish  # noqa: E402
 from flows.workspace import RUNNER  # noqa: E402
 from l2s_core.backbones.folder import shipped_classifier  # noqa: E402
 from l2s_core.planning.pace import REPORT, image_stages  # noqa: E402
-from l2s_core.report.comparison import report_files  # noqa: E402
 from l2s_core.report.summary import Report  # noqa: E402
-from tasks.report import log_benchmark, write_comparison  # noqa: E402
+from tasks.report import write_comparison  # noqa: E402
 
 
 @flow(name="benchmark", task_runner=RUNNER)
@@ -42,10 +40,4 @@ def benchmark(
         followed([*image_stages(run), REPORT]) as progress,
     ):
         sample_and_judge(run, rebuild, progress)
-        with progress.stage(REPORT.label) as stage:
-            report = result_of(write_comparison.submit(run), stage)
-            files = report_files(run.paths.report)
-            conclude(report.run, run.paths.report)
-            log_benchmark(run, report.run, files)
-            publish(report.run, files)
-    return report, files
+        return write_and_publish(run, write_comparison, conclude, progress)

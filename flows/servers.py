@@ -70,19 +70,19 @@ class Server:
 
 
 def start_servers(home: Path, host: str, ports: dict[str, int], say: Callable[[str], None]) -> list[Server]:
-    """Start the servers that do not run yet, and return all of them; raises UserError when one does not come up."""
+    """Start the servers of `ports` that do not run yet; return them all. Raises UserError when one stays down."""
     with exclusive(home, lambda: say("another start is under way; waiting for it"), name=".servers.lock"):
         servers = {server.name: server for server in _recorded(home) if is_server(server.pid, server.name)}
         found = frozenset(servers)
-        for name in PORTS:
+        for name in ports:
             if name not in found:
                 servers[name] = _start(home, name, host, ports[name])
                 write_json(home / SERVERS, [server.entry() for server in servers.values()])
                 say(f"{name} starts; its log is {servers[name].log}")
-        for name in PORTS:
+        for name in ports:
             _wait(servers[name])  # one that was found may be busy, and answers late
             say(f"{name} {'runs already' if name in found else 'is up'}: {servers[name].url}")
-    return [servers[name] for name in PORTS]
+    return [servers[name] for name in ports]
 
 
 def stop_servers(home: Path, say: Callable[[str], None]) -> None:

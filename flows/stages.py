@@ -95,10 +95,16 @@ def whole_chain(run: Run, rebuild: bool, conclude: Conclude) -> Report:
     with followed([*dataset_stages(run), *image_stages(run), REPORT]) as progress:
         train_classifiers(run, build_dataset(run, rebuild, progress), rebuild, progress)
         sample_and_judge(run, rebuild, progress)
-        with progress.stage(REPORT.label) as stage:
-            report = result_of(write_report.submit(run), stage)
-            files = report_files(run.paths.report)
-            conclude(report.run, run.paths.report)
-            log_benchmark(run, report.run, files)
-            publish(report.run, files)
+        report, _ = write_and_publish(run, write_report, conclude, progress)
     return report
+
+
+def write_and_publish(run: Run, write: Task, conclude: Conclude, progress: RunProgress) -> tuple[Report, list[Path]]:
+    """Have a task write the report, log its figures and publish them; return it and its files."""
+    with progress.stage(REPORT.label) as stage:
+        report: Report = result_of(write.submit(run), stage)
+        files = report_files(run.paths.report)
+        conclude(report.run, run.paths.report)
+        log_benchmark(run, report.run, files)
+        publish(report.run, files)
+    return report, files

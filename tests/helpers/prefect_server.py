@@ -36,9 +36,8 @@ def shared_server() -> str:
         address = folder / "address"
         if not address.exists():
             os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-            server = servers._start(folder, "prefect", servers.LOCAL, free_port())
-            servers.write_json(folder / servers.SERVERS, [server.entry()])
-            servers._wait(server)
+            ports = {"prefect": free_port()}
+            (server,) = servers.start_servers(folder, servers.LOCAL, ports, lambda _: None)
             _admit_all(f"{server.url}/api")
             address.write_text(f"{server.url}/api")
     return address.read_text()
