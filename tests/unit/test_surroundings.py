@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import mlflow
 import pytest
 from click.testing import CliRunner
 from helpers.tracking import mlflow_client
@@ -187,6 +189,9 @@ def test_another_users_home_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     assert "chmod -R g+rwXs" in done.output and len(done.output.splitlines()) == 1
 
 
+MIGRATIONS = Path("store", "db_migrations")  # of MLflow's database
+
+
 def as_user(number: int, group: int, work: Callable[[], object]) -> object:
     """What `work` returns, or its error, in a process of another user."""
     context = multiprocessing.get_context("fork")
@@ -210,10 +215,11 @@ def as_user(number: int, group: int, work: Callable[[], object]) -> object:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
-def test_a_group_shares_a_home(tmp_path: Path) -> None:
+def test_a_group_shares_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's database could be written by the user alone who ran first, and Prefect's folder be entered by no other.
 
-    Nobody else may read a test's own folder, so the home lies outside of it.
+    Nobody else may read a test's own folder, so the home lies outside of it. Perhaps they may not read the environment
+    of the tests, either: what MLflow reads there each time lies in a copy.
     """
     group, users = 7000, (7001, 7002)
 
@@ -228,7 +234,12 @@ def test_a_group_shares_a_home(tmp_path: Path) -> None:
 
     work(tmp_path)  # imports what other users may not be allowed to read
     with tempfile.TemporaryDirectory(prefix="l2s-group-") as folder:
-        home = Path(folder)
+        package = Path(folder, "mlflow")
+        shutil.copytree(Path(mlflow.__file__).parent / MIGRATIONS, package / MIGRATIONS)
+        monkeypatch.setattr("mlflow.store.db.utils._get_package_dir", lambda: str(package))
+        Path(folder).chmod(0o755)
+        home = Path(folder, "home")
+        home.mkdir()
         os.chown(home, 0, group)
         home.chmod(0o2770)
 
