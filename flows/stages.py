@@ -50,9 +50,8 @@ def build_dataset(run: Run, rebuild: bool, progress: RunProgress) -> dict[str, l
     shards = {}
     if INVERTED in run.paths.map_folders:
         noise = over(invert_shards, pictured, "invert scenes", run.paths.noise)
-        inverted = {path.stem: {"noise": path} for path in noise}
-        captured = over(capture_shards, inverted, "capture attention", run.paths.maps)
-        shards[INVERTED] = [shard.path for shard in captured]
+        inverted = {path.stem: {**pictured[path.stem], "noise": path} for path in noise}
+        shards[INVERTED] = over(capture_shards, inverted, "capture attention", run.paths.maps)
     if TRAJECTORIES in run.paths.map_folders:
         shards[TRAJECTORIES] = over(sample_trajectories, pictured, "sample trajectories", run.paths.trajectories)
     return shards

@@ -41,6 +41,7 @@ def train_classifier(
                 trained = run_experiment(
                     run.classifiers[name],
                     [path for paths in own.values() for path in paths],
+                    min_psnr=run.config.inversion.min_psnr,
                     device=device,
                     on_epoch=tracked.epoch,
                     on_batch=advance,
@@ -57,10 +58,10 @@ def train_classifier(
             tracked.start()
             for number, row in enumerate(result.history):
                 tracked.epoch(number, row)
-        tracked.finish(result, {kind: _records(paths) for kind, paths in own.items()})
+        tracked.finish(result, {kind: _records(paths, run.config.inversion.min_psnr) for kind, paths in own.items()})
     return folder
 
 
-def _records(shards: list[Path]) -> pd.DataFrame:
-    """Everything but the maps of a folder of shards."""
-    return pd.concat([MapDataset(shards, split=split).frame() for split in SPLITS])
+def _records(shards: list[Path], min_psnr: float) -> pd.DataFrame:
+    """Everything but the maps of what can be learnt from a folder of shards."""
+    return pd.concat([MapDataset(shards, split=split, min_psnr=min_psnr).frame() for split in SPLITS])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,6 +59,7 @@ def run_experiment(
     config: ClassifierConfig,
     shards: Sequence[Path],
     *,
+    min_psnr: float = 0.0,
     device: str = "cpu",
     on_epoch: EpochFunction | None = None,
     on_batch: BatchFunction | None = None,
@@ -66,16 +68,18 @@ def run_experiment(
 
     Training and early stopping see the prompt kinds that `config.prompts` names; the reported
     validation and test figures always cover true and wrong prompts, and pairs with several true relations.
+    `min_psnr`, dB, is as in `MapDataset`.
     """
     began = time.perf_counter()
     kinds = KINDS[config.prompts]
     labels = Labels(config.labels)
-    train = MapDataset(shards, split="train", kinds=kinds, several=labels.takes_several)
-    val = MapDataset(shards, split="val", kinds=kinds, several=labels.takes_several)
+    split = partial(MapDataset, shards, min_psnr=min_psnr)
+    train = split(split="train", kinds=kinds, several=labels.takes_several)
+    val = split(split="val", kinds=kinds, several=labels.takes_several)
     trained = train_classifier(config, train, val, device=device, on_epoch=on_epoch, on_batch=on_batch)
     seconds = time.perf_counter() - began
-    validation = evaluate(trained.model, MapDataset(shards, split="val"), labels=labels, device=device)
-    test = evaluate(trained.model, MapDataset(shards, split="test"), labels=labels, device=device)
+    validation = evaluate(trained.model, split(split="val"), labels=labels, device=device)
+    test = evaluate(trained.model, split(split="test"), labels=labels, device=device)
     result = ClassifierResult(
         best_epoch=trained.best_epoch,
         history=trained.history,

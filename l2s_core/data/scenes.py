@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -105,6 +105,11 @@ def prompt_of(scene: Scene, kind: PromptKind, form: PromptForm = PLAIN_FORM) -> 
 
 def _one_of(choices: Sequence[tuple[str, ...]], draw: Callable[[str], float]) -> tuple[str, ...]:
     return choices[int(draw("words") * len(choices))]
+
+
+def images_of(scenes: Iterable[Scene]) -> dict[str, np.ndarray]:
+    """Return the images of scenes, uint8 (H, W, 3), by id."""
+    return {scene.image_id: scene.image for scene in scenes}
 
 
 def stack_images(scenes: Sequence[Scene]) -> np.ndarray:

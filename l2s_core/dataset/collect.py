@@ -1,8 +1,8 @@
-"""From inverted noise to records: denoise again and keep the phrases' attention at the captured steps."""
+"""From inverted noise to records: denoise again, keep the phrases' attention at the captured steps and the PSNR."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig
 from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
+from l2s_core.diffusion.inversion import psnr
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.pairs import RelatedPair, related_pairs
@@ -43,11 +44,13 @@ def map_source(
 
 
 @torch.no_grad()
-def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, batch: int) -> MapShard:
+def collect_maps(
+    backbone: Backbone, shard: NoiseShard, images: Mapping[str, np.ndarray], source: MapSource, *, batch: int
+) -> MapShard:
     """Return one record per (row, related pair of its prompt, captured step) with the pair's maps, without guidance.
 
-    The latents are sampled as they were when the inversion measured what the noise gives back, under its control if it
-    has one.
+    The noise is sampled to the end, under its control if it has one; a record's PSNR is that of the outcome against the
+    row's image in `images`, uint8 (H, W, 3) by id, what the autoencoder loses included.
     """
     schedule = backbone.schedule(source.schedule_steps)
     reader = source.reader(backbone)
@@ -56,27 +59,30 @@ def collect_maps(backbone: Backbone, shard: NoiseShard, source: MapSource, *, ba
     for first in range(0, len(shard.rows), batch):
         part = slice(first, first + batch)
         rows = shard.rows[part]
-        qualities = shard.psnr[part].tolist()
         pairs = [(place, pair) for place, row in enumerate(rows) for pair in related_pairs(row.prompt)]
         row_P1 = torch.tensor([[place] for place, _ in pairs])
         phrases_P2 = torch.tensor([_phrases(rows[place], pair, source) for place, pair in pairs])
-        for step, maps_BOMGG in _captured(backbone, reader, shard, part, schedule, source.steps):
-            maps.append(maps_BOMGG[row_P1, phrases_P2].half().cpu().numpy())
-            records += [MapRecord.of(rows[place], pair, step, qualities[place]) for place, pair in pairs]
+        captured, returned = _denoised(backbone, reader, shard, part, schedule, source.steps)
+        maps += [maps_BOMGG[row_P1, phrases_P2].numpy() for maps_BOMGG in captured]
+        references = np.stack([images[row.image_id] for row in rows])
+        qualities = psnr(torch.from_numpy(returned), torch.from_numpy(references)).tolist()
+        records += [
+            MapRecord.of(rows[place], pair, step, qualities[place]) for step in source.steps for place, pair in pairs
+        ]
     return MapShard.joined(records, maps, source)
 
 
-def _captured(
+def _denoised(
     backbone: Backbone,
     reader: AttentionReader,
     shard: NoiseShard,
     part: slice,
     schedule: Schedule,
     steps: tuple[int, ...],
-) -> Iterator[tuple[int, Tensor]]:
-    """Sample a part of the rows and yield (step, maps_BOMGG) of every captured step.
+) -> tuple[list[Tensor], np.ndarray]:
+    """Sample a part of the rows; return the maps_BOMGG of every captured step, float16 on the CPU, and the images.
 
-    One pass reads and denoises at once. The pass of the last captured step ends after its last layer.
+    One pass reads and denoises at once.
     """
     prompts = [row.prompt for row in shard.rows[part]]
     condition = backbone.encode_prompts([prompt.text for prompt in prompts])
@@ -84,17 +90,17 @@ def _captured(
     latents = shard.noise[part].to(backbone.device, backbone.latents_dtype)
     control = shard.control_of(part, backbone.device)
     model = backbone if control is None else control.over(backbone)
-    for step in range(steps[-1]):
-        timestep = schedule.timesteps[step]
+    captured = []
+    for step, timestep in enumerate(schedule.timesteps):
         if step not in steps:
             prediction = model.predict(latents, timestep, condition)
         else:
             maps_BOMGG, prediction = reader.read_and_predict(latents, timestep, condition, weights_BOK)
-            yield step, maps_BOMGG
+            captured.append(maps_BOMGG.to("cpu", torch.float16))
             if control is not None:
                 prediction = control.velocity(latents, prediction, timestep)
         latents = schedule.advance(latents, prediction, step)
-    yield steps[-1], reader.read(latents, schedule.timesteps[steps[-1]], condition, weights_BOK)
+    return captured, backbone.decode(latents)
 
 
 def _phrases(row: LabelledPrompt, pair: RelatedPair, source: MapSource) -> tuple[int, int]:

@@ -53,10 +53,26 @@ def image_ids(path: Path) -> list[str]:
     return ids
 
 
-class MapDataset:
-    """Attention shards of one source, filtered by split, prompt kind and number of labels, streamed to torch.
+def reconstructions(path: Path) -> pd.DataFrame:
+    """Return image_id, prompt and psnr, dB, of every image of a shard under each of its prompts.
 
-    Without `several`, records of pairs with more than one true relation are left out.
+    Raises UserError as `verify_shard` does.
+    """
+    file = _opened(path)
+    with readable(path, SHARD, REBUILD):
+        return _reconstructions(file)
+
+
+def badly_returned(reconstructions: pd.DataFrame, min_psnr: float) -> set[str]:
+    """Return the images of which any reconstruction has a PSNR below `min_psnr`, dB; one that has none is not bad."""
+    return set(reconstructions["image_id"][reconstructions["psnr"] < min_psnr])
+
+
+class MapDataset:
+    """Attention shards of one source, filtered by split, prompt kind, PSNR and number of labels, streamed to torch.
+
+    An image is left out with all its prompts where its noise gives it back with less than `min_psnr` dB under any of
+    them. Without `several`, records of pairs with more than one true relation are left out.
 
     Memory holds the selected records' labels, `buffer` row groups of maps, and up to `cache` bytes of
     decoded maps so that a set which fits is decoded once; never the whole of a larger set. The order of
@@ -70,6 +86,7 @@ class MapDataset:
         split: str,
         kinds: Sequence[PromptKind] = tuple(PromptKind),
         several: bool = True,
+        min_psnr: float = 0.0,
         buffer: int = 16,
         cache: int = 512 * 2**20,
     ) -> None:
@@ -86,6 +103,10 @@ class MapDataset:
         for path, source in sources.items():
             if source != self.source:
                 raise UserError(f"shard {path} comes from another source: {'; '.join(self.source.differences(source))}")
+        self._bad: set[str] = set()
+        for path, file in self._files.items():
+            with readable(path, SHARD, REBUILD):
+                self._bad |= badly_returned(_reconstructions(file), min_psnr)
         self._groups: list[_Group] = []
         for path, file in self._files.items():
             with readable(path, SHARD, REBUILD):
@@ -106,6 +127,7 @@ class MapDataset:
                 frames.append(file.read(columns=list(COLUMNS)).to_pandas())
         frame = pd.concat(frames, ignore_index=True)
         chosen = (frame["split"] == self.split) & frame["prompt_kind"].isin(self.kinds)
+        chosen &= ~frame["image_id"].isin(self._bad)
         if not self.several:
             chosen &= frame["true"].map(len) == 1
         frame = frame[chosen].reset_index(drop=True)
@@ -132,12 +154,15 @@ class MapDataset:
 
     def _index(self, path: Path, number: int) -> _Group:
         """Read the labels of a row group's selected records."""
-        table = self._files[path].read_row_group(number, columns=["split", "prompt_kind", "step", "true"])
-        split, kind, step, true = (table.column(name).to_pylist() for name in table.column_names)
+        table = self._files[path].read_row_group(number, columns=["image_id", "split", "prompt_kind", "step", "true"])
+        image, split, kind, step, true = (table.column(name).to_pylist() for name in table.column_names)
         rows = [
             i
             for i in range(len(table))
-            if split[i] == self.split and kind[i] in self.kinds and (self.several or len(true[i]) == 1)
+            if split[i] == self.split
+            and kind[i] in self.kinds
+            and image[i] not in self._bad
+            and (self.several or len(true[i]) == 1)
         ]
         capture_index = {value: i for i, value in enumerate(self.source.steps)}
         return _Group(
@@ -189,6 +214,10 @@ def _opened(path: Path) -> pq.ParquetFile:
         if not file.schema_arrow.equals(wanted):
             raise ValueError(f"its columns are {file.schema_arrow.names}, or of other types")
     return file
+
+
+def _reconstructions(file: pq.ParquetFile) -> pd.DataFrame:
+    return file.read(columns=["image_id", "prompt", "psnr"]).to_pandas().drop_duplicates(ignore_index=True)
 
 
 def _source_of(path: Path, file: pq.ParquetFile) -> MapSource:

@@ -14,9 +14,9 @@ from l2s_core.config import InversionConfig
 from l2s_core.data.scenes import PLAIN_FORM, PromptForm, PromptKind, Scene, prompt_of, stack_images
 from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.denoiser import Denoiser
-from l2s_core.diffusion.inversion import invert, psnr
+from l2s_core.diffusion.inversion import invert
 from l2s_core.diffusion.rectified_flow import RFInversionControl, controlled_invert
-from l2s_core.diffusion.sampling import initial_noise, sample
+from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.hashing import stable_seed
 from l2s_core.prompts.prompt import Phrases, SeveralPrompt
@@ -40,26 +40,14 @@ class LabelledPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseShard:
-    """Rows, their noise (N, C, h, w), and the PSNR in dB (N,) of the images that it gives back.
+    """Rows and their noise (N, C, h, w).
 
-    `control` is the one under which sampling gives them back; None where plain sampling does.
+    `control` is the one under which sampling gives the images back; None where plain sampling does.
     """
 
     rows: list[LabelledPrompt]
     noise: Tensor
-    psnr: Tensor
     control: RFInversionControl | None = None
-
-    def kept(self, min_psnr: float) -> NoiseShard:
-        """Drop every image of which any reconstruction has a PSNR below `min_psnr`."""
-        bad = {row.image_id for row, value in zip(self.rows, self.psnr.tolist(), strict=True) if value < min_psnr}
-        keep = [i for i, row in enumerate(self.rows) if row.image_id not in bad]
-        return NoiseShard(
-            rows=[self.rows[i] for i in keep],
-            noise=self.noise[keep],
-            psnr=self.psnr[keep],
-            control=None if self.control is None else self.control.select(keep),
-        )
 
     def control_of(self, part: slice, device: str) -> RFInversionControl | None:
         """The control of a part of the rows, on a device."""
@@ -75,21 +63,16 @@ def invert_scenes(
     batch: int,
     form: PromptForm = PLAIN_FORM,
 ) -> NoiseShard:
-    """Invert every scene with its true and its wrong prompt and measure what the noise gives back.
-
-    Without guidance, over `steps` steps. The PSNR is against the scene itself, so it includes what the
-    autoencoder loses.
-    """
+    """Invert every scene with its true and its wrong prompt, without guidance, over `steps` steps."""
     schedule = backbone.schedule(steps)
     asked = [(scene, kind, prompt_of(scene, kind, form)) for scene in scenes for kind in PromptKind]
     parts = [_invert_part(backbone, asked[i : i + batch], config, schedule) for i in range(0, len(asked), batch)]
     if not parts:
-        return NoiseShard(rows=[], noise=torch.zeros(0, *backbone.latent_shape), psnr=torch.zeros(0))
+        return NoiseShard(rows=[], noise=torch.zeros(0, *backbone.latent_shape))
     controls = [part.control for part in parts if part.control is not None]
     return NoiseShard(
         rows=[row for part in parts for row in part.rows],
         noise=torch.cat([part.noise for part in parts]),
-        psnr=torch.cat([part.psnr for part in parts]),
         control=replace(controls[0], image=torch.cat([c.image for c in controls])) if controls else None,
     )
 
@@ -100,16 +83,13 @@ def _invert_part(
     """Invert one batch of (scene, prompt kind, its prompt)."""
     scenes = [scene for scene, _, _ in part]
     prompts = [prompt for _, _, prompt in part]
-    images = stack_images(scenes)
     condition = backbone.encode_prompts([prompt.text for prompt in prompts])
-    latents = backbone.encode_images(images)
+    latents = backbone.encode_images(stack_images(scenes))
     control = control_of(config, latents, schedule)
     if control is None:
         noise = invert(backbone, latents, condition, schedule, iterations=config.iterations)
-        returned = sample(backbone, noise, condition, schedule)
     else:
         noise = _controlled_noise(backbone, scenes, latents, condition, schedule, config)
-        returned = sample(control.over(backbone), noise, condition, schedule)
     rows = [
         LabelledPrompt(image_id=scene.image_id, split=scene.split, kind=kind, prompt=prompt, true=scene.true)
         for scene, kind, prompt in part
@@ -117,7 +97,6 @@ def _invert_part(
     return NoiseShard(
         rows=rows,
         noise=noise.float().cpu(),
-        psnr=psnr(torch.from_numpy(backbone.decode(returned)), torch.from_numpy(images)),
         control=None if control is None else control.select(slice(None)),
     )
 
@@ -145,7 +124,7 @@ def _controlled_noise(
 
 def save_noise(path: Path, shard: NoiseShard) -> None:
     """Write a shard atomically; `target` holds the latents that its control pulls to."""
-    tensors = {"noise": shard.noise, "psnr": shard.psnr}
+    tensors = {"noise": shard.noise}
     control = None
     if shard.control is not None:
         tensors["target"] = shard.control.image
@@ -165,7 +144,7 @@ def _shard(tensors: dict[str, Tensor], stored: dict[str, Any]) -> NoiseShard:
             image=tensors["target"], eta=stored["control"]["eta"], sigmas=tuple(stored["control"]["sigmas"])
         )
     rows = [_row(record) for record in stored["rows"]]
-    return NoiseShard(rows=rows, noise=tensors["noise"], psnr=tensors["psnr"], control=control)
+    return NoiseShard(rows=rows, noise=tensors["noise"], control=control)
 
 
 def _record(row: LabelledPrompt) -> dict[str, Any]:

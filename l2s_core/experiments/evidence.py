@@ -22,7 +22,8 @@ from l2s_core.backbones.architecture import architecture_names, load_architectur
 from l2s_core.backbones.load import load_backbone
 from l2s_core.backbones.model import DiffusersModel
 from l2s_core.config import BackboneConfig, InversionConfig, load_run_config
-from l2s_core.data.scenes import Scene
+from l2s_core.data.scenes import Scene, images_of
+from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.diffusion.inversion import psnr
 from l2s_core.diffusion.noise import invert_scenes
 from l2s_core.diffusion.sampling import initial_noise
@@ -87,13 +88,17 @@ def inversion_table(name: str) -> list[tuple[int, float, float, float]]:
     config = load_run_config(name)
     backbone = load_backbone(config.backbone, "cpu")
     scenes = [_scene(i) for i in range(SCENES)]
+    source = map_source(backbone, config.capture, config.backbone.steps)
+    images = images_of(scenes)
     rows = []
     for iterations in ITERATIONS:
         how = InversionConfig(iterations=iterations, min_psnr=config.inversion.min_psnr)
-        values = invert_scenes(backbone, scenes, how, steps=config.backbone.steps, batch=config.batch).psnr
+        noise = invert_scenes(backbone, scenes, how, steps=config.backbone.steps, batch=config.batch)
+        records = collect_maps(backbone, noise, images, source, batch=config.batch).records
+        values = torch.tensor([record.psnr for record in records if record.step == source.steps[0]])
         rows.append((iterations, *_spread(values, config.inversion.min_psnr)))
-    images = np.stack([scene.image for scene in scenes])
-    ceiling = psnr(torch.from_numpy(backbone.decode(backbone.encode_images(images))), torch.from_numpy(images))
+    pictures = np.stack(list(images.values()))
+    ceiling = psnr(torch.from_numpy(backbone.decode(backbone.encode_images(pictures))), torch.from_numpy(pictures))
     return [*rows, (0, *_spread(ceiling, config.inversion.min_psnr))]
 
 

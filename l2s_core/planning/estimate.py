@@ -47,15 +47,13 @@ def sampling_work(config: RunConfig, names: Iterable[str]) -> Work:
 
 def _inversion_work(config: RunConfig) -> dict[str, Work]:
     steps = config.backbone.steps
-    last = config.capture.steps[-1]
     inversion = config.inversion
     if inversion.method == "fixed-point":
-        invert = steps * (inversion.iterations + 1)
-        capture = last + 1
+        invert = steps * inversion.iterations
+        capture = steps
     else:
-        pulled = inversion.eta == 1.0
-        invert = (0 if inversion.gamma == 1.0 else steps) + (0 if pulled else steps)
-        capture = len(config.capture.steps) if pulled else last + 1
+        invert = 0 if inversion.gamma == 1.0 else steps
+        capture = len(config.capture.steps) if inversion.eta == 1.0 else steps
     prompts = scenes_of(config) * len(PromptKind)
     return {"invert": Work(forwards=prompts * invert), "capture": Work(forwards=prompts * capture)}
 

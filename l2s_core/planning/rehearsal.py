@@ -127,7 +127,7 @@ def _inversion(config: RunConfig, bench: _Bench, pictures: np.ndarray) -> Measur
     def invert() -> object:
         return invert_scenes(bench.backbone, scenes, config.inversion, steps=STEPS, batch=bench.images)
 
-    return bench.time("invert", "step", invert, units=2 * STEPS)
+    return bench.time("invert", "step", invert, units=STEPS)
 
 
 def _denoising(config: RunConfig, bench: _Bench) -> list[Measured]:

@@ -94,7 +94,9 @@ def _tests_by_maps(run: Run) -> dict[str, MapDataset]:
     if len(folders) == 1:
         return {}
     tests = {
-        kind: MapDataset([folder / f"{name}.parquet" for name in names], split="test")
+        kind: MapDataset(
+            [folder / f"{name}.parquet" for name in names], split="test", min_psnr=run.config.inversion.min_psnr
+        )
         for kind, folder in folders.items()
     }
     return {kind: test for kind, test in tests.items() if len(test)}

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import torch
+import pandas as pd
 
 from l2s_core.data.catalogue import load_catalogue
 from l2s_core.data.scene_shards import load_skipped, load_triplets
 from l2s_core.data.source import source_of
-from l2s_core.dataset.reader import image_ids
-from l2s_core.diffusion.noise import load_noise
+from l2s_core.dataset.reader import badly_returned, image_ids, reconstructions
 from l2s_core.evaluation.detectors.accuracy import JudgeAccuracy, measure_judge
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.run import Run
@@ -95,16 +94,12 @@ def _data_summary(run: Run) -> DataSummary:
 
 
 def _inversion_summary(run: Run) -> InversionSummary:
-    """One shard is in memory at a time."""
-    images = set()
-    kept = set()
-    quality = []
-    for name, _ in run.scene_shards():
-        shard = load_noise(run.paths.noise / f"{name}.safetensors")
-        images |= {row.image_id for row in shard.rows}
-        kept |= {row.image_id for row in shard.kept(run.config.inversion.min_psnr).rows}
-        quality.append(shard.psnr)
-    return InversionSummary(images=len(images), dropped=len(images - kept), psnr=float(torch.cat(quality).mean()))
+    returned = pd.concat([reconstructions(run.paths.maps / f"{name}.parquet") for name, _ in run.scene_shards()])
+    return InversionSummary(
+        images=returned["image_id"].nunique(),
+        dropped=len(badly_returned(returned, run.config.inversion.min_psnr)),
+        psnr=float(returned["psnr"].mean()),
+    )
 
 
 def _trajectory_summary(run: Run) -> TrajectorySummary:

@@ -19,7 +19,7 @@ FORMATS = {
     "catalogue": 2,
     "scenes": 3,
     "noise": 4,
-    "maps": 3,
+    "maps": 4,
     "trajectories": 3,
     "classifier": 2,
     "samples": 3,
@@ -108,8 +108,7 @@ class RunPaths:
     @cached_property
     def maps(self) -> Path:
         """The folder of the maps of inverted scenes."""
-        capture = self.config.capture.model_dump(mode="json")
-        return self._folder("maps", self.noise.name, capture, self.config.inversion.min_psnr)
+        return self._folder("maps", self.noise.name, self.config.capture.model_dump(mode="json"))
 
     @cached_property
     def trajectories(self) -> Path:
@@ -134,7 +133,10 @@ class RunPaths:
         """Return the folder of a classifier."""
         if self.given is not None:
             return self.given
-        sources = [folder.name for folder in self.maps_of(name).values()]
+        folders = self.maps_of(name)
+        sources: list[object] = [folder.name for folder in folders.values()]
+        if INVERTED in folders:
+            sources.append(self.config.inversion.min_psnr)
         return self._folder("classifier", *sources, self.classifiers[name].model_dump(mode="json"))
 
     def classifier_identity(self, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from l2s_core.backbones.architecture import load_architecture, random_backbone
 from l2s_core.config import CaptureConfig
 from l2s_core.data.scenes import PromptForm, PromptKind, scene_prompt
 from l2s_core.dataset.collect import collect_maps, map_source
-from l2s_core.dataset.reader import MapDataset, verify_shard
+from l2s_core.dataset.reader import MapDataset, badly_returned, reconstructions, verify_shard
 from l2s_core.dataset.schema import MapRecord, MapShard, maps_of
 from l2s_core.dataset.writer import write_shard
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
@@ -25,20 +26,26 @@ from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, LABELS, Triplet
 
 
-def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
-    maps = np.random.default_rng(0).random((2, 2, 3, 16, 16)).astype(np.float16)
+def record_of(**values: object) -> MapRecord:
+    """A record of a wrong prompt, but for `values`."""
     record = MapRecord(
         image_id="a",
         split="train",
         prompt="p",
         prompt_kind=PromptKind.NEG,
-        stated=("above", "left of"),
+        stated=("above",),
         true=("below",),
         subject="s",
         object="o",
         step=4,
         psnr=21.5,
     )
+    return replace(record, **values)
+
+
+def test_round_trip_keeps_every_value(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random((2, 2, 3, 16, 16)).astype(np.float16)
+    record = record_of(stated=("above", "left of"))
     shard = MapShard(records=[record, replace(record, step=1)], maps_NOMGG=maps, source=SOURCE)
     write_shard(tmp_path / "x.parquet", shard, "c")
     source, rows = verify_shard(tmp_path / "x.parquet")
@@ -74,6 +81,28 @@ def test_splits_share_no_image_and_kinds_are_filtered(tmp_path: Path) -> None:
     honest = MapDataset(shards, split="train", kinds=(PromptKind.POS,))
     assert len(honest) == len(frames["train"]) // 2
     assert all(batch.prompt_is_true_B.all() for batch in honest.batches(16))
+
+
+def test_the_psnr_filter_drops_an_image_with_all_its_prompts(tmp_path: Path) -> None:
+    """One of its reconstructions is enough; an image of the model's own, which has none, stays."""
+    kinds = [PromptKind.POS, PromptKind.NEG]
+    psnr = {"a": (30.0, 12.0), "b": (25.0, 26.0), "c": (math.nan, math.nan)}
+    records = [
+        record_of(image_id=image, prompt=f"{image} {kind}", prompt_kind=kind, psnr=value)
+        for image, values in psnr.items()
+        for kind, value in zip(kinds, values, strict=True)
+    ]
+    maps = np.zeros((6, 2, 3, 16, 16), np.float16)
+    maps[:, 0, 0, 0, 0] = range(6)
+    path = tmp_path / "x.parquet"
+    write_shard(path, MapShard(records=records, maps_NOMGG=maps, source=SOURCE), "c")
+    for least, images in {0.0: "aabbcc", 20.0: "bbcc", 99.0: "cc"}.items():
+        dataset = MapDataset([path], split="train", min_psnr=least)
+        (batch,) = dataset.batches(9)
+        assert "".join(dataset.frame()["image_id"]) == images and len(dataset) == len(images)
+        assert batch.maps_BOMGG[:, 0, 0, 0, 0].tolist() == list(range(6))[-len(images) :]
+    returned = reconstructions(path)
+    assert len(returned) == 6 and badly_returned(returned, 26.5) == {"a", "b"}
 
 
 @pytest.mark.parametrize("cache", [0, 2**30])
@@ -113,9 +142,11 @@ def test_the_phrases_of_an_attribute_are_exchanged_by_what_is_true_in_the_image(
         for kind in PromptKind
     ]
     noise = initial_noise(range(8), backbone.latent_shape)
-    shard = NoiseShard(rows=rows, noise=noise, psnr=torch.full((8,), 30.0))
+    shard = NoiseShard(rows=rows, noise=noise)
+    side = backbone.image_side
+    images = {row.image_id: np.zeros((side, side, 3), np.uint8) for row in rows}
     first, last = (
-        collect_maps(backbone, shard, map_source(backbone, capture, 4, LABELS), batch=8).maps_NOMGG
+        collect_maps(backbone, shard, images, map_source(backbone, capture, 4, LABELS), batch=8).maps_NOMGG
         for capture in (CaptureConfig(steps=(1,)), CaptureConfig(steps=(1,), attribute_first=False))
     )
     assert np.array_equal(last[2:6], first[2:6]) and not np.array_equal(first[0], first[0, ::-1])

@@ -51,7 +51,7 @@ def test_training_a_classifier_for_a_new_model(tmp_path: Path) -> None:
     made = run(
         "train_a_classifier", SETTINGS=repr(settings), SEEDS="range(1)", OUT=f"Path({str(tmp_path / 'train')!r})"
     )
-    assert len(made["kept"].rows) == 2 * len(made["scenes"]) == 48
+    assert len(made["returned"]) == 2 * len(made["scenes"]) == 48 and not made["bad"]
     model = l2s.load("mini-sd", tmp_path / "train" / "classifier", settings=settings)
     assert model.trained == made["trained"] and model.classifier.source.steps == (1, 3)
     card = (tmp_path / "train" / "classifier" / "README.md").read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ def outputs(home: Path) -> Made:
     scenes = at["scenes"] / "00000.safetensors"
     save_scenes(scenes, [scene], 8)
     noise = at["noise"] / "00000.safetensors"
-    save_noise(noise, NoiseShard(rows=[row], noise=torch.randn(1, 4, 2, 2), psnr=torch.tensor([30.0])))
+    save_noise(noise, NoiseShard(rows=[row], noise=torch.randn(1, 4, 2, 2)))
     samples = at["samples"] / "00000.safetensors"
     cost = {name: torch.zeros(2, dtype=torch.int64) for name in ("gradients", "checks", "skipped")}
     images = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)

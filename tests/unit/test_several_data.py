@@ -14,7 +14,7 @@ from l2s_core.classifier.symmetry import SYMMETRIES, augment
 from l2s_core.config import CaptureConfig, InversionConfig, load_run_config
 from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.scene_shards import load_scenes, save_scenes
-from l2s_core.data.scenes import PromptForm, PromptKind, prompt_of, scene_prompt
+from l2s_core.data.scenes import PromptForm, PromptKind, images_of, prompt_of, scene_prompt
 from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.dataset.trajectories import sample_maps, trajectories_of
@@ -125,7 +125,7 @@ def test_maps_of_a_pair_are_those_of_its_own_phrases(backbone, scenes, tmp_path)
     loaded = load_noise(tmp_path / "n.safetensors")
     assert [(row.true, row.prompt.spans) for row in loaded.rows] == [(row.true, row.prompt.spans) for row in noise.rows]
     source = map_source(backbone, CaptureConfig(steps=(1, 2)), 4)
-    shard = collect_maps(backbone, loaded, source, batch=4)
+    shard = collect_maps(backbone, loaded, images_of(chosen), source, batch=4)
     assert len(shard.records) == 2 * 2 * (2 + 1)
     for record, maps in zip(shard.records, shard.maps_NOMGG, strict=True):
         (scene,) = (s for s in chosen if s.image_id == record.image_id)
@@ -138,8 +138,10 @@ def test_maps_of_a_pair_are_those_of_its_own_phrases(backbone, scenes, tmp_path)
             spans=tuple(row.prompt.spans[row.prompt.objects.index(name)] for name in (record.subject, record.object)),
         )
         place = loaded.rows.index(row)
-        own = replace(loaded, rows=[replace(row, prompt=alone)], noise=loaded.noise[[place]], psnr=loaded.psnr[[place]])
-        expected = collect_maps(backbone, own, source, batch=1).maps_NOMGG[source.steps.index(record.step)]
+        own = replace(loaded, rows=[replace(row, prompt=alone)], noise=loaded.noise[[place]])
+        expected = collect_maps(backbone, own, images_of(chosen), source, batch=1).maps_NOMGG[
+            source.steps.index(record.step)
+        ]
         assert np.abs(maps.astype(float) - expected).max() < 1e-4
     write_shard(tmp_path / "m.parquet", shard, "c")
     dataset = MapDataset([tmp_path / "m.parquet"], split=chosen[0].split)

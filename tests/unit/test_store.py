@@ -70,7 +70,7 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
     assert path.read_text() == "good" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_psnr_filter_drops_an_image_with_all_its_prompts(tmp_path: Path) -> None:
+def test_a_shard_of_noise_gives_back_its_rows(tmp_path: Path) -> None:
     triplet = Triplet(subject="dog", relation="above", object="cat")
     prompt = chained_prompt([triplet])
     rows = [
@@ -78,13 +78,10 @@ def test_the_psnr_filter_drops_an_image_with_all_its_prompts(tmp_path: Path) -> 
         for image in "ab"
         for kind in PromptKind
     ]
-    shard = NoiseShard(rows=rows, noise=torch.randn(4, 4, 2, 2), psnr=torch.tensor([30.0, 12.0, 25.0, 26.0]))
+    shard = NoiseShard(rows=rows, noise=torch.randn(4, 4, 2, 2))
     save_noise(tmp_path / "n.safetensors", shard)
     loaded = load_noise(tmp_path / "n.safetensors")
     assert loaded.rows == rows and torch.equal(loaded.noise, shard.noise)
-    kept = loaded.kept(20.0)
-    assert [row.image_id for row in kept.rows] == ["b", "b"] and torch.equal(kept.noise, shard.noise[2:])
-    assert not loaded.kept(99.0).rows
 
 
 def test_an_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:

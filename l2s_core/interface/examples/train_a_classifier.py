@@ -12,9 +12,10 @@ from l2s_core.backbones.load import load_backbone
 from l2s_core.backbones.window import window_test
 from l2s_core.classifier.experiment import run_experiment
 from l2s_core.config import load_run_config
-from l2s_core.data.scenes import PromptForm
+from l2s_core.data.scenes import PromptForm, images_of
 from l2s_core.data.source import source_of
 from l2s_core.dataset.collect import collect_maps, map_source
+from l2s_core.dataset.reader import badly_returned, reconstructions
 from l2s_core.dataset.writer import write_shard
 from l2s_core.diffusion.noise import invert_scenes
 from l2s_core.report.figures import curves_figure
@@ -32,7 +33,7 @@ source = source_of(run.data)
 scenes, skipped = source.load_entries(source.catalogue(window_test(run.backbone)).entries, backbone.image_side)
 print(f"{len(scenes)} scenes; the first: {scenes[0].triplet}")
 
-# %% Every scene is inverted twice, under a true and a wrong prompt. What comes back badly is left out.
+# %% Every scene is inverted twice, under a true and a wrong prompt.
 noise = invert_scenes(
     backbone,
     scenes,
@@ -41,18 +42,19 @@ noise = invert_scenes(
     batch=run.batch,
     form=PromptForm.of(run.data),
 )
-kept = noise.kept(run.inversion.min_psnr)
-print(f"PSNR of what the noise gives back: {noise.psnr.mean():.1f} dB; {len(kept.rows)} of {len(noise.rows)} kept")
 
-# %% The attention of the two objects' phrases while that noise is denoised again, to Parquet.
-maps = collect_maps(
-    backbone, kept, map_source(backbone, run.capture, run.backbone.steps, run.data.labels), batch=run.batch
-)
+# %% The attention of the two objects' phrases while that noise is denoised again, to Parquet. What comes back badly is
+# left out by whoever reads it.
+wanted = map_source(backbone, run.capture, run.backbone.steps, run.data.labels)
+maps = collect_maps(backbone, noise, images_of(scenes), wanted, batch=run.batch)
 OUT.mkdir(parents=True, exist_ok=True)
 write_shard(OUT / "maps.parquet", maps, "example")
+returned = reconstructions(OUT / "maps.parquet")
+bad = badly_returned(returned, run.inversion.min_psnr)
+print(f"PSNR of what the noise gives back: {returned.psnr.mean():.1f} dB; {len(bad)} of {len(scenes)} images left out")
 
 # %% Training stops early. Its test has true and wrong prompts: who reads the prompt instead of the maps fails on these.
-classifier, trained = run_experiment(run.classifier, [OUT / "maps.parquet"])
+classifier, trained = run_experiment(run.classifier, [OUT / "maps.parquet"], min_psnr=run.inversion.min_psnr)
 curves_figure(trained.history, trained.best_epoch).savefig(OUT / "curves.png", dpi=80)
 for kind in ("true_prompts", "wrong_prompts"):
     print(f"test accuracy, {kind}: {trained.test[f'accuracy_{kind}']:.2f}")
