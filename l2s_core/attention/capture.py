@@ -59,13 +59,13 @@ class AttentionCapture:
         try:
             for layer in self.layers:
                 outputs: list[Tensor] = []
-                masks: list[Tensor] = []
+                named: dict[str, Any] = {}
                 *first, last = layer.sources
                 stops = stop_early and layer is self.layers[-1]
-                if layer.masked is not None:
-                    handles.append(layer.masked.register_forward_pre_hook(_keep_mask(masks), with_kwargs=True))
+                if layer.called is not None:
+                    handles.append(layer.called.register_forward_pre_hook(_keep_named(named), with_kwargs=True))
                 handles += [module.register_forward_hook(_keep(outputs)) for module in first]
-                handles.append(last.register_forward_hook(self._record(layer, outputs, masks, weights_BOK, stops)))
+                handles.append(last.register_forward_hook(self._record(layer, outputs, named, weights_BOK, stops)))
             yield
         finally:
             for handle in handles:
@@ -87,12 +87,12 @@ class AttentionCapture:
         return [self._recorded[layer.name]() for layer in self.layers]
 
     def _record(
-        self, layer: AttentionLayer, outputs: list[Tensor], masks: list[Tensor], weights_BOK: Tensor, stops: bool
+        self, layer: AttentionLayer, outputs: list[Tensor], named: dict[str, Any], weights_BOK: Tensor, stops: bool
     ) -> Hook:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            compute = partial(_maps_of, layer, (*outputs, output), masks[-1] if masks else None, weights_BOK)
+            compute = partial(_maps_of, layer, (*outputs, output), dict(named), weights_BOK)
             outputs.clear()
-            masks.clear()
+            named.clear()
             if not torch.is_grad_enabled():
                 maps_BHOP = compute()
                 self._recorded[layer.name] = lambda: maps_BHOP
@@ -111,17 +111,15 @@ def _keep(outputs: list[Tensor]) -> Hook:
     return hook
 
 
-def _keep_mask(masks: list[Tensor]) -> Callable[[nn.Module, Any, Mapping[str, Any]], None]:
+def _keep_named(kept: dict[str, Any]) -> Callable[[nn.Module, Any, Mapping[str, Any]], None]:
     def hook(_module: nn.Module, _inputs: Any, named: Mapping[str, Any]) -> None:
-        mask_B1K = named.get("attention_mask")
-        if mask_B1K is not None:
-            masks.append(mask_B1K)
+        kept.update(named)
 
     return hook
 
 
 def _maps_of(
-    layer: AttentionLayer, outputs: tuple[Tensor, ...], mask_B1K: Tensor | None, weights_BOK: Tensor
+    layer: AttentionLayer, outputs: tuple[Tensor, ...], named: Mapping[str, Any], weights_BOK: Tensor
 ) -> Tensor:
-    query_BHPD, key_BHKD = layer.read(*outputs)
+    query_BHPD, key_BHKD, mask_B1K = layer.read(*outputs, **named)
     return phrase_attention(query_BHPD, key_BHKD, weights_BOK, mask_B1K)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -13,21 +13,32 @@ from l2s_core.diffusion.denoiser import Predictor
 from l2s_core.errors import UserError
 
 
+class AttentionInputs(NamedTuple):
+    """What a layer's attention to text is computed from: image queries, the keys, and the mask of the keys.
+
+    The mask is added to the logits or, of booleans, true of the keys that count; None where all do.
+    """
+
+    query_BHPD: Tensor
+    key_BHKD: Tensor
+    mask_B1K: Tensor | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttentionLayer:
     """A layer in which image tokens attend to text tokens.
 
     `sources` are the modules whose outputs its attention is made of, in the order the forward pass calls
-    them; `read(*outputs)` turns those outputs into (query_BHPD, key_BHKD), the text keys first. `masked` is the module
-    whose call has the mask of the text as its argument `attention_mask`, (B, 1, K), added to the logits; None where the
-    model has no mask.
+    them; `read(*outputs, **named)` turns those outputs into `AttentionInputs`, the text keys first. `named` are the
+    keyword arguments that the forward pass calls the module `called` with, such as a mask of the text; there are none
+    where `called` is None.
     """
 
     name: str
     heads: int
     sources: tuple[nn.Module, ...]
-    read: Callable[..., tuple[Tensor, Tensor]]
-    masked: nn.Module | None = None
+    read: Callable[..., AttentionInputs]
+    called: nn.Module | None = None
 
 
 class AttentionModel(Predictor, Protocol):
@@ -60,6 +71,8 @@ def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:
     return tensor_BNE.view(batch, tokens, heads, width // heads).transpose(1, 2)
 
 
-def split_projections(heads: int, query_BPE: Tensor, key_BKE: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (query_BHPD, key_BHKD) of the outputs of two projections: what a cross-attention layer reads."""
-    return split_heads(query_BPE, heads), split_heads(key_BKE, heads)
+def split_projections(
+    heads: int, query_BPE: Tensor, key_BKE: Tensor, *, attention_mask: Tensor | None = None, **_named: object
+) -> AttentionInputs:
+    """Return what a cross-attention layer reads, of the outputs of its two projections and its mask (B, 1, K)."""
+    return AttentionInputs(split_heads(query_BPE, heads), split_heads(key_BKE, heads), attention_mask)

@@ -42,22 +42,22 @@ def reference_maps(
     """Return maps_BOMGG of watched calls, storing every (H, P, K) tensor in float32.
 
     Self-attention over `pixels` image tokens or fewer is left out. A call over image and text together is cut
-    apart by its layout: FLUX has the text first, SD3 the image, and a UNet's cross-attention no image keys.
+    apart by its layout, with its mask: FLUX has the text first, SD3 the image, and a UNet's cross-attention no image
+    keys.
     """
-    words = weights_BOK.shape[-1]
     maps = []
     for query, key, mask in calls:
         tokens = query.shape[2]
-        keys = key.shape[2]
-        if keys == tokens and tokens != pixels + words:
-            continue
-        if keys == tokens:
+        if key.shape[2] == tokens:
+            if tokens <= pixels:
+                continue
+            places = torch.arange(tokens)
+            first = tokens - pixels if text_first else pixels
+            text, image = (places[:first], places[first:]) if text_first else (places[first:], places[:first])
+            keys = torch.cat([text, image]) if softmax == "joint" else text
+            query = query[:, :, image]
+            key = key[:, :, keys]
             if mask is not None:
-                raise ValueError("the reference does not know the layout of a mask over image and text together")
-            start, end = (words, words + pixels) if text_first else (0, pixels)
-            query = query[:, :, start:end]
-            image = key[:, :, start:end]
-            text = key[:, :, :words] if text_first else key[:, :, pixels:]
-            key = torch.cat([text, image], dim=2) if softmax == "joint" else text
+                mask = mask.expand(*mask.shape[:2], tokens, tokens)[:, :, image][..., keys]
         maps.append(phrase_attention_reference(query, key, weights_BOK, mask))
     return pool_maps(maps, grid)

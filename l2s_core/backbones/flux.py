@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from l2s_core.attention.layers import AttentionLayer
+from l2s_core.attention.layers import AttentionInputs, AttentionLayer
 from l2s_core.backbones.component import (
     ClipTokenizer,
     DiffusersNetwork,
@@ -70,8 +71,10 @@ class FluxBackbone(DiffusersModel):
         context = self.use("text_encoder_2")(t5_ids).last_hidden_state
         return TextEncoding(context_BKD=context, pooled_BD=pooled)
 
-    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
-        return phrase_weights(self.parts["tokenizer_2"], prompts, self._words).to(self.device)
+    @classmethod
+    def weigh_phrases(cls, tokenizers: Mapping[str, Any], prompts: Sequence[Phrases]) -> Tensor:
+        tokenizer = tokenizers["tokenizer_2"]
+        return phrase_weights(tokenizer, prompts, tokenizer.model_max_length)
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at sigmas spread evenly before the scheduler's shift."""
@@ -132,7 +135,7 @@ def _read(
     query_BNHD: Tensor,
     key_BNHD: Tensor,
     text_BKHD: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> AttentionInputs:
     """Image queries and text (or all) keys of a block, rotated.
 
     A double block keeps its text apart; in a single one the sequence is text, then image.
@@ -148,7 +151,7 @@ def _read(
     places = key_BNHD.shape[1]
     query = apply_rotary_emb(query_BNHD, tuple(table[words:] for table in rotary), sequence_dim=1)
     key = apply_rotary_emb(key_BNHD, tuple(table[:places] for table in rotary), sequence_dim=1)
-    return query.transpose(1, 2), key.transpose(1, 2)
+    return AttentionInputs(query.transpose(1, 2), key.transpose(1, 2))
 
 
 def pack(latents_BCHW: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from l2s_core.config import BackboneConfig, RunConfig
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 from l2s_core.prompts.prompt import Phrases
-from l2s_core.prompts.tokens import phrase_weights
 from l2s_core.registry import FAMILIES
 
 
@@ -104,15 +103,16 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
     It loads the model's tokenizers alone, when it first has a prompt to check.
     """
 
+    family = family_named(config.family)
+
     @cache
-    def tokenizers() -> list:
-        family = family_named(config.family)
+    def tokenizers() -> dict[str, Any]:
         folder = model_folder(config)
-        return [family.COMPONENTS[name].load(folder / name) for name in family.PHRASES]
+        return {name: family.COMPONENTS[name].load(folder / name) for name in family.PHRASES}
 
     def check(prompts: Sequence[Phrases]) -> None:
-        for tokenizer in tokenizers() if prompts else ():
-            phrase_weights(tokenizer, prompts, tokenizer.model_max_length)
+        if prompts:
+            family.weigh_phrases(tokenizers(), prompts)
 
     return check
 

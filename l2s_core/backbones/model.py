@@ -157,20 +157,28 @@ class DiffusersModel(ABC):
 
     @torch.no_grad()
     def encode_images(self, images: np.ndarray) -> Tensor:
-        """uint8 images (B, H, W, 3) to latents (B, C, h, w): (mean - shift) * scale."""
+        """uint8 images (B, H, W, 3) to latents (B, C, h, w): the autoencoder's means, standardized."""
         vae = self.use("vae")
         pixels = torch.from_numpy(images).to(self.device, vae.dtype).permute(0, 3, 1, 2) / 127.5 - 1
         mean = vae.encode(pixels).latent_dist.mean.float()
-        latents = (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
-        return latents.to(self.latents_dtype)
+        return self._standardize(mean).to(self.latents_dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Latents to uint8 images (B, H, W, 3)."""
         vae = self.use("vae")
-        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-        pixels = vae.decode(latents.to(vae.dtype)).sample
+        pixels = vae.decode(self._destandardize(latents).to(vae.dtype)).sample
         return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+    def _standardize(self, means: Tensor) -> Tensor:
+        """The autoencoder's means to latents, of about mean 0 and deviation 1: (means - shift) * scale."""
+        config = self.vae.config
+        return (means - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    def _destandardize(self, latents: Tensor) -> Tensor:
+        """Undo `_standardize`."""
+        config = self.vae.config
+        return latents / config.scaling_factor + (config.shift_factor or 0.0)
 
     @property
     def classifier_free(self) -> bool:
@@ -202,9 +210,20 @@ class DiffusersModel(ABC):
                 f"set it to {' or '.join(cls.SOFTMAXES)}"
             )
 
-    @abstractmethod
     def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
-        """weights_BOK of the prompts' object phrases over this model's text tokens."""
+        """weights_BOK of the prompts' object phrases over this model's text tokens.
+
+        Raises UserError for a phrase that the text window cuts off.
+        """
+        return self.weigh_phrases({name: self.parts[name] for name in self.PHRASES}, prompts).to(self.device)
+
+    @classmethod
+    @abstractmethod
+    def weigh_phrases(cls, tokenizers: Mapping[str, Any], prompts: Sequence[Phrases]) -> Tensor:
+        """weights_BOK of the prompts' object phrases, by the tokenizers of PHRASES alone, in the family's own window.
+
+        Raises UserError for a phrase that the window cuts off.
+        """
 
     @abstractmethod
     def schedule(self, steps: int) -> Schedule:
@@ -243,9 +262,14 @@ def _pixels_per_latent(widths: Sequence[int]) -> int:
     return 2 ** (len(widths) - 1)
 
 
+def window(tokenizer: PreTrainedTokenizerBase, length: int) -> int:
+    """Return the tokens that a text gets: a family's `length`, or fewer where the tokenizer has a narrower window."""
+    return min(length, tokenizer.model_max_length)
+
+
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None = None) -> Tensor:
     """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window."""
-    window = length or tokenizer.model_max_length
-    encoded = tokenizer(texts, padding="max_length", max_length=window, truncation=True, return_tensors="pt")
+    tokens = length or tokenizer.model_max_length
+    encoded = tokenizer(texts, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt")
     ids: Tensor = encoded.input_ids
     return ids

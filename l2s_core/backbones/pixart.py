@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import DiffusersNetwork, NoiseSchedule, T5Tokenizer, TransformersNetwork
 from l2s_core.backbones.ddim import ddim_schedule
-from l2s_core.backbones.model import DiffusersModel
+from l2s_core.backbones.model import DiffusersModel, window
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.grammar import Span
@@ -42,7 +43,7 @@ class PixArtBackbone(DiffusersModel):
         encoded = self.parts["tokenizer"](
             [text.lower().strip() for text in texts],
             padding="max_length",
-            max_length=self._length,
+            max_length=window(self.parts["tokenizer"], T5_LENGTH),
             truncation=True,
             return_tensors="pt",
         ).to(self.device)
@@ -50,9 +51,11 @@ class PixArtBackbone(DiffusersModel):
         words = self.use("text_encoder")(encoded.input_ids, attention_mask=mask_BK).last_hidden_state
         return TextEncoding(context_BKD=words, mask_BK=mask_BK.bool())
 
-    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
+    @classmethod
+    def weigh_phrases(cls, tokenizers: Mapping[str, Any], prompts: Sequence[Phrases]) -> Tensor:
+        tokenizer = tokenizers["tokenizer"]
         small = [_SmallLetters(text=prompt.text.lower(), spans=prompt.spans) for prompt in prompts]
-        return phrase_weights(self.parts["tokenizer"], small, self._length).to(self.device)
+        return phrase_weights(tokenizer, small, window(tokenizer, T5_LENGTH))
 
     def schedule(self, steps: int) -> Schedule:
         """DDIM at the scheduler's own timesteps."""
@@ -82,14 +85,10 @@ class PixArtBackbone(DiffusersModel):
                 heads=block.attn2.heads,
                 sources=(block.attn2.to_q, block.attn2.to_k),
                 read=partial(split_projections, block.attn2.heads),
-                masked=block.attn2,
+                called=block.attn2,
             )
             for i, block in enumerate(self.denoiser.transformer_blocks)
         ]
-
-    @property
-    def _length(self) -> int:
-        return min(T5_LENGTH, self.parts["tokenizer"].model_max_length)
 
 
 @dataclass(frozen=True, kw_only=True)

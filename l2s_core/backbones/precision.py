@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-LOADED = (".safetensors", ".json", ".txt", ".model")
-"""The suffixes of all files that a model is made from: weights, settings, and vocabularies."""
+LOADED = (".safetensors", ".json", ".txt", ".model", ".jinja")
+"""The suffixes of all files that a model is made from: weights, settings, vocabularies, and templates of chats."""
 _SHARD = re.compile(r"-\d+-of-\d+")
 _PLAIN = {"safetensors", "index", "json"}
 

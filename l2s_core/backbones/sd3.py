@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from l2s_core.attention.layers import AttentionLayer, split_heads
+from l2s_core.attention.layers import AttentionInputs, AttentionLayer, split_heads
 from l2s_core.backbones.component import (
     ClipTokenizer,
     DiffusersNetwork,
@@ -18,7 +19,7 @@ from l2s_core.backbones.component import (
     TransformersNetwork,
 )
 from l2s_core.backbones.flow import euler_schedule
-from l2s_core.backbones.model import DiffusersModel, token_ids
+from l2s_core.backbones.model import DiffusersModel, token_ids, window
 from l2s_core.backbones.sdxl import clip_layer
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
@@ -56,18 +57,19 @@ class SD3Backbone(DiffusersModel):
         first, pooled = clip_layer(self, "text_encoder", "tokenizer", texts)
         second, pooled_2 = clip_layer(self, "text_encoder_2", "tokenizer_2", texts)
         clip = torch.cat([first, second], dim=-1)
-        ids = token_ids(self.parts["tokenizer_3"], texts, self._t5_length).to(self.device)
+        ids = token_ids(self.parts["tokenizer_3"], texts, window(self.parts["tokenizer_3"], T5_LENGTH)).to(self.device)
         words = self.use("text_encoder_3")(ids).last_hidden_state
         context = torch.cat([pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
         return TextEncoding(context_BKD=context, pooled_BD=torch.cat([pooled, pooled_2], dim=-1))
 
-    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
-        clip = self.parts["tokenizer"]
+    @classmethod
+    def weigh_phrases(cls, tokenizers: Mapping[str, Any], prompts: Sequence[Phrases]) -> Tensor:
+        clip, t5 = tokenizers["tokenizer"], tokenizers["tokenizer_3"]
         halves = (
             phrase_weights(clip, prompts, clip.model_max_length),
-            phrase_weights(self.parts["tokenizer_3"], prompts, self._t5_length),
+            phrase_weights(t5, prompts, window(t5, T5_LENGTH)),
         )
-        return (torch.cat(halves, dim=-1) / len(halves)).to(self.device)
+        return torch.cat(halves, dim=-1) / len(halves)
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at the scheduler's own sigmas."""
@@ -99,12 +101,8 @@ class SD3Backbone(DiffusersModel):
             layers.append(AttentionLayer(name=f"joint.{i}", heads=attn.heads, sources=sources, read=read))
         return layers
 
-    @property
-    def _t5_length(self) -> int:
-        return min(T5_LENGTH, self.parts["tokenizer_3"].model_max_length)
 
-
-def _read(heads: int, joint: bool, query: Tensor, key: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+def _read(heads: int, joint: bool, query: Tensor, key: Tensor, text: Tensor) -> AttentionInputs:
     """Image queries and text (or text and image) keys, from a norm (B, H, N, D) or a projection (B, N, H D)."""
     query, key, text = (split_heads(t, heads) if t.ndim == 3 else t for t in (query, key, text))
-    return query, torch.cat([text, key], dim=2) if joint else text
+    return AttentionInputs(query, torch.cat([text, key], dim=2) if joint else text)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -33,9 +34,10 @@ class UNetBackbone(DiffusersModel):
         ids = token_ids(self.parts["tokenizer"], texts).to(self.device)
         return TextEncoding(context_BKD=self.use("text_encoder")(ids).last_hidden_state)
 
-    def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:
-        tokenizer = self.parts["tokenizer"]
-        return phrase_weights(tokenizer, prompts, tokenizer.model_max_length).to(self.device)
+    @classmethod
+    def weigh_phrases(cls, tokenizers: Mapping[str, Any], prompts: Sequence[Phrases]) -> Tensor:
+        tokenizer = tokenizers["tokenizer"]
+        return phrase_weights(tokenizer, prompts, tokenizer.model_max_length)
 
     def schedule(self, steps: int) -> Schedule:
         """DDIM at the scheduler's own timesteps."""

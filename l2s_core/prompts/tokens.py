@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from l2s_core.prompts.grammar import Span
 
 Tokenizer = Callable[..., Any]
 """A tokenizer of transformers: texts to token ids and, for a fast one, character offsets."""
+Template = Callable[[str], str]
+"""What a model reads of a prompt: the prompt, unchanged, in a text of its own."""
+_PROMPT = "\0"  # stands for a prompt where a template is asked for its place
 
 
 class MarkedText(Protocol):
@@ -31,20 +34,39 @@ def tokens_of_span(offsets: Sequence[Span], span: Span) -> list[int]:
     return [i for i, (a, b) in enumerate(offsets) if a < b and a < end and start < b]
 
 
-def phrase_weights(tokenizer: Tokenizer, prompts: Sequence[MarkedText], length: int) -> Tensor:
+def phrase_weights(
+    tokenizer: Tokenizer,
+    prompts: Sequence[MarkedText],
+    length: int,
+    *,
+    template: Template = str,
+    skipped: int = 0,
+    padding: Literal["right", "left"] = "right",
+) -> Tensor:
     """Return weights_BOK (B, O, K): row o averages the tokens of object phrase o, O the most objects that a prompt has.
 
     Multiplying attention probabilities by it gives the mean over the phrase's tokens. A prompt with fewer
-    phrases repeats its last one; one without any has weights of 0.
-    Raises UserError when a phrase has no token inside the window of `length` tokens.
+    phrases repeats its last one; one without any has weights of 0. The tokens are those of the prompt in the model's
+    `template`, without the first `skipped`, which the model reads and leaves out; `padding` says on which side of
+    the window of `length` tokens the model has its padding.
+    Raises UserError when a phrase has no token inside the window, and for a template that changes a prompt.
     """
-    encoded = tokenizer([p.text for p in prompts], truncation=True, max_length=length, return_offsets_mapping=True)
+    texts = [template(prompt.text) for prompt in prompts]
+    start = template(_PROMPT).find(_PROMPT)
+    encoded = tokenizer(texts, truncation=True, max_length=skipped + length, return_offsets_mapping=True)
     weights_BOK = torch.zeros(len(prompts), max(1, *(len(p.spans) for p in prompts)), length)
-    for b, (prompt, offsets) in enumerate(zip(prompts, encoded["offset_mapping"], strict=True)):
+    for b, (prompt, text, places) in enumerate(zip(prompts, texts, encoded["offset_mapping"], strict=True)):
+        if start < 0 or not text.startswith(prompt.text, start):
+            raise UserError(
+                f"the model's template makes {text!r} of {prompt.text!r}; it must leave the prompt as it is"
+            )
+        offsets = places[skipped:]
+        shift = length - len(offsets) if padding == "left" else 0
         last = max((end for _, end in offsets), default=0)
         for o, span in enumerate(prompt.spans):
-            tokens = tokens_of_span(offsets, span)
-            if not tokens or last < span[1]:
+            begin, end = (start + place for place in span)
+            tokens = [shift + token for token in tokens_of_span(offsets, (begin, end))]
+            if not tokens or last < end:
                 phrase = prompt.text[slice(*span)]
                 raise UserError(
                     f"the phrase {phrase!r} of {prompt.text!r} is cut off by the text window of {length} tokens; "

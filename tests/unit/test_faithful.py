@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from l2s_core.attention.layers import AttentionLayer, split_heads
+from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
@@ -80,11 +81,10 @@ class HandMadeModel(nn.Module):
         return latents
 
     def layers(self, softmax: str = "text") -> list[AttentionLayer]:
-        def read(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-            return split_heads(query, HEADS), split_heads(key, HEADS)
-
         return [
-            AttentionLayer(name=f"side.{side}", heads=HEADS, sources=(query, key), read=read)
+            AttentionLayer(
+                name=f"side.{side}", heads=HEADS, sources=(query, key), read=partial(split_projections, HEADS)
+            )
             for side, query, key in zip(self.sides, self.queries, self.keys, strict=True)
         ]
 

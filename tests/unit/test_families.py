@@ -98,7 +98,7 @@ def test_maps_that_leave_the_mask_of_the_text_out_are_told_from_right_ones(
     backbone = load(folders, name)
     right = backbone.layers()
     assert capture_error(backbone)[1] < 1e-6
-    monkeypatch.setattr(backbone, "_layers", lambda joint: [replace(layer, masked=None) for layer in right])
+    monkeypatch.setattr(backbone, "_layers", lambda joint: [replace(layer, called=None) for layer in right])
     assert capture_error(backbone)[1] > 1e-4
 
 

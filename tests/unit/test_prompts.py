@@ -6,6 +6,7 @@ import pytest
 
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Prompt, parse_prompt, phrase_spans, prompt_for
+from l2s_core.prompts.tokens import phrase_weights
 from l2s_core.relations import Triplet
 
 
@@ -77,3 +78,25 @@ def test_phrase_beyond_the_window_is_an_error(backbone) -> None:
     prompt = prompt_for(Triplet(subject="dog", relation="above", object="cat"), prefix="a photo of " * 8)
     with pytest.raises(UserError, match="cut off"):
         backbone.phrase_weights([prompt])
+
+
+def test_weights_refer_to_the_tokens_of_a_template_without_its_padding(backbone) -> None:
+    """Words of the template are no phrase, though it says the same; tokens that a model leaves out do not count."""
+    prompt = prompt_for(Triplet(subject="cat", relation="right of", object="dog"))
+    tokenizer = backbone.parts["tokenizer"]
+
+    def template(text: str) -> str:
+        return f"a cat and a dog: {text}, a cat"
+
+    def phrases_of(ids: list[int], **how) -> list[list[str]]:
+        (rows,) = phrase_weights(tokenizer, [prompt], 24, template=template, **how)
+        return [tokenizer.convert_ids_to_tokens([ids[i] for i in row.nonzero().flatten()]) for row in rows]
+
+    ids = tokenizer(template(prompt.text)).input_ids
+    plain = phrase_weights(tokenizer, [prompt], 24, template=template)
+    (first, second) = (int(row.nonzero()) for row in plain[0])
+    assert ids.index(ids[first]) < first < second  # the template's cat is another one
+    assert phrases_of(ids) == phrases_of(ids[5:], skipped=5) == [["cat</w>"], ["dog</w>"]]
+    assert phrases_of([0] * (24 - len(ids)) + ids, padding="left") == [["cat</w>"], ["dog</w>"]]
+    with pytest.raises(UserError, match="template makes 'A CAT TO .*; it must leave the prompt as it is"):
+        phrase_weights(tokenizer, [prompt], 24, template=str.upper)
