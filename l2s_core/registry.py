@@ -69,6 +69,7 @@ FAMILIES = Registry(
         "unet": "l2s_core.backbones.unet:UNetBackbone",
         "sdxl": "l2s_core.backbones.sdxl:SDXLBackbone",
         "flux": "l2s_core.backbones.flux:FluxBackbone",
+        "flux2": "l2s_core.backbones.flux2:Flux2Backbone",
         "sd3": "l2s_core.backbones.sd3:SD3Backbone",
         "pixart": "l2s_core.backbones.pixart:PixArtBackbone",
     },

@@ -19,9 +19,13 @@ FOLDER = CONFIG_FOLDER / "architectures"
 
 
 class Architecture(Section):
-    """A family and the settings of its components; `tiny` overrides them for the small one."""
+    """A family and the settings of its components; `tiny` overrides them for the small one.
+
+    `index` has the settings of the model as a whole.
+    """
 
     family: Family
+    index: dict[str, Any] = {}
     parts: dict[str, dict[str, Any]]
     tiny: dict[str, dict[str, Any]]
 
@@ -74,12 +78,12 @@ def random_backbone(
         architecture, scale, device="cpu" if placement.offload else placement.device, dtype=placement.dtype
     )
     fingerprint = f"random-{architecture.digest()}-{scale}"
-    return family(parts, fingerprint=fingerprint, size=size, placement=placement)
+    return family(parts, fingerprint=fingerprint, size=size, placement=placement, settings=architecture.index)
 
 
 def save_random_model(architecture: Architecture, folder: Path, scale: Scale = "tiny", *, seed: int = 0) -> Path:
     """Write a random model in diffusers' folder layout, as published weights come."""
-    save_pipeline(folder, "DiffusionPipeline", random_parts(architecture, scale, seed=seed))
+    save_pipeline(folder, "DiffusionPipeline", random_parts(architecture, scale, seed=seed), **architecture.index)
     return folder
 
 

@@ -244,6 +244,29 @@ class ClipTokenizer(Tokenizer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QwenTokenizer(Tokenizer):
+    """Qwen's tokenizer; with `chat`, one that must have the template of its chats."""
+
+    name: str = "Qwen2Tokenizer"
+    others: tuple[str, ...] = ("Qwen2TokenizerFast",)
+    chat: bool = True
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        from l2s_core.miniworld.world.tokenizers import qwen_tokenizer
+
+        return qwen_tokenizer(0, **settings)
+
+    def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
+        tokenizer = super()._read(folder, precision, **options)
+        if self.chat and not isinstance(tokenizer.chat_template, str):
+            raise UserError(
+                f"{folder} has no chat template, which this family writes prompts into; needed: chat_template.jinja, "
+                f"or chat_template in {self.settings_file}; {FETCH_AGAIN}"
+            )
+        return tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
 class T5Tokenizer(Tokenizer):
     """T5's tokenizer."""
 

@@ -13,19 +13,24 @@ if TYPE_CHECKING:
 
 
 def euler_schedule(
-    scheduler: FlowMatchEulerDiscreteScheduler, steps: int, *, tokens: int, even_sigmas: bool = False
+    scheduler: FlowMatchEulerDiscreteScheduler,
+    steps: int,
+    *,
+    tokens: int,
+    even_sigmas: bool = False,
+    mu: float | None = None,
 ) -> Schedule:
     """Return Euler steps at the sigmas of a FlowMatchEulerDiscreteScheduler for images of `tokens` tokens.
 
     With dz/dsigma = v one step is z + (sigma_next - sigma) v. The shift `mu` of the sigmas grows linearly
-    with the number of tokens where the scheduler asks for it (Esser et al. 2024, section 5.3.2).
+    with the number of tokens where the scheduler asks for it (Esser et al. 2024, section 5.3.2), or is the given one.
     `even_sigmas` spreads them from 1 to 1/steps before the shift, as FLUX's pipeline does.
     """
     options: dict[str, object] = (
         {"sigmas": np.linspace(1.0, 1 / steps, steps)} if even_sigmas else {"num_inference_steps": steps}
     )
     if scheduler.config.use_dynamic_shifting:
-        options["mu"] = shift_of(scheduler.config, tokens)
+        options["mu"] = shift_of(scheduler.config, tokens) if mu is None else mu
     scheduler.set_timesteps(**options)
     sigmas = scheduler.sigmas.double().tolist()
     return Schedule(

@@ -75,6 +75,12 @@ def save_pipeline(
     write_json(folder / INDEX, index | {name: [None, None] for name in absent})
 
 
+def index_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a model as a whole: what its index says beside the components."""
+    index: dict[str, Any] = read_json(folder / INDEX)
+    return {name: value for name, value in index.items() if not name.startswith("_") and not isinstance(value, list)}
+
+
 def shipped_classifiers() -> dict[str, Path]:
     """Return the folders of the classifiers that ship, by the names of their configurations."""
     return {folder.name: folder for folder in sorted((SHIPPED / "classifiers").glob("*"))}

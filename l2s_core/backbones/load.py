@@ -11,7 +11,7 @@ import torch
 
 from l2s_core.attention.layers import select_layers
 from l2s_core.backbones.component import Component
-from l2s_core.backbones.folder import fingerprint_of, resolve_folder
+from l2s_core.backbones.folder import fingerprint_of, index_settings, resolve_folder
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig
 from l2s_core.errors import UserError
@@ -143,7 +143,13 @@ def _on_meta(config: BackboneConfig, make: Callable[[Component, Path], Any], fin
     family = family_named(config.family)
     folder = model_folder(config)
     parts = {name: make(component, folder / name) for name, component in family.COMPONENTS.items()}
-    return family(parts, fingerprint=fingerprint, size=config.size, placement=Placement(device="meta"))
+    return family(
+        parts,
+        fingerprint=fingerprint,
+        size=config.size,
+        placement=Placement(device="meta"),
+        settings=index_settings(folder),
+    )
 
 
 def require_reach(model: DiffusersModel, config: RunConfig) -> None:

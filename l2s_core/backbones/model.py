@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from l2s_core.attention.layers import AttentionLayer
 from l2s_core.backbones.component import Component
-from l2s_core.backbones.folder import fingerprint_of, resolve_folder
+from l2s_core.backbones.folder import fingerprint_of, index_settings, resolve_folder
 from l2s_core.diffusion.condition import UNGUIDED, Condition, TextEncoding
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Phrases
+from l2s_core.prompts.tokens import Template
 from l2s_core.storage.files import read_json
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ ON_CPU = Placement()
 class DiffusersModel(ABC):
     """A model in diffusers' folder layout: what a family of models shares, and what each family says of itself.
 
-    Latents (B, C, h, w) are of the placement's `latents_dtype` outside, whatever the components' type.
+    Latents (B, C, h, w) are of the placement's `latents_dtype` outside, whatever the components' type. `settings` are
+    those of the model as a whole, which stand in its index.
     """
 
     COMPONENTS: ClassVar[Mapping[str, Component]]
@@ -77,9 +79,11 @@ class DiffusersModel(ABC):
         fingerprint: str,
         size: int | None = None,
         placement: Placement = ON_CPU,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.parts: dict[str, Any] = dict(parts)
         self.fingerprint = fingerprint
+        self.settings = dict(settings or {})
         self.placement = placement
         self.device = placement.device
         self._resident: str | None = None
@@ -119,6 +123,7 @@ class DiffusersModel(ABC):
             fingerprint=fingerprint_of(folder, cls.COMPONENTS, placement.precision),
             size=size,
             placement=placement,
+            settings=index_settings(folder),
         )
 
     @classmethod
@@ -269,7 +274,21 @@ def window(tokenizer: PreTrainedTokenizerBase, length: int) -> int:
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None = None) -> Tensor:
     """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window."""
+    return tokenized(tokenizer, texts, length)[0]
+
+
+def tokenized(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window, and their mask (B, K)."""
     tokens = length or tokenizer.model_max_length
     encoded = tokenizer(texts, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt")
-    ids: Tensor = encoded.input_ids
-    return ids
+    return encoded.input_ids, encoded.attention_mask
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase, **options: object) -> Template:
+    """Return what a chat's model reads of a text: the user says it, and the answer is about to begin."""
+
+    def fill(text: str) -> str:
+        said = [{"role": "user", "content": text}]
+        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **options))
+
+    return fill

@@ -12,7 +12,7 @@ from torch import Tensor
 from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import DiffusersNetwork, NoiseSchedule, T5Tokenizer, TransformersNetwork
 from l2s_core.backbones.ddim import ddim_schedule
-from l2s_core.backbones.model import DiffusersModel, window
+from l2s_core.backbones.model import DiffusersModel, tokenized, window
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.grammar import Span
@@ -40,15 +40,10 @@ class PixArtBackbone(DiffusersModel):
     PATCH = 2
 
     def _encode(self, texts: list[str]) -> TextEncoding:
-        encoded = self.parts["tokenizer"](
-            [text.lower().strip() for text in texts],
-            padding="max_length",
-            max_length=window(self.parts["tokenizer"], T5_LENGTH),
-            truncation=True,
-            return_tensors="pt",
-        ).to(self.device)
-        mask_BK = encoded.attention_mask
-        words = self.use("text_encoder")(encoded.input_ids, attention_mask=mask_BK).last_hidden_state
+        tokenizer = self.parts["tokenizer"]
+        small = [text.lower().strip() for text in texts]
+        ids_BK, mask_BK = (part.to(self.device) for part in tokenized(tokenizer, small, window(tokenizer, T5_LENGTH)))
+        words = self.use("text_encoder")(ids_BK, attention_mask=mask_BK).last_hidden_state
         return TextEncoding(context_BKD=words, mask_BK=mask_BK.bool())
 
     @classmethod

@@ -29,7 +29,8 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
             scheduler = family.COMPONENTS["scheduler"].kind
             parts["scheduler"] = scheduler.from_config(pipeline.scheduler.config)
             placement = Placement(device=str(_device(pipeline)), in_place=True)
-            return family(parts, fingerprint=IN_MEMORY, size=size, placement=placement)
+            settings = dict(pipeline.config)
+            return family(parts, fingerprint=IN_MEMORY, size=size, placement=placement, settings=settings)
     raise UserError(
         f"a {type(pipeline).__name__} is of no family that can be steered; allowed: {', '.join(FAMILIES.names())} "
         "(l2s_core/backbones/README.md says how to add one)"

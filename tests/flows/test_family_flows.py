@@ -51,6 +51,7 @@ FAMILIES = {
         "backbone.checkpointing": True,
         "capture.softmax": "joint",
     },
+    "flux2-klein-4b": {**RECTIFIED, "capture.softmax": "joint", "backbone.checkpointing": True},
     "sd35-medium": {"backbone.dtype": "bfloat16", "backbone.offload": True},
     "pixart-sigma": {"backbone.checkpointing": True},
 }

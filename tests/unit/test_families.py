@@ -14,12 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import pixel_unshuffle
 
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.architecture import architecture_names, load_architecture, save_random_model
 from l2s_core.backbones.flux import pack
-from l2s_core.backbones.load import load_backbone, require_fit
-from l2s_core.backbones.model import DiffusersModel
+from l2s_core.backbones.hub import hub_folder
+from l2s_core.backbones.load import (
+    load_backbone,
+    model_fingerprint,
+    phrase_check,
+    require_fit,
+    window_fingerprint,
+)
+from l2s_core.backbones.model import DiffusersModel, chat_template, tokenized
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import BackboneConfig, CaptureConfig, ClassifierConfig, load_run_config
@@ -28,6 +36,8 @@ from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
 from l2s_core.experiments.evidence import PROMPTS, capture_error
+from l2s_core.interface.pipelines import backbone_of
+from l2s_core.prompts.prompt import prompt_for
 from l2s_core.steering.steering import steer_by
 
 TEXTS = [p.text for p in PROMPTS]
@@ -50,6 +60,7 @@ SHARED = {
     "sd14": "unet",
     "sdxl": "sdxl",
     "flux-schnell": "flux",
+    "flux2-klein-4b": "flux2",
     "sd35-medium": "sd3",
     "pixart-sigma": "pixart",
 }  # one model a family
@@ -156,12 +167,16 @@ def test_the_gradient_is_the_slope_with_and_without_checkpointing(folders, name:
 
 UNET_EXTRAS = {"safety_checker": None, "feature_extractor": None}
 SHORT_T5 = {"max_sequence_length": 24}
+LATENTS = {"FluxPipeline": pack, "Flux2KleinPipeline": lambda z: pixel_unshuffle(z, 2)}
+"""What the latents are to a pipeline that has them packed."""
 PIPELINES = {
     "sd14": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
     "sd21-768": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
     "sdxl": ("StableDiffusionXLPipeline", {}, {}),
     "flux-schnell": ("FluxPipeline", {}, SHORT_T5),
     "flux-dev": ("FluxPipeline", {}, SHORT_T5),
+    "flux2-klein-4b": ("Flux2KleinPipeline", {"is_distilled": True}, {"max_sequence_length": 48}),
+    "flux2-klein-9b": ("Flux2KleinPipeline", {"is_distilled": False}, {"max_sequence_length": 48}),
     "sd35-medium": ("StableDiffusion3Pipeline", {}, SHORT_T5),
     "pixart-sigma": (
         "PixArtSigmaPipeline",
@@ -178,13 +193,17 @@ def test_sampling_matches_diffusers_own_pipeline(folders, name: str) -> None:
 
     kind, extras, calling = PIPELINES[name]
     backbone = load(folders, name)
+    backbone.settings |= extras
+    for statistics in backbone.vae.buffers():  # of an untrained autoencoder: mean 0 and variance 1, which tell nothing
+        if statistics.is_floating_point():
+            statistics.uniform_(0.5, 2.0, generator=torch.Generator().manual_seed(len(statistics)))
     pipeline = getattr(diffusers, kind)(**backbone.parts, **extras)
     pipeline.set_progress_bar_config(disable=True)
     theirs_guidance, ours_guidance = (0.0, 1.0) if name == "flux-schnell" else (3.5, 3.5)  # both mean none
     z = initial_noise([3, 4], backbone.latent_shape)
     theirs = pipeline(
-        TEXTS,
-        latents=pack(z) if kind == "FluxPipeline" else z,
+        prompt=list(TEXTS),
+        latents=LATENTS.get(kind, lambda z: z)(z),
         num_inference_steps=4,
         guidance_scale=theirs_guidance,
         height=64,
@@ -265,3 +284,61 @@ def test_latents_of_bfloat16_are_rounded_after_every_step_and_update(folders, na
     moved = steer(noise, 0)
     assert gradient.dtype == moved.dtype == torch.bfloat16 and not torch.equal(moved, noise)
     assert torch.equal(moved, noise - 1e3 * gradient)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("distilled", [True, False])
+def test_a_loaded_flux2_pipeline_is_taken_with_its_settings_statistics_and_latents(folders, distilled: bool) -> None:
+    from diffusers import Flux2KleinPipeline
+
+    pipeline = Flux2KleinPipeline(**load(folders, "flux2-klein-4b").parts, is_distilled=distilled)
+    pipeline.vae.bn.running_mean.uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+    pipeline.vae.bn.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(1))
+    backbone = backbone_of(pipeline, 64)
+    assert backbone.classifier_free is not distilled
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    ours, theirs = backbone.encode_images(images), pipeline._pack_latents(pipeline._encode_vae_image(pixels, None))
+    assert torch.allclose(backbone.to_pipeline(ours), theirs, atol=1e-5)
+    assert torch.allclose(backbone.from_pipeline(theirs), ours, atol=1e-5)
+
+
+def test_a_chats_template_is_part_of_a_model_and_its_phrases_are_found_there(
+    folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer that states 131,072 tokens, as Qwen's does, gets the family's window of 512."""
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import filter_repo_objects
+
+    folder = shutil.copytree(folders["flux2-klein-4b"], tmp_path / "m")
+    settings = BackboneConfig(model=str(folder), family="flux2", size=64, steps=4, guidance=1.0)
+    stated = folder / "tokenizer" / "tokenizer_config.json"
+    stated.write_text(stated.read_text().replace('"model_max_length": 48', '"model_max_length": 131072'))
+    template = folder / "tokenizer" / "chat_template.jinja"
+    before = model_fingerprint(settings), window_fingerprint(settings)
+    template.write_text(template.read_text().replace("<|im_start|>{{", "cat, dog<|im_start|>{{"))
+    assert model_fingerprint(settings) != before[0] and window_fingerprint(settings) != before[1]
+
+    backbone = load_backbone(settings, "cpu")
+    weights_BOK = backbone.phrase_weights(PROMPTS)
+    assert weights_BOK.shape[-1] == 512
+    tokenizer = backbone.parts["tokenizer"]
+    chats = [chat_template(tokenizer, enable_thinking=False)(text) for text in TEXTS]
+    for rows, ids, prompt in zip(weights_BOK, tokenized(tokenizer, chats, 512)[0], PROMPTS, strict=True):
+        assert [tokenizer.decode(ids[row > 0]).strip() for row in rows] == list(prompt.objects)
+    with pytest.raises(UserError, match="'hot dog' of .* is cut off by the text window of 512 tokens"):
+        phrase_check(settings)([prompt_for(PROMPTS[0].triplet, prefix="a dog, " * 200)])
+
+    calls: list[dict] = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda _model, **patterns: calls.append(patterns) or str(folder)
+    )
+    hub_folder("some/model", ["tokenizer"])
+    assert list(filter_repo_objects(["tokenizer/chat_template.jinja", "chat_template.jinja"], **calls[0])) == [
+        "tokenizer/chat_template.jinja"
+    ]
+    template.unlink()
+    with pytest.raises(UserError, match="/tokenizer has no chat template"):
+        load_backbone(settings, "cpu")

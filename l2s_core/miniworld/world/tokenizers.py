@@ -1,15 +1,16 @@
-"""The two tokenizers of the small world's language, in CLIP's and T5's own classes."""
+"""Tokenizers of the small world's language, in CLIP's, T5's and Qwen's own classes."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTokenizer, T5Tokenizer
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTokenizer, Qwen2Tokenizer, T5Tokenizer
 
 from l2s_core.miniworld.world.captions import corpus
 
@@ -19,6 +20,17 @@ END = "<|endoftext|>"
 T5_LENGTH = 20  # text window of T5's encoder, tokens
 SPECIAL = ("<pad>", "</s>", "<unk>")  # in the places where T5 has them
 RARE = -20.0  # score of a single character
+QWEN_LENGTH = 48  # text window of Qwen's encoder, tokens, the template of a chat among them
+CHAT = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+CHAT_WORDS = ("user\n", "assistant\n")
+CHAT_MARKS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 
 def clip_tokenizer(seed: int, *, size: int = 4000, length: int = CLIP_LENGTH) -> CLIPTokenizer:
@@ -75,6 +87,29 @@ def t5_tokenizer(seed: int, *, size: int = 4000, length: int = T5_LENGTH) -> T5T
     scores |= {f"▁{word}": math.log(count / total) for word, count in sorted(words.items())}
     scores |= {character: RARE for character in ("▁", *map(chr, range(33, 127))) if character not in scores}
     return T5Tokenizer(vocab=list(scores.items()), extra_ids=0, model_max_length=length)
+
+
+def qwen_tokenizer(seed: int, *, size: int = 4000, length: int = QWEN_LENGTH) -> Qwen2Tokenizer:
+    """Train Qwen's byte-pair merges on the language; return them as a Qwen2Tokenizer with the template of a chat."""
+    untrained = Qwen2Tokenizer()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = untrained.backend_tokenizer.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        min_frequency=2,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([*corpus(seed, size), *CHAT_WORDS * 2], trainer)
+    model = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(pair) for pair in model["merges"]],
+        model_max_length=length,
+        chat_template=CHAT,
+    )
+    tokenizer.add_tokens([AddedToken(mark, special=True) for mark in CHAT_MARKS])
+    return tokenizer
 
 
 def capitalised(text: str) -> str:
