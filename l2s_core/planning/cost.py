@@ -237,7 +237,7 @@ class _SavedBytes:
 
 
 def main() -> None:
-    """Print the counted cost of one image of the paper's four configurations, and of two of them with other backbones."""
+    """Print what one image costs with the paper's four configurations, and with other backbones in two of them."""
     print(f"{'':14s}{'weights':>10s}{'forward':>14s}{'gradient':>14s}{'kept':>10s}{'maps':>7s}")
     runs = {name: load_run_config(name) for name in PAPER}
     runs |= {name: load_run_config("sd21", {"backbone": name}) for name in BEYOND}
