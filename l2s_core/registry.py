@@ -72,6 +72,7 @@ FAMILIES = Registry(
         "flux2": "l2s_core.backbones.flux2:Flux2Backbone",
         "sd3": "l2s_core.backbones.sd3:SD3Backbone",
         "pixart": "l2s_core.backbones.pixart:PixArtBackbone",
+        "sana": "l2s_core.backbones.sana:SanaBackbone",
     },
 )
 

@@ -24,7 +24,7 @@ from l2s_core.errors import UserError, first_line
 from l2s_core.storage.files import read_json
 from l2s_core.storage.store import FETCH_AGAIN, require_finite
 
-LONGEST_WINDOW = 1_000_000  # tokens
+LONGEST_WINDOW = 1_000_000  # tokens; the library has a longer one where none is stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class Component(ABC):
 
 
 class Scheduler(Component):
-    """A noise schedule of diffusers: settings alone."""
+    """A noise schedule of diffusers: settings alone. Its numbers are on the CPU, wherever a model is."""
 
     LIBRARY = "diffusers"
 
@@ -121,7 +121,12 @@ class Scheduler(Component):
         return "scheduler_config.json"
 
     def random(self, settings: Mapping[str, Any]) -> Any:
-        return self.kind(**settings)
+        with torch.device("cpu"):
+            return self.kind(**settings)
+
+    def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
+        with torch.device("cpu"):
+            return super()._read(folder, precision, **options)
 
 
 class NoiseSchedule(Scheduler):
@@ -215,6 +220,8 @@ class Tokenizer(Component):
     """
 
     LIBRARY = "transformers"
+    STATES_WINDOW: ClassVar[bool] = True
+    """Whether its settings state the model's text window; where they do not, the family has one of its own."""
 
     @property
     def settings_file(self) -> str:
@@ -223,7 +230,9 @@ class Tokenizer(Component):
     def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         require_vocabulary(folder)
         tokenizer = super()._read(folder, precision, **options)
-        if tokenizer.model_max_length > LONGEST_WINDOW:  # what the library has for one that is not stated
+        if (
+            self.STATES_WINDOW and tokenizer.model_max_length > LONGEST_WINDOW
+        ):  # what the library has for one that is not stated
             raise UserError(
                 f"{folder / self.settings_file} states no model_max_length, the model's text window in tokens; "
                 "add it as the model's page says, e.g. 77 for CLIP and 512 for T5"
@@ -277,3 +286,18 @@ class T5Tokenizer(Tokenizer):
         from l2s_core.miniworld.world.tokenizers import t5_tokenizer
 
         return t5_tokenizer(0, **settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmaTokenizer(Tokenizer):
+    """Gemma's tokenizer; a random one knows the words of `texts`, too."""
+
+    STATES_WINDOW = False
+    name: str = "GemmaTokenizer"
+    others: tuple[str, ...] = ("GemmaTokenizerFast",)
+    texts: tuple[str, ...] = ()
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        from l2s_core.miniworld.world.tokenizers import gemma_tokenizer
+
+        return gemma_tokenizer(0, texts=self.texts, **settings)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -130,13 +130,17 @@ class DiffusersModel(ABC):
     def natural_side(cls, folder: Path) -> int | None:
         """Return the side, pixels, of the images that a folder's model was trained for, if its settings tell."""
         side = read_json(folder / cls.DENOISER / "config.json").get("sample_size")
-        widths = read_json(folder / "vae" / "config.json").get("block_out_channels", (0,))
-        return side and side * _pixels_per_latent(widths)
+        return side and side * cls.pixels_per_latent(read_json(folder / "vae" / "config.json"))
+
+    @classmethod
+    def pixels_per_latent(cls, settings: Mapping[str, Any]) -> int:
+        """Return the pixels of a side that one latent stands for, by the autoencoder's settings."""
+        return 2 ** (len(settings.get("block_out_channels", (0,))) - 1)
 
     @property
     def image_side(self) -> int:
         """Side of the images in pixels."""
-        return self.latent_shape[-1] * _pixels_per_latent(self.vae.config.block_out_channels)
+        return self.latent_shape[-1] * self.pixels_per_latent(self.vae.config)
 
     def use(self, name: str) -> Any:
         """Return a component, on the device; with offloading the one used before makes room for it."""
@@ -157,7 +161,7 @@ class DiffusersModel(ABC):
     def encode_prompts(self, texts: list[str], *, guidance: float | None = None, negative: str = "") -> Condition:
         """Encode prompts for `predict`; with guidance the negative prompt, too, where the family is classifier-free."""
         twice = self.classifier_free and guidance is not None and guidance > UNGUIDED
-        opposite = self._encode([negative] * len(texts)) if twice else None
+        opposite = self._encode_negative([negative] * len(texts)) if twice else None
         return Condition(text=self._encode(texts), negative=opposite, guidance=guidance)
 
     @torch.no_grad()
@@ -165,25 +169,34 @@ class DiffusersModel(ABC):
         """uint8 images (B, H, W, 3) to latents (B, C, h, w): the autoencoder's means, standardized."""
         vae = self.use("vae")
         pixels = torch.from_numpy(images).to(self.device, vae.dtype).permute(0, 3, 1, 2) / 127.5 - 1
-        mean = vae.encode(pixels).latent_dist.mean.float()
-        return self._standardize(mean).to(self.latents_dtype)
+        return self._standardize(self._means(vae, pixels).float()).to(self.latents_dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Latents to uint8 images (B, H, W, 3)."""
         vae = self.use("vae")
-        pixels = vae.decode(self._destandardize(latents).to(vae.dtype)).sample
+        pixels = self._pixels(vae, self._destandardize(latents).to(vae.dtype))
         return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+    def _means(self, vae: Any, pixels: Tensor) -> Tensor:
+        """The autoencoder's means (B, C, h, w) of pixels (B, 3, H, W) from -1 to 1."""
+        means: Tensor = vae.encode(pixels).latent_dist.mean
+        return means
+
+    def _pixels(self, vae: Any, means: Tensor) -> Tensor:
+        """The pixels that the autoencoder makes of means."""
+        pixels: Tensor = vae.decode(means).sample
+        return pixels
 
     def _standardize(self, means: Tensor) -> Tensor:
         """The autoencoder's means to latents, of about mean 0 and deviation 1: (means - shift) * scale."""
         config = self.vae.config
-        return (means - (config.shift_factor or 0.0)) * config.scaling_factor
+        return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _destandardize(self, latents: Tensor) -> Tensor:
         """Undo `_standardize`."""
         config = self.vae.config
-        return latents / config.scaling_factor + (config.shift_factor or 0.0)
+        return latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
 
     @property
     def classifier_free(self) -> bool:
@@ -242,13 +255,17 @@ class DiffusersModel(ABC):
     def _encode(self, texts: list[str]) -> TextEncoding:
         """Encode prompts as they are, without guidance."""
 
+    def _encode_negative(self, texts: list[str]) -> TextEncoding:
+        """Encode negative prompts, where the family reads them otherwise than prompts."""
+        return self._encode(texts)
+
     @abstractmethod
     def _layers(self, *, joint: bool) -> list[AttentionLayer]:
         """Return the layers of `layers`; `joint`: keys of text and image in one row, else of the text alone."""
 
     def _latent_shape(self, size: int | None) -> tuple[int, int, int]:
         """Shape (C, h, w) of the latents of images of `size` pixels."""
-        factor = _pixels_per_latent(self.vae.config.block_out_channels)
+        factor = self.pixels_per_latent(self.vae.config)
         natural: Any = getattr(self.denoiser.config, "sample_size", None)
         if size is None and natural is None:
             raise UserError(
@@ -262,11 +279,6 @@ class DiffusersModel(ABC):
         return self.vae.config.latent_channels, side, side
 
 
-def _pixels_per_latent(widths: Sequence[int]) -> int:
-    """Pixels of a side that one latent stands for, by the widths of an autoencoder's levels."""
-    return 2 ** (len(widths) - 1)
-
-
 def window(tokenizer: PreTrainedTokenizerBase, length: int) -> int:
     """Return the tokens that a text gets: a family's `length`, or fewer where the tokenizer has a narrower window."""
     return min(length, tokenizer.model_max_length)
@@ -277,10 +289,21 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int 
     return tokenized(tokenizer, texts, length)[0]
 
 
-def tokenized(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window, and their mask (B, K)."""
+def tokenized(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    length: int | None = None,
+    *,
+    padding_side: Literal["right", "left"] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window, and their mask (B, K).
+
+    `padding_side` is the tokenizer's own where it is not given.
+    """
     tokens = length or tokenizer.model_max_length
-    encoded = tokenizer(texts, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt")
+    encoded = tokenizer(
+        texts, padding="max_length", padding_side=padding_side, max_length=tokens, truncation=True, return_tensors="pt"
+    )
     return encoded.input_ids, encoded.attention_mask
 
 

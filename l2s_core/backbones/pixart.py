@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,8 @@ from l2s_core.backbones.ddim import ddim_schedule
 from l2s_core.backbones.model import DiffusersModel, tokenized, window
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
-from l2s_core.prompts.grammar import Span
 from l2s_core.prompts.prompt import Phrases
-from l2s_core.prompts.tokens import phrase_weights
+from l2s_core.prompts.tokens import SmallLetters, phrase_weights, small_letters
 
 T5_LENGTH = 300  # text window of this family, tokens (Chen et al. 2024, arXiv 2403.04692)
 
@@ -41,7 +39,7 @@ class PixArtBackbone(DiffusersModel):
 
     def _encode(self, texts: list[str]) -> TextEncoding:
         tokenizer = self.parts["tokenizer"]
-        small = [text.lower().strip() for text in texts]
+        small = [small_letters(text) for text in texts]
         ids_BK, mask_BK = (part.to(self.device) for part in tokenized(tokenizer, small, window(tokenizer, T5_LENGTH)))
         words = self.use("text_encoder")(ids_BK, attention_mask=mask_BK).last_hidden_state
         return TextEncoding(context_BKD=words, mask_BK=mask_BK.bool())
@@ -49,8 +47,7 @@ class PixArtBackbone(DiffusersModel):
     @classmethod
     def weigh_phrases(cls, tokenizers: Mapping[str, Any], prompts: Sequence[Phrases]) -> Tensor:
         tokenizer = tokenizers["tokenizer"]
-        small = [_SmallLetters(text=prompt.text.lower(), spans=prompt.spans) for prompt in prompts]
-        return phrase_weights(tokenizer, small, window(tokenizer, T5_LENGTH))
+        return phrase_weights(tokenizer, [SmallLetters.of(prompt) for prompt in prompts], window(tokenizer, T5_LENGTH))
 
     def schedule(self, steps: int) -> Schedule:
         """DDIM at the scheduler's own timesteps."""
@@ -84,11 +81,3 @@ class PixArtBackbone(DiffusersModel):
             )
             for i, block in enumerate(self.denoiser.transformer_blocks)
         ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _SmallLetters:
-    """A prompt as the text encoder reads it."""
-
-    text: str
-    spans: tuple[Span, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -26,6 +27,26 @@ class MarkedText(Protocol):
 
     @property
     def spans(self) -> tuple[Span, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallLetters:
+    """A prompt in small letters and without space around it, as some models read theirs."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+    @classmethod
+    def of(cls, prompt: MarkedText) -> SmallLetters:
+        """Return what is read of a prompt, and where its phrases are then."""
+        before = len(prompt.text) - len(prompt.text.lstrip())
+        spans = tuple((start - before, end - before) for start, end in prompt.spans)
+        return cls(text=small_letters(prompt.text), spans=spans)
+
+
+def small_letters(text: str) -> str:
+    """Return a text in small letters, without space around it."""
+    return text.lower().strip()
 
 
 def tokens_of_span(offsets: Sequence[Span], span: Span) -> list[int]:

@@ -54,6 +54,7 @@ FAMILIES = {
     "flux2-klein-4b": {**RECTIFIED, "capture.softmax": "joint", "backbone.checkpointing": True},
     "sd35-medium": {"backbone.dtype": "bfloat16", "backbone.offload": True},
     "pixart-sigma": {"backbone.checkpointing": True},
+    "sana": {**RECTIFIED, "backbone.dtype": "bfloat16", "backbone.offload": True},
 }
 
 

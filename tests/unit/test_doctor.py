@@ -21,7 +21,7 @@ from l2s_core.backbones.load import load_backbone, model_fingerprint, model_fold
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
-from l2s_core.planning.cost import FileSizes, count_cost
+from l2s_core.planning.cost import ANY_STEPS, FileSizes, count_cost
 from l2s_core.planning.doctor import Check, examine
 from l2s_core.planning.estimate import disk_bytes, work_of
 from l2s_core.planning.measured import FORMAT, Measured, Rehearsal
@@ -49,11 +49,14 @@ def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_whose_text_encoder_looks_at_its_mask_is_counted() -> None:
+@pytest.mark.parametrize(
+    ("name", "parameters", "channels"), [("pixart-sigma", 0.611e9, 28 * 16), ("sana", 1.6e9, 20 * 20)]
+)
+def test_a_model_whose_text_encoder_looks_at_its_mask_is_counted(name: str, parameters: float, channels: int) -> None:
     """Tensors without values have none to look at: a traceback."""
-    cost = count_cost(load_run_config("sd21", {"backbone": "pixart-sigma"}))
-    assert cost.weights["transformer"] / 2 == pytest.approx(0.611e9, rel=0.01)  # parameters, as published
-    assert cost.channels == 28 * 16 and cost.guided_flops == 2 * cost.forward_flops
+    cost = count_cost(load_run_config("sd21", {"backbone": name, **ANY_STEPS}))
+    assert cost.weights["transformer"] / 2 == pytest.approx(parameters, rel=0.01)  # as published
+    assert cost.channels == channels and cost.guided_flops == 2 * cost.forward_flops
 
 
 def test_work_counts_what_the_stages_evaluate() -> None:

@@ -1,4 +1,4 @@
-"""Tokenizers of the small world's language, in CLIP's, T5's and Qwen's own classes."""
+"""Tokenizers of the small world's language, in CLIP's, T5's, Qwen's and Gemma's own classes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import math
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTokenizer, Qwen2Tokenizer, T5Tokenizer
+from transformers import CLIPTokenizer, GemmaTokenizer, Qwen2Tokenizer, T5Tokenizer
 
 from l2s_core.miniworld.world.captions import corpus
 
@@ -31,6 +32,8 @@ CHAT = """{% for message in messages %}<|im_start|>{{ message.role }}
 {% endif %}{% endif %}"""
 CHAT_WORDS = ("user\n", "assistant\n")
 CHAT_MARKS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+SPACE = "▁"
+GEMMA_SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")  # in the places where Gemma has them
 
 
 def clip_tokenizer(seed: int, *, size: int = 4000, length: int = CLIP_LENGTH) -> CLIPTokenizer:
@@ -115,3 +118,21 @@ def qwen_tokenizer(seed: int, *, size: int = 4000, length: int = QWEN_LENGTH) ->
 def capitalised(text: str) -> str:
     """Return a sentence as people begin it; T5, unlike CLIP, tells the difference."""
     return text[:1].upper() + text[1:]
+
+
+def gemma_tokenizer(seed: int, *, length: int, size: int = 4000, texts: Sequence[str] = ()) -> GemmaTokenizer:
+    """Train Gemma-style byte-pair merges on the language, and on the words of `texts`, and return a GemmaTokenizer."""
+    spaced = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    spaced.normalizer = normalizers.Replace(" ", SPACE)
+    spaced.pre_tokenizer = pre_tokenizers.Split(SPACE, behavior="merged_with_next")
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048,
+        min_frequency=2,
+        special_tokens=list(GEMMA_SPECIAL),
+        initial_alphabet=[SPACE, "\n", *map(chr, range(33, 127))],
+        show_progress=False,
+    )
+    spaced.train_from_iterator([*corpus(seed, size), *texts, *texts], trainer)
+    learnt = json.loads(spaced.to_str())["model"]
+    merges = [(first, second) for first, second in learnt["merges"]]
+    return GemmaTokenizer(vocab=learnt["vocab"], merges=merges, add_bos_token=True, model_max_length=length)
