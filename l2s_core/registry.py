@@ -73,6 +73,7 @@ FAMILIES = Registry(
         "sd3": "l2s_core.backbones.sd3:SD3Backbone",
         "pixart": "l2s_core.backbones.pixart:PixArtBackbone",
         "sana": "l2s_core.backbones.sana:SanaBackbone",
+        "zimage": "l2s_core.backbones.zimage:ZImageBackbone",
     },
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.experiments.centroids import AXES, centroid_correlations
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
-from l2s_core.prompts.prompt import prompt_for
+from l2s_core.prompts.prompt import Prompt, prompt_for
 from l2s_core.relations import RELATIONS, Triplet
 
 PROMPTS = [
@@ -44,11 +45,13 @@ DTYPES: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 
 
 @torch.no_grad()
-def capture_error(backbone: DiffusersModel, softmax: str = "text") -> tuple[bool, float]:
+def capture_error(
+    backbone: DiffusersModel, softmax: str = "text", prompts: Sequence[Prompt] = PROMPTS
+) -> tuple[bool, float]:
     """Return whether capture leaves the output bit-identical, and the largest difference of a map value."""
-    latents = initial_noise(list(range(len(PROMPTS))), backbone.latent_shape, backbone.device)
-    condition = backbone.encode_prompts([p.text for p in PROMPTS])
-    weights_BOK = backbone.phrase_weights(PROMPTS)
+    latents = initial_noise(list(range(len(prompts))), backbone.latent_shape, backbone.device)
+    condition = backbone.encode_prompts([p.text for p in prompts])
+    weights_BOK = backbone.phrase_weights(prompts)
     timestep = backbone.schedule(4).timesteps[1]
     with watching_attention() as calls:
         plain = backbone.predict(latents, timestep, condition)

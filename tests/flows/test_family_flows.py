@@ -53,6 +53,7 @@ FAMILIES = {
     },
     "flux2-klein-4b": {**RECTIFIED, "capture.softmax": "joint", "backbone.checkpointing": True},
     "sd35-medium": {"backbone.dtype": "bfloat16", "backbone.offload": True},
+    "z-image-turbo": {**RECTIFIED, "backbone.offload": True, "backbone.checkpointing": True},
     "pixart-sigma": {"backbone.checkpointing": True},
     "sana": {**RECTIFIED, "backbone.dtype": "bfloat16", "backbone.offload": True},
 }

@@ -64,6 +64,7 @@ SHARED = {
     "sd35-medium": "sd3",
     "pixart-sigma": "pixart",
     "sana": "sana",
+    "z-image-turbo": "zimage",
 }  # one model a family
 
 
@@ -100,6 +101,28 @@ def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype:
     for softmax in backbone.SOFTMAXES:
         same, difference = capture_error(backbone, softmax)
         assert same and difference < 1e-6
+
+
+RAGGED = [prompt_for(PROMPTS[0].triplet, prefix="a photo of " * 8), PROMPTS[1]]
+"""Prompts of which one has over 32 tokens, so that the other is filled up."""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("softmax", ["text", "joint"])
+def test_texts_of_different_lengths_in_a_batch_are_read_with_the_mask_of_all_of_them(
+    folders, softmax: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = load(folders, "z-image-turbo", dtype=dtype)
+    same, difference = capture_error(backbone, softmax, RAGGED)
+    assert same and difference < 1e-6
+    right = backbone.layers(softmax)
+    unmasked = [replace(layer, read=_without_mask(layer.read)) for layer in right]
+    monkeypatch.setattr(backbone, "_layers", lambda joint: unmasked)
+    assert capture_error(backbone, softmax, RAGGED)[1] > 1e-4
+
+
+def _without_mask(read: Callable) -> Callable:
+    return lambda *outputs, **named: read(*outputs, **named | {"attention_mask": None})
 
 
 @pytest.mark.parametrize("name", [name for name in SHARED if SHARED[name] in ("pixart", "sana")])
@@ -176,6 +199,8 @@ UNET_EXTRAS = {"safety_checker": None, "feature_extractor": None}
 SHORT_T5 = {"max_sequence_length": 24}
 LATENTS = {"FluxPipeline": pack, "Flux2KleinPipeline": lambda z: pixel_unshuffle(z, 2)}
 """What the latents are to a pipeline that has them packed."""
+GUIDANCE = {"flux-schnell": (0.0, 1.0), "z-image-turbo": (2.5, 3.5)}
+"""The pipeline's and ours that mean the same: none, and what Z-Image's counts from 0."""
 PIPELINES = {
     "sd14": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
     "sd21-768": ("StableDiffusionPipeline", UNET_EXTRAS, {}),
@@ -184,6 +209,7 @@ PIPELINES = {
     "flux-dev": ("FluxPipeline", {}, SHORT_T5),
     "flux2-klein-4b": ("Flux2KleinPipeline", {"is_distilled": True}, {"max_sequence_length": 48}),
     "flux2-klein-9b": ("Flux2KleinPipeline", {"is_distilled": False}, {"max_sequence_length": 48}),
+    "z-image-turbo": ("ZImagePipeline", {}, {"max_sequence_length": 48}),
     "sd35-medium": ("StableDiffusion3Pipeline", {}, SHORT_T5),
     "pixart-sigma": (
         "PixArtSigmaPipeline",
@@ -207,10 +233,11 @@ def test_sampling_matches_diffusers_own_pipeline(folders, name: str) -> None:
             statistics.uniform_(0.5, 2.0, generator=torch.Generator().manual_seed(len(statistics)))
     pipeline = getattr(diffusers, kind)(**backbone.parts, **extras)
     pipeline.set_progress_bar_config(disable=True)
-    theirs_guidance, ours_guidance = (0.0, 1.0) if name == "flux-schnell" else (3.5, 3.5)  # both mean none
+    theirs_guidance, ours_guidance = GUIDANCE.get(name, (3.5, 3.5))
+    texts = [prompt.text for prompt in RAGGED] if name == "z-image-turbo" else TEXTS
     z = initial_noise([3, 4], backbone.latent_shape)
     theirs = pipeline(
-        prompt=list(TEXTS),
+        prompt=list(texts),
         latents=LATENTS.get(kind, lambda z: z)(z),
         num_inference_steps=4,
         guidance_scale=theirs_guidance,
@@ -220,7 +247,7 @@ def test_sampling_matches_diffusers_own_pipeline(folders, name: str) -> None:
         **calling,
     ).images
     ours = backbone.decode(
-        sample(backbone, z, backbone.encode_prompts(TEXTS, guidance=ours_guidance), backbone.schedule(4))
+        sample(backbone, z, backbone.encode_prompts(texts, guidance=ours_guidance), backbone.schedule(4))
     )
     assert np.abs(theirs * 255 - ours).max() <= 1.01
 
