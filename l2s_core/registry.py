@@ -74,6 +74,7 @@ FAMILIES = Registry(
         "pixart": "l2s_core.backbones.pixart:PixArtBackbone",
         "sana": "l2s_core.backbones.sana:SanaBackbone",
         "zimage": "l2s_core.backbones.zimage:ZImageBackbone",
+        "qwen-image": "l2s_core.backbones.qwen_image:QwenImageBackbone",
     },
 )
 

@@ -254,16 +254,20 @@ class ClipTokenizer(Tokenizer):
 
 @dataclass(frozen=True, kw_only=True)
 class QwenTokenizer(Tokenizer):
-    """Qwen's tokenizer; with `chat`, one that must have the template of its chats."""
+    """Qwen's tokenizer; with `chat`, one that must have the template of its chats.
+
+    A random one knows the words of `texts`, too.
+    """
 
     name: str = "Qwen2Tokenizer"
     others: tuple[str, ...] = ("Qwen2TokenizerFast",)
     chat: bool = True
+    texts: tuple[str, ...] = ()
 
     def random(self, settings: Mapping[str, Any]) -> Any:
         from l2s_core.miniworld.world.tokenizers import qwen_tokenizer
 
-        return qwen_tokenizer(0, **settings)
+        return qwen_tokenizer(0, texts=self.texts, **settings)
 
     def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         tokenizer = super()._read(folder, precision, **options)

@@ -69,6 +69,8 @@ class DiffusersModel(ABC):
     """The kinds of softmax (capture.softmax) that its text attention can be read with."""
     TEXT_FIRST: ClassVar[bool] = True
     """Whether text comes before the image where both are one sequence."""
+    LATENT_CHANNELS: ClassVar[str] = "latent_channels"
+    """The autoencoder's setting that says how many channels its latents have."""
     TINY_SIDE: ClassVar[int | None] = None
     """Side of a tiny random model's images, pixels; None where the denoiser's settings state it."""
 
@@ -276,7 +278,7 @@ class DiffusersModel(ABC):
         if size is not None and (size % unit or size < unit):
             raise UserError(f"backbone.size is {size}; it must be a multiple of {unit} pixels for this model")
         side = natural if size is None else size // factor
-        return self.vae.config.latent_channels, side, side
+        return self.vae.config[self.LATENT_CHANNELS], side, side
 
 
 def window(tokenizer: PreTrainedTokenizerBase, length: int) -> int:
@@ -294,15 +296,17 @@ def tokenized(
     texts: list[str],
     length: int | None = None,
     *,
+    padding: Literal["max_length", "longest"] = "max_length",
     padding_side: Literal["right", "left"] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window, and their mask (B, K).
 
-    `padding_side` is the tokenizer's own where it is not given.
+    They are padded to the `longest` of the texts alone where `padding` says so; `padding_side` is the tokenizer's own
+    where it is not given.
     """
     tokens = length or tokenizer.model_max_length
     encoded = tokenizer(
-        texts, padding="max_length", padding_side=padding_side, max_length=tokens, truncation=True, return_tensors="pt"
+        texts, padding=padding, padding_side=padding_side, max_length=tokens, truncation=True, return_tensors="pt"
     )
     return encoded.input_ids, encoded.attention_mask
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 UNGUIDED = 1.0  # classifier-free guidance up to which a prediction is the model's own for the prompt
 
@@ -35,11 +36,22 @@ class TextEncoding:
         return TextEncoding(context_BKD=self.context_BKD[indices], pooled_BD=pooled, mask_BK=mask)
 
     def after(self, other: TextEncoding) -> TextEncoding:
-        """Both encodings as one batch, `other` first."""
+        """Both encodings as one batch, `other` first; the shorter texts are padded, where they have a mask."""
+        words = max(self.context_BKD.shape[1], other.context_BKD.shape[1])
+        first, second = other._padded(words), self._padded(words)
         return TextEncoding(
-            context_BKD=torch.cat([other.context_BKD, self.context_BKD]),
-            pooled_BD=_joined(other.pooled_BD, self.pooled_BD),
-            mask_BK=_joined(other.mask_BK, self.mask_BK),
+            context_BKD=torch.cat([first.context_BKD, second.context_BKD]),
+            pooled_BD=_joined(first.pooled_BD, second.pooled_BD),
+            mask_BK=_joined(first.mask_BK, second.mask_BK),
+        )
+
+    def _padded(self, words: int) -> TextEncoding:
+        """The same texts with masked padding at their ends, `words` tokens in all."""
+        more = words - self.context_BKD.shape[1]
+        if not more or self.mask_BK is None:
+            return self
+        return replace(
+            self, context_BKD=pad(self.context_BKD, (0, 0, 0, more)), mask_BK=pad(self.mask_BK, (0, more), value=False)
         )
 
 
@@ -68,9 +80,19 @@ class Condition:
         return Condition(text=self.text.select(indices), negative=negative, guidance=self.guidance)
 
 
-def guided(predict: Callable[[Tensor, TextEncoding], Tensor], latents: Tensor, condition: Condition) -> Tensor:
-    """Classifier-free guidance (Ho & Salimans 2022) in one pass over both halves; a plain pass without a negative."""
+def guided(
+    predict: Callable[[Tensor, TextEncoding], Tensor],
+    latents: Tensor,
+    condition: Condition,
+    *,
+    rescale: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Classifier-free guidance (Ho & Salimans 2022) in one pass over both halves; a plain pass without a negative.
+
+    `rescale` makes what is returned of the guided prediction and the one for the prompt alone.
+    """
     if condition.negative is None or condition.guidance is None:
         return predict(latents, condition.text)
     negative, positive = predict(torch.cat([latents, latents]), condition.text.after(condition.negative)).chunk(2)
-    return negative + condition.guidance * (positive - negative)
+    prediction = negative + condition.guidance * (positive - negative)
+    return prediction if rescale is None else rescale(prediction, positive)

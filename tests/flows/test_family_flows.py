@@ -55,6 +55,7 @@ FAMILIES = {
     "sd35-medium": {"backbone.dtype": "bfloat16", "backbone.offload": True},
     "z-image-turbo": {**RECTIFIED, "backbone.offload": True, "backbone.checkpointing": True},
     "pixart-sigma": {"backbone.checkpointing": True},
+    "qwen-image": {"backbone.checkpointing": True, "backbone.guidance": 4.0, "capture.softmax": "joint"},
     "sana": {**RECTIFIED, "backbone.dtype": "bfloat16", "backbone.offload": True},
 }
 

@@ -92,8 +92,13 @@ def t5_tokenizer(seed: int, *, size: int = 4000, length: int = T5_LENGTH) -> T5T
     return T5Tokenizer(vocab=list(scores.items()), extra_ids=0, model_max_length=length)
 
 
-def qwen_tokenizer(seed: int, *, size: int = 4000, length: int = QWEN_LENGTH) -> Qwen2Tokenizer:
-    """Train Qwen's byte-pair merges on the language; return them as a Qwen2Tokenizer with the template of a chat."""
+def qwen_tokenizer(
+    seed: int, *, size: int = 4000, length: int = QWEN_LENGTH, texts: Sequence[str] = ()
+) -> Qwen2Tokenizer:
+    """Train Qwen's byte-pair merges on the language, and on the words of `texts`.
+
+    Returns them as a Qwen2Tokenizer with the template of a chat.
+    """
     untrained = Qwen2Tokenizer()
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = untrained.backend_tokenizer.pre_tokenizer
@@ -103,7 +108,7 @@ def qwen_tokenizer(seed: int, *, size: int = 4000, length: int = QWEN_LENGTH) ->
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator([*corpus(seed, size), *CHAT_WORDS * 2], trainer)
+    bpe.train_from_iterator([*corpus(seed, size), *CHAT_WORDS * 2, *texts, *texts], trainer)
     model = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=model["vocab"],
