@@ -16,6 +16,11 @@ class Backbone(Denoiser, AttentionModel, Protocol):
     """A text-to-image model whose attention can be read."""
 
     @property
+    def files_fingerprint(self) -> str:
+        """That of the model's files, before LoRAs were merged into their weights."""
+        ...
+
+    @property
     def classifier_free(self) -> bool:
         """Whether guidance means a second, empty prompt; else it is an input of the model."""
         ...

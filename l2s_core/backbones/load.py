@@ -11,7 +11,8 @@ import torch
 
 from l2s_core.attention.layers import select_layers
 from l2s_core.backbones.component import Component
-from l2s_core.backbones.folder import fingerprint_of, index_settings, resolve_folder
+from l2s_core.backbones.folder import INDEX, fingerprint_of, index_settings, resolve_folder
+from l2s_core.backbones.lora import fingerprint_with, lora_file, merge
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig
 from l2s_core.errors import UserError
@@ -72,6 +73,11 @@ def model_folder(config: BackboneConfig) -> Path:
 
 
 def model_fingerprint(config: BackboneConfig) -> str:
+    """Return the fingerprint of the model with its LoRAs without loading it; raises UserError for other files."""
+    return fingerprint_with(files_fingerprint(config), config.lora)
+
+
+def files_fingerprint(config: BackboneConfig) -> str:
     """Return the fingerprint of the model's files without loading them; raises UserError for files of another one."""
     folder = model_folder(config)
     found = fingerprint_of(folder, family_named(config.family).COMPONENTS, config.precision)
@@ -120,17 +126,23 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
     """Load the backbone that `config` names onto `device`; raises UserError for files of another fingerprint."""
     if config.fingerprint is not None:
-        model_fingerprint(config)
-    return family_named(config.family).from_pretrained(
+        files_fingerprint(config)
+    model = family_named(config.family).from_pretrained(
         config.model, size=config.size, placement=placement_of(config, device)
     )
+    if config.lora:
+        merge(model.parts, model_folder(config) / INDEX, config.lora)
+        model.fingerprint = fingerprint_with(model.files_fingerprint, config.lora)
+    return model
 
 
 def check_backbone(config: BackboneConfig) -> DiffusersModel:
     """Return the backbone as `load_backbone` would, from the same files, without its weights' values (device "meta").
 
-    Raises UserError as `load_backbone` does.
+    Raises UserError as `load_backbone` does, but for layers of LoRAs that the model has not.
     """
+    for lora in config.lora:
+        lora_file(lora)
     return _on_meta(config, lambda component, folder: component.check(folder, precision=config.precision))
 
 
@@ -153,8 +165,13 @@ def _on_meta(config: BackboneConfig, make: Callable[[Component, Path], Any], fin
 
 
 def require_reach(model: DiffusersModel, config: RunConfig) -> None:
-    """Raise UserError where the run's steps or captured layers are none of a model's."""
+    """Raise UserError where the run's steps, negative prompt or captured layers are none of a model's."""
     model.schedule(config.backbone.steps)
+    if config.backbone.negative and not model.classifier_free:
+        raise UserError(
+            f"backbone.negative is {config.backbone.negative!r}, but this model's guidance is an input of it and needs "
+            "no second prompt; leave it out"
+        )
     select_layers(model.layers(config.capture.softmax), config.capture.layers)
 
 

@@ -52,7 +52,8 @@ class DiffusersModel(ABC):
     """A model in diffusers' folder layout: what a family of models shares, and what each family says of itself.
 
     Latents (B, C, h, w) are of the placement's `latents_dtype` outside, whatever the components' type. `settings` are
-    those of the model as a whole, which stand in its index.
+    those of the model as a whole, which stand in its index. `fingerprint` tells its weights from others',
+    `files_fingerprint` those of its files, before LoRAs were merged into them.
     """
 
     COMPONENTS: ClassVar[Mapping[str, Component]]
@@ -84,7 +85,7 @@ class DiffusersModel(ABC):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.parts: dict[str, Any] = dict(parts)
-        self.fingerprint = fingerprint
+        self.fingerprint = self.files_fingerprint = fingerprint
         self.settings = dict(settings or {})
         self.placement = placement
         self.device = placement.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l2s_core.config.backbone import BackboneConfig, Family, Scale
+from l2s_core.config.backbone import BackboneConfig, Family, LoraConfig, Scale
 from l2s_core.config.base import Section, validate
 from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
@@ -34,6 +34,7 @@ __all__ = [
     "Family",
     "INVERTED",
     "InversionConfig",
+    "LoraConfig",
     "MAIN",
     "MethodConfig",
     "NAMED_SECTIONS",

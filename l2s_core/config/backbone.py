@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from l2s_core.config.base import Section
 from l2s_core.registry import FAMILIES
@@ -15,10 +15,17 @@ Scale = Literal["full", "tiny"]
 """The size of a randomly initialised model: the architecture's own, or one of the same shape for tests."""
 
 
+class LoraConfig(Section):
+    """LoRA weights that are merged into the model's, times a scale."""
+
+    path: str = Field(description="a .safetensors file, or a folder that holds one")
+    scale: float = Field(default=1.0, ge=-10, le=10)
+
+
 class BackboneConfig(Section):
     """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("fingerprint", "mirrors", "latents_dtype")
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("fingerprint", "mirrors", "latents_dtype", "lora", "negative")
     model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
     fingerprint: str | None = Field(
         default=None,
@@ -26,12 +33,16 @@ class BackboneConfig(Section):
         description="of the files that the model must have, as 'l2s doctor' shows it; default: any",
     )
     mirrors: tuple[str, ...] = Field(default=(), description="hub ids that are said to hold the same files")
+    lora: tuple[LoraConfig, ...] = Field(default=(), description="weights that are merged into the model's")
     family: Family
     size: int | None = Field(
         default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own"
     )
     steps: int = Field(ge=2, le=1000)
     guidance: float = Field(ge=0, le=30, description="1 or less is none, unless the model has it as an input")
+    negative: str = Field(
+        default="", max_length=2000, description="the prompt that classifier-free guidance leads away from"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     latents_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="of the latents between passes of the model, and of the updates of steering"
@@ -45,3 +56,9 @@ class BackboneConfig(Section):
         default=False, description="recompute activations in the steering gradient instead of keeping them"
     )
     vae_slicing: bool = Field(default=False, description="decode one image at a time")
+
+    @model_validator(mode="after")
+    def _negative_acts(self) -> BackboneConfig:
+        if self.negative and self.guidance <= 1:
+            raise ValueError(f"negative has no effect with guidance {self.guidance:g}; set guidance above 1")
+        return self

@@ -83,7 +83,13 @@ class Sampler(Generic[Model]):
     def of(cls, backbone: Model, config: RunConfig) -> Sampler[Model]:
         """The sampler that a run's configuration asks for."""
         settings = config.backbone
-        return cls(backbone=backbone, steps=settings.steps, guidance=settings.guidance, batch=config.batch)
+        return cls(
+            backbone=backbone,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            batch=config.batch,
+            negative=settings.negative,
+        )
 
     def __call__(
         self, prompts: Sequence[Phrases], seeds: Sequence[int], *observe: Callable[[Batch[Model]], Watcher]

@@ -60,7 +60,7 @@ class SteeredModel:
         steer: bool = True,
         steps: int | None = None,
         guidance: float | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | None = None,
         progress: Progress | None = None,
     ) -> Result:
         """Make one image of a prompt for each seed, steered to show the relations it states.
@@ -69,7 +69,8 @@ class SteeredModel:
         steer: False for plain images; they take the same noise.
         steps, guidance: of sampling, by default the configuration's. With other steps than the classifier was trained
             on, its captured steps and the steered ones keep their place in the schedule, rounded down.
-        negative_prompt: what guidance leads away from, where the model has classifier-free guidance.
+        negative_prompt: what guidance leads away from, where the model has classifier-free guidance; by default the
+            configuration's.
         progress: is told each step that begins.
 
         Raises UserError for a prompt whose relations cannot be read, and for steering without a classifier.
@@ -82,7 +83,7 @@ class SteeredModel:
             steps=steps,
             guidance=self.run.backbone.guidance if guidance is None else guidance,
             batch=self.run.batch,
-            negative=negative_prompt,
+            negative=self.run.backbone.negative if negative_prompt is None else negative_prompt,
         )
         observe: list[Callable[[Batch], Any]] = [self._steering(steps)] if steer else []
         if progress is not None:
@@ -119,7 +120,7 @@ class SteeredModel:
             )
         source = self.classifier.source
         config = self.run.steering
-        if self.backbone.fingerprint == IN_MEMORY:
+        if self.backbone.files_fingerprint == IN_MEMORY:
             source = replace(source, backbone=IN_MEMORY)
         if steps != source.schedule_steps:
             config = _rescheduled(config, source.schedule_steps, steps)

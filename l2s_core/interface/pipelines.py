@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from l2s_core.backbones.load import family_named
+from l2s_core.backbones.lora import active_digest
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.errors import UserError
 from l2s_core.registry import FAMILIES
@@ -20,7 +21,8 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
 
     `size` is the side of images in pixels, by default the denoiser's own. The modules are set to evaluation, and their
     weights ask for no gradient any more. Of the scheduler the settings are used, by the family's own deterministic
-    sampler (DDIM, or Euler along a flow). Raises UserError for a pipeline of no known family.
+    sampler (DDIM, or Euler along a flow). LoRAs that are active, and not merged, are part of the fingerprint. Raises
+    UserError for a pipeline of no known family.
     """
     for name in FAMILIES.names():
         family = family_named(name)
@@ -30,7 +32,10 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
             parts["scheduler"] = scheduler.from_config(pipeline.scheduler.config)
             placement = Placement(device=str(_device(pipeline)), in_place=True)
             settings = dict(pipeline.config)
-            return family(parts, fingerprint=IN_MEMORY, size=size, placement=placement, settings=settings)
+            model = family(parts, fingerprint=IN_MEMORY, size=size, placement=placement, settings=settings)
+            if loras := active_digest(model.modules.values()):
+                model.fingerprint = f"{IN_MEMORY} {loras}"
+            return model
     raise UserError(
         f"a {type(pipeline).__name__} is of no family that can be steered; allowed: {', '.join(FAMILIES.names())} "
         "(l2s_core/backbones/README.md says how to add one)"

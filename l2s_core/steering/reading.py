@@ -31,17 +31,19 @@ class ObjectiveReader:
 
     def __post_init__(self) -> None:
         source = self.objective.source
-        if self.guidance is not None and self.batch.backbone.classifier_free:
+        backbone = self.batch.backbone
+        if self.guidance is not None and backbone.classifier_free:
             raise UserError(
                 f"steering.guidance is {self.guidance:g}, but this model's guidance is a second, empty prompt; "
                 "leave it out: steering runs on the prompt alone"
             )
-        self._reader = source.reader(self.batch.backbone, normalize=self.objective.normalized, guidance=self.guidance)
-        self._weights_BOK = self.batch.backbone.phrase_weights(self.batch.prompts)
+        self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
+        self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
+        before_loras = source.backbone == backbone.files_fingerprint  # a model that it has been trained on, with LoRAs
         self.objective.require(
             replace(
                 source,
-                backbone=self.batch.backbone.fingerprint,
+                backbone=backbone.files_fingerprint if before_loras else backbone.fingerprint,
                 channels=self._reader.channels,
                 schedule_steps=len(self.batch.schedule),
             )

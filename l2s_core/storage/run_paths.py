@@ -171,7 +171,8 @@ class RunPaths:
     @property
     def _sampling(self) -> list:
         backbone = self.config.backbone
-        return [self.inputs.backbone, self.inputs.side, backbone.steps, *self._dtypes, backbone.guidance]
+        negative = [backbone.negative] if backbone.negative else []
+        return [self.inputs.backbone, self.inputs.side, backbone.steps, *self._dtypes, backbone.guidance, *negative]
 
     @property
     def _dtypes(self) -> tuple[str, ...]:
