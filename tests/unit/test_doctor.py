@@ -50,13 +50,22 @@ def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "parameters", "channels"), [("pixart-sigma", 0.611e9, 28 * 16), ("sana", 1.6e9, 20 * 20)]
+    ("name", "parameters", "channels", "passes"),
+    [
+        ("pixart-sigma", 0.611e9, 28 * 16, 2),
+        ("sana", 1.6e9, 20 * 20, 2),
+        ("flux2-klein-4b", 3.88e9, 25 * 24, 1),
+        ("flux2-klein-9b", 9.08e9, 32 * 32, 1),
+        ("z-image-turbo", 6.15e9, 30 * 30, 1),
+    ],
 )
-def test_a_model_whose_text_encoder_looks_at_its_mask_is_counted(name: str, parameters: float, channels: int) -> None:
+def test_a_model_whose_text_encoder_looks_at_its_mask_is_counted(
+    name: str, parameters: float, channels: int, passes: int
+) -> None:
     """Tensors without values have none to look at: a traceback."""
     cost = count_cost(load_run_config("sd21", {"backbone": name, **ANY_STEPS}))
     assert cost.weights["transformer"] / 2 == pytest.approx(parameters, rel=0.01)  # as published
-    assert cost.channels == channels and cost.guided_flops == 2 * cost.forward_flops
+    assert cost.channels == channels and cost.guided_flops == passes * cost.forward_flops
 
 
 def test_work_counts_what_the_stages_evaluate() -> None:

@@ -17,7 +17,10 @@ import torch
 from torch.nn.functional import pixel_unshuffle
 
 from l2s_core.attention.layers import AttentionLayer
+from l2s_core.attention.pooling import pool_maps
+from l2s_core.attention.probabilities import phrase_attention_reference
 from l2s_core.attention.reader import AttentionReader
+from l2s_core.attention.reference import watching_attention
 from l2s_core.backbones.architecture import architecture_names, load_architecture, save_random_model
 from l2s_core.backbones.flux import pack
 from l2s_core.backbones.hub import hub_folder
@@ -125,6 +128,24 @@ def test_texts_of_different_lengths_in_a_batch_are_read_with_the_mask_of_all_of_
     right = backbone.layers(softmax)
     monkeypatch.setattr(backbone, "_layers", lambda joint: [unmasked(layer) for layer in right])
     assert capture_error(backbone, softmax, RAGGED)[1] > 1e-4
+
+
+@torch.no_grad()
+def test_an_image_that_is_filled_up_to_whole_blocks_of_tokens_has_maps_of_its_own_tokens(folders) -> None:
+    """80 pixels are 100 image tokens, and 28 more before the text."""
+    settings = BackboneConfig(model=str(folders["z-image-turbo"]), family="zimage", size=80, steps=4, guidance=1.0)
+    backbone = load_backbone(settings, "cpu")
+    latents = initial_noise([0, 1], backbone.latent_shape)
+    weights_BOK, condition = backbone.phrase_weights(RAGGED), backbone.encode_prompts([p.text for p in RAGGED])
+    with watching_attention() as calls:
+        backbone.predict(latents, 0.5, condition)
+    expected = [
+        phrase_attention_reference(query[:, :, :100], key[:, :, 128:], weights_BOK, mask[..., 128:])
+        for query, key, mask in calls
+        if query.shape[2] > 128
+    ]
+    maps_BOMGG = AttentionReader(backbone).read(latents, 0.5, condition, weights_BOK)
+    assert len(expected) == 2 and (maps_BOMGG - pool_maps(expected, 16)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("name", [name for name in SHARED if SHARED[name] in ("pixart", "sana", "qwen-image")])
@@ -368,12 +389,13 @@ def test_a_chats_template_is_part_of_a_model_and_its_phrases_are_found_there(
     assert model_fingerprint(settings) != before[0] and window_fingerprint(settings) != before[1]
 
     backbone = load_backbone(settings, "cpu")
-    weights_BOK = backbone.phrase_weights(PROMPTS)
-    assert weights_BOK.shape[-1] == 512
+    assert backbone.phrase_weights(PROMPTS).shape[-1] == 512
     tokenizer = backbone.parts["tokenizer"]
     chats = [chat_template(tokenizer, enable_thinking=False)(text) for text in TEXTS]
-    for rows, ids, prompt in zip(weights_BOK, tokenized(tokenizer, chats, 512)[0], PROMPTS, strict=True):
-        assert [tokenizer.decode(ids[row > 0]).strip() for row in rows] == list(prompt.objects)
+    for tokenizer.padding_side in ("right", "left"):
+        weights_BOK = backbone.phrase_weights(PROMPTS)
+        for rows, ids, prompt in zip(weights_BOK, tokenized(tokenizer, chats, 512)[0], PROMPTS, strict=True):
+            assert [tokenizer.decode(ids[row > 0]).strip() for row in rows] == list(prompt.objects)
     with pytest.raises(UserError, match="'hot dog' of .* is cut off by the text window of 512 tokens"):
         phrase_check(settings)([prompt_for(PROMPTS[0].triplet, prefix="a dog, " * 200)])
 
