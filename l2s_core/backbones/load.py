@@ -38,6 +38,11 @@ def require_fit(config: RunConfig) -> None:
             f"not family {config.backbone.family}"
         )
     family.require_softmax(config.capture.softmax)
+    if config.backbone.solver is not None and config.backbone.solver not in family.solvers():
+        raise UserError(
+            f"backbone.solver is {config.backbone.solver}, but family {config.backbone.family} is sampled by "
+            f"{' or '.join(family.solvers()) or 'Euler steps alone'}; leave the setting out"
+        )
 
 
 def _flows() -> list[str]:

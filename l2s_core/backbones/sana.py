@@ -14,6 +14,7 @@ from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import DiffusersNetwork, GemmaTokenizer, Scheduler, TransformersNetwork
 from l2s_core.backbones.flow import euler_schedule
 from l2s_core.backbones.model import DiffusersModel, tokenized, window
+from l2s_core.backbones.solvers import KINDS
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.prompt import Phrases
@@ -97,6 +98,10 @@ class SanaBackbone(DiffusersModel):
             skipped=_skipped(tokenizer),
         )
         return pad(weights_BOK, (1, 0))  # the first token is no word
+
+    @classmethod
+    def solvers(cls) -> tuple[str, ...]:
+        return tuple(KINDS)
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at the scheduler's own sigmas."""

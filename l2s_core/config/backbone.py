@@ -25,7 +25,7 @@ class LoraConfig(Section):
 class BackboneConfig(Section):
     """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("fingerprint", "mirrors", "latents_dtype", "lora", "negative")
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("fingerprint", "mirrors", "latents_dtype", "lora", "negative", "solver")
     model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
     fingerprint: str | None = Field(
         default=None,
@@ -39,6 +39,9 @@ class BackboneConfig(Section):
         default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own"
     )
     steps: int = Field(ge=2, le=1000)
+    solver: Literal["dpm++", "unipc"] | None = Field(
+        default=None, description="of sampling; default: the family's, DDIM or Euler, with which images are inverted"
+    )
     guidance: float = Field(ge=0, le=30, description="1 or less is none, unless the model has it as an input")
     negative: str = Field(
         default="", max_length=2000, description="the prompt that classifier-free guidance leads away from"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.diffusion.condition import Condition
-from l2s_core.diffusion.schedule import Schedule
+from l2s_core.diffusion.schedule import Sampling, Schedule
 
 
 class Predictor(Protocol):
@@ -53,4 +53,8 @@ class Denoiser(Predictor, Protocol):
 
     def schedule(self, steps: int) -> Schedule:
         """The deterministic sampler of `steps` steps."""
+        ...
+
+    def sampling(self, steps: int, solver: str | None = None) -> Sampling:
+        """Return `steps` steps of a solver, or of the deterministic sampler."""
         ...

@@ -13,7 +13,7 @@ from l2s_core.config import RunConfig
 from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.denoiser import Denoiser
 from l2s_core.diffusion.sampling import Observer, initial_noise, sample
-from l2s_core.diffusion.schedule import Schedule
+from l2s_core.diffusion.schedule import Sampling
 from l2s_core.prompts.prompt import Phrases
 
 Model = TypeVar("Model", bound=Denoiser)
@@ -27,7 +27,7 @@ class Batch(Generic[Model]):
     backbone: Model
     prompts: Sequence[Phrases]
     condition: Condition
-    schedule: Schedule
+    schedule: Sampling
 
     @classmethod
     def of(
@@ -38,9 +38,10 @@ class Batch(Generic[Model]):
         steps: int,
         guidance: float | None = None,
         negative: str = "",
+        solver: str | None = None,
     ) -> Batch[Model]:
-        """Encode the prompts, and the negative one, for a schedule of `steps` steps."""
-        schedule = backbone.schedule(steps)
+        """Encode the prompts, and the negative one, for `steps` steps of a solver, by default the model's own."""
+        schedule = backbone.sampling(steps, solver)
         texts = [prompt.text for prompt in prompts]
         condition = backbone.encode_prompts(texts, guidance=guidance, negative=negative)
         return cls(backbone=backbone, prompts=prompts, condition=condition, schedule=schedule)
@@ -78,6 +79,7 @@ class Sampler(Generic[Model]):
     guidance: float
     batch: int
     negative: str = ""
+    solver: str | None = None
 
     @classmethod
     def of(cls, backbone: Model, config: RunConfig) -> Sampler[Model]:
@@ -89,6 +91,7 @@ class Sampler(Generic[Model]):
             guidance=settings.guidance,
             batch=config.batch,
             negative=settings.negative,
+            solver=settings.solver,
         )
 
     def __call__(
@@ -101,7 +104,14 @@ class Sampler(Generic[Model]):
         self, prompts: Sequence[Phrases], noise: Tensor, *observe: Callable[[Batch[Model]], Watcher]
     ) -> Sampled[Watcher]:
         """Sample the prompts as one batch from latents (B, C, h, w) of pure noise."""
-        batch = Batch.of(self.backbone, prompts, steps=self.steps, guidance=self.guidance, negative=self.negative)
+        batch = Batch.of(
+            self.backbone,
+            prompts,
+            steps=self.steps,
+            guidance=self.guidance,
+            negative=self.negative,
+            solver=self.solver,
+        )
         latents = noise.to(self.backbone.device, self.backbone.latents_dtype)
         observers = tuple(build(batch) for build in observe)
         latents = sample(self.backbone, latents, batch.condition, batch.schedule, observers)

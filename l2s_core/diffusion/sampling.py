@@ -9,7 +9,7 @@ from torch import Tensor
 
 from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.denoiser import Predictor
-from l2s_core.diffusion.schedule import Schedule
+from l2s_core.diffusion.schedule import Sampling
 
 Observer = Callable[[Tensor, int], Tensor]
 """(latents, step) -> latents, called before each denoising step: it may watch the latents, or move them."""
@@ -27,7 +27,7 @@ def sample(
     model: Predictor,
     latents: Tensor,
     condition: Condition,
-    schedule: Schedule,
+    schedule: Sampling,
     observers: Sequence[Observer] = (),
 ) -> Tensor:
     """Denoise latents through the whole schedule and return the final latents.

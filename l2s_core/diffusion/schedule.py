@@ -1,11 +1,27 @@
-"""A deterministic sampler as numbers: what one step keeps of the latents and adds of a prediction."""
+"""Samplers; a deterministic one as numbers: what one step keeps of the latents and adds of a prediction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Sampling(Protocol):
+    """The steps from noise to an image, taken in their order."""
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """Where the model is asked, noisy end first."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def advance(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
+        """One denoising step."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,7 @@ class SteeredModel:
             steps=steps,
             guidance=self.run.backbone.guidance if guidance is None else guidance,
             batch=self.run.batch,
+            solver=self.run.backbone.solver,
             negative=self.run.backbone.negative if negative_prompt is None else negative_prompt,
         )
         observe: list[Callable[[Batch], Any]] = [self._steering(steps)] if steer else []

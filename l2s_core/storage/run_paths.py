@@ -171,8 +171,9 @@ class RunPaths:
     @property
     def _sampling(self) -> list:
         backbone = self.config.backbone
-        negative = [backbone.negative] if backbone.negative else []
-        return [self.inputs.backbone, self.inputs.side, backbone.steps, *self._dtypes, backbone.guidance, *negative]
+        further = [{"negative": backbone.negative}] if backbone.negative else []
+        further += [{"solver": backbone.solver}] if backbone.solver else []
+        return [self.inputs.backbone, self.inputs.side, backbone.steps, *self._dtypes, backbone.guidance, *further]
 
     @property
     def _dtypes(self) -> tuple[str, ...]:
