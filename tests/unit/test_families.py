@@ -192,15 +192,21 @@ def test_a_unet_has_no_joint_softmax(folders) -> None:
         load(folders, "sd14").layers("joint")
 
 
+def _double(argument: object) -> object:
+    return torch.float64 if argument is torch.float32 else argument
+
+
 @pytest.mark.parametrize("name", architecture_names())
 def test_the_gradient_is_the_slope_with_and_without_checkpointing(
     folders, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Central differences in float64 of a loss on the captured maps; checkpointing changes no value.
 
-    What a model computes in float32 whatever its type, as linear attention, is in float64, too.
+    What a model computes in float32 whatever its type, as linear attention and norms, is in float64, too.
     """
+    to = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    monkeypatch.setattr(torch.Tensor, "to", lambda *args, **named: to(*map(_double, args), **named))
     gradients = []
     for checkpointing in (False, True):
         backbone = load(folders, name, checkpointing=checkpointing)
