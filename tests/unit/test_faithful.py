@@ -51,7 +51,7 @@ ATTRIBUTED = prompt_for(Triplet(subject="white", relation=ATTRIBUTE, object="dog
 class HandMadeModel(nn.Module):
     """Cross-attention at several sides: one layer each, over the latents' means to that side."""
 
-    fingerprint = "hand made"
+    fingerprint = files_fingerprint = "hand made"
     device = "cpu"
     latent_shape = (CHANNELS, 64, 64)
 
