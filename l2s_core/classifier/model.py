@@ -1,6 +1,7 @@
 """Two architectures: the paper's transformer and a small convolutional one.
 
-Both map maps_BOMGG and capture_index_B (position in the captured steps) to logits_BR. Maps are multiplied by
+Both map maps_BOMGG and capture_index_B (position in the captured steps) to logits, one a label or as many as
+`ClassifierConfig.labels` has classes. Maps are multiplied by
 `input_scale`, by default by their number of cells: one that sums to 1 then has mean 1.
 """
 
@@ -11,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from l2s_core.classifier.labels import Labels
 from l2s_core.classifier.symmetry import GroupAverage
 from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.schema import MapSource
@@ -24,7 +26,7 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         classifier = kinds[config.kind](config, source)
-    return GroupAverage(classifier) if config.group_average else classifier
+    return GroupAverage(classifier, Labels(config.labels)) if config.group_average else classifier
 
 
 def _input_scale(config: ClassifierConfig, source: MapSource) -> float:
@@ -60,7 +62,7 @@ class ConvClassifier(nn.Module):
             nn.Linear(2 * width * side * side, 4 * width),
             nn.SiLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(4 * width, len(source.relations)),
+            nn.Linear(4 * width, Labels(config.labels).outputs(len(source.relations))),
         )
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class TransformerClassifier(nn.Module):
             nn.LayerNorm(width // 2),
             nn.LeakyReLU(0.1),
             nn.Dropout(config.dropout),
-            nn.Linear(width // 2, len(source.relations)),
+            nn.Linear(width // 2, Labels(config.labels).outputs(len(source.relations))),
         )
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:

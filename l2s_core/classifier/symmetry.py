@@ -19,7 +19,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from l2s_core.relations import LABELS, label_index
+from l2s_core.classifier.labels import Labels, classes_of
+from l2s_core.relations import DIAGONALS, LABELS, label_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +87,10 @@ class GroupAverage(nn.Module):
     arXiv 1804.10306, section 2). The denoiser is what steering pays for, so 16 small passes cost little.
     """
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, classifier: nn.Module, labels: Labels = Labels.SINGLE) -> None:
         super().__init__()
         self.classifier = classifier
+        self.labels = labels
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
         if self.training:
@@ -109,7 +111,16 @@ class GroupAverage(nn.Module):
         count = logits_NR.shape[-1]
         logits_VBR = logits_NR.reshape(len(views), len(maps_BOMGG), count)
         back = [
-            logits_BR[:, label_R[:count].to(logits_BR.device)]
+            logits_BR[:, self._moved(label_R, count).to(logits_BR.device)]
             for logits_BR, label_R in zip(logits_VBR, labels, strict=True)
         ]
         return torch.stack(back).mean(0)
+
+    def _moved(self, label_R: Tensor, count: int) -> Tensor:
+        """Return the index that each of `count` logits becomes where labels become label_R."""
+        if self.labels is not Labels.POWERSET:
+            return label_R[:count]
+        held_CR = classes_of(count - len(DIAGONALS))
+        moved_CR = torch.empty_like(held_CR)
+        moved_CR[:, label_R[: held_CR.shape[1]]] = held_CR
+        return (moved_CR.unsqueeze(1) == held_CR).all(-1).long().argmax(-1)

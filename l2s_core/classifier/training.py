@@ -132,7 +132,7 @@ def _train_epoch(
         torch.autograd.backward(loss)
         optimizer.step()
         loss_sum += loss.item() * len(truth_BR)
-        right += int(hits(logits_BR, truth_BR).sum())
+        right += int(hits(labels.of_labels(logits_BR), truth_BR).sum())
         count += len(truth_BR)
     return loss_sum / count, right / count
 
@@ -185,14 +185,15 @@ def evaluate(
     columns: dict[str, list[Tensor]] = {name: [] for name in names}
     steps = torch.tensor(dataset.source.steps)
     for part in dataset.batches(batch):
-        logits_BR = model(part.maps_BOMGG.to(device), part.capture_index_B.to(device)).cpu()
+        logits = model(part.maps_BOMGG.to(device), part.capture_index_B.to(device)).cpu()
+        logits_BR = labels.of_labels(logits)
         predicted_B = logits_BR.argmax(-1)
         first_B = part.truth_BR.long().argmax(-1)
         columns["label"].append(torch.where(hits(logits_BR, part.truth_BR), predicted_B, first_B))
         columns["predicted"].append(predicted_B)
         columns["true"].append(part.truth_BR.sum(-1))
         columns["all_read"].append(all_read(logits_BR, part.truth_BR))
-        columns["loss"].append(labels.loss(logits_BR, part.truth_BR))
+        columns["loss"].append(labels.loss(logits, part.truth_BR))
         columns["prompt_is_true"].append(part.prompt_is_true_B)
         columns["step"].append(steps[part.capture_index_B])
     records = pd.DataFrame({k: torch.cat(v).numpy() if v else [] for k, v in columns.items()})

@@ -35,9 +35,10 @@ class ClassifierConfig(Section):
     kind: Literal["conv", "transformer"]
     maps: Literal["inverted", "trajectories", "both"] = "inverted"
     prompts: Literal["dual", "true"] = "dual"
-    labels: Literal["single", "soft", "multi"] = Field(
+    labels: Literal["single", "soft", "multi", "powerset"] = Field(
         default="single",
-        description="of pairs with two true relations: left out, a half each, or one yes or no a relation",
+        description="of pairs with two true relations: left out, a half each, one yes or no a relation, or a class "
+        "for every diagonal",
     )
     augment: Literal["none", "symmetry"] = "none"
     group_average: bool = Field(default=False, description="answer with the mean over all symmetries of the maps")

@@ -162,7 +162,8 @@ class Steering:
             keep = targets.touched(open_P & torch.stack(turns).any(0), len(active))
             if not keep.any():
                 return active[keep]
-            gradients = _gradients(loss_P, [turn_P & keep[targets.image_P] for turn_P in turns], moving)
+            pushing_P = loss_P * targets.weight_P if self.objective.one_loss_a_pair else loss_P
+            gradients = _gradients(pushing_P, [turn_P & keep[targets.image_P] for turn_P in turns], moving)
         for turn_P in turns[1:]:
             self.cost.gradients[active.cpu()] += targets.touched(turn_P, len(active)).long().cpu()
         active = active[keep]

@@ -14,6 +14,7 @@ from l2s_core.classifier import training
 from l2s_core.classifier.augmentation import drop_channels, shift_maps
 from l2s_core.classifier.checkpoint import WEIGHTS, TrainedClassifier
 from l2s_core.classifier.experiment import load_result, run_experiment, save_experiment
+from l2s_core.classifier.labels import Labels
 from l2s_core.classifier.model import build_classifier
 from l2s_core.classifier.symmetry import SYMMETRIES, augment
 from l2s_core.classifier.training import train_classifier
@@ -121,15 +122,16 @@ def test_symmetries_move_labels_with_the_maps() -> None:
     assert (relabelled != labels).float().mean() > 0.5
 
 
-def test_a_group_average_answers_moved_maps_with_moved_labels(tmp_path: Path) -> None:
-    config = ClassifierConfig(kind="conv", width=8, group_average=True)
+@pytest.mark.parametrize("labels", ["single", "powerset"])
+def test_a_group_average_answers_moved_maps_with_moved_labels(tmp_path: Path, labels: str) -> None:
+    config = ClassifierConfig(kind="conv", width=8, group_average=True, labels=labels)
     TrainedClassifier(model=build_classifier(config, SOURCE), config=config, source=SOURCE).save(tmp_path)
     model = TrainedClassifier.load(tmp_path).model
     maps = torch.rand(6, 2, SOURCE.channels, SOURCE.grid, SOURCE.grid, generator=torch.Generator().manual_seed(0))
     step = torch.arange(6) % len(SOURCE.steps)
-    logits = model(maps, step)
+    logits = Labels(labels).log_probability(model(maps, step))
     for symmetry in SYMMETRIES:
-        moved = model(symmetry.move(maps), step)
+        moved = Labels(labels).log_probability(model(symmetry.move(maps), step))
         assert (moved[:, symmetry.labels_R[:4]] - logits).abs().max() < 1e-6
     assert (logits - logits[:, :1]).abs().max() > 1e-3  # and it does not say the same of everything
 

@@ -191,6 +191,24 @@ def test_losses_of_one_true_label_agree_and_of_two_have_their_least_value_where_
     assert all_read(halves, diagonal).item() and not hits(-halves, diagonal).item()
 
 
+@pytest.mark.parametrize("count", [4, 5])
+def test_a_powerset_has_a_class_for_every_diagonal(count: int) -> None:
+    """Its loss is cross-entropy to the class, and a relation's probability the sum over the classes that hold it."""
+    assert Labels.POWERSET.outputs(count) == count + 4
+    logits = torch.randn(3, count + 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    truth = torch.zeros(3, count, dtype=torch.bool)
+    truth[0, 1] = truth[1, 0] = truth[1, 2] = truth[2, 1] = truth[2, 3] = True
+    corners = {("left of", "above"): count, ("right of", "below"): count + 3}
+    classes = torch.tensor([1, corners["left of", "above"], corners["right of", "below"]])
+    expected = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
+    torch.testing.assert_close(Labels.POWERSET.loss(logits, truth), expected)
+    p = logits.softmax(1)
+    of_left, of_below = p[:, 0] + p[:, count] + p[:, count + 2], p[:, 3] + p[:, count + 2] + p[:, count + 3]
+    found = Labels.POWERSET.log_probability(logits).exp()
+    assert found.shape == (3, count)
+    torch.testing.assert_close(found[:, [0, 3]], torch.stack([of_left, of_below], 1))
+
+
 def test_symmetries_move_both_labels_of_a_diagonal() -> None:
     truth = torch.tensor([[True, False, True, False]]).repeat(64, 1)  # left of and above
     maps = torch.zeros(64, 2, 1, 9, 9)

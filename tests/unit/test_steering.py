@@ -275,6 +275,8 @@ def answers(logits_R: list[float]) -> torch.nn.Module:
         ("multi", [8.0, -3.0, 8.0, -3.0], True),
         ("multi", [8.0, 8.0, 8.0, 8.0], True),  # the others do not compete
         ("multi", [8.0, -3.0, -1.0, -3.0], False),
+        ("powerset", [0.0, 0.0, 0.0, 0.0, 8.0, 0.0, 0.0, 0.0], True),  # the class of "left of and above"
+        ("powerset", [8.0, 0.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0], False),  # one or the other, and not both
     ],
 )
 def test_a_diagonal_is_satisfied_by_both_of_its_relations(
@@ -303,6 +305,36 @@ def test_the_push_towards_one_relation_leaves_the_other_alone_where_labels_do_no
         (slopes[labels],) = torch.autograd.grad(loss.sum(), logits)
     assert slopes["single"][0, 0] > 0.9 and slopes["multi"][0, 0] == 0
     assert slopes["single"][0, 2] < -0.9 and slopes["multi"][0, 2] < -0.8
+
+
+def test_a_class_of_its_own_asks_for_a_relation_alone_and_for_a_diagonal_at_once(classifier) -> None:
+    """Both relations of a diagonal have the one loss of its class; one relation has that of its class alone."""
+    logits = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    own = replace(with_labels(classifier, "powerset"), model=lambda *_: logits)
+    objective = ClassifierObjective.of(own, FAST)
+    p = logits[0].softmax(0)
+    for prompt, places in (("a dog above and to the left of a cat", [4, 4]), ("a dog above a cat", [2])):
+        targets = Targets.of([parse_several(prompt)])
+        count = len(targets.label_P)
+        maps, first = torch.zeros(count, 2, 1, 4, 4), torch.zeros(count, dtype=torch.long)
+        losses = objective.loss_among(maps, first, targets.label_P, targets.wanted_PR)
+        torch.testing.assert_close(losses, -p[places].log())
+
+
+def test_a_diagonal_that_is_one_class_counts_once(backbone, classifier) -> None:
+    """Its two relations are two targets of one loss: the latents move by the gradient of that, not twice."""
+    torch.manual_seed(0)
+    config = classifier.config.model_copy(update={"labels": "powerset"})
+    own = replace(classifier, model=build_classifier(config, classifier.source).eval(), config=config)
+    rule = FAST.model_copy(update={"updates": 1, "normalize": "none", "step_size": 1.0, "several": "round-robin"})
+    prompt = parse_several("a dog above and to the left of a cat")
+    steer = steering(backbone, own, rule, [prompt])
+    z = initial_noise([0], backbone.latent_shape)
+    moving = z.clone().requires_grad_(True)
+    loss_P = loss_of(steer, moving, step=0)
+    assert len(loss_P) == 2 and loss_P[0] == loss_P[1]
+    (expected,) = torch.autograd.grad(loss_P[0], moving)
+    torch.testing.assert_close(steer(z, 0), z - expected)
 
 
 def test_a_pair_stated_from_both_ends_wants_the_same_of_both() -> None:

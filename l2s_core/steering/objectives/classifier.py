@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
-from l2s_core.classifier.labels import NEVER, Labels
+from l2s_core.classifier.labels import NEVER, Labels, log_probability_of
 from l2s_core.config import SteeringConfig
 from l2s_core.dataset.schema import MapSource
 from l2s_core.steering.objectives.objective import Objective
@@ -29,6 +29,8 @@ class ClassifierObjective(Objective):
     * soft: sure of a diagonal, it gives each relation 1/n. loss_r = -log m + max(0, log((1/2n) / (p_r / m))) with m the
       sum of the probabilities of the pair's n relations: it asks for the mass of both together, however it is split, as
       long as relation r has half of its even share of it. The second term is 0 where n = 1, and m is p_r.
+    * powerset: loss_r = -log p_c, c the class that holds the pair's n relations and nothing else: both relations of a
+      diagonal share the one loss of its class, as in the paper's code.
     * multi: loss_r = -log p_r, p_r = sigmoid(x_r), as if it were asked alone. Both can be near 1 at once.
     """
 
@@ -46,13 +48,17 @@ class ClassifierObjective(Objective):
         return -self._log_probability(maps_BOMGG, capture_index_B, label_B)[1]
 
     def loss_among(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor, wanted_BR: Tensor) -> Tensor:
+        labels = Labels(self.classifier.config.labels)
+        wanted_BR = wanted_BR[:, : len(self.source.relations)]
+        if labels is Labels.POWERSET:
+            return -log_probability_of(self.classifier.model(maps_BOMGG, capture_index_B), wanted_BR)
         log_p_BR, log_p_B = self._log_probability(maps_BOMGG, capture_index_B, label_B)
         count_B = wanted_BR.sum(1).to(log_p_B)
-        match Labels(self.classifier.config.labels):
+        match labels:
             case Labels.SINGLE if self.confidence is not None:
                 return -log_p_B - 2 * count_B.log()
             case Labels.SOFT:
-                log_mass_B = log_p_BR.masked_fill(~wanted_BR[:, : log_p_BR.shape[1]], NEVER).logsumexp(1)
+                log_mass_B = log_p_BR.masked_fill(~wanted_BR, NEVER).logsumexp(1)
                 share_B = log_p_B - log_mass_B
                 return -log_mass_B + (-(2 * count_B).log() - share_B).clamp_min(0)
         return -log_p_B
@@ -61,6 +67,10 @@ class ClassifierObjective(Objective):
         """The log-probabilities of all labels (B, R), and of the wanted one (B)."""
         log_p_BR = self.classifier.log_probability(maps_BOMGG, capture_index_B)
         return log_p_BR, log_p_BR.gather(1, label_B.unsqueeze(1)).squeeze(1)
+
+    @property
+    def one_loss_a_pair(self) -> bool:
+        return Labels(self.classifier.config.labels) is Labels.POWERSET
 
     def satisfied(self, loss_B: Tensor) -> Tensor:
         satisfied_B = super().satisfied(loss_B)

@@ -45,6 +45,11 @@ class Objective(ABC):
         return torch.zeros_like(loss_B, dtype=torch.bool)
 
     @property
+    def one_loss_a_pair(self) -> bool:
+        """Whether the relations asked of one pair share one loss, which then counts once and not once for each."""
+        return False
+
+    @property
     def supported_relations(self) -> tuple[str, ...]:
         """The relations it has a loss for: the first ones of LABELS."""
         return self.source.relations
