@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,6 +31,9 @@ class AttentionCapture:
     Without gradients only the phrases' maps of a layer are kept. With gradients the outputs themselves
     are, and the maps are computed by `layer_maps()`, outside the forward pass: so the model may checkpoint its
     activations (a hook's own computation would be missing when a block is computed again).
+
+    Modules that torch.compile has compiled run as they were written while a capture records: compiled code sees no hook
+    that came later. Every other pass runs compiled.
 
     Use::
 
@@ -66,7 +70,8 @@ class AttentionCapture:
                     handles.append(layer.called.register_forward_pre_hook(_keep_named(named), with_kwargs=True))
                 handles += [module.register_forward_hook(_keep(outputs)) for module in first]
                 handles.append(last.register_forward_hook(self._record(layer, outputs, named, weights_BOK, stops)))
-            yield
+            with _not_compiled():
+                yield
         finally:
             for handle in handles:
                 handle.remove()
@@ -102,6 +107,11 @@ class AttentionCapture:
                 raise _LastLayerReached
 
         return hook
+
+
+def _not_compiled() -> AbstractContextManager[object]:
+    """Modules run as they were written; without torch's compiler, which is slow to import, there is nothing to do."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _keep(outputs: list[Tensor]) -> Hook:

@@ -27,6 +27,11 @@ from l2s_core.storage.store import FETCH_AGAIN, require_finite
 LONGEST_WINDOW = 1_000_000  # tokens; the library has a longer one where none is stated
 
 
+def uncompiled(part: Any) -> Any:
+    """Return the module that torch.compile has made a compiled one of, or what is not compiled itself."""
+    return getattr(part, "_orig_mod", part)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Component(ABC):
     """One component of a family: the class that it is loaded with.
@@ -53,6 +58,7 @@ class Component(ABC):
 
     def fits(self, part: Any) -> bool:
         """Whether a component that is loaded already is one of this kind."""
+        part = uncompiled(part)
         if not isinstance(part, self.kind):
             return False
         return all(getattr(part.config, setting, None) == value for setting, value in self.stating.items())

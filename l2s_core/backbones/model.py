@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from l2s_core.attention.layers import AttentionLayer
 from l2s_core.backbones import solvers
-from l2s_core.backbones.component import Component
+from l2s_core.backbones.component import Component, uncompiled
 from l2s_core.backbones.folder import fingerprint_of, index_settings, resolve_folder
 from l2s_core.diffusion.condition import UNGUIDED, Condition, TextEncoding
 from l2s_core.diffusion.schedule import Sampling, Schedule
@@ -98,7 +98,7 @@ class DiffusersModel(ABC):
             if not placement.in_place:
                 module.to("cpu" if placement.offload else self.device)
             module.eval().requires_grad_(False)
-        self.denoiser = self.parts[self.DENOISER]
+        self.denoiser = uncompiled(self.parts[self.DENOISER])
         self.vae = self.parts["vae"]
         if placement.checkpointing:
             self.denoiser.enable_gradient_checkpointing()
@@ -108,8 +108,8 @@ class DiffusersModel(ABC):
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """The components that have weights, by name."""
-        return {name: part for name, part in self.parts.items() if isinstance(part, nn.Module)}
+        """The components that have weights, by name, compiled ones as they were before."""
+        return {name: uncompiled(part) for name, part in self.parts.items() if isinstance(part, nn.Module)}
 
     @classmethod
     def from_pretrained(cls, model: str, *, size: int | None = None, placement: Placement = ON_CPU) -> Self:

@@ -21,8 +21,12 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
 
     `size` is the side of images in pixels, by default the denoiser's own. The modules are set to evaluation, and their
     weights ask for no gradient any more. Of the scheduler the settings are used, by the family's own deterministic
-    sampler (DDIM, or Euler along a flow). LoRAs that are active, and not merged, are part of the fingerprint. Raises
-    UserError for a pipeline of no known family.
+    sampler (DDIM, or Euler along a flow). LoRAs that are active, and not merged, are part of the fingerprint.
+
+    A module that torch.compile has compiled has the layers, and the fingerprint, of the module that it was made of.
+    Plain steps run compiled; passes that read attention, so all with gradients, run the module as it was written.
+
+    Raises UserError for a pipeline of no known family.
     """
     for name in FAMILIES.names():
         family = family_named(name)

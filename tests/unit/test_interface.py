@@ -14,6 +14,7 @@ import torch
 from helpers.tracking import mlflow_client
 
 import l2s_core as l2s
+from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
@@ -123,6 +124,34 @@ def test_lora_weights_of_a_pipeline_change_its_images() -> None:
     with torch.no_grad():
         pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_v.weight.mul_(3)
     assert not torch.equal(before.pixels, model(PROMPT, steer=False, steps=2).pixels)
+
+
+def test_a_compiled_denoiser_is_steered_as_it_was_before() -> None:
+    """Plain steps run compiled; the passes that read attention do not, as compiled code sees no hooks."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(ASSETS / "mini-sd")
+    model = l2s.load(pipeline, "mini-sd")
+    expected = model(PROMPT, seeds=[3], steps=4)
+    compiled_passes = []
+
+    def counted(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]):
+        return lambda *values: compiled_passes.append(1) or graph.forward(*values)
+
+    pipeline.unet = torch.compile(pipeline.unet, backend=counted)
+    compiled = l2s.load(pipeline, "mini-sd")
+    found = compiled(PROMPT, seeds=[3], steps=4)
+    assert len(compiled_passes) == 4 and expected.gradients == found.gradients != [0]
+    assert levels(found.pixels, expected.pixels) <= 1
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
+    assert [layer.name for layer in compiled.backbone.layers()] == [layer.name for layer in model.backbone.layers()]
+    assert compiled.backbone.fingerprint == model.backbone.fingerprint
+    prompts = [parse_several(PROMPT)]
+    condition, weights = compiled.backbone.encode_prompts([PROMPT]), compiled.backbone.phrase_weights(prompts)
+    maps, same = (
+        AttentionReader(each.backbone).read(found.noise, 500.0, condition, weights) for each in (compiled, model)
+    )
+    assert torch.equal(maps, same) and maps.shape[2] > 0
 
 
 def test_a_flux_pipeline_and_its_packed_latents() -> None:
