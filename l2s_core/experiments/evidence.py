@@ -121,9 +121,9 @@ def main() -> None:
     """Print the table that the argument names."""
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     if wanted == "capture":
-        print(f"{'family':14s}{'type':10s}{'softmax':9s}{'output identical':18s}largest difference of the maps")
+        print(f"{'family':16s}{'type':10s}{'softmax':9s}{'output identical':18s}largest difference of the maps")
         for name, dtype, softmax, same, difference in capture_table():
-            print(f"{name:14s}{dtype:10s}{softmax:9s}{'yes' if same else 'NO':18s}{difference:.1e}")
+            print(f"{name:16s}{dtype:10s}{softmax:9s}{'yes' if same else 'NO':18s}{difference:.1e}")
     elif wanted == "inversion":
         for name in sys.argv[2:] or SHIPPED:
             print(f"{name}: {SCENES} scenes, a true and a wrong prompt each")
