@@ -12,7 +12,7 @@ import l2s_core as l2s
 from flows.environment import HOME
 from flows.options import imports, waiting
 from l2s_core.errors import UserError
-from l2s_core.prompts.prompt import depicted
+from l2s_core.prompts.prompt import depicted, renamed
 from l2s_core.report.grids import save_png
 
 
@@ -24,7 +24,7 @@ def generate(
         model = l2s.load(config, classifier, settings=settings, home=HOME)
     if model.classifier is None:
         raise UserError(f"no classifier ships for {config!r}; give --classifier; 'l2s train' makes one")
-    model.judge.require(depicted(model.read(text)))  # before any image is made
+    model.judge.require(depicted(renamed(model.read(text), model.shown)))  # before any image is made
     with waiting("making images"):
         result = model(text, seeds)
         save_png(result.comparison(), out)

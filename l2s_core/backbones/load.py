@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from l2s_core.attention.layers import select_layers
+from l2s_core.backbones.additions import addition_file, fingerprint_with, token_digests
 from l2s_core.backbones.component import Component
 from l2s_core.backbones.folder import INDEX, fingerprint_of, index_settings, resolve_folder
-from l2s_core.backbones.lora import fingerprint_with, lora_file, merge
+from l2s_core.backbones.lora import merge
 from l2s_core.backbones.model import DiffusersModel, Placement
+from l2s_core.backbones.textual_inversion import SETTING, Vectors, add_tokens, add_vectors, require_widths
 from l2s_core.config import BackboneConfig, RunConfig
 from l2s_core.errors import UserError
 from l2s_core.hashing import digest
@@ -34,10 +36,11 @@ def require_fit(config: RunConfig) -> None:
     family = family_named(config.backbone.family)
     if config.inversion.method == "rectified-flow" and not family.FLOW:
         raise UserError(
-            f"inversion.method rectified-flow needs a flow model ({', '.join(_flows())}), "
+            f"inversion.method rectified-flow needs a flow model ({', '.join(_families(lambda each: each.FLOW))}), "
             f"not family {config.backbone.family}"
         )
     family.require_softmax(config.capture.softmax)
+    _token_vectors(config.backbone)
     if config.backbone.solver is not None and config.backbone.solver not in family.solvers():
         raise UserError(
             f"backbone.solver is {config.backbone.solver}, but family {config.backbone.family} is sampled by "
@@ -45,12 +48,23 @@ def require_fit(config: RunConfig) -> None:
         )
 
 
-def _flows() -> list[str]:
-    """Return the names of the families that are flows, without plugins that cannot be used."""
+def _token_vectors(config: BackboneConfig) -> Mapping[str, Vectors]:
+    """Return where the family has the vectors of new tokens; raises UserError where it needs them and has none."""
+    places = family_named(config.family).TOKEN_VECTORS
+    if config.textual_inversion and not places:
+        raise UserError(
+            f"{SETTING} is for {', '.join(_families(lambda family: bool(family.TOKEN_VECTORS)))}, "
+            f"not for family {config.family}; leave it out"
+        )
+    return places
+
+
+def _families(test: Callable[[type[DiffusersModel]], bool]) -> list[str]:
+    """Return the names of the families that pass a test, without plugins that cannot be used."""
     found = []
     for name in FAMILIES.names():
         try:
-            if family_named(name).FLOW:
+            if test(family_named(name)):
                 found.append(name)
         except UserError:
             continue
@@ -78,8 +92,8 @@ def model_folder(config: BackboneConfig) -> Path:
 
 
 def model_fingerprint(config: BackboneConfig) -> str:
-    """Return the fingerprint of the model with its LoRAs without loading it; raises UserError for other files."""
-    return fingerprint_with(files_fingerprint(config), config.lora)
+    """Return the fingerprint of the model with what is added to it, not loaded; raises UserError for other files."""
+    return fingerprint_with(files_fingerprint(config), config)
 
 
 def files_fingerprint(config: BackboneConfig) -> str:
@@ -103,9 +117,11 @@ def image_side(config: BackboneConfig) -> int:
 
 
 def window_fingerprint(config: BackboneConfig) -> str:
-    """Return a digest of the files of the tokenizers that phrases are looked up in, without loading them."""
+    """Return a digest of the files of the tokenizers that phrases are looked up in, and of tokens added to them."""
     folder = model_folder(config)
-    return digest([fingerprint_of(folder / name) for name in family_named(config.family).PHRASES])
+    found = [fingerprint_of(folder / name) for name in family_named(config.family).PHRASES]
+    tokens = token_digests(config)
+    return digest([found, tokens] if tokens else found)
 
 
 def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
@@ -119,7 +135,9 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
     @cache
     def tokenizers() -> dict[str, Any]:
         folder = model_folder(config)
-        return {name: family.COMPONENTS[name].load(folder / name) for name in family.PHRASES}
+        found = {name: family.COMPONENTS[name].load(folder / name) for name in family.PHRASES}
+        add_tokens(found, config.textual_inversion, _token_vectors(config))
+        return found
 
     def check(prompts: Sequence[Phrases]) -> None:
         if prompts:
@@ -130,14 +148,18 @@ def phrase_check(config: BackboneConfig) -> Callable[[Sequence[Phrases]], None]:
 
 def load_backbone(config: BackboneConfig, device: str) -> DiffusersModel:
     """Load the backbone that `config` names onto `device`; raises UserError for files of another fingerprint."""
+    places = _token_vectors(config)
     if config.fingerprint is not None:
         files_fingerprint(config)
     model = family_named(config.family).from_pretrained(
         config.model, size=config.size, placement=placement_of(config, device)
     )
+    index = model_folder(config) / INDEX
     if config.lora:
-        merge(model.parts, model_folder(config) / INDEX, config.lora)
-        model.fingerprint = fingerprint_with(model.files_fingerprint, config.lora)
+        merge(model.parts, index, config.lora)
+    if config.textual_inversion:
+        add_vectors(model.parts, index, config.textual_inversion, places)
+    model.fingerprint = fingerprint_with(model.files_fingerprint, config)
     return model
 
 
@@ -146,9 +168,13 @@ def check_backbone(config: BackboneConfig) -> DiffusersModel:
 
     Raises UserError as `load_backbone` does, but for layers of LoRAs that the model has not.
     """
+    places = _token_vectors(config)
     for lora in config.lora:
-        lora_file(lora)
-    return _on_meta(config, lambda component, folder: component.check(folder, precision=config.precision))
+        addition_file(lora)
+    model = _on_meta(config, lambda component, folder: component.check(folder, precision=config.precision))
+    require_widths(model.parts, config.textual_inversion, places)
+    add_tokens(model.parts, config.textual_inversion, places)
+    return model
 
 
 def backbone_without_weights(config: BackboneConfig, *, fingerprint: str = "") -> DiffusersModel:

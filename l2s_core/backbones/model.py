@@ -16,9 +16,11 @@ from l2s_core.attention.layers import AttentionLayer
 from l2s_core.backbones import solvers
 from l2s_core.backbones.component import Component, uncompiled
 from l2s_core.backbones.folder import fingerprint_of, index_settings, resolve_folder
+from l2s_core.backbones.textual_inversion import Vectors
 from l2s_core.diffusion.condition import UNGUIDED, Condition, TextEncoding
 from l2s_core.diffusion.schedule import Sampling, Schedule
 from l2s_core.errors import UserError
+from l2s_core.prompts.added_tokens import expanded
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import Template
 from l2s_core.storage.files import read_json
@@ -54,7 +56,7 @@ class DiffusersModel(ABC):
 
     Latents (B, C, h, w) are of the placement's `latents_dtype` outside, whatever the components' type. `settings` are
     those of the model as a whole, which stand in its index. `fingerprint` tells its weights from others',
-    `files_fingerprint` those of its files, before LoRAs were merged into them.
+    `files_fingerprint` those of its files, before LoRAs and new tokens were added to them.
     """
 
     COMPONENTS: ClassVar[Mapping[str, Component]]
@@ -65,6 +67,8 @@ class DiffusersModel(ABC):
     """Latents of a side that make one image token."""
     PHRASES: ClassVar[tuple[str, ...]] = ("tokenizer",)
     """The tokenizers whose tokens phrases are looked up in."""
+    TOKEN_VECTORS: ClassVar[Mapping[str, Vectors]] = {}
+    """Tokenizer -> where textual inversion has the vectors of its new tokens; empty where there is none."""
     FLOW: ClassVar[bool] = False
     """Whether it samples along a rectified flow, which RF-Inversion can follow backwards."""
     SOFTMAXES: ClassVar[tuple[str, ...]] = ("text",)
@@ -318,8 +322,9 @@ def tokenized(
     where it is not given.
     """
     tokens = length or tokenizer.model_max_length
+    read = [expanded(tokenizer, text)[0] for text in texts]
     encoded = tokenizer(
-        texts, padding=padding, padding_side=padding_side, max_length=tokens, truncation=True, return_tensors="pt"
+        read, padding=padding, padding_side=padding_side, max_length=tokens, truncation=True, return_tensors="pt"
     )
     return encoded.input_ids, encoded.attention_mask
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, TransformersNetwork
 from l2s_core.backbones.model import DiffusersModel, token_ids
+from l2s_core.backbones.textual_inversion import Vectors
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.diffusion.condition import TextEncoding
 
@@ -19,6 +20,10 @@ class SDXLBackbone(UNetBackbone):
         "unet": DiffusersNetwork(name="UNet2DConditionModel", stating={"addition_embed_type": "text_time"}),
         "text_encoder_2": TransformersNetwork(name="CLIPTextModelWithProjection"),
         "tokenizer_2": ClipTokenizer(),
+    }
+    TOKEN_VECTORS = {
+        "tokenizer": Vectors("text_encoder", "clip_l"),
+        "tokenizer_2": Vectors("text_encoder_2", "clip_g"),
     }
 
     def _encode(self, texts: list[str]) -> TextEncoding:

@@ -12,6 +12,7 @@ from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, NoiseSchedule, TransformersNetwork
 from l2s_core.backbones.ddim import ddim_schedule
 from l2s_core.backbones.model import DiffusersModel, token_ids
+from l2s_core.backbones.textual_inversion import Vectors
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.prompt import Phrases
@@ -29,6 +30,7 @@ class UNetBackbone(DiffusersModel):
         "scheduler": NoiseSchedule(name="DDIMScheduler"),  # whatever scheduler the model was published with
     }
     DENOISER = "unet"
+    TOKEN_VECTORS = {"tokenizer": Vectors("text_encoder")}
 
     def _encode(self, texts: list[str]) -> TextEncoding:
         ids = token_ids(self.parts["tokenizer"], texts).to(self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l2s_core.config.backbone import BackboneConfig, Family, LoraConfig, Scale
+from l2s_core.config.backbone import BackboneConfig, Family, LoraConfig, Scale, TextualInversionConfig
 from l2s_core.config.base import Section, validate
 from l2s_core.config.benchmark import BenchmarkConfig
 from l2s_core.config.capture import CaptureConfig
@@ -47,6 +47,7 @@ __all__ = [
     "Section",
     "SteeringConfig",
     "TRAJECTORIES",
+    "TextualInversionConfig",
     "ToleranceConfig",
     "find_config",
     "load_preset",

@@ -18,14 +18,39 @@ Scale = Literal["full", "tiny"]
 class LoraConfig(Section):
     """LoRA weights that are merged into the model's, times a scale."""
 
+    SETTING: ClassVar[str] = "backbone.lora"
     path: str = Field(description="a .safetensors file, or a folder that holds one")
     scale: float = Field(default=1.0, ge=-10, le=10)
+
+
+class TextualInversionConfig(Section):
+    """A new token of the text encoders, and the vectors that were learned for it."""
+
+    SETTING: ClassVar[str] = "backbone.textual_inversion"
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("shows",)
+    path: str = Field(description="a .safetensors file, or a folder that holds one")
+    token: str = Field(
+        max_length=100,
+        pattern=r"^(<\w+(-\w+)*>|\w+(-\w+)*)$",
+        description="what prompts call it: a word, best in angle brackets, as <my-dog>",
+    )
+    shows: str | None = Field(
+        default=None, min_length=1, max_length=100, description="the object that it is, for judges of images, as dog"
+    )
 
 
 class BackboneConfig(Section):
     """Which text-to-image model, how it is sampled, and how it fits into memory."""
 
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("fingerprint", "mirrors", "latents_dtype", "lora", "negative", "solver")
+    OPTIONAL: ClassVar[tuple[str, ...]] = (
+        "fingerprint",
+        "mirrors",
+        "latents_dtype",
+        "lora",
+        "textual_inversion",
+        "negative",
+        "solver",
+    )
     model: str = Field(description="a shipped name, a folder in diffusers' layout, or a hub id")
     fingerprint: str | None = Field(
         default=None,
@@ -34,6 +59,9 @@ class BackboneConfig(Section):
     )
     mirrors: tuple[str, ...] = Field(default=(), description="hub ids that are said to hold the same files")
     lora: tuple[LoraConfig, ...] = Field(default=(), description="weights that are merged into the model's")
+    textual_inversion: tuple[TextualInversionConfig, ...] = Field(
+        default=(), description="new tokens of the text encoders, which prompts may name"
+    )
     family: Family
     size: int | None = Field(
         default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own"

@@ -99,11 +99,17 @@ class SteeredModel:
             sampler=sampler,
             judging=lambda: self.judge,
             min_score=self.run.benchmark.min_score,
+            shown=self.shown,
         )
 
     def read(self, prompt: str) -> SeveralPrompt:
         """Return what a prompt asks for, as it is read; raises UserError for one that cannot be read."""
         return parse_several(prompt, self.run.data.attribute_words)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The objects that new tokens of the backbone are said to show, by token in small letters."""
+        return {each.token.lower(): each.shows for each in self.run.backbone.textual_inversion if each.shows}
 
     def steerer(self, prompt: str, images: int = 1, *, steps: int | None = None) -> Steerer:
         """Return the steering of a batch of images alone, for a denoising loop of one's own or of a pipeline.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from l2s_core.backbones.load import family_named
 from l2s_core.backbones.lora import active_digest
 from l2s_core.backbones.model import DiffusersModel, Placement
+from l2s_core.backbones.textual_inversion import added_digest
 from l2s_core.errors import UserError
 from l2s_core.registry import FAMILIES
 
@@ -21,7 +22,8 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
 
     `size` is the side of images in pixels, by default the denoiser's own. The modules are set to evaluation, and their
     weights ask for no gradient any more. Of the scheduler the settings are used, by the family's own deterministic
-    sampler (DDIM, or Euler along a flow). LoRAs that are active, and not merged, are part of the fingerprint.
+    sampler (DDIM, or Euler along a flow). LoRAs that are active, and not merged, and new tokens are part
+    of the fingerprint.
 
     A module that torch.compile has compiled has the layers, and the fingerprint, of the module that it was made of.
     Plain steps run compiled; passes that read attention, so all with gradients, run the module as it was written.
@@ -37,8 +39,8 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
             placement = Placement(device=str(_device(pipeline)), in_place=True)
             settings = dict(pipeline.config)
             model = family(parts, fingerprint=IN_MEMORY, size=size, placement=placement, settings=settings)
-            if loras := active_digest(model.modules.values()):
-                model.fingerprint = f"{IN_MEMORY} {loras}"
+            added = active_digest(model.modules.values()), added_digest(parts, family.TOKEN_VECTORS)
+            model.fingerprint = " ".join([IN_MEMORY, *filter(None, added)])
             return model
     raise UserError(
         f"a {type(pipeline).__name__} is of no family that can be steered; allowed: {', '.join(FAMILIES.names())} "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from l2s_core.evaluation.judged_image import JudgedImage
 from l2s_core.evaluation.judging import Judging
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.several import Several
-from l2s_core.prompts.prompt import SeveralPrompt
+from l2s_core.prompts.prompt import SeveralPrompt, renamed
 from l2s_core.report.grids import comparison_grid
 from l2s_core.steering.steering import Steering
 from l2s_core.steering.targets import Targets
@@ -28,6 +28,7 @@ class Result:
     """Images of one prompt, with what they cost; plain ones from the same noise, and verdicts, are made when asked for.
 
     `prompt` is the prompt as it was read, `pixels` uint8 (N, H, W, 3), `noise` (N, C, h, w) what they began from.
+    `shown` has what a judge is asked for instead of words in the names of objects.
     """
 
     prompt: SeveralPrompt
@@ -37,6 +38,7 @@ class Result:
     sampler: Sampler
     judging: Callable[[], Judge]
     min_score: float
+    shown: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -99,9 +101,9 @@ class Result:
 
     def _verdicts(self, pixels: Tensor) -> list[JudgedImage]:
         judge = self.judging()
+        prompt = renamed(self.prompt, self.shown)
         items = [
-            EvalItem(item_id=str(number), prompt_group="", prompt=self.prompt, seed=number)
-            for number in range(len(self))
+            EvalItem(item_id=str(number), prompt_group="", prompt=prompt, seed=number) for number in range(len(self))
         ]
         judge.require(items[0].objects)
         judging = Judging(protocol=Several(prompts=1, min_score=self.min_score), judge=judge)

@@ -16,6 +16,8 @@ A word of a relation belongs to a name when it is hyphenated ("an over-ear headp
 ("an over ear headphone") or is not the whole wording ("a right whale", "a top hat"). There is no dictionary of nouns:
 "a white over ear headphone" alone reads as "white" over "ear headphone"; a further relation makes it an error.
 
+A name may be a token that was added to a model, in angle brackets: "<my-dog>".
+
 Adjectives belong to the name, except for those that a reader asks for: as attributes they state a relation of their
 own, and a prompt may state nothing else ("a photo of a white dog and a cat").
 """
@@ -400,7 +402,7 @@ def _check_words(text: str, words: list[_Token], before: str) -> None:
     last = words[-1].word
     previous = ""
     for i, (word, start, _) in enumerate(words):
-        if not word[0].isalnum():
+        if not word[0].isalnum() and (word[0] != "<" or len(word) == 1):
             _unread(text, start, end, f"{word!r} is no part of a name", "leave it out")
         if word in _NO_NAME or (0 < i == len(words) - 1 and word in _PARTICIPLES):
             _unread(

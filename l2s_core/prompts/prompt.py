@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -183,6 +183,25 @@ def parse_several(text: str, attributes: Collection[str] = ()) -> SeveralPrompt:
     return SeveralPrompt(
         text=text, triplets=tuple(c.triplet for c in clauses), objects=tuple(spans), spans=tuple(spans.values())
     )
+
+
+def renamed(prompt: SeveralPrompt, words: Mapping[str, str]) -> SeveralPrompt:
+    """Return a prompt whose objects have other names: each of `words`, in small letters, is another in them.
+
+    The text and the spans stay. Raises UserError where two objects would have one name.
+    """
+
+    def name_of(name: str) -> str:
+        return " ".join(words.get(word, word) for word in name.split())
+
+    objects = tuple(map(name_of, prompt.objects))
+    if len(set(objects)) < len(objects):
+        raise UserError(
+            f"the prompt {prompt.text!r} has two objects that are called {max(objects, key=objects.count)!r} alike; "
+            "name another object"
+        )
+    triplets = (replace(t, subject=name_of(t.subject), object=name_of(t.object)) for t in prompt.triplets)
+    return replace(prompt, objects=objects, triplets=tuple(triplets))
 
 
 def _in_small_letters(clause: Clause) -> Clause:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from l2s_core.errors import UserError
+from l2s_core.prompts.added_tokens import expanded
 from l2s_core.prompts.grammar import Span
 
 Tokenizer = Callable[..., Any]
@@ -69,26 +70,26 @@ def phrase_weights(
     Multiplying attention probabilities by it gives the mean over the phrase's tokens. A prompt with fewer
     phrases repeats its last one; one without any has weights of 0. The tokens are those of the prompt in the model's
     `template`, without the first `skipped`, which the model reads and leaves out; `padding` says on which side of
-    the window of `length` tokens the model has its padding.
+    the window of `length` tokens the model has its padding. Tokens of several vectors count with all of them.
     Raises UserError when a phrase has no token inside the window, and for a template that changes a prompt.
     """
-    texts = [template(prompt.text) for prompt in prompts]
+    read = [expanded(tokenizer, prompt.text, prompt.spans) for prompt in prompts]
+    texts = [template(text) for text, _ in read]
     start = template(_PROMPT).find(_PROMPT)
     encoded = tokenizer(texts, truncation=True, max_length=skipped + length, return_offsets_mapping=True)
     weights_BOK = torch.zeros(len(prompts), max(1, *(len(p.spans) for p in prompts)), length)
-    for b, (prompt, text, places) in enumerate(zip(prompts, texts, encoded["offset_mapping"], strict=True)):
-        if start < 0 or not text.startswith(prompt.text, start):
-            raise UserError(
-                f"the model's template makes {text!r} of {prompt.text!r}; it must leave the prompt as it is"
-            )
+    for b, (prompt, (plain, spans)) in enumerate(zip(prompts, read, strict=True)):
+        text, places = texts[b], encoded["offset_mapping"][b]
+        if start < 0 or not text.startswith(plain, start):
+            raise UserError(f"the model's template makes {text!r} of {plain!r}; it must leave the prompt as it is")
         offsets = places[skipped:]
         shift = length - len(offsets) if padding == "left" else 0
         last = max((end for _, end in offsets), default=0)
-        for o, span in enumerate(prompt.spans):
+        for o, span in enumerate(spans):
             begin, end = (start + place for place in span)
             tokens = [shift + token for token in tokens_of_span(offsets, (begin, end))]
             if not tokens or last < end:
-                phrase = prompt.text[slice(*span)]
+                phrase = prompt.text[slice(*prompt.spans[o])]
                 raise UserError(
                     f"the phrase {phrase!r} of {prompt.text!r} is cut off by the text window of {length} tokens; "
                     "shorten the prompt"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import regex
 
 _LETTER = r"[\w\p{M}\u200c\u200d]"  # the last two join letters, and stand inside of words
-TOKEN = regex.compile(rf"{_LETTER}+(?:[-'’]{_LETTER}+)*|[^\w\s]")
-"""A word, hyphens and apostrophes included, or one sign of punctuation."""
+TOKEN = regex.compile(rf"(?:<{_LETTER}+(?:-{_LETTER}+)*>|{_LETTER}+)(?:[-'’]{_LETTER}+)*|[^\w\s]")
+"""A word, hyphens and apostrophes included, or one sign of punctuation; "<my-dog>", a token of one's own, is a word."""
 
 
 def occurrences(text: str, phrase: str) -> list[tuple[int, int]]:

@@ -39,11 +39,12 @@ class ObjectiveReader:
             )
         self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
-        before_loras = source.backbone == backbone.files_fingerprint  # a model that it has been trained on, with LoRAs
+        # a model that it has been trained on, to which LoRAs or new tokens were added
+        of_files = source.backbone == backbone.files_fingerprint
         self.objective.require(
             replace(
                 source,
-                backbone=backbone.files_fingerprint if before_loras else backbone.fingerprint,
+                backbone=backbone.files_fingerprint if of_files else backbone.fingerprint,
                 channels=self._reader.channels,
                 schedule_steps=len(self.batch.schedule),
             )

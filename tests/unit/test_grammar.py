@@ -82,6 +82,8 @@ ONE_RELATION = [
     ("an over-ear headphone on top of a desk", "over-ear headphone", ABOVE, "desk"),
     ("an over ear headphone on top of a desk", "over ear headphone", ABOVE, "desk"),
     ("a desk below an over ear headphone", "desk", BELOW, "over ear headphone"),
+    ("a <right-dog> left of a red <My_cat>", "<right-dog>", LEFT, "red <My_cat>"),
+    ("the <dog>'s left of the cat", "<dog>", LEFT, "cat"),
     ("a left-handed glove to the left of a mug", "left-handed glove", LEFT, "mug"),
     ("an above ground pool under an under-eye mask", "above ground pool", BELOW, "under-eye mask"),
     ("a tank top to the left of a no parking sign", "tank top", LEFT, "no parking sign"),
