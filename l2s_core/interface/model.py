@@ -16,7 +16,7 @@ from l2s_core.diffusion.sampler import Batch, Sampler
 from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.load import load_judge
-from l2s_core.interface.pipelines import IN_MEMORY
+from l2s_core.interface.pipelines import IN_MEMORY, require_gradient
 from l2s_core.interface.result import Result
 from l2s_core.interface.steerer import Steerer
 from l2s_core.prompts.prompt import SeveralPrompt, parse_several
@@ -128,6 +128,7 @@ class SteeredModel:
         source = self.classifier.source
         config = self.run.steering
         if self.backbone.files_fingerprint == IN_MEMORY:
+            require_gradient(self.backbone.denoiser)
             source = replace(source, backbone=IN_MEMORY)
         if steps != source.schedule_steps:
             config = _rescheduled(config, source.schedule_steps, steps)

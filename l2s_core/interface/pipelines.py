@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from l2s_core.backbones.load import family_named
 from l2s_core.backbones.lora import active_digest
 from l2s_core.backbones.model import DiffusersModel, Placement
@@ -14,6 +17,7 @@ from l2s_core.registry import FAMILIES
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+TORCH_AO = "torch.ao.nn."
 IN_MEMORY = "pipeline"  # instead of a fingerprint: of weights in memory there are no files
 
 
@@ -46,6 +50,26 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
         f"a {type(pipeline).__name__} is of no family that can be steered; allowed: {', '.join(FAMILIES.names())} "
         "(l2s_core/backbones/README.md says how to add one)"
     )
+
+
+def require_gradient(denoiser: nn.Module) -> None:
+    """Raise UserError for a quantised denoiser through which no gradient reaches the latents.
+
+    It reaches them through weights that torchao has quantised. It does not through modules of torch.ao, nor through
+    weights that diffusers keeps as float8 between the passes.
+    """
+    kinds = (f"{type(module).__module__}.{type(module).__name__}" for module in denoiser.modules())
+    without = [kind for kind in kinds if kind.startswith(TORCH_AO)]
+    without += [str(p.dtype) for p in denoiser.parameters() if type(p) is nn.Parameter and _is_float8(p.dtype)]
+    if without:
+        raise UserError(
+            f"no gradient passes the quantised weights of this {type(denoiser).__name__} ({without[0]}), so it cannot "
+            "be steered; quantise it with torchao, as TorchAoConfig(Int8WeightOnlyConfig()), or ask for steer=False"
+        )
+
+
+def _is_float8(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point and dtype.itemsize == 1
 
 
 def _device(pipeline: DiffusionPipeline) -> object:

@@ -19,6 +19,7 @@ from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.diffusion.sampler import Sampler
+from l2s_core.errors import UserError
 from l2s_core.interface.classifiers import classifier_folder
 from l2s_core.prompts.prompt import parse_several
 from l2s_core.steering.steering import steer_by
@@ -152,6 +153,17 @@ def test_a_compiled_denoiser_is_steered_as_it_was_before() -> None:
         AttentionReader(each.backbone).read(found.noise, 500.0, condition, weights) for each in (compiled, model)
     )
     assert torch.equal(maps, same) and maps.shape[2] > 0
+
+
+def test_weights_that_no_gradient_passes_are_one_clear_line() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(ASSETS / "mini-sd")
+    pipeline.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    model = l2s.load(pipeline, "mini-sd")
+    assert len(model(PROMPT, steer=False, steps=2)) == 1
+    with pytest.raises(UserError, match=r"no gradient passes .* UNet2DConditionModel \(torch.float8_e4m3fn\), so it"):
+        model(PROMPT, steps=2)
 
 
 def test_a_flux_pipeline_and_its_packed_latents() -> None:
