@@ -17,8 +17,8 @@ from l2s_core.backbones.folder import component_files
 from l2s_core.backbones.load import (
     check_backbone,
     family_named,
+    files_fingerprint,
     image_side,
-    model_fingerprint,
     model_folder,
     pick_device,
     require_fit,
@@ -123,7 +123,7 @@ def _weights(config: RunConfig) -> str:
     require_reach(check_backbone(config.backbone), config)
     size = sum(path.stat().st_size for path in component_files(folder, components, config.backbone.precision))
     side = image_side(config.backbone)
-    return f"{folder}, {size / GB:.1f} GB, {side} px, fingerprint {model_fingerprint(config.backbone)}"
+    return f"{folder}, {size / GB:.1f} GB, {side} px, fingerprint {files_fingerprint(config.backbone)}"
 
 
 def _judge(config: RunConfig) -> str:

@@ -20,6 +20,7 @@ from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
 from l2s_core.interface.pipelines import backbone_of
+from l2s_core.planning.doctor import examine
 from l2s_core.prompts.prompt import parse_several
 
 PROMPT = "a dog to the left of a cat"
@@ -95,12 +96,15 @@ def test_merged_weights_are_the_sum(lora: Path) -> None:
 def test_a_lora_and_its_scale_are_part_of_what_a_model_is_and_of_every_address(lora: Path, tmp_path: Path) -> None:
     plain = backbone_config("mini-sd")
     half, whole = (backbone_config("mini-sd", path=str(lora), scale=scale) for scale in (0.5, 1.0))
+    half_run = load_run_config("mini-sd", {"backbone.lora": [{"path": str(lora), "scale": 0.5}]})
     assert "lora" not in plain.model_dump()
     assert len({model_fingerprint(config) for config in (plain, half, whole)}) == 3
     model = load_backbone(half, "cpu")
     assert model.fingerprint == model_fingerprint(half) and model.files_fingerprint == model_fingerprint(plain)
     pinned = half.model_copy(update={"fingerprint": model_fingerprint(plain)})
     assert model_fingerprint(pinned) == model_fingerprint(half)
+    (weights,) = (check for check in examine(half_run, tmp_path) if check.name == "model weights")
+    assert weights.detail.endswith(f"fingerprint {pinned.fingerprint}")  # what can be pinned
     runs = [
         Run.of(load_run_config("mini-sd", {"backbone.lora": given}), tmp_path) for given in ([], [{"path": str(lora)}])
     ]
