@@ -100,7 +100,7 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     seed = config.seed
     device = shop.device
     out = shop.work / "models"
-    base = out / "mini-sd" if (out / "mini-sd" / "model_index.json").is_file() else SHIPPED / "mini-sd"
+    base = _base(config, out)
     vae = AutoencoderKL.from_pretrained(base / "vae")
     vae.register_to_config(shift_factor=0.0)  # FluxPipeline wants one; these latents have mean zero as they are
     clip = CLIPTextModel.from_pretrained(base / "text_encoder")
@@ -145,6 +145,17 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
         absent=("image_encoder", "feature_extractor"),
     )
     return out
+
+
+def _base(config: FluxPretrainConfig, models: Path) -> Path:
+    """Return the model whose autoencoder and CLIP encoder are used.
+
+    That is the mini-sd that was trained in the same WORK, or else the model to go on from, or the mini-sd that ships.
+    """
+    own = models / "mini-sd"
+    if (own / "model_index.json").is_file():
+        return own
+    return resolve_folder(config.begin, FluxBackbone.COMPONENTS) if config.begin else SHIPPED / "mini-sd"
 
 
 def _begun(model: str) -> dict[str, Any]:
