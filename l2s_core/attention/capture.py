@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 import torch
@@ -67,7 +68,8 @@ class AttentionCapture:
                 *first, last = layer.sources
                 stops = stop_early and layer is self.layers[-1]
                 if layer.called is not None:
-                    handles.append(layer.called.register_forward_pre_hook(_keep_named(named), with_kwargs=True))
+                    kept = _keep_named(named, layer.read)
+                    handles.append(layer.called.register_forward_pre_hook(kept, with_kwargs=True))
                 handles += [module.register_forward_hook(_keep(outputs)) for module in first]
                 handles.append(last.register_forward_hook(self._record(layer, outputs, named, weights_BOK, stops)))
             with _not_compiled():
@@ -121,9 +123,16 @@ def _keep(outputs: list[Tensor]) -> Hook:
     return hook
 
 
-def _keep_named(kept: dict[str, Any]) -> Callable[[nn.Module, Any, Mapping[str, Any]], None]:
+def _keep_named(
+    kept: dict[str, Any], read: Callable[..., object]
+) -> Callable[[nn.Module, Any, Mapping[str, Any]], None]:
+    """Keep the arguments that `read` asks for alone: hidden states would stay in memory until the maps are computed."""
+    asked = signature(read).parameters.values()
+    everything = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in asked)
+    names = {parameter.name for parameter in asked if parameter.kind is Parameter.KEYWORD_ONLY}
+
     def hook(_module: nn.Module, _inputs: Any, named: Mapping[str, Any]) -> None:
-        kept.update(named)
+        kept.update({name: value for name, value in named.items() if everything or name in names})
 
     return hook
 

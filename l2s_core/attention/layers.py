@@ -29,9 +29,9 @@ class AttentionLayer:
     """A layer in which image tokens attend to text tokens.
 
     `sources` are the modules whose outputs its attention is made of, in the order the forward pass calls
-    them; `read(*outputs, **named)` turns those outputs into `AttentionInputs`, the text keys first. `named` are the
-    keyword arguments that the forward pass calls the module `called` with, such as a mask of the text; there are none
-    where `called` is None.
+    them; `read(*outputs, **named)` turns those outputs into `AttentionInputs`, the text keys first. `named` are those
+    keyword arguments that the forward pass calls the module `called` with, such as a mask of the text, which `read`
+    has as its own; there are none where `called` is None.
     """
 
     name: str
@@ -72,7 +72,7 @@ def split_heads(tensor_BNE: Tensor, heads: int) -> Tensor:
 
 
 def split_projections(
-    heads: int, query_BPE: Tensor, key_BKE: Tensor, *, attention_mask: Tensor | None = None, **_named: object
+    heads: int, query_BPE: Tensor, key_BKE: Tensor, *, attention_mask: Tensor | None = None
 ) -> AttentionInputs:
     """Return what a cross-attention layer reads, of the outputs of its two projections and its mask (B, 1, K)."""
     return AttentionInputs(split_heads(query_BPE, heads), split_heads(key_BKE, heads), attention_mask)

@@ -135,7 +135,6 @@ def _read(
     *,
     encoder_hidden_states_mask: Tensor,
     image_rotary_emb: tuple[Tensor, Tensor],
-    **_named: object,
 ) -> AttentionInputs:
     """Image queries and text (or text and image) keys, rotated, and their mask."""
     from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb_qwen

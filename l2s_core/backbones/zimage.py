@@ -110,7 +110,6 @@ def _read(
     *,
     freqs_cis: Tensor,
     attention_mask: Tensor | None = None,
-    **_named: object,
 ) -> AttentionInputs:
     """Image queries and text (or all) keys of a block, rotated by what it was called with, and its mask of them.
 

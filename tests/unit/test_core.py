@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from l2s_core.attention.capture import AttentionCapture
-from l2s_core.attention.layers import select_layers
+from l2s_core.attention.layers import AttentionLayer, select_layers, split_heads, split_projections
 from l2s_core.attention.pooling import pool_maps
 from l2s_core.attention.probabilities import phrase_attention, phrase_attention_reference
 from l2s_core.attention.reader import AttentionReader
@@ -160,3 +164,32 @@ def test_missing_model_says_where_it_looked() -> None:
 )
 def test_no_text_shows_the_password_of_an_address(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+def test_capture_keeps_of_a_call_what_the_read_asks_for() -> None:
+    """Hidden states that a block is called with stayed in memory, one a layer, until the maps were computed."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.to_q, self.to_k = (nn.Linear(8, 8).requires_grad_(False) for _ in range(2))
+
+        def forward(self, *, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return self.to_q(hidden) + self.to_k(hidden)
+
+    block = Block()
+    read = partial(split_projections, 2)
+    layer = AttentionLayer(name="one", heads=2, sources=(block.to_q, block.to_k), read=read, called=block)
+    latents = torch.randn(1, 4, 8, requires_grad=True)
+    mask = torch.tensor([[[True, True, True, False]]])
+    capture = AttentionCapture([layer])
+    with capture.recording(torch.eye(2, 4)[None]):
+        hidden = latents * 2
+        seen = weakref.ref(hidden)
+        block(hidden=hidden, attention_mask=mask)
+        del hidden
+    assert seen() is None
+    (maps_BHOP,) = capture.layer_maps()
+    query, key = (split_heads(layer(latents * 2), 2) for layer in (block.to_q, block.to_k))
+    expected = phrase_attention_reference(query, key, torch.eye(2, 4)[None], mask.unsqueeze(1))
+    torch.testing.assert_close(maps_BHOP, expected)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 
@@ -110,7 +111,12 @@ def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype:
 
 def unmasked(layer: AttentionLayer) -> AttentionLayer:
     """The layer, read without its mask."""
-    return replace(layer, read=lambda *outputs, **named: layer.read(*outputs, **named)._replace(mask_B1K=None))
+
+    @wraps(layer.read)
+    def read(*outputs, **named):
+        return layer.read(*outputs, **named)._replace(mask_B1K=None)
+
+    return replace(layer, read=read)
 
 
 RAGGED = [prompt_for(PROMPTS[0].triplet, prefix="a photo of " * 8), PROMPTS[1]]
