@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from l2s_core.backbones.hub import content_digest
@@ -67,6 +69,12 @@ def fingerprint_with(fingerprint: str, config: BackboneConfig) -> str:
 def token_digests(config: BackboneConfig) -> list[list[str]]:
     """Return the digest of the file of every textual inversion, with its token."""
     return [[content_digest(addition_file(each)), each.token] for each in config.textual_inversion]
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """Return a digest of a tensor's bytes."""
+    values = tensor.detach().cpu().contiguous()
+    return hashlib.sha256(values.view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def pipeline_of(parts: Mapping[str, Any], index: Path, setting: str, method: str) -> Any:

@@ -236,9 +236,7 @@ class Tokenizer(Component):
     def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         require_vocabulary(folder)
         tokenizer = super()._read(folder, precision, **options)
-        if (
-            self.STATES_WINDOW and tokenizer.model_max_length > LONGEST_WINDOW
-        ):  # what the library has for one that is not stated
+        if self.STATES_WINDOW and tokenizer.model_max_length > LONGEST_WINDOW:
             raise UserError(
                 f"{folder / self.settings_file} states no model_max_length, the model's text window in tokens; "
                 "add it as the model's page says, e.g. 77 for CLIP and 512 for T5"

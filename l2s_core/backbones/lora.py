@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from l2s_core.backbones.additions import FETCH, addition_file, pipeline_of, quiet, read_addition
+from l2s_core.backbones.additions import FETCH, addition_file, pipeline_of, quiet, read_addition, tensor_digest
 from l2s_core.config import LoraConfig
 from l2s_core.errors import UserError, first_line
 from l2s_core.hashing import digest
@@ -26,7 +24,7 @@ def merge(parts: Mapping[str, Any], index: Path, loras: Sequence[LoraConfig]) ->
     and for layers that the model has not.
     """
     if find_spec("peft") is None:
-        raise UserError("backbone.lora needs the package peft; pip install 'learn-to-steer[lora]'")
+        raise UserError(f"{LoraConfig.SETTING} needs the package peft; pip install 'learn-to-steer[lora]'")
     pipeline = pipeline_of(parts, index, LoraConfig.SETTING, "load_lora_weights")
     for number, lora in enumerate(loras):
         _load(pipeline, lora, f"lora-{number}")
@@ -43,11 +41,11 @@ def _load(pipeline: Any, lora: LoraConfig, name: str) -> None:
         try:
             pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name, local_files_only=True)
         except Exception as error:  # the libraries raise many kinds for one cause
-            raise UserError(f"backbone.lora: cannot load {path}: {first_line(error)}; {FETCH}") from None
+            raise UserError(f"{LoraConfig.SETTING}: cannot load {path}: {first_line(error)}; {FETCH}") from None
     found = sum(name in layer.lora_A for layer in _adapted(pipeline))
     if layers == 0 or found < layers:
         raise UserError(
-            f"backbone.lora: {path} has weights for {layers} layers, of which this model has {found}; "
+            f"{LoraConfig.SETTING}: {path} has weights for {layers} layers, of which this model has {found}; "
             "use one that was trained for this model"
         )
 
@@ -62,7 +60,7 @@ def _adapted(pipeline: Any) -> Iterator[Any]:
 def active_digest(modules: Iterable[nn.Module]) -> str | None:
     """Return a digest of the LoRA weights that are active in a pipeline's modules, not merged; None where none are."""
     active = [
-        [name, layer.scaling[adapter], _bytes_digest(layer.lora_A[adapter]), _bytes_digest(layer.lora_B[adapter])]
+        [name, layer.scaling[adapter], *(tensor_digest(part[adapter].weight) for part in (layer.lora_A, layer.lora_B))]
         for module in modules
         for name, layer in module.named_modules()
         if hasattr(layer, "lora_A") and not layer.disable_adapters
@@ -70,8 +68,3 @@ def active_digest(modules: Iterable[nn.Module]) -> str | None:
         if adapter in layer.lora_A
     ]
     return digest(active) if active else None
-
-
-def _bytes_digest(layer: nn.Module) -> str:
-    weight = layer.get_parameter("weight").detach().cpu().contiguous()
-    return hashlib.sha256(weight.view(torch.uint8).numpy().tobytes()).hexdigest()

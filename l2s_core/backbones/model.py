@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from l2s_core.attention.layers import AttentionLayer
-from l2s_core.backbones import solvers
 from l2s_core.backbones.component import Component, uncompiled
 from l2s_core.backbones.folder import fingerprint_of, index_settings, resolve_folder
+from l2s_core.backbones.solvers import KINDS, solver_of
 from l2s_core.backbones.textual_inversion import Vectors
 from l2s_core.diffusion.condition import UNGUIDED, Condition, TextEncoding
 from l2s_core.diffusion.schedule import Sampling, Schedule
@@ -258,13 +258,13 @@ class DiffusersModel(ABC):
     @classmethod
     def solvers(cls) -> tuple[str, ...]:
         """The solvers that it can be sampled with, beside its own schedule."""
-        return () if cls.FLOW else tuple(solvers.KINDS)
+        return () if cls.FLOW else tuple(KINDS)
 
     def sampling(self, steps: int, solver: str | None = None) -> Sampling:
         """Return `steps` steps of a solver, one of `solvers`, or of the deterministic sampler."""
         if solver is None:
             return self.schedule(steps)
-        return solvers.solver_of(self.parts["scheduler"], solver, steps)
+        return solver_of(self.parts["scheduler"], solver, steps)
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:

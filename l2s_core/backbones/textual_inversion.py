@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from l2s_core.backbones.additions import addition_file, pipeline_of, quiet, read_addition
+from l2s_core.backbones.additions import addition_file, pipeline_of, quiet, read_addition, tensor_digest
 from l2s_core.config import TextualInversionConfig
 from l2s_core.errors import UserError, first_line
 from l2s_core.hashing import digest
@@ -136,14 +134,9 @@ def _require_new(tokenizer: Any, inversion: TextualInversionConfig, tokens: Sequ
 def added_digest(parts: Mapping[str, Any], places: Mapping[str, Vectors]) -> str | None:
     """Return a digest of the tokens that were added to a pipeline's tokenizers, with their vectors; None for none."""
     added = [
-        [name, token.content, _row_digest(parts[place.encoder], number)]
+        [name, token.content, tensor_digest(parts[place.encoder].get_input_embeddings().weight[number])]
         for name, place in places.items()
         for number, token in sorted(parts[name].added_tokens_decoder.items())
         if not token.special
     ]
     return digest(added) if added else None
-
-
-def _row_digest(encoder: nn.Module, number: int) -> str:
-    row = encoder.get_input_embeddings().weight[number].detach().cpu().contiguous()  # type: ignore[operator]
-    return hashlib.sha256(row.view(torch.uint8).numpy().tobytes()).hexdigest()
