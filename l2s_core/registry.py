@@ -70,6 +70,7 @@ FAMILIES = Registry(
         "sdxl": "l2s_core.backbones.sdxl:SDXLBackbone",
         "flux": "l2s_core.backbones.flux:FluxBackbone",
         "flux2": "l2s_core.backbones.flux2:Flux2Backbone",
+        "flux2-dev": "l2s_core.backbones.flux2_dev:Flux2DevBackbone",
         "sd3": "l2s_core.backbones.sd3:SD3Backbone",
         "pixart": "l2s_core.backbones.pixart:PixArtBackbone",
         "sana": "l2s_core.backbones.sana:SanaBackbone",

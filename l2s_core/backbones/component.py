@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import signature
@@ -62,6 +63,10 @@ class Component(ABC):
         if not isinstance(part, self.kind):
             return False
         return all(getattr(part.config, setting, None) == value for setting, value in self.stating.items())
+
+    def of_pipeline(self, part: Any) -> Any:
+        """Return what a family calls of a component that is loaded already."""
+        return part
 
     @abstractmethod
     def random(self, settings: Mapping[str, Any]) -> Any:
@@ -275,12 +280,51 @@ class QwenTokenizer(Tokenizer):
 
     def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
         tokenizer = super()._read(folder, precision, **options)
-        if self.chat and not isinstance(tokenizer.chat_template, str):
-            raise UserError(
-                f"{folder} has no chat template, which this family writes prompts into; needed: chat_template.jinja, "
-                f"or chat_template in {self.settings_file}; {FETCH_AGAIN}"
-            )
+        if self.chat:
+            _require_chat(tokenizer, folder / self.settings_file)
         return tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class MistralTokenizer(Tokenizer):
+    """Mistral's tokenizer with the template of its chats, as it stands alone or in a processor of images and texts.
+
+    Its class is the one that its folder states. A random one knows the words of `texts`, too.
+    """
+
+    STATES_WINDOW = False
+    name: str = "AutoTokenizer"
+    texts: tuple[str, ...] = ()
+
+    def fits(self, part: Any) -> bool:
+        return isinstance(getattr(self.of_pipeline(part), "chat_template", None), str)
+
+    def of_pipeline(self, part: Any) -> Any:
+        tokenizer = getattr(part, "tokenizer", part)
+        if tokenizer is part or tokenizer.chat_template == part.chat_template:
+            return tokenizer
+        alone = copy(tokenizer)
+        alone.chat_template = part.chat_template
+        return alone
+
+    def random(self, settings: Mapping[str, Any]) -> Any:
+        from l2s_core.miniworld.world.tokenizers import mistral_tokenizer
+
+        return mistral_tokenizer(0, texts=self.texts, **settings)
+
+    def _read(self, folder: Path, precision: str | None, **options: Any) -> Any:
+        tokenizer = super()._read(folder, precision, **options)
+        _require_chat(tokenizer, folder / self.settings_file)
+        return tokenizer
+
+
+def _require_chat(tokenizer: Any, settings: Path) -> None:
+    """Raise UserError for a tokenizer without the template of a chat."""
+    if not isinstance(tokenizer.chat_template, str):
+        raise UserError(
+            f"{settings.parent} has no chat template, which this family writes prompts into; needed: "
+            f"chat_template.jinja, or chat_template in {settings.name}; {FETCH_AGAIN}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,20 +87,23 @@ class FluxBackbone(DiffusersModel):
     def _velocity(self, latents: Tensor, sigma: float, text: TextEncoding, guidance: float | None) -> Tensor:
         transformer = self.use("transformer")
         tokens = pack(latents).to(transformer.dtype)
-        embedded = None
-        if transformer.config.guidance_embeds:
-            embedded = tokens.new_full((len(tokens),), guidance or 0.0)  # METHOD inverts at guidance 0
         output = transformer(
             hidden_states=tokens,
             encoder_hidden_states=text.context_BKD,
             pooled_projections=text.pooled_BD,
             timestep=tokens.new_full((len(tokens),), sigma),
-            guidance=embedded,
+            guidance=self._embedded(tokens, guidance),
             img_ids=self._ids[self._words :].to(tokens),
             txt_ids=self._ids[: self._words].to(tokens),
             return_dict=False,
         )[0]
         return unpack(output, self.side).to(latents.dtype)
+
+    def _embedded(self, tokens: Tensor, guidance: float | None) -> Tensor | None:
+        """The guidance of every image, (B), where the model has it as an input."""
+        if not self.denoiser.config.guidance_embeds:
+            return None
+        return tokens.new_full((len(tokens),), guidance or 0.0)  # METHOD inverts at guidance 0
 
     def _layers(self, *, joint: bool) -> list[AttentionLayer]:
         """The double blocks, then the single ones; queries and keys as they meet, after norm and rotation."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,10 +17,12 @@ from l2s_core.backbones.model import chat_template, tokenized, window
 from l2s_core.diffusion.condition import TextEncoding
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.prompt import Phrases
-from l2s_core.prompts.tokens import phrase_weights
+from l2s_core.prompts.tokens import Template, phrase_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LENGTH = 512  # text window of this family, tokens, with the template of the chat
-HIDDEN = (9, 18, 27)  # layers of the text encoder that the transformer reads, side by side
 
 
 class Flux2Backbone(FluxBackbone):
@@ -39,18 +41,27 @@ class Flux2Backbone(FluxBackbone):
     }
     PHRASES = ("tokenizer",)
 
+    HIDDEN: ClassVar[tuple[int, ...]] = (9, 18, 27)
+    """Layers of the text encoder that the transformer reads, side by side."""
+
     @property
     def classifier_free(self) -> bool:
         return not self.settings.get("is_distilled", False)
 
+    @classmethod
+    def template(cls, tokenizer: PreTrainedTokenizerBase) -> Template:
+        """Return the chat that the text encoder reads of a text."""
+        return chat_template(tokenizer, enable_thinking=False)
+
     def _encode(self, texts: list[str]) -> TextEncoding:
         tokenizer = self.parts["tokenizer"]
-        template = chat_template(tokenizer, enable_thinking=False)
-        chats = [template(text) for text in texts]
-        ids_BK, mask_BK = (part.to(self.device) for part in tokenized(tokenizer, chats, self._words))
+        chats = list(map(self.template(tokenizer), texts))
+        ids_BK, mask_BK = (part.to(self.device) for part in tokenized(tokenizer, chats, self._words, special=False))
         encoder = self.use("text_encoder").base_model  # without the head, which says what comes next
-        hidden = encoder(ids_BK, attention_mask=mask_BK, output_hidden_states=True, use_cache=False).hidden_states
-        return TextEncoding(context_BKD=torch.cat([hidden[layer] for layer in HIDDEN], dim=-1))
+        hidden = encoder(
+            input_ids=ids_BK, attention_mask=mask_BK, output_hidden_states=True, use_cache=False
+        ).hidden_states
+        return TextEncoding(context_BKD=torch.cat([hidden[layer] for layer in self.HIDDEN], dim=-1))
 
     @classmethod
     def weigh_phrases(cls, tokenizers: Mapping[str, Any], prompts: Sequence[Phrases]) -> Tensor:
@@ -59,14 +70,15 @@ class Flux2Backbone(FluxBackbone):
             tokenizer,
             prompts,
             window(tokenizer, LENGTH),
-            template=chat_template(tokenizer, enable_thinking=False),
+            template=cls.template(tokenizer),
             padding=tokenizer.padding_side,
+            special=False,
         )
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at sigmas spread evenly before a shift that depends on their number, too."""
         tokens = self.side**2
-        shift = shift_of_klein(tokens, steps)
+        shift = shift_of(tokens, steps)
         return euler_schedule(self.parts["scheduler"], steps, tokens=tokens, even_sigmas=True, mu=shift)
 
     def _standardize(self, means: Tensor) -> Tensor:
@@ -91,6 +103,7 @@ class Flux2Backbone(FluxBackbone):
             hidden_states=tokens,
             encoder_hidden_states=text.context_BKD,
             timestep=tokens.new_full((len(tokens),), sigma),
+            guidance=self._embedded(tokens, guidance),
             img_ids=self._ids[self._words :],
             txt_ids=self._ids[: self._words],
             return_dict=False,
@@ -110,7 +123,7 @@ class Flux2Backbone(FluxBackbone):
         return window(self.parts["tokenizer"], LENGTH)
 
 
-def shift_of_klein(tokens: int, steps: int) -> float:
+def shift_of(tokens: int, steps: int) -> float:
     """Return mu for an image of `tokens` tokens in `steps` steps, as the model's authors fitted it.
 
     It is linear in the tokens at 10 and at 200 steps and linear in the steps between; larger images than 4300 tokens

@@ -315,16 +315,23 @@ def tokenized(
     *,
     padding: Literal["max_length", "longest"] = "max_length",
     padding_side: Literal["right", "left"] | None = None,
+    special: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Return token ids (B, K), padded and cut to `length`, by default the tokenizer's window, and their mask (B, K).
 
     They are padded to the `longest` of the texts alone where `padding` says so; `padding_side` is the tokenizer's own
-    where it is not given.
+    where it is not given. The tokenizer adds no `special` tokens to a chat, whose template has them.
     """
     tokens = length or tokenizer.model_max_length
     read = [expanded(tokenizer, text)[0] for text in texts]
     encoded = tokenizer(
-        read, padding=padding, padding_side=padding_side, max_length=tokens, truncation=True, return_tensors="pt"
+        read,
+        padding=padding,
+        padding_side=padding_side,
+        max_length=tokens,
+        truncation=True,
+        add_special_tokens=special,
+        return_tensors="pt",
     )
     return encoded.input_ids, encoded.attention_mask
 

@@ -38,6 +38,7 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
         family = family_named(name)
         parts = {part: getattr(pipeline, part, None) for part in family.COMPONENTS}
         if all(component.fits(parts[part]) for part, component in family.COMPONENTS.items()):
+            parts = {part: component.of_pipeline(parts[part]) for part, component in family.COMPONENTS.items()}
             scheduler = family.COMPONENTS["scheduler"].kind
             parts["scheduler"] = scheduler.from_config(pipeline.scheduler.config)
             placement = Placement(device=str(_device(pipeline)), in_place=True)

@@ -30,7 +30,17 @@ from l2s_core.relations import Triplet
 
 PROMPT = prompt_for(Triplet(subject="dog", relation="left of", object="cat"))
 PAPER = ("sd14", "sd21", "flux-schnell", "flux-dev")
-BEYOND = ("sd21-768", "sdxl", "pixart-sigma", "flux2-klein-4b", "flux2-klein-9b", "z-image-turbo", "sana", "qwen-image")
+BEYOND = (
+    "sd21-768",
+    "sdxl",
+    "pixart-sigma",
+    "flux2-klein-4b",
+    "flux2-klein-9b",
+    "flux2-dev",
+    "z-image-turbo",
+    "sana",
+    "qwen-image",
+)
 ANY_STEPS = {"capture.steps": [0], "steering.until_step": 1}  # no cost depends on which
 LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at once, about
 

@@ -64,19 +64,23 @@ def phrase_weights(
     template: Template = str,
     skipped: int = 0,
     padding: Literal["right", "left"] = "right",
+    special: bool = True,
 ) -> Tensor:
     """Return weights_BOK (B, O, K): row o averages the tokens of object phrase o, O the most objects that a prompt has.
 
     Multiplying attention probabilities by it gives the mean over the phrase's tokens. A prompt with fewer
     phrases repeats its last one; one without any has weights of 0. The tokens are those of the prompt in the model's
     `template`, without the first `skipped`, which the model reads and leaves out; `padding` says on which side of
-    the window of `length` tokens the model has its padding. Tokens of several vectors count with all of them.
+    the window of `length` tokens the model has its padding, and `special` whether the tokenizer adds tokens of its own,
+    which a chat's template has. Tokens of several vectors count with all of them.
     Raises UserError when a phrase has no token inside the window, and for a template that changes a prompt.
     """
     read = [expanded(tokenizer, prompt.text, prompt.spans) for prompt in prompts]
     texts = [template(text) for text, _ in read]
     start = template(_PROMPT).find(_PROMPT)
-    encoded = tokenizer(texts, truncation=True, max_length=skipped + length, return_offsets_mapping=True)
+    encoded = tokenizer(
+        texts, truncation=True, max_length=skipped + length, return_offsets_mapping=True, add_special_tokens=special
+    )
     weights_BOK = torch.zeros(len(prompts), max(1, *(len(p.spans) for p in prompts)), length)
     for b, (prompt, (plain, spans)) in enumerate(zip(prompts, read, strict=True)):
         text, places = texts[b], encoded["offset_mapping"][b]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ SHARED = {
     "sdxl": "sdxl",
     "flux-schnell": "flux",
     "flux2-klein-4b": "flux2",
+    "flux2-dev": "flux2-dev",
     "sd35-medium": "sd3",
     "pixart-sigma": "pixart",
     "sana": "sana",
@@ -232,7 +234,12 @@ def test_the_gradient_is_the_slope_with_and_without_checkpointing(
 
 UNET_EXTRAS = {"safety_checker": None, "feature_extractor": None}
 SHORT_T5 = {"max_sequence_length": 24}
-LATENTS = {"FluxPipeline": pack, "QwenImagePipeline": pack, "Flux2KleinPipeline": lambda z: pixel_unshuffle(z, 2)}
+LATENTS = {
+    "FluxPipeline": pack,
+    "QwenImagePipeline": pack,
+    "Flux2KleinPipeline": lambda z: pixel_unshuffle(z, 2),
+    "Flux2Pipeline": lambda z: pixel_unshuffle(z, 2),
+}
 """What the latents are to a pipeline that has them packed."""
 GUIDANCE = {"flux-schnell": (0.0, 1.0), "z-image-turbo": (2.5, 3.5)}
 """The pipeline's and ours that mean the same: none, and what Z-Image's counts from 0."""
@@ -244,6 +251,7 @@ PIPELINES = {
     "flux-dev": ("FluxPipeline", {}, SHORT_T5),
     "flux2-klein-4b": ("Flux2KleinPipeline", {"is_distilled": True}, {"max_sequence_length": 48}),
     "flux2-klein-9b": ("Flux2KleinPipeline", {"is_distilled": False}, {"max_sequence_length": 48}),
+    "flux2-dev": ("Flux2Pipeline", {}, {"max_sequence_length": 64}),
     "z-image-turbo": ("ZImagePipeline", {}, {"max_sequence_length": 48}),
     "sd35-medium": ("StableDiffusion3Pipeline", {}, SHORT_T5),
     "pixart-sigma": (
@@ -381,6 +389,29 @@ def test_a_loaded_flux2_pipeline_is_taken_with_its_settings_statistics_and_laten
     ours, theirs = backbone.encode_images(images), pipeline._pack_latents(pipeline._encode_vae_image(pixels, None))
     assert torch.allclose(backbone.to_pipeline(ours), theirs, atol=1e-5)
     assert torch.allclose(backbone.from_pipeline(theirs), ours, atol=1e-5)
+
+
+@dataclass
+class Processor:
+    """As far as a pipeline of FLUX.2 [dev] has one without images."""
+
+    tokenizer: Any
+    chat_template: str
+
+
+def test_a_flux2_dev_pipelines_processor_is_its_tokenizer_with_the_processors_template(folders) -> None:
+    """Published folders hold a processor of images and texts, in which a pipeline has the tokenizer."""
+    from diffusers import Flux2Pipeline
+
+    pipeline = Flux2Pipeline(**load(folders, "flux2-dev").parts)
+    expected = backbone_of(pipeline, 64)
+    template, pipeline.tokenizer.chat_template = pipeline.tokenizer.chat_template, None
+    with pytest.raises(UserError, match="of no family"):
+        backbone_of(pipeline, 64)
+    pipeline.tokenizer = Processor(tokenizer=pipeline.tokenizer, chat_template=template)
+    found = backbone_of(pipeline, 64)
+    assert torch.equal(*(each.encode_prompts(TEXTS).text.context_BKD for each in (found, expected)))
+    assert pipeline.tokenizer.tokenizer.chat_template is None and not found.classifier_free
 
 
 def test_a_chats_template_is_part_of_a_model_and_its_phrases_are_found_there(

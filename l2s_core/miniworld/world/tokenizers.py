@@ -1,4 +1,4 @@
-"""Tokenizers of the small world's language, in CLIP's, T5's, Qwen's and Gemma's own classes."""
+"""Tokenizers of the small world's language, in CLIP's, T5's, Qwen's and Gemma's own classes, and as Mistral's are."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTokenizer, GemmaTokenizer, Qwen2Tokenizer, T5Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import CLIPTokenizer, GemmaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer, T5Tokenizer
 
 from l2s_core.miniworld.world.captions import corpus
 
@@ -32,6 +32,10 @@ CHAT = """{% for message in messages %}<|im_start|>{{ message.role }}
 {% endif %}{% endif %}"""
 CHAT_WORDS = ("user\n", "assistant\n")
 CHAT_MARKS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+MISTRAL_CHAT = """{{ bos_token }}{% for message in messages %}\
+{% if message.role == "system" %}[SYSTEM_PROMPT]{{ message.content[0].text }}[/SYSTEM_PROMPT]\
+{% else %}[INST]{{ message.content[0].text }}[/INST]{% endif %}{% endfor %}"""
+MISTRAL_SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<pad>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
 SPACE = "▁"
 GEMMA_SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")  # in the places where Gemma has them
 
@@ -118,6 +122,39 @@ def qwen_tokenizer(
     )
     tokenizer.add_tokens([AddedToken(mark, special=True) for mark in CHAT_MARKS])
     return tokenizer
+
+
+def mistral_tokenizer(
+    seed: int, *, length: int, size: int = 4000, texts: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """Train byte-pair merges of bytes, as Mistral's, on the language and on the words of `texts`.
+
+    Returns them as a tokenizer that begins texts with a token of its own, with the template of a chat, which has it.
+    """
+    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        min_frequency=2,
+        special_tokens=list(MISTRAL_SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([*corpus(seed, size), *texts, *texts], trainer)
+    bpe.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", MISTRAL_SPECIAL.index("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        padding_side="left",
+        model_max_length=length,
+        chat_template=MISTRAL_CHAT,
+    )
 
 
 def capitalised(text: str) -> str:
