@@ -1,10 +1,13 @@
-"""The closed set of spatial relations, their wordings and GenEval's geometric rule for them.
+"""The spatial relations: what each is called and where it points, and GenEval's geometric rule for those in the plane.
 
-Beside them stands "is", the relation of an attribute.
+`SPATIAL` is the one place that defines a relation. Its opposite, what mirrors make of it, whether boxes show it and
+which words state it follow from its entry; which ones a run has is `data.relations`. Beside them stands "is", the
+relation of an attribute.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -15,40 +18,71 @@ from numpy.typing import ArrayLike
 
 from l2s_core.errors import unknown_name
 
-Relation = Literal["left of", "right of", "above", "below"]
+Relation = Literal["left of", "right of", "above", "below", "in front of", "behind"]
+Direction = tuple[int, int, int]
+"""Where the subject lies from the object: x to the right, y down, z away from the viewer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spatial:
+    """A spatial relation: its direction, and the words that state it.
+
+    The first of `wordings` is the one that is written by default; prompts of data may have any of them. Those of
+    `also_read` are read in prompts and never written. Data name a relation by its name or by one of `wordings`.
+    """
+
+    direction: Direction
+    wordings: tuple[str, ...]
+    also_read: tuple[str, ...] = ()
+
+    @property
+    def in_plane(self) -> bool:
+        """Whether boxes and maps show it, by where they lie in the image."""
+        return self.direction[2] == 0
+
+
+def _side_forms(side: str) -> tuple[str, ...]:
+    return tuple(
+        form.format(side)
+        for form in (
+            "on the {} of",
+            "at the {} of",
+            "on the {} side of",
+            "to the {} side of",
+            "on the {}-hand side of",
+            "on the {} hand side of",
+            "{} from",
+            "to the {} from",
+        )
+    )
+
+
+SPATIAL: dict[Relation, Spatial] = {
+    "left of": Spatial(direction=(-1, 0, 0), wordings=("to the left of", "left of"), also_read=_side_forms("left")),
+    "right of": Spatial(direction=(1, 0, 0), wordings=("to the right of", "right of"), also_read=_side_forms("right")),
+    "above": Spatial(
+        direction=(0, -1, 0),
+        wordings=("above",),
+        also_read=("over", "on top of", "on the top of", "at the top of", "atop"),
+    ),
+    "below": Spatial(
+        direction=(0, 1, 0),
+        wordings=("below",),
+        also_read=("under", "beneath", "underneath", "on the bottom of", "at the bottom of"),
+    ),
+    "in front of": Spatial(direction=(0, 0, -1), wordings=("in front of",)),
+    "behind": Spatial(direction=(0, 0, 1), wordings=("behind",), also_read=("hidden by", "hidden behind")),
+}
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
+PLANAR: tuple[Relation, ...] = tuple(name for name, relation in SPATIAL.items() if relation.in_plane)
+"""Those that boxes show; a run has them unless its configuration says otherwise."""
 ATTRIBUTE = "is"  # subject: an attribute's word, object: what has it
-LABELS: tuple[str, ...] = (
-    *RELATIONS,
-    ATTRIBUTE,
-)  # what classifiers tell apart: all of them, or without attributes the first four
-OPPOSITE: dict[str, str] = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+LABELS: tuple[str, ...] = (*PLANAR, ATTRIBUTE, *(name for name in RELATIONS if name not in PLANAR))
+"""All that classifiers may tell apart, in the order of their answers; each knows some of them (`DataConfig.labels`)."""
 DIAGONALS: tuple[tuple[str, str], ...] = tuple(product(("above", "below"), ("left of", "right of")))
 """The relations of two objects that stand diagonally."""
-# How each relation is worded in prompts; the first wording is the canonical one.
-WORDINGS: dict[str, tuple[str, ...]] = {
-    "left of": ("to the left of", "left of"),
-    "right of": ("to the right of", "right of"),
-    "above": ("above",),
-    "below": ("below",),
-}
-# Wordings that are read but never written.
-_SIDE_FORMS = (
-    "on the {} of",
-    "at the {} of",
-    "on the {} side of",
-    "to the {} side of",
-    "on the {}-hand side of",
-    "on the {} hand side of",
-    "{} from",
-    "to the {} from",
-)
-ALSO_READ: dict[str, tuple[str, ...]] = {
-    "left of": tuple(form.format("left") for form in _SIDE_FORMS),
-    "right of": tuple(form.format("right") for form in _SIDE_FORMS),
-    "above": ("over", "on top of", "on the top of", "at the top of", "atop"),
-    "below": ("under", "beneath", "underneath", "on the bottom of", "at the bottom of"),
-}
+WORDINGS: dict[str, tuple[str, ...]] = {name: relation.wordings for name, relation in SPATIAL.items()}
+"""How each relation is worded in prompts; the first wording is the canonical one."""
 _CORNERS = {"upper": "above", "top": "above", "above": "above", "lower": "below", "bottom": "below", "below": "below"}
 _HYPHEN_ALONE = ("above", "below")  # "above-left of"
 POSITION_THRESHOLD = 0.1  # share of the summed box sizes by which each offset is shrunk (GenEval)
@@ -87,14 +121,31 @@ def label_index(name: str, allowed: tuple[str, ...] = LABELS) -> int:
     return LABELS.index(name)
 
 
+def moved(name: str, move: Callable[[Direction], Direction]) -> str:
+    """Return what a move of directions makes of a label; an attribute's has no direction, and stays."""
+    spatial = {str(label): relation.direction for label, relation in SPATIAL.items()}
+    if name not in spatial:
+        return name
+    return next(label for label, direction in spatial.items() if direction == move(spatial[name]))
+
+
+def opposite(direction: Direction) -> Direction:
+    """Return where the object lies from the subject."""
+    x, y, z = direction
+    return -x, -y, -z
+
+
+OPPOSITE: dict[str, str] = {name: moved(name, opposite) for name in RELATIONS}
+
+
 def relation_named(words: str) -> str | None:
-    """Return the relation that one of its wordings names, or None for words that name none of the four."""
+    """Return the relation that one of its wordings names, or None for words that name none."""
     return next((name for name, wordings in WORDINGS.items() if words.strip().lower() in (name, *wordings)), None)
 
 
 def readings() -> dict[str, tuple[str, ...]]:
     """Return every wording that is read with the relations it states, two for a diagonal ("to the upper left of")."""
-    read = {name: (*WORDINGS[name], *ALSO_READ[name]) for name in RELATIONS}
+    read = {name: (*relation.wordings, *relation.also_read) for name, relation in SPATIAL.items()}
     found: dict[str, tuple[str, ...]] = {wording: (name,) for name, wordings in read.items() for wording in wordings}
     for side in ("left of", "right of"):
         for level in ("above", "below"):

@@ -27,7 +27,7 @@ def sample_trajectories_shard(run: Run, scenes: Path, rebuild: bool = False) -> 
     config = run.config
 
     def build() -> None:
-        relations = config.data.stated
+        relations = config.data.shown
         diagonals = config.data.states_diagonals
         trajectories = trajectories_of(load_scenes(scenes), config.trajectories, relations, diagonals=diagonals)
         with accelerator():

@@ -8,7 +8,7 @@ from l2s_core.backbones.load import phrase_check
 from l2s_core.config import BackboneConfig
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for
-from l2s_core.relations import RELATIONS, Triplet
+from l2s_core.relations import PLANAR, Triplet
 
 
 def window_test(config: BackboneConfig) -> Callable[[Triplet], bool]:
@@ -24,7 +24,7 @@ def window_test(config: BackboneConfig) -> Callable[[Triplet], bool]:
         prompts = [
             prompt_for(Triplet(subject=subject, relation=relation, object=object_), prefix=PHOTO_PREFIX)
             for subject, object_ in (pair, pair[::-1])
-            for relation in RELATIONS
+            for relation in PLANAR
         ]
         try:
             check(prompts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,11 +12,11 @@ from l2s_core.config import ClassifierConfig
 
 
 def augment_batch(
-    config: ClassifierConfig, maps_BOMGG: Tensor, truth_BR: Tensor, generator: torch.Generator
+    config: ClassifierConfig, maps_BOMGG: Tensor, truth_BR: Tensor, generator: torch.Generator, names: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    """Apply the augmentations that `config` asks for; returns new maps and which labels are true of them."""
+    """Apply the augmentations that `config` asks for; returns new maps and which of the labels `names` are true."""
     if config.augment == "symmetry":
-        maps_BOMGG, truth_BR = augment(maps_BOMGG, truth_BR, generator)
+        maps_BOMGG, truth_BR = augment(maps_BOMGG, truth_BR, generator, names)
     if config.shift:
         maps_BOMGG = shift_maps(maps_BOMGG, config.shift, generator)
     if config.channel_dropout:

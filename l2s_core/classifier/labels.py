@@ -23,16 +23,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, logsigmoid
 
-from l2s_core.relations import DIAGONALS, LABELS
+from l2s_core.relations import DIAGONALS, PLANAR
 
 NEVER = float("-inf")
 
 
 def classes_of(labels: int) -> Tensor:
-    """Return held_CR: which of the first R = `labels` of LABELS the classes of a label powerset hold, C = R + 4."""
-    names = LABELS[:labels]
-    combined = [*((name,) for name in names), *DIAGONALS]
-    return torch.tensor([[name in held for name in names] for held in combined])
+    """Return held_CR: which of R = `labels` labels the classes of a label powerset hold, C = R + 4.
+
+    The first four labels are those of the plane, whatever the others are.
+    """
+    corners = [[name in held for name in PLANAR] + [False] * (labels - len(PLANAR)) for held in DIAGONALS]
+    return torch.cat([torch.eye(labels, dtype=torch.bool), torch.tensor(corners)])
 
 
 class Labels(StrEnum):

@@ -26,7 +26,7 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         classifier = kinds[config.kind](config, source)
-    return GroupAverage(classifier, Labels(config.labels)) if config.group_average else classifier
+    return GroupAverage(classifier, source.relations, Labels(config.labels)) if config.group_average else classifier
 
 
 def _input_scale(config: ClassifierConfig, source: MapSource) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -17,7 +17,7 @@ from l2s_core.config import ClassifierConfig
 from l2s_core.data.scenes import PromptKind
 from l2s_core.dataset.reader import MapDataset, RelationMaps
 from l2s_core.errors import UserError
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import PLANAR
 
 KINDS: dict[str, tuple[PromptKind, ...]] = {"dual": tuple(PromptKind), "true": (PromptKind.POS,)}
 """The prompt kinds that `ClassifierConfig.prompts` names."""
@@ -71,7 +71,9 @@ def train_classifier(
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(config.epochs):
             batches = _told(train.batches(config.batch, seed=config.seed, epoch=epoch), len(train), on_batch)
-            train_loss, train_accuracy = _train_epoch(model, optimizer, config, batches, generator, device)
+            train_loss, train_accuracy = _train_epoch(
+                model, optimizer, config, batches, generator, train.source.relations, device
+            )
             metrics = evaluate(model, val, labels=Labels(config.labels), device=device).summary()
             row = {
                 "train_loss": train_loss,
@@ -115,6 +117,7 @@ def _train_epoch(
     config: ClassifierConfig,
     batches: Iterable[RelationMaps],
     generator: torch.Generator,
+    names: Sequence[str],
     device: str,
 ) -> tuple[float, float]:
     model.train()
@@ -125,7 +128,7 @@ def _train_epoch(
     for batch in batches:
         maps = batch.maps_BOMGG.to(device)
         truth_BR = batch.truth_BR.to(device)
-        maps, truth_BR = augment_batch(config, maps, truth_BR, generator)
+        maps, truth_BR = augment_batch(config, maps, truth_BR, generator, names)
         logits_BR = model(maps, batch.capture_index_B.to(device))
         loss = labels.loss(logits_BR, truth_BR).mean()
         optimizer.zero_grad(set_to_none=True)
@@ -146,7 +149,7 @@ class Evaluation:
     """
 
     records: pd.DataFrame
-    relations: tuple[str, ...] = RELATIONS
+    relations: tuple[str, ...] = PLANAR
 
     def summary(self) -> dict[str, float]:
         """Loss and accuracy over all, by prompt kind, by step and by relation.

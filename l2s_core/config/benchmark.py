@@ -10,7 +10,7 @@ from pydantic import Field
 
 from l2s_core.config.base import MAX_COUNT, Section
 from l2s_core.config.data import Relation
-from l2s_core.relations import ATTRIBUTE, RELATIONS
+from l2s_core.relations import ATTRIBUTE, PLANAR
 
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
@@ -39,7 +39,7 @@ class BenchmarkConfig(Section):
     )
 
     relations: tuple[Relation, ...] = Field(
-        default=RELATIONS, min_length=1, description="those that prompts ask for; prompts of others are left out"
+        default=PLANAR, min_length=1, description="those that prompts ask for; prompts of others are left out"
     )
 
     @property

@@ -9,7 +9,7 @@ from pydantic import Field
 from l2s_core.config.base import MAX_COUNT, Section
 from l2s_core.config.chosen import chosen_by
 from l2s_core.registry import SOURCES
-from l2s_core.relations import LABELS, RELATIONS, Relation, Triplet, Wording
+from l2s_core.relations import ATTRIBUTE, LABELS, PLANAR, RELATIONS, Relation, Triplet, Wording
 
 
 class DataConfig(Section):
@@ -26,7 +26,9 @@ class DataConfig(Section):
     val: int = Field(ge=1, le=MAX_COUNT)
     test: int = Field(ge=1, le=MAX_COUNT)
     relations: tuple[Relation, ...] = Field(
-        default=RELATIONS, min_length=1, description="those that scenes are chosen for"
+        default=PLANAR,
+        min_length=1,
+        description="those that scenes are chosen for, and a classifier knows",
     )
     wording: Wording = Field(
         default=Wording.PLAIN,
@@ -61,9 +63,22 @@ class DataConfig(Section):
         return tuple(name for name in RELATIONS if any(name in part.relations for part in self.parts))
 
     @property
+    def shown(self) -> tuple[Relation, ...]:
+        """Those of them that boxes show."""
+        return tuple(name for name in self.stated if name in PLANAR)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """What a classifier of this data tells apart."""
-        return LABELS if self.attribute_words else RELATIONS
+        known = {*self.stated, ATTRIBUTE} if self.attribute_words else set(self.stated)
+        return tuple(name for name in LABELS if name in known)
+
+    @property
+    def wrongly_stated(self) -> tuple[str, ...]:
+        """What wrong prompts state: a relation that the data has, so that its word alone gives nothing away."""
+        if self.wrong == "any":
+            return self.labels
+        return self.stated if len(self.stated) > 1 else PLANAR
 
     @property
     def states_diagonals(self) -> bool:

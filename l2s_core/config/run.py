@@ -18,6 +18,7 @@ from l2s_core.config.inversion import InversionConfig
 from l2s_core.config.methods import MAIN, PLAIN, MethodConfig
 from l2s_core.config.steering import SteeringConfig
 from l2s_core.registry import METHODS, PROTOCOLS, SOURCES
+from l2s_core.relations import PLANAR
 
 NAME = r"[a-z0-9][a-z0-9._-]*"
 MAX_NAME = 80  # characters: names become parts of file names
@@ -113,11 +114,21 @@ class RunConfig(Section):
             **{f"classifiers.{name}": classifier for name, classifier in self.classifiers.items()},
         }
         for place, classifier in wanted.items():
+            if classifier.labels == "powerset" and not set(PLANAR) <= set(self.data.labels):
+                raise ValueError(
+                    f"{place}.labels is powerset, a class for every diagonal, and data.relations lacks one of "
+                    f"{', '.join(PLANAR)}; add it, or choose other labels"
+                )
             if classifier.maps != INVERTED and not self.trajectories:
                 raise ValueError(
                     f"{place}.maps is {classifier.maps}, but the run samples none; "
                     f"set trajectories to 1 or more, or {place}.maps to inverted"
                 )
+        if self.trajectories and not self.data.shown:
+            raise ValueError(
+                "trajectories are labelled by the boxes of a judge, and no box shows "
+                f"{' or '.join(self.data.stated)}; set trajectories to 0, or add to data.relations"
+            )
         return self
 
     @model_validator(mode="after")

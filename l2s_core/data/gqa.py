@@ -108,7 +108,7 @@ def _of_image(
     names = {key: named(name) for key, name in _names(objects, image_id, skips)}
     usable = told_apart(names.values())
     part = square_part(_size(graph, source.path / image), source.resize)
-    for key, other, triplet in _stated(objects, names, image_id, source.attributes, skips):
+    for key, other, triplet in _stated(source, objects, names, image_id, skips):
         if {names[key], names[other]} <= usable:
             if _is_shown(objects[key], part) and _is_shown(objects[other], part):
                 yield Candidate(image=image, triplet=triplet)
@@ -117,17 +117,17 @@ def _of_image(
 
 
 def _stated(
-    objects: dict[str, Any], names: Mapping[str, str], image_id: str, attributes: Collection[str], skips: Skips
+    source: Gqa, objects: dict[str, Any], names: Mapping[str, str], image_id: str, skips: Skips
 ) -> Iterator[tuple[str, str, Triplet]]:
     """Yield every attribute and spatial relation with the ids of its two objects, for an attribute twice the one."""
     for key, subject in names.items():
         place = f"{image_id}/{key}"
         for word in _listed(objects[key], "attributes", str, place, skips):
-            if word in attributes and word != subject:
+            if word in source.attributes and word != subject:
                 yield key, key, Triplet(subject=word, relation=ATTRIBUTE, object=subject)
         for relation in _listed(objects[key], "relations", dict, place, skips):
             label = relation_named(str(relation.get("name")))
-            if label is None:
+            if label not in source.relations:
                 continue
             other = str(relation.get("object"))
             if other not in names:

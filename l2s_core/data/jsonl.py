@@ -56,8 +56,8 @@ class Jsonl(ReadSource):
             return f"not an object with {', '.join(KEYS)}"
         image, subject, relation, object_ = values
         label = ATTRIBUTE if self.attributes and relation == ATTRIBUTE else relation_named(relation)
-        if label is None:
-            return "not one of the four relations"
+        if label not in self.chosen:
+            return "not one of data.relations"
         if label == ATTRIBUTE and subject not in self.attributes:
             return "not one of the attributes"
         if image_bytes(self.path, image) is None:

@@ -23,7 +23,7 @@ from l2s_core.miniworld.world.sprites import OBJECTS, object_index
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.chains import chains_of, links
 from l2s_core.prompts.prompt import Phrases
-from l2s_core.relations import RELATIONS, Triplet
+from l2s_core.relations import PLANAR, Triplet
 
 SUM_ERROR = 1e-6  # by which shares may miss 1
 
@@ -61,7 +61,12 @@ class Miniworld(Source):
     def _counts_and_diagonals(self) -> Miniworld:
         if abs(sum(self.counts) - 1) > SUM_ERROR:
             raise ValueError(f"counts are shares of all scenes; they come to {sum(self.counts):g} and must come to 1")
-        if self.diagonals and set(self.relations) != set(RELATIONS):
+        unknown = [name for name in self.relations if name not in PLANAR]
+        if unknown:
+            raise ValueError(
+                f"relations has {unknown[0]}, and scenes of the small world are flat; allowed: {', '.join(PLANAR)}"
+            )
+        if self.diagonals and set(self.relations) != set(PLANAR):
             raise ValueError("diagonals show two of all four relations; leave data.relations out, or diagonals at 0")
         return self
 
@@ -133,7 +138,7 @@ class Miniworld(Source):
     def _scene(self, image_id: str, seen: Sequence[Pair]) -> Scene:
         split, relation, index = image_id.rsplit("-", 2)
         relation = relation.replace("_", " ")
-        number = (SPLITS.index(split) * len(RELATIONS) + RELATIONS.index(relation)) * 1_000_000 + int(index)
+        number = (SPLITS.index(split) * len(PLANAR) + PLANAR.index(relation)) * 1_000_000 + int(index)
         rng = scene_rng(self.seed, number, Stream.DATA)
         count = self._count(image_id)
         if count > 2 or self.diagonals:
@@ -192,7 +197,7 @@ class Miniworld(Source):
         true = [
             Triplet(subject=objects[a], relation=name, object=objects[b])
             for a, b in pairs
-            for name in RELATIONS
+            for name in PLANAR
             if name in layout.relations(a, b)
         ]
         also = tuple(other for other in true if other != triplet)

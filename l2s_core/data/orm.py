@@ -53,10 +53,10 @@ class Orm(ReadSource):
         """
         for file in self.annotation_files():
             for number, row in enumerate(streamed(file, lambda handle: ijson.items(handle, "item"))):
-                yield from _of_row(self.path, f"{file.name}[{number}]", row, skips, self.attributes)
+                yield from _of_row(self.path, f"{file.name}[{number}]", row, skips, self)
 
 
-def _of_row(folder: Path, name: str, row: Any, skips: Skips, attributes: Collection[str]) -> list[Candidate]:
+def _of_row(folder: Path, name: str, row: Any, skips: Skips, source: Orm) -> list[Candidate]:
     try:
         image = row["image"]
         question, answer = (turn["value"] for turn in row["conversations"][:2])
@@ -69,9 +69,9 @@ def _of_row(folder: Path, name: str, row: Any, skips: Skips, attributes: Collect
     if said != "yes":
         skips.add(name, "answered no")
         return []
-    triplets = _triplets_of(prompt, attributes)
+    triplets = [t for t in _triplets_of(prompt, source.attributes) if t.relation in source.chosen]
     if not triplets:
-        skips.add(name, "no relation in its prompt")
+        skips.add(name, "no relation of data.relations in its prompt")
         return []
     if size is None:
         skips.add(name, "image file missing")

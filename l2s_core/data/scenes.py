@@ -14,7 +14,7 @@ from l2s_core.hashing import stable_fraction
 from l2s_core.prompts.chains import chained_prompt
 from l2s_core.prompts.pairs import relations_by_pair
 from l2s_core.prompts.prompt import Phrases, Prompt, prompt_for
-from l2s_core.relations import DIAGONALS, RELATIONS, Triplet, Wording
+from l2s_core.relations import DIAGONALS, PLANAR, Triplet, Wording
 
 SPLITS = ("train", "val", "test")
 
@@ -51,14 +51,13 @@ class PromptForm:
     """How prompts of scenes are written, which labels wrong ones may state, and whether they state diagonals."""
 
     written: Wording = Wording.PLAIN
-    wrong: tuple[str, ...] = RELATIONS
+    wrong: tuple[str, ...] = PLANAR
     diagonals: bool = False
 
     @classmethod
     def of(cls, config: DataConfig) -> PromptForm:
         """The form that a run's data asks for."""
-        wrong = config.labels if config.wrong == "any" else RELATIONS
-        return cls(written=config.wording, wrong=wrong, diagonals=config.states_diagonals)
+        return cls(written=config.wording, wrong=config.wrongly_stated, diagonals=config.states_diagonals)
 
 
 PLAIN_FORM = PromptForm()

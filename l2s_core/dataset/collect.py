@@ -16,11 +16,11 @@ from l2s_core.diffusion.inversion import psnr
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.prompts.pairs import RelatedPair, related_pairs
-from l2s_core.relations import ATTRIBUTE, RELATIONS
+from l2s_core.relations import ATTRIBUTE, PLANAR
 
 
 def map_source(
-    backbone: Backbone, capture: CaptureConfig, steps: int, relations: tuple[str, ...] = RELATIONS
+    backbone: Backbone, capture: CaptureConfig, steps: int, relations: tuple[str, ...] = PLANAR
 ) -> MapSource:
     """Return the identity of the maps that `capture` takes from a backbone sampled in `steps` steps.
 

@@ -15,7 +15,7 @@ from l2s_core.attention.reader import AttentionReader
 from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt
 from l2s_core.prompts.pairs import RelatedPair, relations_by_pair
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import PLANAR
 
 METADATA_KEY = b"l2s"
 
@@ -31,7 +31,7 @@ class MapSource:
     steps: tuple[int, ...]
     schedule_steps: int
     softmax: str = "text"
-    relations: tuple[str, ...] = RELATIONS
+    relations: tuple[str, ...] = PLANAR
     antialias: bool = True
     normalize: bool = True
     order: str = "layers"

@@ -24,7 +24,7 @@ from l2s_core.hashing import stable_fraction, stable_seed
 from l2s_core.prompts.chains import chained_prompt
 from l2s_core.prompts.pairs import RelatedPair, related_pairs, relations_by_pair
 from l2s_core.prompts.prompt import PHOTO_PREFIX, Phrases, prompt_for
-from l2s_core.relations import ATTRIBUTE, DIAGONALS, RELATIONS, Triplet, Wording
+from l2s_core.relations import ATTRIBUTE, DIAGONALS, PLANAR, Triplet, Wording
 
 NO_PSNR = float("nan")  # nothing was inverted, so there is no reconstruction to measure
 DIAGONAL_SHARE = 0.25  # of the prompts of a single pair that state a diagonal, where the data has diagonals
@@ -129,7 +129,7 @@ def sample_maps(
 
 
 def _record(trajectory: Trajectory, pair: RelatedPair, true: frozenset[str], step: int) -> MapRecord:
-    held = tuple(Triplet(subject=pair.subject, relation=name, object=pair.object) for name in RELATIONS if name in true)
+    held = tuple(Triplet(subject=pair.subject, relation=name, object=pair.object) for name in PLANAR if name in true)
     kind = PromptKind.POS if set(pair.stated) <= true else PromptKind.NEG
     row = LabelledPrompt(
         image_id=trajectory.image_id, split=trajectory.split, kind=kind, prompt=trajectory.prompt, true=held

@@ -20,6 +20,7 @@ from l2s_core.evaluation.metrics.clipscore import clip_fingerprint
 from l2s_core.evaluation.protocols.items import EvalItem
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.hashing import digest
+from l2s_core.relations import PLANAR
 from l2s_core.storage.run_paths import Inputs, RunPaths
 
 
@@ -88,6 +89,7 @@ def inputs_of(config: RunConfig, given: Path | None = None) -> Inputs:
     """Return the fingerprints of the models and data that are there; raises UserError as `Run.of` does."""
     require_fit(config)
     source = source_of(config.data)
+    some = [] if set(PLANAR) <= set(config.data.stated) else [config.data.labels]  # labels and wrong prompts follow
     window = [window_fingerprint(config.backbone)] if source.NEEDS_WINDOW else []
     items = benchmark_items(config)
     clip = config.benchmark.clip if config.benchmark.asks_for_colors else None
@@ -95,7 +97,7 @@ def inputs_of(config: RunConfig, given: Path | None = None) -> Inputs:
         backbone=model_fingerprint(config.backbone),
         judge=judge_fingerprint(config.benchmark.judge),
         side=image_side(config.backbone),
-        source=digest(source.identity()),
+        source=digest([source.identity(), *some] if some else source.identity()),
         data=(*source.fingerprint(), *window),
         colors=None if clip is None else clip_fingerprint(clip),
         given=None if given is None else fingerprint_of(given),

@@ -32,7 +32,7 @@ from l2s_core.experiments.centroids import AXES, centroid_correlations
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.prompt import Prompt, prompt_for
-from l2s_core.relations import RELATIONS, Triplet
+from l2s_core.relations import PLANAR, Triplet
 
 PROMPTS = [
     prompt_for(Triplet(subject="hot dog", relation="left of", object="cat")),
@@ -106,7 +106,7 @@ def inversion_table(name: str) -> list[tuple[int, float, float, float]]:
 
 
 def _scene(index: int) -> Scene:
-    relation = RELATIONS[index % len(RELATIONS)]
+    relation = PLANAR[index % len(PLANAR)]
     layout = sample_layout(scene_rng(3, index, Stream.EVIDENCE), relation=relation, counts=(0.0, 1.0))
     subject, object_ = (p.name for p in layout.placements)
     triplet = Triplet(subject=subject, relation=relation, object=object_)

@@ -209,8 +209,8 @@ class _Refusal:
 _REFUSED: tuple[tuple[_Refusal, str], ...] = (
     (
         _Refusal("it is none of the relations", f"use one of them, or {_HYPHENS}"),
-        "next to, near, nearby, close to, beside, besides, by, side by side, alongside, along, behind, in, in "
-        "front of, inside, into, within, outside, at, on, onto, upon, around, against, between, in between, "
+        "next to, near, nearby, close to, beside, besides, by, side by side, alongside, along, in, "
+        "inside, into, within, outside, at, on, onto, upon, around, against, between, in between, "
         "among, amid, across, opposite, facing, toward, towards, to, from, beyond, touching",
     ),
     (

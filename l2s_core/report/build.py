@@ -129,7 +129,7 @@ def _pictures(
 ) -> dict[str, Picture | list[Image.Image] | None]:
     return {
         **(_traced_pictures(run, backbone, traced) if traced else {}),
-        "confusion": confusion_figure(main.confusion),
+        "confusion": confusion_figure(main.confusion, run.config.data.labels),
         "curves": curves_figure(main.history, main.best_epoch),
     }
 

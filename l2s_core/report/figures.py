@@ -7,19 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from l2s_core.relations import LABELS
-
 PHRASES = {"red": 0, "blue": 2, "green": 1}  # a colour and its channel, by an object's place in the prompt
 
 
-def confusion_figure(counts: Sequence[Sequence[int]]) -> Figure:
-    """Draw a confusion matrix; rows are true relations, columns predicted ones, both in the order of LABELS."""
+def confusion_figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix; rows are true relations, columns predicted ones, both in the order of `names`."""
     values = np.asarray(counts)
     shares = values / np.maximum(values.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(3.6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = LABELS[: len(values)]
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")

@@ -131,7 +131,9 @@ class ClassifierRun:
         final |= {"best_epoch": result.best_epoch, "seconds": result.seconds}
         rounded = {key: round(value, DIGITS) for key, value in final.items()}
         log_metrics(self.client, self.run_id, training_metrics(rounded))
-        self.client.log_figure(self.run_id, confusion_figure(result.confusion), "confusion.png")
+        self.client.log_figure(
+            self.run_id, confusion_figure(result.confusion, self.run.config.data.labels), "confusion.png"
+        )
         self.client.log_dict(self.run_id, result.to_json(), "result.json")
         with mlflow.start_run(run_id=self.run_id):  # closing it marks the run finished
             for kind, folder in self.run.paths.maps_of(self.name).items():

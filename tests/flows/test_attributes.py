@@ -24,7 +24,7 @@ from l2s_core.backbones.folder import SHIPPED
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import run_experiment
 from l2s_core.classifier.model import build_classifier
-from l2s_core.classifier.symmetry import SYMMETRIES, GroupAverage, augment
+from l2s_core.classifier.symmetry import GroupAverage, augment, symmetries_of
 from l2s_core.config import CaptureConfig, ClassifierConfig, SteeringConfig, load_run_config
 from l2s_core.data.scenes import PromptKind, scene_prompt
 from l2s_core.dataset.collect import map_source
@@ -41,14 +41,15 @@ from l2s_core.interface.model import SteeredModel
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import depicted, parse_several, prompt_for
-from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS, Triplet
+from l2s_core.relations import ATTRIBUTE, PLANAR, Triplet
 from l2s_core.report.figures import confusion_figure
 from l2s_core.steering.objectives import CentroidObjective, PresenceObjective
 from l2s_core.steering.steering import Steering, steer_by
 from l2s_core.steering.targets import Targets
 
 WHITE_DOG = Triplet(subject="white", relation=ATTRIBUTE, object="dog")
-FIVE = replace(SOURCE, relations=LABELS)
+WITH_ATTRIBUTES = (*PLANAR, ATTRIBUTE)
+FIVE = replace(SOURCE, relations=WITH_ATTRIBUTES)
 
 
 def phrases(prompt) -> list[str]:
@@ -59,7 +60,6 @@ def phrases(prompt) -> list[str]:
 
 
 def test_an_attribute_is_written_before_its_object() -> None:
-    assert (*RELATIONS, ATTRIBUTE) == LABELS
     prompt = prompt_for(WHITE_DOG)
     assert (prompt.text, phrases(prompt)) == ("a white dog", ["white", "dog"])
     assert (
@@ -70,14 +70,14 @@ def test_an_attribute_is_written_before_its_object() -> None:
 
 def test_wrong_prompts_are_spatial() -> None:
     wrong = [scene_prompt(f"train-is-{i}", WHITE_DOG, PromptKind.NEG) for i in range(200)]
-    assert {p.triplet.relation for p in wrong} == set(RELATIONS)
+    assert {p.triplet.relation for p in wrong} == set(PLANAR)
     assert {phrases(p)[0] for p in wrong} == {"white"} and "a white to the left of a dog" in {p.text for p in wrong}
     assert scene_prompt("train-is-0", WHITE_DOG, PromptKind.POS).text == "a white dog"
-    for relation in RELATIONS:
+    for relation in PLANAR:
         spatial = Triplet(subject="dog", relation=relation, object="cat")
-        assert {scene_prompt(f"x{i}", spatial, PromptKind.NEG).triplet.relation for i in range(200)} == set(
-            RELATIONS
-        ) - {relation}
+        assert {scene_prompt(f"x{i}", spatial, PromptKind.NEG).triplet.relation for i in range(200)} == set(PLANAR) - {
+            relation
+        }
 
 
 def test_coloured_records_state_attributes() -> None:
@@ -134,35 +134,35 @@ def test_attributes_are_steered_and_not_judged_by_boxes() -> None:
 def test_five_labels_are_told_apart(tmp_path: Path, more: dict) -> None:
     config = ClassifierConfig(kind="conv", width=8, epochs=8, batch=16, dropout=0.1, lr=3e-3, **more)
     shards = write_fake_shards(tmp_path / "maps", shards=1, images=60, source=FIVE)
-    assert verify_shard(shards[0])[0].relations == LABELS
+    assert verify_shard(shards[0])[0].relations == WITH_ATTRIBUTES
     classifier, result = run_experiment(config, shards)
     assert result.test["accuracy_is"] > 0.9 and result.test["accuracy"] > 0.9
     assert [len(row) for row in result.confusion] == [5] * 5 and result.confusion[4][4] > 0
-    ticks = confusion_figure(result.confusion).axes[0].get_xticklabels()
-    assert [tick.get_text() for tick in ticks] == list(LABELS)
+    ticks = confusion_figure(result.confusion, WITH_ATTRIBUTES).axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == list(WITH_ATTRIBUTES)
     classifier.save(tmp_path / "c")
-    assert TrainedClassifier.load(tmp_path / "c").source.relations == LABELS
+    assert TrainedClassifier.load(tmp_path / "c").source.relations == WITH_ATTRIBUTES
     with pytest.raises(UserError, match="other maps: relations"):
         classifier.require(SOURCE)
 
 
 def test_symmetries_leave_attributes_in_place() -> None:
     maps = torch.from_numpy(np.stack([blob_maps(ATTRIBUTE, np.random.default_rng(i)) for i in range(32)])).float()
-    _, truth = augment(maps, one_hot(torch.full((32,), 4), 5).bool(), torch.Generator().manual_seed(0))
+    _, truth = augment(maps, one_hot(torch.full((32,), 4), 5).bool(), torch.Generator().manual_seed(0), WITH_ATTRIBUTES)
     assert truth.sum(1).eq(1).all() and truth[:, 4].all()
     mixed = torch.arange(5).repeat(7)[:32]
     four, five = (
-        augment(maps, one_hot(some, labels).bool(), torch.Generator().manual_seed(1))[1].long().argmax(1)
-        for some, labels in ((mixed.clamp_max(3), 4), (mixed, 5))
+        augment(maps, one_hot(some, len(names)).bool(), torch.Generator().manual_seed(1), names)[1].long().argmax(1)
+        for some, names in ((mixed.clamp_max(3), PLANAR), (mixed, WITH_ATTRIBUTES))
     )
     assert torch.equal(four[mixed < 4], five[mixed < 4]) and (five[mixed == 4] == 4).all()
-    model = GroupAverage(build_classifier(ClassifierConfig(kind="conv", width=8), FIVE)).eval()
+    model = GroupAverage(build_classifier(ClassifierConfig(kind="conv", width=8), FIVE), WITH_ATTRIBUTES).eval()
     step = torch.arange(len(maps)) % 2
     with torch.no_grad():
         logits = model(maps, step)
-        for symmetry in SYMMETRIES:
+        for symmetry in symmetries_of(PLANAR):
             moved = model(symmetry.move(maps), step)
-            assert (moved[:, symmetry.labels_R[:4]] - logits[:, :4]).abs().max() < 1e-5 and (
+            assert (moved[:, symmetry.labels_R] - logits[:, :4]).abs().max() < 1e-5 and (
                 moved[:, 4] - logits[:, 4]
             ).abs().max() < 1e-5
 
@@ -189,7 +189,7 @@ def test_an_attribute_is_steered_like_a_relation(backbone) -> None:
     assert [Targets.of(prompts).label_P.tolist(), Targets.of(prompts).weight_P.tolist()] == [[4, 4, 0], [1, 1, 1]]
     sampler = Sampler(backbone=backbone, steps=STEPS, guidance=3.0, batch=8)
     plain = sampler(prompts, [1, 2])
-    steered = sampler(prompts, [1, 2], steer_by(classifier_of(backbone, LABELS), FAST))
+    steered = sampler(prompts, [1, 2], steer_by(classifier_of(backbone, WITH_ATTRIBUTES), FAST))
     assert (plain.images != steered.images).flatten(1).any(1).all()
     assert (steered.observers[0].cost.gradients > 0).all()
 
@@ -202,7 +202,7 @@ def test_an_attribute_without_a_classifier_of_it_is_an_error(backbone) -> None:
         match="asks for the relation 'is', and this objective knows left of, right of, above, below; "
         "train a classifier",
     ):
-        sampler(prompts, [1], steer_by(classifier_of(backbone, RELATIONS), FAST))
+        sampler(prompts, [1], steer_by(classifier_of(backbone, PLANAR), FAST))
     source = map_source(backbone, CaptureConfig(steps=(1, 3)), STEPS)
     with pytest.raises(UserError, match="asks for the relation 'is'"):
         objective = CentroidObjective(source=source, margin=0.1)
@@ -223,7 +223,7 @@ def test_one_prompt_plain_and_steered(backbone) -> None:
             "data.attributes": ["white"],
         },
     )
-    model = SteeredModel(backbone=backbone, classifier=classifier_of(backbone, LABELS), run=run)
+    model = SteeredModel(backbone=backbone, classifier=classifier_of(backbone, WITH_ATTRIBUTES), run=run)
     result = model("a photo of a white dog left of a cat", seeds=[0, 1])
     assert [image.objects for image in result.judge()] == [("dog", "cat")] * 2
     assert result.gradients == [3, 3] and result.comparison().width > 64
@@ -254,9 +254,9 @@ def run(tmp_path_factory) -> tuple[Path, dict[str, object]]:
         (folder / name).mkdir()
         write(folder / name)
     lines = []
-    for number, relation in enumerate(LABELS * EACH):
+    for number, relation in enumerate(WITH_ATTRIBUTES * EACH):
         layout = sample_layout(
-            scene_rng(7, number, 0), relation=relation if relation in RELATIONS else "above", counts=(0.0, 1.0)
+            scene_rng(7, number, 0), relation=relation if relation in PLANAR else "above", counts=(0.0, 1.0)
         )
         Image.fromarray(render(layout)).save(folder / f"{number}.png")
         subject, object_ = (p.name for p in layout.placements)

@@ -17,7 +17,7 @@ from PIL import Image
 from flows.cli import main
 from l2s_core.miniworld.world.scenes import render, sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import PLANAR
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -28,7 +28,7 @@ TAGS = "[position, two_object]"
 def metadata() -> list[dict]:
     """Four prompts of either task, and one of a third that is not asked for."""
     rows = [{"tag": "counting", "include": [{"class": "dog", "count": 2}], "prompt": "a photo of two dogs"}]
-    for name, relation in zip(("cat", "car", "boat", "bird"), RELATIONS, strict=True):
+    for name, relation in zip(("cat", "car", "boat", "bird"), PLANAR, strict=True):
         include = [{"class": name, "count": 1}, {"class": "dog", "count": 1}]
         rows.append({"tag": "two_object", "include": include, "prompt": f"a photo of a {name} and a dog"})
         placed = [include[0], {**include[1], "position": [relation, 0]}]
@@ -44,7 +44,7 @@ def run(tmp_path_factory) -> tuple[Path, list[str]]:
     (folder / "judge").mkdir()
     tiny_owl(folder / "judge")
     lines = []
-    for number, relation in enumerate(RELATIONS * EACH):
+    for number, relation in enumerate(PLANAR * EACH):
         layout = sample_layout(scene_rng(7, number, 0), relation=relation, counts=(0.0, 1.0))
         Image.fromarray(render(layout)).save(folder / f"{number}.png")
         subject, object_ = (p.name for p in layout.placements)

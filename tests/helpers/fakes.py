@@ -9,7 +9,7 @@ import numpy as np
 from l2s_core.data.scenes import SPLITS, PromptKind
 from l2s_core.dataset.schema import MapRecord, MapShard, MapSource
 from l2s_core.dataset.writer import write_shard
-from l2s_core.relations import ATTRIBUTE, RELATIONS
+from l2s_core.relations import ATTRIBUTE, PLANAR
 
 SOURCE = MapSource(backbone="fake", layers=("a",), channels=3, grid=16, steps=(1, 4), schedule_steps=10)
 OFFSETS = {"left of": (-4, 0), "right of": (4, 0), "above": (0, -4), "below": (0, 4), ATTRIBUTE: (0, 0)}
@@ -41,7 +41,7 @@ def write_fake_shards(folder: Path, *, shards: int = 3, images: int = 24, source
             image_id = f"s{shard}-{i:03d}"
             split = SPLITS[0] if i % 6 else SPLITS[1 + i // 6 % 2]
             for kind in PromptKind:
-                stated = true if kind is PromptKind.POS else RELATIONS[(source.relations.index(true) + 1) % 4]
+                stated = true if kind is PromptKind.POS else PLANAR[(source.relations.index(true) + 1) % 4]
                 for step in source.steps:
                     records.append(
                         MapRecord(

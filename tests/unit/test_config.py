@@ -15,7 +15,7 @@ from l2s_core.config import CONFIG_FOLDER, Overrides, Section, load_preset, load
 from l2s_core.config.yaml_text import parse_yaml
 from l2s_core.errors import UserError
 from l2s_core.miniworld.training.pretrain import load_pretrain_config
-from l2s_core.relations import LABELS, RELATIONS
+from l2s_core.relations import ATTRIBUTE, PLANAR
 
 RUNS = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
 
@@ -214,10 +214,10 @@ def test_unknown_names_come_with_a_suggestion(tmp_path) -> None:
 
 def test_data_without_attributes_is_what_it_was() -> None:
     plain = load_run_config("sd21", {"data": "gqa-orm"}).data
-    assert "attributes" not in plain.model_dump(mode="json") and plain.labels == plain.chosen == RELATIONS
+    assert "attributes" not in plain.model_dump(mode="json") and plain.labels == plain.chosen == PLANAR
     assert plain.digest() == "de3a9b83ef000fa2"
     described = load_run_config("sd21", {"data": "paper-sd"}).data
-    assert described.labels == described.chosen == LABELS
+    assert described.labels == described.chosen == (*PLANAR, ATTRIBUTE)
     assert described.attribute_words == ("white", "green", "large", "metal")
     assert [part.train for part in described.parts] == [part.train for part in plain.parts]
 

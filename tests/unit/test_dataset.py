@@ -23,7 +23,7 @@ from l2s_core.dataset.writer import write_shard
 from l2s_core.diffusion.noise import LabelledPrompt, NoiseShard
 from l2s_core.diffusion.sampling import initial_noise
 from l2s_core.errors import UserError
-from l2s_core.relations import ATTRIBUTE, LABELS, Triplet
+from l2s_core.relations import ATTRIBUTE, PLANAR, Triplet
 
 
 def record_of(**values: object) -> MapRecord:
@@ -129,7 +129,7 @@ def test_the_phrases_of_an_attribute_are_exchanged_by_what_is_true_in_the_image(
     backbone = random_backbone(load_architecture("sd21"), "tiny")
     white = Triplet(subject="white", relation=ATTRIBUTE, object="dog")
     above = Triplet(subject="dog", relation="above", object="cat")
-    form = PromptForm(wrong=LABELS)
+    form = PromptForm(wrong=(*PLANAR, ATTRIBUTE))
     rows = [
         LabelledPrompt(
             image_id=str(number),
@@ -146,7 +146,9 @@ def test_the_phrases_of_an_attribute_are_exchanged_by_what_is_true_in_the_image(
     side = backbone.image_side
     images = {row.image_id: np.zeros((side, side, 3), np.uint8) for row in rows}
     first, last = (
-        collect_maps(backbone, shard, images, map_source(backbone, capture, 4, LABELS), batch=8).maps_NOMGG
+        collect_maps(
+            backbone, shard, images, map_source(backbone, capture, 4, (*PLANAR, ATTRIBUTE)), batch=8
+        ).maps_NOMGG
         for capture in (CaptureConfig(steps=(1,)), CaptureConfig(steps=(1,), attribute_first=False))
     )
     assert np.array_equal(last[2:6], first[2:6]) and not np.array_equal(first[0], first[0, ::-1])

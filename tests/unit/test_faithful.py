@@ -28,7 +28,7 @@ from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.schedule import Schedule
 from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Prompt, parse_several, prompt_for
-from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS, Triplet
+from l2s_core.relations import ATTRIBUTE, LABELS, PLANAR, Triplet
 from l2s_core.steering.steering import steer_by
 
 REAL = ("sd14", "sd21", "flux-schnell", "flux-dev")
@@ -286,7 +286,7 @@ class Network:
 def papers_classifier(name: str, model: HandMadeModel) -> TrainedClassifier:
     """The classifier of a configuration at its full size, with stated weights, in float64."""
     run = load_run_config(name)
-    source = map_source(model, run.capture, 50, LABELS)
+    source = map_source(model, run.capture, 50, (*PLANAR, ATTRIBUTE))
     network = build_classifier(run.classifier, source)
     stated_(network)
     return TrainedClassifier(model=network.double().eval().requires_grad_(False), config=run.classifier, source=source)
@@ -433,12 +433,12 @@ def test_the_papers_data() -> None:
         data = load_run_config(name).data
         flux = name.startswith("flux")
         gqa, orm = data.parts
-        assert data.labels == LABELS and data.wording == "paper" and data.wrong == "any"
+        assert data.labels == (*PLANAR, ATTRIBUTE) and data.wording == "paper" and data.wrong == "any"
         counts = (2000, 400, 200) if flux else (800, 200, 100)
         assert (gqa.is_a_levels, gqa.repeated) == (2, "kept")
         assert gqa.names == "singular" and (gqa.train, gqa.val, gqa.test) == counts
         assert gqa.quotas(gqa.train)["is metal"] == gqa.train // 4 and len(gqa.quotas(1)) == 8
-        assert orm.quotas(800) == dict.fromkeys(RELATIONS, 800) | {"is white": 400, "is green": 400}
+        assert orm.quotas(800) == dict.fromkeys(PLANAR, 800) | {"is white": 400, "is green": 400}
         assert {part.resize for part in data.parts} == {"squash" if flux else "crop-bicubic"}
 
 

@@ -15,10 +15,10 @@ from l2s_core.errors import UserError
 from l2s_core.evaluation.protocols.classes import COCO_CLASSES
 from l2s_core.prompts.grammar import Clause, ParsedPrompt, read_prompt
 from l2s_core.prompts.prompt import parse_prompt, parse_several, prompt_for
-from l2s_core.relations import ALSO_READ, ATTRIBUTE, RELATIONS, WORDINGS, Triplet, readings
+from l2s_core.relations import ATTRIBUTE, PLANAR, SPATIAL, WORDINGS, Triplet, readings
 
 PAIRS = tuple(permutations(COCO_CLASSES, 2))
-LEFT, RIGHT, ABOVE, BELOW = RELATIONS
+LEFT, RIGHT, ABOVE, BELOW = PLANAR
 
 
 def stated(parsed: ParsedPrompt) -> list[tuple[str, str, str]]:
@@ -53,6 +53,10 @@ ONE_RELATION = [
     ("a dog beneath a cat", "dog", BELOW, "cat"),
     ("a dog underneath a cat", "dog", BELOW, "cat"),
     ("a dog on the bottom of a cat", "dog", BELOW, "cat"),
+    ("a dog in front of a cat", "dog", "in front of", "cat"),
+    ("a dog behind a cat", "dog", "behind", "cat"),
+    ("a dog hidden by a cat", "dog", "behind", "cat"),
+    ("the dog is hiding behind the cat", "dog", "behind", "cat"),
     # verbs and adverbs before them
     ("a dog is left of a cat", "dog", LEFT, "cat"),
     ("a dog that is to the left of a cat", "dog", LEFT, "cat"),
@@ -207,7 +211,7 @@ def test_letters_that_grow_in_lower_case_do_not_move_the_spans() -> None:
 
 
 FORMS = [
-    *[(f"a photo of a {{}} {relation} a {{}}", relation) for relation in RELATIONS],  # GenEval, position
+    *[(f"a photo of a {{}} {relation} a {{}}", relation) for relation in PLANAR],  # GenEval, position
     ("a {} on the left of a {}", LEFT),  # T2I-CompBench, 2D-spatial
     ("a {} on the right of a {}", RIGHT),
     ("a {} on the top of a {}", ABOVE),
@@ -230,14 +234,16 @@ def test_every_benchmark_prompt_gives_its_words_back(form: str, relation: str) -
 
 
 def test_every_wording_that_is_written_or_read() -> None:
-    for relation in RELATIONS:
+    for relation in PLANAR:
         for wording in range(len(WORDINGS[relation])):
             triplet = Triplet(subject="hot dog", relation=relation, object="umbrella")
             written = prompt_for(triplet, prefix="a photo of ", wording=wording)
             assert parse_prompt(written.text) == written
     for wording, names in readings().items():
         assert [name for _, name, _ in stated(read_prompt(f"a dog {wording} a cat"))] == list(names)
-    assert not {w for words in ALSO_READ.values() for w in words} & {w for words in WORDINGS.values() for w in words}
+    assert not {w for words in SPATIAL.values() for w in words.also_read} & {
+        w for words in WORDINGS.values() for w in words
+    }
 
 
 WORDS = ("white", "green", "large", "metal")
@@ -307,7 +313,7 @@ REFUSED = [
     ("a dog next to a cat", "next to a cat", "none of the relations"),
     ("a dog near a cat and a bird above a tree", "near a cat", "none of the relations"),
     ("a dog is beside a cat", "beside a cat", "none of the relations"),
-    ("a dog in front of a cat", "in front of a cat", "none of the relations"),
+    ("a dog in the front of a cat", "in the front of a cat", "none of the relations"),
     ("a dog left of a cat in a park", "in a park", "none of the relations"),
     ("a dog on a chair above a cat", "on a chair", "none of the relations"),
     ("a dog to the left", "to the left", "none of the relations"),

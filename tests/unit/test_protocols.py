@@ -35,7 +35,7 @@ from l2s_core.evaluation.protocols.suites import SUITES, noise_seed, triplet_sui
 from l2s_core.hashing import digest
 from l2s_core.prompts.chains import FORMS
 from l2s_core.prompts.prompt import Prompt, parse_several
-from l2s_core.relations import RELATIONS, Triplet, relations_between
+from l2s_core.relations import PLANAR, Triplet, relations_between
 
 LISTED = Path(__file__).parent / "golden" / "objects.txt"
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "scorers.json").read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def test_the_lenient_score_of_random_layouts(form: tuple[int, int], strict: floa
     names = ["dog", "cat", "bird", "car", "boat"][: form[0]]
     hits = np.zeros(2)
     for _ in range(LAYOUTS):
-        relations = rng.permutation(RELATIONS)[: form[1]].tolist()
+        relations = rng.permutation(PLANAR)[: form[1]].tolist()
         centres = {name: rng.random(2) * 512 for name in names}
         prompt = write_prompt(names, relations)
         boxes = [[name, [x - 76.8, y - 76.8, x + 76.8, y + 76.8], 0.9] for name, (x, y) in centres.items()]
@@ -166,7 +166,7 @@ def test_the_lenient_score_of_random_layouts(form: tuple[int, int], strict: floa
         for triplet in prompt.triplets:
             x, y = centres[triplet.subject] - centres[triplet.object]
             reach = 0.5 * np.hypot(x, y) + 0.1 * 2 * 153.6
-            held = {n for n, far in zip(RELATIONS, (-x, x, -y, y), strict=True) if far > reach}
+            held = {n for n, far in zip(PLANAR, (-x, x, -y, y), strict=True) if far > reach}
             seen |= held
             own.append(triplet.relation in held)
             passed.append(triplet.relation in seen)
@@ -585,7 +585,7 @@ def test_own_geneval_prompts_have_the_official_form() -> None:
             assert parse_record(record_row(record)) == record
             assert record.prompt.startswith("a photo of a") and "to the" not in record.prompt
     records = generate_records("position", "dev", 60)
-    for relation in RELATIONS:
+    for relation in PLANAR:
         assert sum(r.include[1].position.relation == relation for r in records) == 15
     for record in records:
         prompt = position_prompt(record)
@@ -694,7 +694,7 @@ def test_data_of_two_relations_is_asked_for_two(benchmark: dict) -> None:
         assert {t.relation for item in items for t in item.prompt.triplets} == SIDES
         asked[suite] = {item.prompt.text for item in items}
     assert not asked["dev"] & asked["test"]
-    every = load_run_config("sd21", {"data": {**SIDE_DATA, "relations": list(RELATIONS)}, "benchmark": benchmark})
+    every = load_run_config("sd21", {"data": {**SIDE_DATA, "relations": list(PLANAR)}, "benchmark": benchmark})
     assert "relations" not in every.benchmark.model_dump()
 
 

@@ -26,12 +26,12 @@ from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
 from l2s_core.prompts.prompt import SeveralPrompt, prompt_for
-from l2s_core.relations import OPPOSITE, RELATIONS, Triplet, relations_between
+from l2s_core.relations import OPPOSITE, PLANAR, Triplet, relations_between
 from l2s_core.storage.files import read_json, write_json
 
 TRIPLETS = [
     Triplet(subject=a, relation=r, object=b)
-    for r in RELATIONS
+    for r in PLANAR
     for a, b in (("dog", "cat"), ("car", "orange"), ("zebra", "clock"))
 ]
 PROMPTS = [prompt_for(triplet) for triplet in TRIPLETS]
@@ -216,7 +216,7 @@ def test_reference_scenes_show_every_relation_of_a_prompt() -> None:
     A diagonal with one more relation, too.
     """
     prompts = [stating()]
-    for first, second in product(RELATIONS, repeat=2):
+    for first, second in product(PLANAR, repeat=2):
         prompts += [
             stating(("dog", first, "cat"), ("cat", second, "car")),
             stating(("dog", first, "cat"), ("dog", second, "car")),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from l2s_core.classifier.labels import Labels, all_read, hits
-from l2s_core.classifier.symmetry import SYMMETRIES, augment
+from l2s_core.classifier.symmetry import augment, symmetries_of
 from l2s_core.config import CaptureConfig, InversionConfig, load_run_config
 from l2s_core.data.miniworld import Miniworld
 from l2s_core.data.scene_shards import load_scenes, save_scenes
@@ -25,7 +25,7 @@ from l2s_core.errors import UserError
 from l2s_core.prompts.chains import FORMS, chained_prompt
 from l2s_core.prompts.pairs import related_pairs, relations_by_pair
 from l2s_core.prompts.prompt import SeveralPrompt, parse_several
-from l2s_core.relations import DIAGONALS, RELATIONS, Triplet
+from l2s_core.relations import DIAGONALS, LABELS, PLANAR, Triplet
 
 SIZES = {"train": 6, "val": 1, "test": 1}
 HELD_OUT = ("zebra", "boat", "umbrella", "clock")
@@ -150,7 +150,7 @@ def test_maps_of_a_pair_are_those_of_its_own_phrases(backbone, scenes, tmp_path)
 
 
 def test_own_sampling_states_relations_of_all_objects_and_every_pair_is_labelled(backbone, scenes) -> None:
-    found = trajectories_of(scenes, 2, RELATIONS, diagonals=True)
+    found = trajectories_of(scenes, 2, PLANAR, diagonals=True)
     by_scene = {s.image_id: s for s in scenes}
     for trajectory in found:
         scene = by_scene[trajectory.image_id.partition("+")[0]]
@@ -166,7 +166,7 @@ def test_own_sampling_states_relations_of_all_objects_and_every_pair_is_labelled
     source = map_source(backbone, CaptureConfig(steps=(1,)), 2)
     make = Sampler(backbone=backbone, steps=2, guidance=1.0, batch=8)
     for diagonals, kept in ((True, held), (False, [[h for h in one if len(h) == 1] for one in held])):
-        shard = sample_maps(make, few, source, label=lambda *_: held, relations=RELATIONS, diagonals=diagonals)
+        shard = sample_maps(make, few, source, label=lambda *_: held, relations=PLANAR, diagonals=diagonals)
         expected = [names for one in kept for names in one if names]
         assert [set(record.true) for record in shard.records] == expected
         for record in shard.records:
@@ -214,10 +214,10 @@ def test_symmetries_move_both_labels_of_a_diagonal() -> None:
     maps = torch.zeros(64, 2, 1, 9, 9)
     maps[:, 0, 0, 1, 1] = 1
     maps[:, 1, 0, 6, 7] = 1
-    moved, labels = augment(maps, truth, torch.Generator().manual_seed(0))
+    moved, labels = augment(maps, truth, torch.Generator().manual_seed(0), PLANAR)
     grid = torch.arange(9.0)
     centre = torch.stack([(moved.sum(-2) * grid).sum(-1), (moved.sum(-1) * grid).sum(-1)], -1)[:, :, 0]
     x, y = (centre[:, 0] - centre[:, 1]).sign().T
     assert torch.equal(labels, torch.stack([x < 0, x > 0, y < 0, y > 0], 1)) and len(labels.unique(dim=0)) == 4
-    for symmetry in SYMMETRIES:
-        assert torch.equal(symmetry.labels_R[symmetry.labels_R], torch.arange(5))  # its own inverse, as augment needs
+    for symmetry in symmetries_of(LABELS):
+        assert torch.equal(symmetry.labels_R[symmetry.labels_R], torch.arange(7))  # its own inverse, as augment needs

@@ -33,7 +33,7 @@ from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.registry import SOURCES
-from l2s_core.relations import ATTRIBUTE, LABELS, RELATIONS, Triplet
+from l2s_core.relations import ATTRIBUTE, PLANAR, Triplet
 from tasks.scenes import choose_scenes
 
 NO_IMAGE = "not an image, or a damaged one (read are JPEG, PNG, WEBP, AVIF, TIFF, BMP, GIF, PPM)"
@@ -71,8 +71,8 @@ def gqa_folder(tmp_path: Path) -> Path:
     """16 good images, each with all four relations stated once or more, and one of every kind of bad entry."""
     graphs = {}
     for i in range(16):
-        word = WORDS[RELATIONS[i % 4]]
-        second = [(WORDS[RELATIONS[(i + 1) % 4]], "2")]
+        word = WORDS[PLANAR[i % 4]]
+        second = [(WORDS[PLANAR[(i + 1) % 4]], "2")]
         graphs[f"good{i:02d}"] = graph(
             ("1", "dog", [(word, "2")]), ("2", "cat", []), ("3", "tree", second), ("4", "near", [("near", "1")])
         )
@@ -103,7 +103,7 @@ def test_gqa_chooses_by_image_one_relation_first_and_counts_what_is_bad(gqa_fold
     assert len(chosen) == 16 and not chosen & {"images/twice.jpg", "images/dangling.jpg", "images/noimage.jpg"}
     for split, count in (("train", 2), ("val", 1), ("test", 1)):
         found = [e.triplet.relation for e in catalogue.entries if e.split == split]
-        assert {r: found.count(r) for r in RELATIONS} == dict.fromkeys(RELATIONS, count)
+        assert {r: found.count(r) for r in PLANAR} == dict.fromkeys(PLANAR, count)
     assert catalogue.skipped == {
         "image file missing": 1,
         "relation to an object that is not there": 1,
@@ -121,7 +121,7 @@ def test_gqa_gives_as_many_scenes_with_an_attribute(gqa_folder: Path) -> None:
     described = [e for e in catalogue.entries if e.triplet.relation == ATTRIBUTE]
     assert {e.triplet for e in described} == {Triplet(subject="white", relation=ATTRIBUTE, object="cat")}
     assert "images/twice.jpg" not in {e.image for e in described} and all("-is-" in e.image_id for e in described)
-    for relation in RELATIONS:
+    for relation in PLANAR:
         assert sum(e.triplet.relation == relation for e in catalogue.entries) == 4
     with pytest.raises(UserError, match="no usable scene for train is, val is, test is"):
         build_catalogue(settings("gqa", gqa_folder, attributes=["metal"]))
@@ -146,9 +146,9 @@ def test_attributes_in_prompts_and_lines(tmp_path: Path) -> None:
         ("metal", "boat"),
         ("white", "sheep"),
     }
-    assert len(catalogue.entries) == 15 and catalogue.skipped == {"no relation in its prompt": 2}
+    assert len(catalogue.entries) == 15 and catalogue.skipped == {"no relation of data.relations in its prompt": 2}
     lines = [
-        {"image": f"img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(12)
+        {"image": f"img/{i}.png", "subject": "mug", "relation": PLANAR[i % 4], "object": "plate"} for i in range(12)
     ]
     lines += [
         {"image": f"img/{i}.png", "subject": "white" if i > 12 else "red", "relation": "is", "object": "mug"}
@@ -161,7 +161,7 @@ def test_attributes_in_prompts_and_lines(tmp_path: Path) -> None:
     assert sorted(e.image for e in catalogue.entries if e.triplet.relation == ATTRIBUTE) == [
         f"img/{i}.png" for i in (13, 14, 15)
     ]
-    assert build_catalogue(settings("jsonl", tmp_path, **counts)).skipped == {"not one of the four relations": 4}
+    assert build_catalogue(settings("jsonl", tmp_path, **counts)).skipped == {"not one of data.relations": 4}
 
 
 def test_the_subset_does_not_depend_on_the_order_of_the_file(gqa_folder: Path) -> None:
@@ -251,7 +251,7 @@ def good_orm_rows(folder: Path) -> list[dict]:
     """Twelve usable rows, and their images in `folder`."""
     for i in range(12):
         draw(folder / "img" / f"{i}.png")
-    return [orm_row(i, f"a photo of a hot dog {RELATIONS[i % 4]} a cat", "yes") for i in range(12)]
+    return [orm_row(i, f"a photo of a hot dog {PLANAR[i % 4]} a cat", "yes") for i in range(12)]
 
 
 def test_orm_takes_positive_answers_and_the_relation_of_the_prompt(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_orm_takes_positive_answers_and_the_relation_of_the_prompt(tmp_path: Pat
     assert len(catalogue.entries) == 12 and {e.triplet.subject for e in catalogue.entries} == {"hot dog"}
     assert catalogue.skipped == {
         "answered no": 1,
-        "no relation in its prompt": 1,
+        "no relation of data.relations in its prompt": 1,
         "image file missing": 1,
         "not a question and an answer about an image": 1,
     }
@@ -304,9 +304,7 @@ def test_own_images_bad_lines_and_bad_files_are_counted_and_named(
     lines = []
     for i in range(12):
         draw(tmp_path / f"{i}.png", (40, 30))
-        lines.append(
-            json.dumps({"image": f"{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"})
-        )
+        lines.append(json.dumps({"image": f"{i}.png", "subject": "mug", "relation": PLANAR[i % 4], "object": "plate"}))
     lines += ["not json", json.dumps({"image": "0.png", "subject": "a", "relation": "beside", "object": "b"})]
     lines += [json.dumps({"image": "gone.png", "subject": "a", "relation": "above", "object": "b"})]
     (tmp_path / "scenes.jsonl").write_text("\n".join(lines))
@@ -314,7 +312,7 @@ def test_own_images_bad_lines_and_bad_files_are_counted_and_named(
     catalogue = build_catalogue(config)
     assert catalogue.skipped == {
         "not an object with image, subject, relation, object": 1,
-        "not one of the four relations": 1,
+        "not one of data.relations": 1,
         "image file missing": 1,
     }
     assert "scenes.jsonl:13" in catalogue.named[0]
@@ -533,7 +531,7 @@ def test_a_malformed_line_is_counted_and_leaves_the_rest(tmp_path: Path) -> None
     lines = []
     for i in range(12):
         draw(tmp_path / f"{i}.png")
-        lines.append({"image": f"{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"})
+        lines.append({"image": f"{i}.png", "subject": "mug", "relation": PLANAR[i % 4], "object": "plate"})
     bad = [{**lines[0], key: value} for key in ("image", "subject", "object") for value in (None, ["dog"], 5)]
     bad += [{**lines[0], "subject": "half a \ud83d"}, {**lines[0], "image": "x" * 300}]
     (tmp_path / "scenes.jsonl").write_text("\n".join([*map(json.dumps, [*lines, *bad]), "[" * 100_000]))
@@ -564,7 +562,7 @@ def test_added_and_replaced_images_give_new_addresses_and_a_copy_none(gqa_folder
     (orm_folder / "train.json").parent.mkdir()
     (orm_folder / "train.json").write_text(json.dumps(good_orm_rows(orm_folder)))
     lines = [
-        {"image": f"img/{i}.png", "subject": "mug", "relation": RELATIONS[i % 4], "object": "plate"} for i in range(12)
+        {"image": f"img/{i}.png", "subject": "mug", "relation": PLANAR[i % 4], "object": "plate"} for i in range(12)
     ]
     (orm_folder / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
@@ -612,8 +610,8 @@ def test_a_phrase_too_long_for_the_text_window_is_counted_before_anything_is_inv
     for i in range(24):
         draw(tmp_path / f"{i}.png")
         subject, object_ = (long, "plate") if i == 0 else ("plate", long) if i == 1 else ("mug", "plate")
-        lines.append({"image": f"{i}.png", "subject": subject, "relation": RELATIONS[i % 4], "object": object_})
-    lines.append({"image": "0.png", "subject": "cup", "relation": RELATIONS[0], "object": "plate"})
+        lines.append({"image": f"{i}.png", "subject": subject, "relation": PLANAR[i % 4], "object": object_})
+    lines.append({"image": "0.png", "subject": "cup", "relation": PLANAR[0], "object": "plate"})
     (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
     data = {"source": "jsonl", "path": str(tmp_path), "train": 4, "val": 1, "test": 1}
     config = load_run_config(name, {"data": data, "benchmark": PHOTOGRAPHS})
@@ -657,7 +655,7 @@ def test_every_word_of_attributes_has_a_quota_of_its_own(tmp_path: Path) -> None
         draw(tmp_path / f"{number}.jpg")
         lines.append({"image": f"{number}.jpg", "subject": word, "relation": "is", "object": "dog"})
         draw(tmp_path / f"r{number}.jpg")
-        relation = RELATIONS[number % 4]
+        relation = PLANAR[number % 4]
         lines.append({"image": f"r{number}.jpg", "subject": "cat", "relation": relation, "object": "dog"})
     (tmp_path / "scenes.jsonl").write_text("\n".join(map(json.dumps, lines)))
     counts = {"train": 4, "val": 2, "test": 1, "attributes": ["white", "metal"]}
@@ -691,17 +689,19 @@ def test_prompts_as_the_paper_writes_them() -> None:
     paper = settings("jsonl", Path("x"), attributes=["white"], wording="paper", wrong="any")
     form = PromptForm.of(paper)
     pair = Triplet(subject="umbrella", relation="above", object="apple")
-    assert PromptForm.of(plain) == PromptForm() and form.wrong == LABELS
+    assert PromptForm.of(plain) == PromptForm() and form.wrong == (*PLANAR, ATTRIBUTE)
     assert scene_prompt("x", pair, PromptKind.POS, form).text == "A umbrella above a apple"
     assert scene_prompt("x", pair, PromptKind.POS).text == "an umbrella above an apple"
     wrong = [scene_prompt(f"x{i}", pair, PromptKind.NEG, form) for i in range(400)]
     stated = Counter(prompt.triplet.relation for prompt in wrong)
-    assert set(stated) == set(LABELS) - {"above"} and all(0.17 < count / 400 < 0.33 for count in stated.values())
+    assert set(stated) == {"left of", "right of", "below", ATTRIBUTE} and all(
+        0.17 < count / 400 < 0.33 for count in stated.values()
+    )
     assert "A umbrella is a apple" in {prompt.text for prompt in wrong}
     white = Triplet(subject="white", relation=ATTRIBUTE, object="apple")
     assert scene_prompt("x", white, PromptKind.POS, form).text == "A white apple"
     texts = {scene_prompt(f"x{i}", white, PromptKind.NEG, form).text for i in range(100)}
-    assert texts == {f"A white {WORDS[relation]} a apple" for relation in RELATIONS}
+    assert texts == {f"A white {WORDS[relation]} a apple" for relation in PLANAR}
     for prompt in (*wrong, scene_prompt("x", white, PromptKind.POS, form)):
         assert [prompt.text[slice(*span)] for span in prompt.spans] == list(prompt.objects)
     assert not {"wording", "wrong", "resize", "attribute_quotas"} & plain.model_dump().keys()

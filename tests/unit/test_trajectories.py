@@ -31,7 +31,7 @@ from l2s_core.evaluation.labels import ShownRelations, shown_relations
 from l2s_core.planning.estimate import work_of
 from l2s_core.planning.sweep_plan import stages_left
 from l2s_core.prompts.prompt import prompt_for
-from l2s_core.relations import RELATIONS, Triplet
+from l2s_core.relations import PLANAR, Triplet
 from l2s_core.storage.run_paths import RunPaths
 
 PIXELS = np.zeros((64, 64, 3), np.uint8)
@@ -53,18 +53,18 @@ def seen(**boxes: tuple[float, tuple[int, int, int, int]]) -> list[Detection]:
 
 def test_prompts_are_of_the_scenes_objects_and_state_anything() -> None:
     scenes = [scene(i, split="val" if i % 4 == 0 else "train") for i in range(100)]
-    found = trajectories_of(scenes, 3, RELATIONS)
+    found = trajectories_of(scenes, 3, PLANAR)
     assert (
-        found == trajectories_of(scenes, 3, RELATIONS)
+        found == trajectories_of(scenes, 3, PLANAR)
         and len({t.seed for t in found}) == len({t.image_id for t in found}) == 300
     )
     assert [t.split for t in found[::3]] == [s.split for s in scenes]
     triplets = [t.prompt.triplet for t in found]
     assert {(t.subject, t.object) for t in triplets} == {("dog", "cat"), ("cat", "dog")}
-    shares = [sum(t.relation == name for t in triplets) / 300 for name in RELATIONS]
+    shares = [sum(t.relation == name for t in triplets) / 300 for name in PLANAR]
     assert min(shares) > 0.15 and 0.4 < sum(t.prompt.text.startswith("a photo of") for t in found) / 300 < 0.6
-    assert {t.prompt.triplet.relation for t in trajectories_of(scenes, 3, RELATIONS[:2])} == set(RELATIONS[:2])
-    assert trajectories_of([scene(0, relation="is")], 3, RELATIONS) == []
+    assert {t.prompt.triplet.relation for t in trajectories_of(scenes, 3, PLANAR[:2])} == set(PLANAR[:2])
+    assert trajectories_of([scene(0, relation="is")], 3, PLANAR) == []
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     run = load_run_config("mini-sd", SETTINGS | {"classifiers": {}})
     source = map_source(backbone, run.capture, 6)
     judge = load_judge("mini-seg")
-    found = trajectories_of([scene(i) for i in range(12)], 1, RELATIONS)
+    found = trajectories_of([scene(i) for i in range(12)], 1, PLANAR)
     make = Sampler(backbone=backbone, steps=6, guidance=5.0, batch=12)
     label = ShownRelations(judge=judge, min_score=0.3)
-    shard = sample_maps(make, found, source, label=label, relations=RELATIONS)
+    shard = sample_maps(make, found, source, label=label, relations=PLANAR)
     records = shard.records
 
     prompts = [t.prompt for t in found]
@@ -128,7 +128,7 @@ def test_recording_moves_nothing_and_maps_are_those_of_the_way(backbone) -> None
     small = replace(make, batch=5)
     few = sample_maps(small, found, source, label=label, relations=("left of",)).records
     assert [r.image_id for r in few] == [r.image_id for r in records if r.true == ("left of",)]
-    none = sample_maps(small, [], source, label=label, relations=RELATIONS)
+    none = sample_maps(small, [], source, label=label, relations=PLANAR)
     assert none.records == [] and none.maps_NOMGG.shape == (0, *shard.maps_NOMGG.shape[1:])
 
 

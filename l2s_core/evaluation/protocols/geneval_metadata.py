@@ -10,7 +10,7 @@ from l2s_core.errors import UserError, did_you_mean, unknown_name
 from l2s_core.evaluation.protocols.classes import GENEVAL_CLASSES
 from l2s_core.evaluation.protocols.geneval_rules import COLORS, TAGS, Clause, GenevalRecord, Position
 from l2s_core.prompts.prompt import Prompt, SeveralPrompt, phrase_spans
-from l2s_core.relations import ATTRIBUTE, RELATIONS, Triplet, relation_named
+from l2s_core.relations import ATTRIBUTE, PLANAR, Triplet, relation_named
 from l2s_core.storage.lines import read_jsonl
 
 
@@ -150,8 +150,8 @@ def _position(row: Mapping[str, Any], place: str, earlier: Sequence[Clause]) -> 
     if not isinstance(value, list) or len(value) != 2:
         raise UserError(f"{place}.position is {value!r}; allowed: [relation, place of an earlier clause]")
     relation = relation_named(value[0]) if isinstance(value[0], str) else None
-    if relation is None:
-        raise UserError(f"{place}.position asks for the relation {value[0]!r}; allowed: {', '.join(RELATIONS)}")
+    if relation not in PLANAR:
+        raise UserError(f"{place}.position asks for the relation {value[0]!r}; allowed: {', '.join(PLANAR)}")
     index = _whole(value[1], f"{place}.position[1]", 0)
     if index >= len(earlier):
         raise UserError(f"{place}.position points at clause {index}; allowed: an earlier one, below {len(earlier)}")

@@ -11,7 +11,7 @@ from l2s_core.evaluation.protocols.geneval_rules import COLORS, Clause, GenevalR
 from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_half, suite_triplets
 from l2s_core.hashing import stable_fraction
 from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for, with_article
-from l2s_core.relations import RELATIONS, Triplet
+from l2s_core.relations import PLANAR, Triplet
 
 SHORT_WORDING = 1  # GenEval says "left of", not "to the left of"
 
@@ -21,7 +21,7 @@ def generate_records(
     suite: str,
     count: int,
     names: Sequence[str] = GENEVAL_CLASSES,
-    relations: Sequence[str] = RELATIONS,
+    relations: Sequence[str] = PLANAR,
 ) -> list[GenevalRecord]:
     """Return `count` records of a task over the classes `names`; `dev` and `test` share none.
 

@@ -16,7 +16,7 @@ from l2s_core.evaluation.protocols.protocol import Protocol
 from l2s_core.evaluation.protocols.suites import suite_triplets
 from l2s_core.hashing import stable_seed
 from l2s_core.prompts.prompt import PHOTO_PREFIX, prompt_for
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import PLANAR
 
 
 class Pairs(Protocol):
@@ -34,7 +34,7 @@ class Pairs(Protocol):
     prompts: Count | dict[Literal["seen", "unseen", "novel"], Count] = Field(  # type: ignore[assignment]
         description="a number of each kind of pair, or one number a kind"
     )
-    relations: tuple[Relation, ...] = Field(default=RELATIONS, min_length=1, description="those that prompts ask for")
+    relations: tuple[Relation, ...] = Field(default=PLANAR, min_length=1, description="those that prompts ask for")
 
     @model_validator(mode="after")
     def _has_no_file(self) -> Pairs:

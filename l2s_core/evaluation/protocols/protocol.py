@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from pydantic import model_validator
+
 from l2s_core.config import BenchmarkConfig, RunConfig
 from l2s_core.evaluation.detectors.detection import Box, Detection
 from l2s_core.evaluation.protocols.classes import geneval_name
@@ -15,6 +17,7 @@ from l2s_core.evaluation.protocols.relation_rule import judge_relations
 from l2s_core.evaluation.protocols.suites import noise_seed
 from l2s_core.evaluation.protocols.verdict import Verdict
 from l2s_core.prompts.prompt import Phrases
+from l2s_core.relations import PLANAR
 
 NamedBox = tuple[str, Box]
 """A box and the class of what is in it, in the protocol's name."""
@@ -44,6 +47,22 @@ class Protocol(BenchmarkConfig, ABC):
     """Whose rule tells whether an image is right."""
     DEV_BENCHMARK: ClassVar[str | None] = None
     """File of configs/benchmarks with the size of its development suite; without one, that is the run's own size."""
+
+    @property
+    def judged_relations(self) -> tuple[str, ...]:
+        """The relations that its rule can tell; GenEval's goes by boxes, which show none of depth."""
+        return PLANAR
+
+    @model_validator(mode="after")
+    def _asks_what_it_judges(self) -> Protocol:
+        unknown = [name for name in self.asked_relations if name not in self.judged_relations]
+        if unknown:
+            raise ValueError(
+                f"relations asks for {unknown[0]}, which the rule of {self.protocol} cannot tell; "
+                f"allowed: {', '.join(self.judged_relations)}; "
+                "protocol spatial with a model of depth (depth: FOLDER) tells in front of and behind"
+            )
+        return self
 
     @abstractmethod
     def items(self, config: RunConfig) -> list[EvalItem]:

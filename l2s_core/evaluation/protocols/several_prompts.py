@@ -15,7 +15,7 @@ from l2s_core.evaluation.protocols.suites import require_suite, triplet_suite
 from l2s_core.hashing import stable_fraction
 from l2s_core.prompts.chains import FORMS, chained_prompt, links
 from l2s_core.prompts.prompt import PHOTO_PREFIX, SeveralPrompt, phrase_spans
-from l2s_core.relations import OPPOSITE, RELATIONS, Triplet, label_index, relation_named
+from l2s_core.relations import OPPOSITE, PLANAR, Triplet, label_index, relation_named
 from l2s_core.storage.lines import read_jsonl, read_lines
 
 DIAGONAL = (2, 2)  # two relations of one pair: "a A above and to the left of a B"
@@ -73,7 +73,7 @@ def several_prompt(text: str, triplets: Sequence[Triplet]) -> SeveralPrompt:
     if not triplets:
         raise UserError(f"the prompt {text!r} has no relations; needed: one or more")
     for triplet in triplets:
-        label_index(triplet.relation, RELATIONS)
+        label_index(triplet.relation, PLANAR)
         if triplet.subject == triplet.object:
             raise UserError(
                 f"the prompt {text!r} relates {triplet.subject!r} to itself; allowed: objects of different classes"
@@ -107,7 +107,7 @@ def generate_several(
     form: tuple[int, int],
     count: int,
     names: Sequence[str] = COMMON,
-    relations: Sequence[str] = RELATIONS,
+    relations: Sequence[str] = PLANAR,
 ) -> list[SeveralPrompt]:
     """Return `count` different prompts of a form over different names, with different ones of `relations` in a prompt.
 
@@ -220,8 +220,8 @@ def _triplet(row: Any) -> Triplet:
     if not isinstance(row, Mapping) or set(row) != set(keys) or not all(isinstance(row[key], str) for key in keys):
         raise UserError(f"a triplet is {row!r}; allowed: an object with the texts subject, relation and object")
     relation = relation_named(row["relation"])
-    if relation is None:
-        raise unknown_name("relation", row["relation"], RELATIONS)
+    if relation not in PLANAR:
+        raise unknown_name("relation", row["relation"], PLANAR)
     return Triplet(subject=row["subject"], relation=relation, object=row["object"])
 
 

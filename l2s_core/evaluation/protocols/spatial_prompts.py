@@ -7,7 +7,7 @@ from itertools import product
 
 from l2s_core.evaluation.protocols.spatial_rules import PEOPLE, PHRASES, SpatialPrompt, parse_prompt
 from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_triplets
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import PLANAR
 
 ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
 THINGS = (
@@ -35,7 +35,7 @@ THINGS = (
 )
 
 
-def generate_prompts(suite: str, count: int, relations: Sequence[str] = RELATIONS) -> list[SpatialPrompt]:
+def generate_prompts(suite: str, count: int, relations: Sequence[str] = PLANAR) -> list[SpatialPrompt]:
     """Return `count` prompts in rotation over the seven phrases; `dev` and `test` share none.
 
     Phrases that mean another relation than `relations` are left out; those of closeness stay.

@@ -10,7 +10,7 @@ from typing import TypeVar
 from l2s_core.errors import UserError, unknown_name
 from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_NAMES
 from l2s_core.hashing import stable_fraction, stable_seed
-from l2s_core.relations import RELATIONS, Triplet
+from l2s_core.relations import PLANAR, Triplet
 
 T = TypeVar("T")
 _COCO_NAMES = {geneval: coco for coco, geneval in GENEVAL_NAMES.items()}
@@ -31,7 +31,7 @@ def suite_half(suite: str, values: Sequence[T], key: Callable[[T], Sequence[obje
     return ordered[:half] if suite == "dev" else ordered[half:]
 
 
-def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]], relations: Sequence[str] = RELATIONS) -> list[Triplet]:
+def suite_triplets(suite: str, pairs: Sequence[tuple[str, str]], relations: Sequence[str] = PLANAR) -> list[Triplet]:
     """Return the suite's half of all triplets over `pairs`, in rotation over the relations."""
     columns = []
     for relation in relations:

@@ -18,7 +18,7 @@ from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.miniworld.world.streams import Stream
 from l2s_core.prompts.chains import chains_of
 from l2s_core.prompts.prompt import prompt_for, with_article
-from l2s_core.relations import RELATIONS, Triplet
+from l2s_core.relations import PLANAR, Triplet
 
 RELATION_SHARE = 0.3  # captions of two-object scenes that name a relation
 RANDOM_SHARE = 0.9  # of relation words, how many are drawn at random
@@ -93,7 +93,7 @@ def _stated(layout: Layout, pair: np.ndarray, prefix: str, rng: np.random.Genera
     subject, other = (int(i) for i in pair)
     true = sorted(layout.relations(subject, other))
     if rng.random() < style.random or not true:
-        relation: str = RELATIONS[rng.integers(len(RELATIONS))]
+        relation: str = PLANAR[rng.integers(len(PLANAR))]
     else:
         relation = true[rng.integers(len(true))]
     triplet = Triplet(subject=layout.placements[subject].name, relation=relation, object=layout.placements[other].name)
@@ -121,7 +121,7 @@ def _language_caption(rng: np.random.Generator, counts: Sequence[float]) -> str:
 
 
 def _any_relation(subject: str, object_: str, rng: np.random.Generator) -> str:
-    triplet = Triplet(subject=subject, relation=RELATIONS[rng.integers(len(RELATIONS))], object=object_)
+    triplet = Triplet(subject=subject, relation=PLANAR[rng.integers(len(PLANAR))], object=object_)
     return prompt_for(triplet, wording=int(rng.random() < 0.3)).text
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from l2s_core.errors import UserError
 from l2s_core.miniworld.world.sprites import OBJECTS, object_index, sprite
-from l2s_core.relations import RELATIONS, label_index, relations_between
+from l2s_core.relations import PLANAR, label_index, relations_between
 
 SIDE = 64  # image side, pixels
 # Longer side of a sprite in pixels, half-open, by object count.
@@ -74,7 +74,7 @@ def sample_layout(
     if not 1 <= len(indices) <= max(SIZES):
         raise UserError(f"a scene of {len(indices)} objects cannot be drawn; allowed: 1 to {max(SIZES)}")
     if relation is not None:
-        label_index(relation, RELATIONS)
+        label_index(relation, PLANAR)
         if len(indices) < 2:
             raise UserError(f"relation {relation!r} needs two objects; got {len(indices)}")
     corners = rng.uniform(0.3, 0.85, size=(2, 2, 1)) + rng.uniform(-0.12, 0.12, size=(2, 2, 3))

@@ -7,16 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from l2s_core.relations import RELATIONS
+from l2s_core.relations import PLANAR, SPATIAL
 from l2s_core.steering.objectives.objective import Objective
-
-DIRECTIONS: dict[str, tuple[float, float]] = {
-    "left of": (-1.0, 0.0),
-    "right of": (1.0, 0.0),
-    "above": (0.0, -1.0),
-    "below": (0.0, 1.0),
-}
-"""Where the subject lies from the object, (x, y), y growing downwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +27,14 @@ class CentroidObjective(Objective):
 
     margin: float
 
+    @property
+    def supported_relations(self) -> tuple[str, ...]:
+        return PLANAR
+
     def loss(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> Tensor:
         centroid_BO2 = centroids(maps_BOMGG).mean(2)
         offset_B2 = centroid_BO2[:, 0] - centroid_BO2[:, 1]
-        directions = [DIRECTIONS[name] for name in RELATIONS]
+        directions = [SPATIAL[name].direction[:2] for name in PLANAR]
         direction_R2 = torch.tensor(directions, device=offset_B2.device, dtype=offset_B2.dtype)
         return (self.margin - (offset_B2 * direction_R2[label_B]).sum(-1)).clamp_min(0)
 

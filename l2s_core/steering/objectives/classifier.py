@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.labels import NEVER, Labels, log_probability_of
 from l2s_core.config import SteeringConfig
 from l2s_core.dataset.schema import MapSource
+from l2s_core.relations import label_index
 from l2s_core.steering.objectives.objective import Objective
 
 
@@ -49,7 +51,7 @@ class ClassifierObjective(Objective):
 
     def loss_among(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor, wanted_BR: Tensor) -> Tensor:
         labels = Labels(self.classifier.config.labels)
-        wanted_BR = wanted_BR[:, : len(self.source.relations)]
+        wanted_BR = wanted_BR[:, self._columns(wanted_BR)]
         if labels is Labels.POWERSET:
             return -log_probability_of(self.classifier.model(maps_BOMGG, capture_index_B), wanted_BR)
         log_p_BR, log_p_B = self._log_probability(maps_BOMGG, capture_index_B, label_B)
@@ -66,7 +68,12 @@ class ClassifierObjective(Objective):
     def _log_probability(self, maps_BOMGG: Tensor, capture_index_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
         """The log-probabilities of all labels (B, R), and of the wanted one (B)."""
         log_p_BR = self.classifier.log_probability(maps_BOMGG, capture_index_B)
-        return log_p_BR, log_p_BR.gather(1, label_B.unsqueeze(1)).squeeze(1)
+        answer_B1 = (self._columns(label_B) == label_B.unsqueeze(1)).long().argmax(1, keepdim=True)
+        return log_p_BR, log_p_BR.gather(1, answer_B1).squeeze(1)
+
+    def _columns(self, like: Tensor) -> Tensor:
+        """The index in LABELS of every label of the classifier, (R,)."""
+        return torch.tensor([label_index(name) for name in self.source.relations], device=like.device)
 
     @property
     def one_loss_a_pair(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from l2s_core.dataset.schema import MapSource
 from l2s_core.errors import UserError
-from l2s_core.relations import LABELS
+from l2s_core.relations import ATTRIBUTE, LABELS
 from l2s_core.steering.targets import Targets
 
 
@@ -51,18 +51,23 @@ class Objective(ABC):
 
     @property
     def supported_relations(self) -> tuple[str, ...]:
-        """The relations it has a loss for: the first ones of LABELS."""
+        """The relations it has a loss for."""
         return self.source.relations
 
     def require_known(self, targets: Targets) -> None:
         """Raise UserError for a relation that this objective has no loss for."""
         supported = self.supported_relations
-        unknown = [LABELS[label] for label in sorted(set(targets.label_P.tolist())) if label >= len(supported)]
+        asked = [LABELS[label] for label in sorted(set(targets.label_P.tolist()))]
+        unknown = [name for name in asked if name not in supported]
         if unknown:
+            way_out = (
+                "with data.attributes, or leave data.attributes out: colours are then not steered"
+                if unknown[0] == ATTRIBUTE
+                else f"whose data.relations has {unknown[0]!r} (l2s_core/data/README.md), or ask for one that is known"
+            )
             raise UserError(
                 f"a prompt asks for the relation {unknown[0]!r}, and this objective knows {', '.join(supported)}; "
-                "train a classifier on data with data.attributes, or leave data.attributes out: colours are then not "
-                "steered"
+                f"train a classifier on data {way_out}"
             )
 
     def require(self, source: MapSource) -> None:
