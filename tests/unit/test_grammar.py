@@ -15,7 +15,7 @@ from l2s_core.errors import UserError
 from l2s_core.evaluation.protocols.classes import COCO_CLASSES
 from l2s_core.prompts.grammar import Clause, ParsedPrompt, read_prompt
 from l2s_core.prompts.prompt import parse_prompt, parse_several, prompt_for
-from l2s_core.relations import ATTRIBUTE, PLANAR, SPATIAL, WORDINGS, Triplet, readings
+from l2s_core.relations import ATTRIBUTE, PLANAR, RELATIONS, SPATIAL, WORDINGS, Triplet, readings
 
 PAIRS = tuple(permutations(COCO_CLASSES, 2))
 LEFT, RIGHT, ABOVE, BELOW = PLANAR
@@ -234,16 +234,17 @@ def test_every_benchmark_prompt_gives_its_words_back(form: str, relation: str) -
 
 
 def test_every_wording_that_is_written_or_read() -> None:
-    for relation in PLANAR:
+    for relation in RELATIONS:
         for wording in range(len(WORDINGS[relation])):
             triplet = Triplet(subject="hot dog", relation=relation, object="umbrella")
             written = prompt_for(triplet, prefix="a photo of ", wording=wording)
             assert parse_prompt(written.text) == written
     for wording, names in readings().items():
         assert [name for _, name, _ in stated(read_prompt(f"a dog {wording} a cat"))] == list(names)
-    assert not {w for words in SPATIAL.values() for w in words.also_read} & {
-        w for words in WORDINGS.values() for w in words
-    }
+    also_read = {wording for spatial in SPATIAL.values() for wording in spatial.also_read}
+    assert not also_read & {wording for words in WORDINGS.values() for wording in words}
+    chain = read_prompt("a dog in front of the cat behind a bird")
+    assert stated(chain) == [("dog", "in front of", "cat"), ("cat", "behind", "bird")]
 
 
 WORDS = ("white", "green", "large", "metal")

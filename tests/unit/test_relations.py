@@ -112,9 +112,7 @@ def test_a_classifier_follows_the_relations_of_its_data(tmp_path: Path) -> None:
         objective.loss_among(maps, step, asked.label_P, asked.wanted_PR),
     ):
         torch.testing.assert_close(loss, expected)
-    with pytest.raises(
-        UserError, match="asks for the relation 'above', and this .* knows left of, in front of, behind"
-    ):
+    with pytest.raises(UserError, match="relation 'above', and this .* knows left of, in front of, behind"):
         objective.require_known(Targets.of([parse_prompt("a dog above a cat")]))
     with pytest.raises(UserError, match="the relation 'behind', and this .* data whose data.relations has 'behind'"):
         CentroidObjective(source=SOURCE, margin=0.1).require_known(asked)

@@ -127,6 +127,23 @@ def test_gqa_gives_as_many_scenes_with_an_attribute(gqa_folder: Path) -> None:
         build_catalogue(settings("gqa", gqa_folder, attributes=["metal"]))
 
 
+def test_depth_is_chosen_where_the_configuration_lists_it(gqa_folder: Path) -> None:
+    file = gqa_folder / "train_sceneGraphs.json"
+    graphs = json.loads(file.read_text())
+    for number, (word, other) in enumerate([("behind", "2"), ("in front of", "2"), ("behind", "99")] * 3):
+        graphs[f"good{number:02d}"]["objects"]["1"]["relations"].append({"name": word, "object": other})
+    file.write_text(json.dumps(graphs))
+    plain = build_catalogue(settings("gqa", gqa_folder))
+    assert {entry.triplet.relation for entry in plain.entries} == set(PLANAR)
+    assert plain.skipped["relation to an object that is not there"] == 1  # what is not asked for is not missed
+    depth = load_run_config("sd21", {"data": "gqa-depth"}).data.relations
+    assert depth == (*PLANAR, "in front of", "behind")
+    deep = build_catalogue(settings("gqa", gqa_folder, train=1, val=1, test=1, relations=["behind", "above"]))
+    stated = {e.triplet for e in deep.entries if e.triplet.relation == "behind"}
+    assert stated == {Triplet(subject="dog", relation="behind", object="cat")}
+    assert deep.skipped["relation to an object that is not there"] == 4
+
+
 def test_attributes_in_prompts_and_lines(tmp_path: Path) -> None:
     rows = good_orm_rows(tmp_path)
     texts = [
