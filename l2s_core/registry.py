@@ -74,6 +74,7 @@ FAMILIES = Registry(
         "sd3": "l2s_core.backbones.sd3:SD3Backbone",
         "pixart": "l2s_core.backbones.pixart:PixArtBackbone",
         "sana": "l2s_core.backbones.sana:SanaBackbone",
+        "sana-sprint": "l2s_core.backbones.sana_sprint:SanaSprintBackbone",
         "zimage": "l2s_core.backbones.zimage:ZImageBackbone",
         "qwen-image": "l2s_core.backbones.qwen_image:QwenImageBackbone",
     },

@@ -39,6 +39,12 @@ def require_fit(config: RunConfig) -> None:
             f"inversion.method rectified-flow needs a flow model ({', '.join(_families(lambda each: each.FLOW))}), "
             f"not family {config.backbone.family}"
         )
+    if family.RENOISES and config.inverts and not config.inversion.noises_alone:
+        raise UserError(
+            f"family {config.backbone.family} draws fresh noise at every step, so no noise leads back to a scene; set "
+            "inversion.method to rectified-flow with gamma and eta of 1, which noises scenes, or classifier.maps to "
+            "trajectories"
+        )
     family.require_softmax(config.capture.softmax)
     _token_vectors(config.backbone)
     if config.backbone.solver is not None and config.backbone.solver not in family.solvers():

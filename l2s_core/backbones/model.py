@@ -71,6 +71,8 @@ class DiffusersModel(ABC):
     """Tokenizer -> where textual inversion has the vectors of its new tokens; empty where there is none."""
     FLOW: ClassVar[bool] = False
     """Whether it samples along a rectified flow, which RF-Inversion can follow backwards."""
+    RENOISES: ClassVar[bool] = False
+    """Whether its sampler adds fresh noise at every step, so that scenes are inverted by noising them alone."""
     SOFTMAXES: ClassVar[tuple[str, ...]] = ("text",)
     """The kinds of softmax (capture.softmax) that its text attention can be read with."""
     TEXT_FIRST: ClassVar[bool] = True

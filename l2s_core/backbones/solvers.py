@@ -28,7 +28,7 @@ def solver_of(scheduler: Any, name: str, steps: int) -> Sampling:
 
 
 class LibrarySolver:
-    """A multistep scheduler of diffusers as the denoising loop asks it; step 0 forgets the trajectory before."""
+    """A multistep scheduler of diffusers as the denoising loop asks it."""
 
     def __init__(self, scheduler: Any, steps: int) -> None:
         self._scheduler = scheduler
@@ -41,10 +41,13 @@ class LibrarySolver:
     def __len__(self) -> int:
         return self._steps
 
+    def begin(self, latents: Tensor) -> LibrarySolver:
+        """Forget the trajectory before."""
+        self._scheduler.set_timesteps(self._steps, device=latents.device)
+        return self
+
     def advance(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """One denoising step, which follows the one before it."""
-        if step == 0:
-            self._scheduler.set_timesteps(self._steps, device=latents.device)
         exact = torch.promote_types(latents.dtype, torch.float32)
         after = self._scheduler.step(
             prediction.to(exact), self._scheduler.timesteps[step], latents.to(exact), return_dict=False

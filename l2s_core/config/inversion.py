@@ -30,3 +30,9 @@ class InversionConfig(Section):
     start: int = Field(default=0, ge=0)
     stop: int | None = Field(default=None, ge=1, description="default: all steps")
     min_psnr: float = Field(ge=0, le=99)
+
+    @property
+    def noises_alone(self) -> bool:
+        """Whether a scene is noised along a straight line and led back along it, without the model's word."""
+        whole = self.start == 0 and self.stop is None and self.times == "path"
+        return self.method == "rectified-flow" and self.gamma == self.eta == 1 and whole

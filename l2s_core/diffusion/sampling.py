@@ -35,6 +35,7 @@ def sample(
     `observers` are called before each step, one after the other; each gets the latents that the one before it returned.
     Steering is one. Gradients are their own affair: the loop runs without them.
     """
+    schedule = schedule.begin(latents)
     for step in range(len(schedule)):
         for observe in observers:
             latents = observe(latents, step)

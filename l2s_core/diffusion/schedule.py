@@ -19,6 +19,10 @@ class Sampling(Protocol):
 
     def __len__(self) -> int: ...
 
+    def begin(self, latents: Tensor) -> Sampling:
+        """Return the sampler of the one trajectory that begins with `latents` (B, C, h, w) of noise."""
+        ...
+
     def advance(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """One denoising step."""
         ...
@@ -40,17 +44,21 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    def begin(self, _latents: Tensor) -> Schedule:
+        """Return itself: every trajectory has the same steps."""
+        return self
+
     def advance(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """One denoising step."""
-        exact, predicted = _exact(latents), _exact(prediction)
+        exact, predicted = exactly(latents), exactly(prediction)
         return (self.keep[step] * exact + self.add[step] * predicted).to(latents.dtype)
 
     def undo_step(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """Undo `advance` for a known prediction."""
-        exact, predicted = _exact(latents), _exact(prediction)
+        exact, predicted = exactly(latents), exactly(prediction)
         return ((exact - self.add[step] * predicted) / self.keep[step]).to(latents.dtype)
 
 
-def _exact(values: Tensor) -> Tensor:
+def exactly(values: Tensor) -> Tensor:
     """Return values in float32, or in float64 where they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

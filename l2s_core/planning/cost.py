@@ -39,6 +39,7 @@ BEYOND = (
     "flux2-dev",
     "z-image-turbo",
     "sana",
+    "sana-sprint",
     "qwen-image",
 )
 ANY_STEPS = {"capture.steps": [0], "steering.until_step": 1}  # no cost depends on which

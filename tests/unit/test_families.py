@@ -71,6 +71,7 @@ SHARED = {
     "sd35-medium": "sd3",
     "pixart-sigma": "pixart",
     "sana": "sana",
+    "sana-sprint": "sana-sprint",
     "z-image-turbo": "zimage",
     "qwen-image": "qwen-image",
 }  # one model a family
@@ -156,7 +157,9 @@ def test_an_image_that_is_filled_up_to_whole_blocks_of_tokens_has_maps_of_its_ow
     assert len(expected) == 2 and (maps_BOMGG - pool_maps(expected, 16)).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", [name for name in SHARED if SHARED[name] in ("pixart", "sana", "qwen-image")])
+@pytest.mark.parametrize(
+    "name", [name for name in SHARED if SHARED[name] in ("pixart", "sana", "sana-sprint", "qwen-image")]
+)
 def test_maps_that_leave_the_mask_of_the_text_out_are_told_from_right_ones(
     folders, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,34 @@ def test_settings_that_a_family_does_not_go_with_are_refused_before_anything_run
     with pytest.raises(UserError, match=message):
         require_fit(run)
     require_fit(load_run_config("mini-flux", settings))
+
+
+def test_a_model_that_noises_afresh_has_scenes_noised_and_nothing_else(folders) -> None:
+    """Fixed-point inversion would follow steps backwards that nobody samples."""
+    ours = {"backbone": "sana-sprint", "backbone.steps": 4, "capture.steps": [1], "steering.until_step": 2}
+    noised = {**ours, "inversion.method": "rectified-flow"}
+    require_fit(load_run_config("mini-sd", noised))
+    for changes in (ours, {**noised, "inversion.eta": 0.5}, {**noised, "inversion.start": 1}):
+        with pytest.raises(
+            UserError, match="sana-sprint draws fresh noise at every step.*rectified-flow.*trajectories"
+        ):
+            require_fit(load_run_config("mini-sd", changes))
+    require_fit(load_run_config("mini-sd", {**ours, "trajectories": 1, "classifier.maps": "trajectories"}))
+    backbone = load(folders, "sana-sprint")
+    with pytest.raises(UserError, match="cannot be steered from outside"):
+        backbone.from_pipeline(torch.zeros(1, *backbone.latent_shape))
+
+
+def test_fresh_noise_is_an_images_own(folders) -> None:
+    """Whatever its batch; another one at every step."""
+    backbone = load(folders, "sana-sprint")
+    z = initial_noise([0, 1, 2], backbone.latent_shape)
+    together = backbone.sampling(4).begin(z)
+    alone = backbone.sampling(4).begin(z[1:2])
+    assert torch.equal(together.fresh(z, 1)[1:2], alone.fresh(z[1:2], 1))
+    draws = torch.cat([together.fresh(z, 0), together.fresh(z, 1), z]).flatten(1)
+    assert torch.corrcoef(draws).fill_diagonal_(0).abs().max() < 0.3 and abs(draws.std().item() - 1) < 0.05
+    assert backbone.sampling(2).timesteps == backbone.schedule(2).timesteps != backbone.sampling(4).timesteps[:2]
 
 
 def loss_of(backbone: DiffusersModel) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -260,6 +291,11 @@ PIPELINES = {
         {**SHORT_T5, "clean_caption": False, "use_resolution_binning": False},
     ),
     "sana": ("SanaPipeline", {}, {**SHORT_T5, "use_resolution_binning": False}),
+    "sana-sprint": (
+        "SanaSprintPipeline",
+        {},
+        {**SHORT_T5, "use_resolution_binning": False, "intermediate_timesteps": None},
+    ),
     "qwen-image": (
         "QwenImagePipeline",
         {},
@@ -288,6 +324,10 @@ def test_sampling_matches_diffusers_own_pipeline(folders, name: str, monkeypatch
     decode = backbone.vae.decode
     monkeypatch.setattr(backbone.vae, "decode", lambda z, **options: (decoded.append(z), decode(z, **options))[1])
     z = initial_noise([3, 4], backbone.latent_shape)
+    if backbone.RENOISES:
+        drawn = backbone.sampling(4).begin(z)
+        noise = (drawn.fresh(z, step) for step in range(4))
+        monkeypatch.setattr(diffusers.schedulers.scheduling_scm, "randn_tensor", lambda *_, **__: next(noise))
     theirs = pipeline(
         prompt=list(texts),
         latents=LATENTS.get(kind, lambda z: z)(z),
@@ -299,7 +339,7 @@ def test_sampling_matches_diffusers_own_pipeline(folders, name: str, monkeypatch
         **calling,
     ).images
     ours = backbone.decode(
-        sample(backbone, z, backbone.encode_prompts(texts, guidance=ours_guidance), backbone.schedule(4))
+        sample(backbone, z, backbone.encode_prompts(texts, guidance=ours_guidance), backbone.sampling(4))
     )
     assert torch.allclose(*decoded, rtol=0, atol=1e-4 * decoded[0].std().item())
     assert np.abs(theirs * 255 - ours).max() <= 1.01
