@@ -162,6 +162,16 @@ class DiffusersModel(ABC):
             self._resident = name
         return part
 
+    def given(self, control: Any = None, adapter: Any = None, *, scale: float = 1.0) -> Self:
+        """Return this model with images beside every prompt: a ControlNet's, times `scale`, and an IP-Adapter's.
+
+        Raises UserError for images that it has no use for, and where one that it needs is missing.
+        """
+        for name, image in (("control_image", control), ("ip_adapter_image", adapter)):
+            if image is not None:
+                raise UserError(f"{name} is given, but this model has neither ControlNet nor IP-Adapter; leave it out")
+        return self
+
     @property
     def latents_dtype(self) -> torch.dtype:
         """The type of latents outside the model's components."""

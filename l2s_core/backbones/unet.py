@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, NoiseSchedule, TransformersNetwork
 from l2s_core.backbones.ddim import ddim_schedule
+from l2s_core.backbones.given_images import GivenImages
 from l2s_core.backbones.model import DiffusersModel, token_ids
 from l2s_core.backbones.textual_inversion import Vectors
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
+from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import phrase_weights
 
@@ -31,6 +35,28 @@ class UNetBackbone(DiffusersModel):
     }
     DENOISER = "unet"
     TOKEN_VECTORS = {"tokenizer": Vectors("text_encoder")}
+
+    pipeline: Any = None
+    """Whose ControlNet and IP-Adapter act on the UNet; None for a model without either."""
+    _given: GivenImages | None = None
+
+    def given(self, control: Any = None, adapter: Any = None, *, scale: float = 1.0) -> Self:
+        if self.pipeline is None:
+            return super().given(control, adapter, scale=scale)
+        other = copy(self)
+        other._given = GivenImages.of(self.pipeline, self.image_side, control, adapter, scale)
+        return other
+
+    @torch.no_grad()
+    def encode_prompts(self, texts: list[str], *, guidance: float | None = None, negative: str = "") -> Condition:
+        condition = super().encode_prompts(texts, guidance=guidance, negative=negative)
+        if self.pipeline is None:
+            return condition
+        if self._given is None:
+            raise UserError(
+                "this pipeline has a ControlNet or an IP-Adapter; give its images first, as given(control, adapter)"
+            )
+        return self._given.added_to(condition)
 
     def _encode(self, texts: list[str]) -> TextEncoding:
         ids = token_ids(self.parts["tokenizer"], texts).to(self.device)
@@ -51,13 +77,12 @@ class UNetBackbone(DiffusersModel):
 
     def _unet(self, latents: Tensor, timestep: float, text: TextEncoding) -> Tensor:
         unet = self.use("unet")
-        return unet(
-            latents.to(unet.dtype),
-            timestep,
-            encoder_hidden_states=text.context_BKD,
-            added_cond_kwargs=self._added(text),
-            return_dict=False,
-        )[0].to(latents.dtype)
+        seen, added = latents.to(unet.dtype), self._added(text)
+        inputs = (
+            {"added_cond_kwargs": added} if self._given is None else self._given.inputs(seen, timestep, text, added)
+        )
+        predicted: Tensor = unet(seen, timestep, encoder_hidden_states=text.context_BKD, return_dict=False, **inputs)[0]
+        return predicted.to(latents.dtype)
 
     def _added(self, _text: TextEncoding) -> dict[str, Tensor] | None:
         """What the UNet wants beside text and time: nothing here."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,12 +16,14 @@ UNGUIDED = 1.0  # classifier-free guidance up to which a prediction is the model
 class TextEncoding:
     """Encoded texts: one vector a token, context_BKD, and for models that want it one a text, pooled_BD.
 
-    mask_BK is true of the tokens that a model attends to; None where it attends to all.
+    mask_BK is true of the tokens that a model attends to; None where it attends to all. `beside` has what a model is
+    given beside each text, by name: images, one row a text.
     """
 
     context_BKD: Tensor
     pooled_BD: Tensor | None = None
     mask_BK: Tensor | None = None
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def pooled(self) -> Tensor:
@@ -33,7 +35,8 @@ class TextEncoding:
     def select(self, indices: Tensor) -> TextEncoding:
         """The encoding of a subset of the batch."""
         pooled, mask = (None if part is None else part[indices] for part in (self.pooled_BD, self.mask_BK))
-        return TextEncoding(context_BKD=self.context_BKD[indices], pooled_BD=pooled, mask_BK=mask)
+        beside = {name: rows[indices] for name, rows in self.beside.items()}
+        return TextEncoding(context_BKD=self.context_BKD[indices], pooled_BD=pooled, mask_BK=mask, beside=beside)
 
     def after(self, other: TextEncoding) -> TextEncoding:
         """Both encodings as one batch, `other` first; the shorter texts are padded, where they have a mask."""
@@ -43,6 +46,7 @@ class TextEncoding:
             context_BKD=torch.cat([first.context_BKD, second.context_BKD]),
             pooled_BD=_joined(first.pooled_BD, second.pooled_BD),
             mask_BK=_joined(first.mask_BK, second.mask_BK),
+            beside={name: torch.cat([rows, second.beside[name]]) for name, rows in first.beside.items()},
         )
 
     def _padded(self, words: int) -> TextEncoding:

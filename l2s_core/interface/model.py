@@ -61,6 +61,9 @@ class SteeredModel:
         steps: int | None = None,
         guidance: float | None = None,
         negative_prompt: str | None = None,
+        control_image: Any = None,
+        control_scale: float = 1.0,
+        ip_adapter_image: Any = None,
         progress: Progress | None = None,
     ) -> Result:
         """Make one image of a prompt for each seed, steered to show the relations it states.
@@ -71,6 +74,8 @@ class SteeredModel:
             on, its captured steps and the steered ones keep their place in the schedule, rounded down.
         negative_prompt: what guidance leads away from, where the model has classifier-free guidance; by default the
             configuration's.
+        control_image, control_scale, ip_adapter_image: what a pipeline's ControlNet and IP-Adapter are given, for
+            all images, as its own calls take them; how strongly the ControlNet acts.
         progress: is told each step that begins.
 
         Raises UserError for a prompt whose relations cannot be read, and for steering without a classifier.
@@ -79,7 +84,7 @@ class SteeredModel:
         noise = self._noise(list(seeds), images, generator)
         steps = steps or self.run.backbone.steps
         sampler = Sampler(
-            backbone=self.backbone,
+            backbone=self.backbone.given(control_image, ip_adapter_image, scale=control_scale),
             steps=steps,
             guidance=self.run.backbone.guidance if guidance is None else guidance,
             batch=self.run.batch,
@@ -111,13 +116,23 @@ class SteeredModel:
         """The objects that new tokens of the backbone are said to show, by token in small letters."""
         return {each.token.lower(): each.shows for each in self.run.backbone.textual_inversion if each.shows}
 
-    def steerer(self, prompt: str, images: int = 1, *, steps: int | None = None) -> Steerer:
+    def steerer(
+        self,
+        prompt: str,
+        images: int = 1,
+        *,
+        steps: int | None = None,
+        control_image: Any = None,
+        control_scale: float = 1.0,
+        ip_adapter_image: Any = None,
+    ) -> Steerer:
         """Return the steering of a batch of images alone, for a denoising loop of one's own or of a pipeline.
 
-        `steps` are those of that loop.
+        `steps` are those of that loop, and so are the images of a ControlNet and an IP-Adapter.
         """
         count = steps or self.run.backbone.steps
-        batch = Batch.of(self.backbone, [self.read(prompt)] * images, steps=count)
+        backbone = self.backbone.given(control_image, ip_adapter_image, scale=control_scale)
+        batch = Batch.of(backbone, [self.read(prompt)] * images, steps=count)
         return Steerer(backbone=self.backbone, steering=self._steering(count)(batch))
 
     def _steering(self, steps: int) -> Callable[[Batch], Steering]:

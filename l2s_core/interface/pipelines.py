@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from l2s_core.backbones.given_images import has_adapter, require_readable
 from l2s_core.backbones.load import family_named
 from l2s_core.backbones.lora import active_digest
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.backbones.textual_inversion import added_digest
+from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.errors import UserError
 from l2s_core.registry import FAMILIES
 
@@ -27,7 +29,8 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
     `size` is the side of images in pixels, by default the denoiser's own. The modules are set to evaluation, and their
     weights ask for no gradient any more. Of the scheduler the settings are used, by the family's own deterministic
     sampler (DDIM, or Euler along a flow). LoRAs that are active, and not merged, and new tokens are part
-    of the fingerprint.
+    of the fingerprint. A ControlNet and IP-Adapters act on every pass, steering's too, once the images that they want
+    are `given`.
 
     A module that torch.compile has compiled has the layers, and the fingerprint, of the module that it was made of.
     Plain steps run compiled; passes that read attention, so all with gradients, run the module as it was written.
@@ -45,12 +48,26 @@ def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> Diffuse
             settings = dict(pipeline.config)
             model = family(parts, fingerprint=IN_MEMORY, size=size, placement=placement, settings=settings)
             added = active_digest(model.modules.values()), added_digest(parts, family.TOKEN_VECTORS)
+            _take_images(model, pipeline)
             model.fingerprint = " ".join([IN_MEMORY, *filter(None, added)])
             return model
     raise UserError(
         f"a {type(pipeline).__name__} is of no family that can be steered; allowed: {', '.join(FAMILIES.names())} "
         "(l2s_core/backbones/README.md says how to add one)"
     )
+
+
+def _take_images(model: DiffusersModel, pipeline: DiffusionPipeline) -> None:
+    """Let a pipeline's ControlNet and IP-Adapter act on a model; raises UserError for those that cannot."""
+    if getattr(pipeline, "controlnet", None) is None and not has_adapter(pipeline):
+        return
+    if not isinstance(model, UNetBackbone):
+        raise UserError(
+            f"the ControlNet or IP-Adapter of a {type(pipeline).__name__} is not read; allowed: those of Stable "
+            "Diffusion 1, 2 and XL, or the pipeline without them"
+        )
+    require_readable(pipeline)
+    model.pipeline = pipeline
 
 
 def require_gradient(denoiser: nn.Module) -> None:
