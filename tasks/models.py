@@ -11,6 +11,7 @@ from l2s_core.backbones.load import load_backbone, pick_device
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import BackboneConfig, RunConfig
 from l2s_core.diffusion.sampler import Sampler
+from l2s_core.evaluation.detectors.depth import DepthReader, depth_folder
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.detectors.load import load_judge
 from l2s_core.evaluation.judging import Judging
@@ -41,6 +42,11 @@ def _color_reader(model: str, device: str) -> ColorReader:
     return ColorReader(load_clip(model, device=device))
 
 
+@lru_cache(maxsize=1)
+def _depth_reader(model: str, device: str) -> DepthReader:
+    return DepthReader(depth_folder(model), device=device)
+
+
 def backbone_for(config: RunConfig) -> Backbone:
     """Return the run's backbone on the run's device."""
     with _LOCK:
@@ -55,7 +61,12 @@ def judge_for(run: Run) -> Judge:
 
 def judging_for(run: Run) -> Judging:
     """Return what judges the run's images, on the run's device."""
-    return Judging(protocol=protocol_of(run.config), judge=judge_for(run), colors=_color_reader_for(run.config))
+    return Judging(
+        protocol=protocol_of(run.config),
+        judge=judge_for(run),
+        colors=_color_reader_for(run.config),
+        depth=_depth_reader_for(run.config),
+    )
 
 
 def _color_reader_for(config: RunConfig) -> ColorReader | None:
@@ -64,6 +75,15 @@ def _color_reader_for(config: RunConfig) -> ColorReader | None:
         return None
     with _LOCK:
         return _color_reader(config.benchmark.clip, pick_device(config.device))
+
+
+def _depth_reader_for(config: RunConfig) -> DepthReader | None:
+    """Return what tells depth; nothing for a benchmark that asks for none."""
+    model = config.benchmark.depth_model
+    if model is None:
+        return None
+    with _LOCK:
+        return _depth_reader(model, pick_device(config.device))
 
 
 def classifier_for(config: RunConfig, folder: Path) -> TrainedClassifier:

@@ -48,6 +48,11 @@ class BenchmarkConfig(Section):
         return False
 
     @property
+    def depth_model(self) -> str | None:
+        """The model that tells how near finds are, where its prompts ask for that."""
+        return None
+
+    @property
     def asked_relations(self) -> tuple[Relation, ...]:
         """The relations that its prompts ask for."""
         return self.relations

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from l2s_core.evaluation.detectors.depth import DepthReader
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.detectors.judge import Judge
 from l2s_core.evaluation.judged_image import JudgedImage
@@ -19,14 +20,15 @@ from l2s_core.evaluation.samples import SampleShard
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """What it takes to judge images: a protocol, a judge that finds objects, and `colors`, which tells their colours.
+    """What it takes to judge images: a protocol, a judge that finds objects, and what tells their colours and depth.
 
-    Without `colors`, a prompt that asks for one raises UserError.
+    Without `colors` or `depth`, a prompt that asks for one raises UserError.
     """
 
     protocol: Protocol
     judge: Judge
     colors: ColorReader | None = None
+    depth: DepthReader | None = None
 
     def verdicts(self, items: Sequence[EvalItem], images: Tensor) -> list[tuple[Verdict, list[Detection]]]:
         """Return the verdict on every uint8 image (N, H, W, 3), and all that the judge found in it."""
@@ -35,9 +37,10 @@ class Judging:
         found = self.judge.detect(pixels, [item.objects for item in items])
         asked = [self.protocol.colored_boxes(item, one) for item, one in zip(items, found, strict=True)]
         colors = seen_colors(self.colors, [item.prompt.text for item in items], pixels, asked)
+        placed = found if self.depth is None else self.depth.place(pixels, found)
         return [
-            (self.protocol.verdict(item, detections, size, seen), detections)
-            for item, detections, seen in zip(items, found, colors, strict=True)
+            (self.protocol.verdict(item, where, size, seen), detections)
+            for item, detections, where, seen in zip(items, found, placed, colors, strict=True)
         ]
 
     def judge_images(self, items: Sequence[EvalItem], images: Tensor) -> list[JudgedImage]:

@@ -13,6 +13,7 @@ from l2s_core.backbones.load import image_side, model_fingerprint, require_fit, 
 from l2s_core.config import ClassifierConfig, RunConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.data.source import source_of
+from l2s_core.evaluation.detectors.depth import depth_fingerprint
 from l2s_core.evaluation.detectors.load import judge_fingerprint
 from l2s_core.evaluation.judged_image import FILE, read_judged
 from l2s_core.evaluation.methods.method import Method, methods_of
@@ -93,6 +94,7 @@ def inputs_of(config: RunConfig, given: Path | None = None) -> Inputs:
     window = [window_fingerprint(config.backbone)] if source.NEEDS_WINDOW else []
     items = benchmark_items(config)
     clip = config.benchmark.clip if config.benchmark.asks_for_colors else None
+    depth = config.benchmark.depth_model
     return Inputs(
         backbone=model_fingerprint(config.backbone),
         judge=judge_fingerprint(config.benchmark.judge),
@@ -100,6 +102,7 @@ def inputs_of(config: RunConfig, given: Path | None = None) -> Inputs:
         source=digest([source.identity(), *some] if some else source.identity()),
         data=(*source.fingerprint(), *window),
         colors=None if clip is None else clip_fingerprint(clip),
+        depth=None if depth is None else depth_fingerprint(depth),
         given=None if given is None else fingerprint_of(given),
         items=items_digest(items),
         asked=asked_digest(items),

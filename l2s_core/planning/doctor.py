@@ -27,6 +27,7 @@ from l2s_core.backbones.load import (
 from l2s_core.config import RunConfig
 from l2s_core.data.source import source_of
 from l2s_core.errors import UserError, first_line
+from l2s_core.evaluation.detectors.depth import depth_folder
 from l2s_core.evaluation.detectors.load import judge_class, judge_folder
 from l2s_core.evaluation.metrics.clipscore import clip_folder
 from l2s_core.evaluation.work import Prices
@@ -61,6 +62,9 @@ def examine(config: RunConfig, home: Path, rehearsal: Rehearsal | None = None) -
     clip = config.benchmark.clip
     if clip is not None:
         checks.append(_tried("CLIP model", lambda: str(clip_folder(clip))))
+    depth = config.benchmark.depth_model
+    if depth is not None:
+        checks.append(_tried("depth model", lambda: str(depth_folder(depth))))
     if config.backbone.architecture is not None:
         cost = count_cost(config)
         time_needed = _time_rehearsed(config, rehearsal) if rehearsal is not None else _time_counted(config, cost)

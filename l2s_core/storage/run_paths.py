@@ -39,11 +39,11 @@ class Identified(Protocol):
 class Inputs:
     """What a run is made from, beside its settings: fingerprints of the models and data.
 
-    `backbone` and `judge` are those of the models, `colors` that of the model that tells colours, where a benchmark
-    asks for some, and `given` that of a given classifier. `source` is a digest of the settings that scenes are chosen
-    by, and `data` are fingerprints of what they are read from: the annotation files, the images, and the tokenizers
-    that phrases must fit. `items` is a digest of all that images
-    depend on in the benchmark's items, `asked` one of what their verdicts depend on besides. `side` is that of the
+    `backbone` and `judge` are those of the models, `colors` and `depth` those of the models that tell colours and
+    depth, where a benchmark asks for them, and `given` that of a given classifier. `source` is a digest of the settings
+    that scenes are chosen by, and `data` are fingerprints of what they are read from: the annotation files, the images,
+    and the tokenizers that phrases must fit. `items` is a digest of all that images depend on in the benchmark's items,
+    `asked` one of what their verdicts depend on besides. `side` is that of the
     images, in pixels.
     """
 
@@ -55,6 +55,7 @@ class Inputs:
     asked: str
     data: tuple[str, ...] = ()
     colors: str | None = None
+    depth: str | None = None
     given: str | None = None
 
 
@@ -166,7 +167,7 @@ class RunPaths:
     @property
     def judged_by(self) -> list[str]:
         """The fingerprints of the models that judge an image."""
-        return [self.inputs.judge, *([self.inputs.colors] if self.inputs.colors else [])]
+        return [model for model in (self.inputs.judge, self.inputs.colors, self.inputs.depth) if model]
 
     @property
     def _sampling(self) -> list:

@@ -152,3 +152,22 @@ def tiny_mask2former(folder: Path) -> None:
         label2id={v: k for k, v in labels.items()},
     )
     Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+
+
+def tiny_depth(folder: Path, **settings: Any) -> Path:
+    """Write a Depth Anything of tiny random weights that reads 28 x 28 pixels."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    backbone = Dinov2Config(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28, patch_size=14,
+        out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=True,
+    )  # fmt: skip
+    config = DepthAnythingConfig(
+        backbone_config=backbone, reassemble_hidden_size=16, neck_hidden_sizes=[4, 4, 8, 8], fusion_hidden_size=8,
+        head_hidden_size=4, **settings,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    pixels = PIXELS | {"size": {"height": 28, "width": 28}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+    return folder

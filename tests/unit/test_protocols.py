@@ -15,6 +15,7 @@ import pytest
 
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
+from l2s_core.evaluation.detectors.depth import PlacedDetection
 from l2s_core.evaluation.detectors.detection import Detection
 from l2s_core.evaluation.protocols import geneval_folder, geneval_rules, spatial_prompts, spatial_rules
 from l2s_core.evaluation.protocols.classes import COCO_CLASSES, GENEVAL_CLASSES
@@ -103,6 +104,19 @@ def test_spatial_position_golden_cases(case) -> None:
 @pytest.mark.parametrize("case", GOLDEN["frames"], ids=lambda case: str(case["size"]))
 def test_spatial_frames(case) -> None:
     assert spatial_rules.frame_size(tuple(case["size"])) == tuple(case["frame"])
+
+
+@cases("spatial-3d")
+def test_spatial_3d_golden_cases(case) -> None:
+    """A find is a name, a box, a confidence and how near it is."""
+    prompt = spatial_rules.parse_prompt(case["prompt"])
+    found = [
+        PlacedDetection(name=name, box=tuple(box), score=score, nearness=nearness)
+        for name, box, score, nearness in case["detections"]
+    ]
+    verdict = spatial_rules.score_image(prompt, found, (100, 100))
+    assert verdict.score == pytest.approx(case["score"]) and verdict.correct is case["correct"]
+    assert verdict.all_found is case["all_found"]
 
 
 @cases("spatial")
@@ -320,7 +334,7 @@ def test_spatial_prompts_are_read(tmp_path) -> None:
     for p in prompts:
         assert p.text[slice(*p.subject_span)] == p.subject and p.text[slice(*p.object_span)] == p.object
     assert prompts[0].as_prompt().triplet.relation == "above" and prompts[1].as_prompt() is None
-    for text in ("a dog behind a cat", "dog near cat", "a dog near a cat next to a bird"):
+    for text in ("a dog beside a cat", "dog near cat", "a dog near a cat next to a bird"):
         with pytest.raises(UserError, match="spatial.txt, line 2: cannot read the prompt.*on the left of"):
             spatial_rules.read_prompts(lines(tmp_path / "spatial.txt", [texts[0], text]))
 
@@ -594,7 +608,13 @@ def test_own_geneval_prompts_have_the_official_form() -> None:
 
 def test_own_spatial_prompts_have_the_official_form() -> None:
     prompts = spatial_prompts.generate_prompts("test", 70)
-    assert [sum(p.phrase == phrase for p in prompts) for phrase in spatial_rules.PHRASES] == [10] * 7
+    assert [sum(p.phrase == phrase for p in prompts) for phrase in spatial_rules.PHRASES_2D] == [10] * 7
+    deep = spatial_prompts.generate_prompts("test", 30, ("in front of", "behind"))
+    assert [sum(p.phrase == phrase for p in deep) for phrase in spatial_rules.PHRASES_3D] == [10] * 3
+    assert all(p.is_3d and p.as_prompt().triplet.relation == spatial_rules.PHRASES[p.phrase] for p in deep)
+    assert not {p.text for p in spatial_prompts.generate_prompts("dev", 30, ("in front of", "behind"))} & {
+        p.text for p in deep
+    }
     assert {p.subject for p in prompts} | {p.object for p in prompts} <= {*COCO_CLASSES, *spatial_rules.PEOPLE}
 
 

@@ -8,7 +8,7 @@ from l2s_core.evaluation.detectors.detection import Box, Detection
 from l2s_core.evaluation.protocols.classes import geneval_name
 from l2s_core.evaluation.protocols.verdict import Failure, FailureKind, RelationVerdict, Verdict, misplaced
 from l2s_core.prompts.prompt import Phrases, depicted
-from l2s_core.relations import ATTRIBUTE, Triplet, relations_between
+from l2s_core.relations import PLANAR, Triplet, relations_between
 
 MIN_SCORE = 0.3  # a detection takes part above this confidence
 MAX_OBJECTS = 16  # detections of one class that take part, the most confident ones
@@ -29,10 +29,10 @@ def judge_relations(prompt: Phrases, detections: Sequence[Detection], min_score:
     """Judge every relation on the best box of its own two classes; all must hold, and all objects be found.
 
     What one pair of objects shows is never evidence for another, but in the lenient verdict. A relation with an object
-    that was not found fails. Attributes are not judged: boxes do not show them.
+    that was not found fails. Attributes and depth are not judged: boxes do not show them.
     """
     boxes = kept_boxes(detections, min_score)
-    triplets = [triplet for triplet in prompt.triplets if triplet.relation != ATTRIBUTE]
+    triplets = [triplet for triplet in prompt.triplets if triplet.relation in PLANAR]
     held = [_held(triplet, boxes) for triplet in triplets]
     relations = tuple(_judge(triplet, boxes, there) for triplet, there in zip(triplets, held, strict=True))
     missing = _missing(depicted(prompt), boxes)

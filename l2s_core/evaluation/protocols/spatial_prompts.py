@@ -1,11 +1,11 @@
-"""Own prompts in the form of T2I-CompBench's 2D-spatial task, over names that a COCO detector can find."""
+"""Own prompts in the form of T2I-CompBench's spatial tasks, over names that a COCO detector can find."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
 
-from l2s_core.evaluation.protocols.spatial_rules import PEOPLE, PHRASES, SpatialPrompt, parse_prompt
+from l2s_core.evaluation.protocols.spatial_rules import PEOPLE, SpatialPrompt, parse_prompt, phrases_of
 from l2s_core.evaluation.protocols.suites import first_prompts, require_suite, suite_triplets
 from l2s_core.relations import PLANAR
 
@@ -36,15 +36,13 @@ THINGS = (
 
 
 def generate_prompts(suite: str, count: int, relations: Sequence[str] = PLANAR) -> list[SpatialPrompt]:
-    """Return `count` prompts in rotation over the seven phrases; `dev` and `test` share none.
-
-    Phrases that mean another relation than `relations` are left out; those of closeness stay.
+    """Return `count` prompts in rotation over the phrases of `relations`; `dev` and `test` share none.
 
     A prompt pairs a person or an animal with a thing, or a person with an animal, and always says "a", as the official
     ones do. Raises UserError for an unknown suite, or for more prompts than it has.
     """
     require_suite(suite)
     pairs = [*product(PEOPLE + ANIMALS, THINGS), *product(PEOPLE, ANIMALS)]
-    triplets = [t for t in suite_triplets(suite, pairs, tuple(PHRASES)) if PHRASES[t.relation] in (None, *relations)]
-    chosen = first_prompts(triplets, count, f"the {suite} suite of 2D-spatial")
+    triplets = suite_triplets(suite, pairs, phrases_of(relations))
+    chosen = first_prompts(triplets, count, f"the {suite} suite of T2I-CompBench's form")
     return [parse_prompt(f"a {t.subject} {t.relation} a {t.object}") for t in chosen]
