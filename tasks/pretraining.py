@@ -31,5 +31,5 @@ def pretrain_models(config: PretrainConfig, work: Path, device: str, home: Path)
     finally:
         for bar in bars.values():
             bar.close()
-    run.finish(work / "grids")
+    run.finish(work)
     return out

@@ -63,11 +63,14 @@ def save_pipeline(
 ) -> None:
     """Write a model in diffusers' folder layout, so that `pipeline`.from_pretrained(folder) loads it.
 
-    The components `absent` are listed as none. No file says where its component was loaded from: that is of this
-    machine alone, and would be part of the fingerprint.
+    The components `absent` are listed as none. No file says where its component was loaded from, or how a tokenizer was
+    called last: that is of this process alone, and would be part of the fingerprint.
     """
     index: dict[str, object] = {"_class_name": pipeline, **settings}
     for name, part in parts.items():
+        if (tokenizer := getattr(part, "backend_tokenizer", None)) is not None:
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
         part.save_pretrained(folder / name)
         for path in (folder / name).glob("*config.json"):
             write_json(path, {key: value for key, value in read_json(path).items() if key != "_name_or_path"})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from l2s_core.miniworld.training.pretrain import PretrainConfig
+from l2s_core.miniworld.training.pretrain import PretrainConfig, chain
+from l2s_core.miniworld.training.workshop import GRIDS
 from tasks.tracking.store import experiment_id, find_run, log_metrics, open_store, watch_machine
 
 CONFIG = "l2s.pretrain"  # tag: the configuration's digest; a resumed pretraining goes on in the same run
 
 
 class PretrainRun:
-    """Curves of every model, and the sample grids at the end."""
+    """Curves of every model, and the sample grids at the end; those of a training before have its name in front."""
 
     def __init__(self, home: Path, config: PretrainConfig) -> None:
         self.client = open_store(home)
@@ -21,17 +22,22 @@ class PretrainRun:
         run = found or self.client.create_run(experiment_id(self.client), run_name="pretrain", tags={CONFIG: digest})
         self.run_id = run.info.run_id
         if found is None:
-            for key, value in config.model_dump(mode="json").items():
-                self.client.log_param(self.run_id, key, value)
+            for folder, one in chain(config):
+                first = {"after": one.after.name} if one.after else {}
+                for key, value in (one.model_dump(mode="json") | first).items():
+                    self.client.log_param(self.run_id, str(PurePosixPath(folder, key)), value)
+        self._config = config
         self._monitor = watch_machine(self.run_id)
 
     def log(self, model: str, step: int, values: Mapping[str, float]) -> None:
         """Log values of one model at a step."""
         log_metrics(self.client, self.run_id, {f"{model}/{key}": value for key, value in values.items()}, step)
 
-    def finish(self, grids: Path) -> None:
-        """Keep the sample grids and close the run."""
+    def finish(self, work: Path) -> None:
+        """Keep the sample grids of all that was trained in `work`, and close the run."""
         self._monitor.finish()
-        if grids.is_dir():
-            self.client.log_artifacts(self.run_id, str(grids), "grids")
+        for folder, _ in chain(self._config):
+            grids = work / folder / GRIDS
+            if grids.is_dir():
+                self.client.log_artifacts(self.run_id, str(grids), str(PurePosixPath(GRIDS, folder)))
         self.client.set_terminated(self.run_id, "FINISHED")

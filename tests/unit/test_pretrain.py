@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from l2s_core.backbones.flux import FluxBackbone, unpack
 from l2s_core.backbones.unet import UNetBackbone
+from l2s_core.config import CONFIG_FOLDER, Section
+from l2s_core.errors import UserError
 from l2s_core.evaluation.detectors.load import load_judge
-from l2s_core.miniworld.training import denoiser
+from l2s_core.miniworld.training import denoiser, pretrain_sd, workshop
 from l2s_core.miniworld.training.distillation import DistillationLoss
-from l2s_core.miniworld.training.pretrain import load_pretrain_config, pretrain
+from l2s_core.miniworld.training.pretrain import chain, length_of, load_pretrain_config, pretrain, snapshot
+from l2s_core.miniworld.training.several_round import shortened
 from l2s_core.miniworld.training.trainer import Observers, TrainPlan, fit
 from l2s_core.miniworld.world.captions import CaptionStyle, web_caption
 from l2s_core.miniworld.world.scenes import sample_layout
 from l2s_core.miniworld.world.streams import scene_rng
 from l2s_core.prompts.prompt import parse_several
+from l2s_core.storage.files import make_folder
+from tasks.tracking.pretrain_run import PretrainRun
 
 
 class Stopped(Exception):
@@ -67,19 +73,10 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
-    config = load_pretrain_config("mini-flux")
-    brief = {"steps": 2, "batch": 4}
-    rounds = []
-    for one in config.rounds:
-        pairs = {"pairs": 6, "pair_steps": 2} if one.student and one.student.by == "reflow" else {}
-        student = one.student and one.student.model_copy(update=brief | pairs)
-        rounds.append(
-            one.model_copy(update={"scenes": 16, "flow": one.flow.model_copy(update=brief), "student": student})
-        )
-    small = {"rounds": rounds, "t5": config.t5.model_copy(update=brief)}
+def test_mini_flux_in_a_few_steps(tmp_path: Path, small_grids: None) -> None:
+    config = brief(load_pretrain_config("mini-flux")).model_copy(update={"after": None})
     seen = []
-    out = pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
+    out = pretrain(config, tmp_path, observe=lambda model, *_: seen.append(model))
     assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", "flow-2", "flow-3", "distillation-3"]
     grids = {f"{name}-000002.png" for name in ("flow-1", "reflow-1", "flow-2", "flow-3", "distillation-3")}
     assert {p.name for p in (tmp_path / "grids").iterdir()} == grids
@@ -87,7 +84,7 @@ def test_mini_flux_in_a_few_steps(tmp_path: Path) -> None:
     for left in tmp_path.glob("flow-*"):
         left.unlink()
     seen.clear()
-    pretrain(config.model_copy(update=small), tmp_path, observe=lambda model, *_: seen.append(model))
+    pretrain(config, tmp_path, observe=lambda model, *_: seen.append(model))
     assert (
         seen == []
         and (out / "mini-flux" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
@@ -121,32 +118,100 @@ def test_a_student_is_asked_for_the_velocity_its_teacher_samples_with() -> None:
     torch.testing.assert_close(loss, torch.stack(guided).square().mean(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grids of two images: sampling 32 took nine tenths of a training's time."""
+    monkeypatch.setattr(workshop, "GRID_IMAGES", 2)
+
+
+def brief(section: Section) -> Section:
+    """Return a configuration with every training cut to two steps of four, and every round to 16 scenes."""
+    return shortened(section, {"steps": 2, "batch": 4, "pairs": 6, "pair_steps": 2, "scenes": 16})
+
+
 @pytest.mark.slow
-def test_the_whole_chain_in_a_few_steps(tmp_path: Path) -> None:
-    config = load_pretrain_config()
-    short = {
-        name: getattr(config, name).model_copy(update={"steps": 2, "batch": 4})
-        for name in ("text", "autoencoder", "judge")
-    }
-    brief = {"steps": 2, "batch": 4}
+def test_the_whole_chain_in_a_few_steps_killed_in_each_part(
+    tmp_path: Path, small_grids: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = brief(load_pretrain_config())
+    parts = ["text", "autoencoder", "denoiser-1", "denoiser-2", "judge"]
+    trainings = [*(f"mini-sd-two/{name}" for name in parts), "text", "denoiser-1", "judge"]
     seen = []
-    short["rounds"] = [
-        one.model_copy(update={"scenes": 16, "denoiser": one.denoiser.model_copy(update=brief)})
-        for one in config.rounds
-    ]
-    out = pretrain(config.model_copy(update=short), tmp_path, observe=lambda model, *_: seen.append(model))
-    assert list(dict.fromkeys(seen)) == ["text", "autoencoder", "denoiser-1", "denoiser-2", "judge"]
-    assert {p.name for p in (tmp_path / "grids").iterdir()} == {
+    out = pretrain(config, tmp_path / "straight", observe=lambda training, *_: seen.append(training))
+    assert list(dict.fromkeys(seen)) == trainings and all(length_of(config, name) == 2 for name in trainings)
+    first = tmp_path / "straight" / "mini-sd-two"
+    assert {p.name for p in (first / "grids").iterdir()} == {
         "autoencoder-000002.png",
         "denoiser-1-000002.png",
         "denoiser-2-000002.png",
     }
-    assert UNetBackbone.from_pretrained(str(out / "mini-sd")).latent_shape == (4, 16, 16)
+    assert [p.name for p in (tmp_path / "straight" / "grids").iterdir()] == ["denoiser-1-000002.png"]
+    ends = [UNetBackbone.from_pretrained(str(folder / "mini-sd")) for folder in (out, first / "models")]
+    assert [model.parts["tokenizer"].model_max_length for model in ends] == [32, 24]
+    assert ends[0].latent_shape == (4, 16, 16)
     assert load_judge(str(out / "mini-seg")).model.config.num_labels == 17
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))
     assert not any(
         str(tmp_path) in path.read_text() for path in out.rglob("*.json")
     )  # a model says nothing of where it was made
+
+    work = tmp_path / "killed"
+    monkeypatch.setattr(pretrain_sd, "sample_grid", lambda *_, **__: np.zeros((1, 64, 64, 3), np.uint8))
+    for last in ("mini-sd-two/denoiser-1", "text"):
+
+        def stop(training: str, step: int, _values: dict[str, float], last: str = last) -> None:
+            seen.append(training)
+            if training == last:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            pretrain(config, work, observe=stop)
+        seen.clear()
+        if last == "text":  # no denoiser of the second part yet: what the first ended with
+            kept = snapshot(config, work, tmp_path / "then")
+            assert files(kept) == files(first / "models")
+    resumed = pretrain(config, work, observe=lambda training, *_: seen.append(training))
+    assert set(seen) == {"mini-sd-two/autoencoder", *trainings[5:]}  # the first part tells what it ended with
+    assert files(resumed) == files(out)
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_chain_of_trainings_has_a_beginning(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    text = (CONFIG_FOLDER / "pretrain" / "mini-sd.yaml").read_text()
+    for after, message in (
+        (str(own), "own.yaml: after leads back to this training"),
+        ("mini-flux", "after is 'mini-flux', a training of mini-flux; allowed: one of mini-sd"),
+        ("mini-sd-tow", "no training 'mini-sd-tow'; did you mean 'mini-sd-two'"),
+        ("mini-sd-two\nbegin: mini-sd", "after and begin both say what training goes on from"),
+    ):
+        own.write_text(text.replace("after: mini-sd-two", f"after: {after}"))
+        with pytest.raises(UserError, match=message):
+            load_pretrain_config(own)
+    own.write_text(text.replace("after: mini-sd-two", "after: mini-sd"))
+    assert [name for name, _ in chain(load_pretrain_config(own))] == ["mini-sd-two", "mini-sd", ""]
+
+
+@pytest.mark.slow
+def test_mlflow_tells_the_parts_of_a_chain_apart(tmp_path: Path) -> None:
+    config = load_pretrain_config()
+    for folder, name in (("work/mini-sd-two/grids", "denoiser-2.png"), ("work/grids", "denoiser-1.png")):
+        make_folder(tmp_path / folder).joinpath(name).touch()
+    run = PretrainRun(tmp_path / "home", config)
+    run.log("mini-sd-two/denoiser-1", 6000, {"loss": 0.2})
+    run = PretrainRun(tmp_path / "home", config)  # the same one, resumed
+    run.log("denoiser-1", 25, {"loss": 0.1})
+    run.finish(tmp_path / "work")
+    kept = run.client.get_run(run.run_id)
+    assert kept.data.metrics.items() >= {"mini-sd-two/denoiser-1/loss": 0.2, "denoiser-1/loss": 0.1}.items()
+    assert kept.data.params.items() >= {"after": "mini-sd-two", "mini-sd-two/window": "24", "window": "32"}.items()
+    grids = {
+        file.path for folder in ("grids", "grids/mini-sd-two") for file in run.client.list_artifacts(run.run_id, folder)
+    }
+    assert grids == {"grids/denoiser-1.png", "grids/mini-sd-two", "grids/mini-sd-two/denoiser-2.png"}
 
 
 def test_captions_of_three_objects_state_two_relations_in_the_share_that_is_asked_for() -> None:

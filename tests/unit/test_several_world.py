@@ -19,7 +19,7 @@ from l2s_core.miniworld.training import bars, denoiser, pretrain_sd, text
 from l2s_core.miniworld.training.ahead import Ahead, workers
 from l2s_core.miniworld.training.denoiser import SceneCaptions, products_in_bfloat16
 from l2s_core.miniworld.training.pretrain import length_of, load_pretrain_config, snapshot, so_far
-from l2s_core.miniworld.training.several_round import tiny
+from l2s_core.miniworld.training.several_round import TINY, shortened
 from l2s_core.miniworld.training.workshop import Workshop
 from l2s_core.miniworld.world.captions import CHAINS, CaptionStyle, language_caption, web_caption
 from l2s_core.miniworld.world.scenes import GAPS, SIDE, SIZES, sample_layout
@@ -101,7 +101,7 @@ def test_lists_and_chains_are_equally_frequent_and_every_object_is_as_frequent_i
 
 
 def test_the_longest_prompt_of_the_forms_fits_the_wide_windows() -> None:
-    config = load_pretrain_config("mini-sd-several")
+    config = load_pretrain_config("mini-sd")
     tokenizer = clip_tokenizer(0, length=config.window)
     longest = "a photo of a teddy bear to the left of a traffic light to the right of a dog and a cat above a zebra"
     assert 24 < len(tokenizer(longest).input_ids) <= config.window
@@ -203,8 +203,8 @@ def test_development_and_test_prompts_of_a_form_share_none() -> None:
 
 def test_a_round_that_goes_on_from_a_model_and_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain_sd, "sample_grid", lambda *_, **__: np.zeros((1, 64, 64, 3), np.uint8))
-    config = tiny(load_pretrain_config("mini-sd-several"))
-    config = config.model_copy(update={"rounds": config.rounds[-1:]})
+    config = shortened(load_pretrain_config("mini-sd"), TINY)
+    config = config.model_copy(update={"after": None, "begin": "mini-sd", "begin_judge": "mini-seg"})
     seen = []
     work = tmp_path / "work"
     shop = Workshop(work=make_folder(work), seed=0, device="cpu", observe=lambda name, *_: seen.append(name))
@@ -230,6 +230,6 @@ def test_a_round_that_goes_on_from_a_model_and_its_snapshot(tmp_path: Path, monk
 def test_every_committed_training_says_what_it_begins_with() -> None:
     for path in (CONFIG_FOLDER / "pretrain").glob("*.yaml"):
         assert load_pretrain_config(path.stem).rounds
-    config = load_pretrain_config("mini-sd").model_dump() | {"text": None}
+    config = load_pretrain_config("mini-sd-two").model_dump() | {"text": None}
     with pytest.raises(ValueError, match="no model to take it from"):
-        type(load_pretrain_config("mini-sd")).model_validate(config)
+        type(load_pretrain_config("mini-sd-two")).model_validate(config)

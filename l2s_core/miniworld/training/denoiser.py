@@ -22,7 +22,8 @@ from l2s_core.miniworld.world.captions import CaptionStyle, web_caption
 from l2s_core.miniworld.world.scenes import COUNTS, Layout, render, sample_layout, to_unit
 from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.miniworld.world.tokenizers import capitalised
-from l2s_core.storage.store import START_AGAIN, read_weights, write_weights
+from l2s_core.storage.decoding import decode_json
+from l2s_core.storage.store import START_AGAIN, opened_weights, read_weights, write_weights
 
 DROP_SHARE = 0.1  # captions replaced by the empty one, for classifier-free guidance
 ENCODE_BATCH = 64
@@ -78,8 +79,12 @@ def encode_scenes(
     device: str = "cpu",
     workers: Workers | None = None,
 ) -> Tensor:
-    """Return the scaled latents (N, 4, 16, 16), float16, of the training scenes; computed once, kept at `path`."""
-    if path.exists():
+    """Return the scaled latents (N, 4, 16, 16), float16, of the training scenes; computed once, kept at `path`.
+
+    Those of other scenes at `path`, which another model was trained on in the same folder, are replaced.
+    """
+    scenes = {"seed": seed, "count": count, "counts": list(counts)}
+    if path.exists() and _scenes_at(path) == scenes:
         return read_weights(path, START_AGAIN)["latents"]
     vae.to(device)
     parts = []
@@ -89,9 +94,16 @@ def encode_scenes(
         mean = vae.encode(torch.from_numpy(draw(number)).to(device)).latent_dist.mean
         parts.append((mean * vae.config.scaling_factor).half().cpu())
     latents = torch.cat(parts)
-    write_weights(path, {"latents": latents})
+    write_weights(path, {"latents": latents}, scenes)
     vae.to("cpu")
     return latents
+
+
+def _scenes_at(path: Path) -> dict[str, Any]:
+    """Return what a file of latents says of its scenes, nothing if it was written before it said so."""
+    with opened_weights(path, START_AGAIN) as stored:
+        said: dict[str, Any] = decode_json((stored.metadata() or {}).get("state", "{}").encode())
+        return said
 
 
 @dataclass(frozen=True, kw_only=True)

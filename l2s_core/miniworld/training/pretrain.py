@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
 from l2s_core.backbones.load import pick_device
-from l2s_core.config import CONFIG_FOLDER, read_yaml, validate
+from l2s_core.config import CONFIG_FOLDER, find_config, read_yaml, validate
 from l2s_core.errors import UserError, unknown_name
 from l2s_core.miniworld.training import ahead
 from l2s_core.miniworld.training.pretrain_flux import FluxPretrainConfig, pretrain_flux
 from l2s_core.miniworld.training.pretrain_sd import SDPretrainConfig, pretrain_sd
+from l2s_core.miniworld.training.rounds import SceneRound
 from l2s_core.miniworld.training.trainer import TrainPlan, stored_step
-from l2s_core.miniworld.training.workshop import Observer, Workshop
+from l2s_core.miniworld.training.workshop import MODELS, Observer, Workshop
 from l2s_core.storage.files import make_folder
 
 PretrainConfig = SDPretrainConfig | FluxPretrainConfig
@@ -26,13 +27,33 @@ CONFIGS: dict[str, type[PretrainConfig]] = {"mini-sd": SDPretrainConfig, "mini-f
 
 
 def load_pretrain_config(name: str | Path = "mini-sd") -> PretrainConfig:
-    """Read a name of configs/pretrain or a YAML file; raises UserError, one line."""
-    named = CONFIG_FOLDER / "pretrain" / f"{name}.yaml"
-    path = named if named.is_file() else Path(name)
+    """Read a name of configs/pretrain or a YAML file, and what its `after` names; raises UserError, one line."""
+    return _load(name, ())
+
+
+def _load(name: str | Path, later: tuple[Path, ...]) -> PretrainConfig:
+    path = find_config(name, CONFIG_FOLDER / "pretrain", "training")
     tree = read_yaml(path)
     if tree.get("model") not in CONFIGS:
         raise unknown_name(f"model in {path}", str(tree.get("model")), CONFIGS)
+    if (after := tree.get("after")) is not None:
+        if path in later:
+            raise UserError(f"{path}: after leads back to this training; begin with one that comes after none")
+        first = _load(str(after), (*later, path))
+        if not isinstance(first, SDPretrainConfig):
+            raise UserError(f"{path}: after is {after!r}, a training of {first.model}; allowed: one of mini-sd")
+        tree["after"] = {"name": Path(str(after)).stem, "config": first}
     return validate(CONFIGS[tree["model"]], tree, str(path))
+
+
+def chain(config: PretrainConfig) -> Iterator[tuple[str, PretrainConfig]]:
+    """Yield all that is trained, the first first, each with its folder in WORK: "" for `config`, which is last."""
+    after = config.after
+    if after is not None:
+        *before, (_, last) = chain(after.config)
+        yield from before
+        yield after.name, last
+    yield "", config
 
 
 def pretrain(
@@ -45,6 +66,8 @@ def pretrain(
 ) -> Path:
     """Train what `config` describes, keeping checkpoints and sample grids in `work`; return the folder of the models.
 
+    What comes before it is trained first, in its folder in `work`; `observe` is told of its trainings by names that
+    begin with that folder: mini-sd-two/denoiser-1.
     `workers` processes draw scenes ahead; by default none, and on a GPU one a core but two. In float32, on a GPU with
     products in TF32: the models are so small that bfloat16's casts cost more than it saves.
     """
@@ -53,22 +76,48 @@ def pretrain(
     if workers is None:
         workers = max(0, len(os.sched_getaffinity(0)) - 2) if device == "cuda" else 0
     with ahead.workers(workers) as processes:
-        shop = Workshop(work=make_folder(work), seed=config.seed, device=device, observe=observe, workers=processes)
-        if isinstance(config, FluxPretrainConfig):
-            return pretrain_flux(config, shop)
-        return pretrain_sd(config, shop)
+        before = None
+        for folder, one in chain(config):
+            shop = Workshop(
+                work=make_folder(work / folder),
+                seed=one.seed,
+                device=device,
+                observe=_named_within(folder, observe),
+                workers=processes,
+            )
+            before = _train(one, shop, before)
+    assert before is not None  # a chain has its end
+    return before
+
+
+def _named_within(folder: str, observe: Observer) -> Observer:
+    return lambda training, step, values: observe(str(PurePosixPath(folder, training)), step, values)
+
+
+def _train(config: PretrainConfig, shop: Workshop, before: Path | None) -> Path:
+    if isinstance(config, FluxPretrainConfig):
+        return pretrain_flux(config, shop, before)
+    return pretrain_sd(config, shop, before)
 
 
 def so_far(config: PretrainConfig, work: Path) -> PretrainConfig:
-    """Return the configuration of which nothing is left to train: each training ends at its last checkpoint.
+    """Return the configuration of which nothing is left to train in `work`: each training ends at its last checkpoint.
 
-    Trainings without one are left out. Raises UserError where nothing at all is left.
+    What comes before it is left alone, and trainings without a checkpoint are left out. Raises UserError where nothing
+    at all is left.
     """
     cut = {}
     for name in ("text", "autoencoder", "judge", "t5"):
         if plan := getattr(config, name, None):
             cut[name] = _cut(plan, work / f"{name}.safetensors")
-    rounds = []
+    rounds = _rounds_so_far(config, work)
+    if not rounds:
+        raise UserError(f"{work} holds no checkpoint of a denoiser yet; train until there is one")
+    return config.model_copy(update=cut | {"rounds": tuple(rounds)})
+
+
+def _rounds_so_far(config: PretrainConfig, work: Path) -> list[SceneRound]:
+    rounds: list[SceneRound] = []
     for number, one in enumerate(config.rounds, start=1):
         name = "denoiser" if hasattr(one, "denoiser") else "flow"
         plan = _cut(getattr(one, name), work / f"{name}-{number}.safetensors")
@@ -79,9 +128,7 @@ def so_far(config: PretrainConfig, work: Path) -> PretrainConfig:
             rounds[-1] = rounds[-1].model_copy(
                 update={"student": _cut(student, work / f"{student.by}-{number}.safetensors")}
             )
-    if not rounds:
-        raise UserError(f"{work} holds no checkpoint of a denoiser yet; train until there is one")
-    return config.model_copy(update=cut | {"rounds": tuple(rounds)})
+    return rounds
 
 
 def _cut(plan: TrainPlan, checkpoint: Path) -> TrainPlan | None:
@@ -92,17 +139,27 @@ def _cut(plan: TrainPlan, checkpoint: Path) -> TrainPlan | None:
 def snapshot(config: PretrainConfig, work: Path, out: Path) -> Path:
     """Write the models of the checkpoints in `work`, their averaged weights, to the new folder `out`.
 
-    What trains on in `work` is not disturbed.
+    They are those of the last training of the chain whose denoiser has a checkpoint. What trains on in `work` is not
+    disturbed.
     """
+    before: Path | None = None
+    reached = (config, work, before)
+    for folder, one in chain(config):
+        if _rounds_so_far(one, work / folder):
+            reached = (one, work / folder, before)
+        before = work / folder / MODELS
+    config, work, before = reached
     config = so_far(config, work)
     for path in work.glob("*.safetensors"):
         shutil.copy2(path, make_folder(out) / path.name)
-    return pretrain(config, out)
+    return _train(config, Workshop(work=out, seed=config.seed, device="cpu", observe=lambda *_: None), before)
 
 
 def length_of(config: PretrainConfig, training: str) -> int:
     """Return how far a training goes, by the name that its observer is told: steps, or pairs ("pairs-1")."""
-    name, _, number = training.partition("-")
+    path = PurePosixPath(training)
+    config = dict(chain(config))["" if path.parent == PurePosixPath() else str(path.parent)]
+    name, _, number = path.name.partition("-")
     if not number:
         return getattr(config, name).steps
     plan = config.rounds[int(number) - 1]

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -21,9 +22,10 @@ from l2s_core.backbones.model import Placement
 from l2s_core.config import Section
 from l2s_core.miniworld.training import denoiser, flow, reflow, t5
 from l2s_core.miniworld.training.distillation import DistillationLoss
+from l2s_core.miniworld.training.pretrain_sd import Predecessor
 from l2s_core.miniworld.training.rounds import SceneRound
 from l2s_core.miniworld.training.trainer import TrainPlan
-from l2s_core.miniworld.training.workshop import Draw, Workshop, sample_grid
+from l2s_core.miniworld.training.workshop import MODELS, Draw, Workshop, sample_grid
 from l2s_core.miniworld.world.captions import LANGUAGE_COUNTS
 from l2s_core.miniworld.world.scenes import SIDE
 from l2s_core.miniworld.world.streams import Stream
@@ -67,12 +69,14 @@ class FluxPretrainConfig(Section):
     """Seed, sizes, the plan of the T5 encoder and the rounds.
 
     With `begin`, a shipped name or a folder in diffusers' layout, the transformer and the T5 encoder go on from that
-    model, the encoder as it is if it has no plan. `window` is the T5 encoder's, in tokens, `language` the shares of its
+    model, the encoder as it is if it has no plan. `after` is a training that comes first, of the mini-sd whose
+    autoencoder and CLIP encoder are used. `window` is the T5 encoder's, in tokens, `language` the shares of its
     sentences of one, two, three … objects and `only_a` as in `language_caption`.
     """
 
     model: Literal["mini-flux"]
     seed: int
+    after: Predecessor | None = None
     begin: str | None = None
     window: int = Field(default=T5_LENGTH, ge=T5_LENGTH)
     language: tuple[float, ...] = LANGUAGE_COUNTS
@@ -93,14 +97,14 @@ class FluxPretrainConfig(Section):
         return self
 
 
-def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
-    """Train everything; return the folder that holds mini-flux."""
+def pretrain_flux(config: FluxPretrainConfig, shop: Workshop, before: Path | None = None) -> Path:
+    """Train everything; return the folder that holds mini-flux. `before` is as in `pretrain_sd`."""
     from diffusers import AutoencoderKL
 
     seed = config.seed
     device = shop.device
-    out = shop.work / "models"
-    base = _base(config, out)
+    out = shop.work / MODELS
+    base = before / "mini-sd" if before else _base(config, out)
     vae = AutoencoderKL.from_pretrained(base / "vae")
     vae.register_to_config(shift_factor=0.0)  # FluxPipeline wants one; these latents have mean zero as they are
     clip = CLIPTextModel.from_pretrained(base / "text_encoder")
@@ -109,6 +113,7 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     begun = _begun(config.begin) if config.begin else {}
     tokenizer = begun.get("tokenizer_2") or t5_tokenizer(seed, length=config.window)
     tokenizer.model_max_length = config.window
+    torch.manual_seed(seed)
     encoder = begun.get("text_encoder_2") or t5.build_encoder(tokenizer, width=width, layers=2, heads=4)
     if config.t5 is not None:
         size = config.t5.batch
@@ -130,6 +135,7 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
     training = RoundTraining(
         shop=shop, parts=parts, encoders=flow.Encoders(clip, clip_tokenizer, encoder, tokenizer, device)
     )
+    torch.manual_seed(seed)  # whatever was trained, or was found trained, before
     model = begun.get("transformer") or flow.build(
         heads=config.heads, head_width=config.head_width, double=config.double, single=config.single, text_width=width
     )
@@ -148,7 +154,7 @@ def pretrain_flux(config: FluxPretrainConfig, shop: Workshop) -> Path:
 
 
 def _base(config: FluxPretrainConfig, models: Path) -> Path:
-    """Return the model whose autoencoder and CLIP encoder are used.
+    """Return the model whose autoencoder and CLIP encoder are used where no training comes before.
 
     That is the mini-sd that was trained in the same WORK, or else the model to go on from, or the mini-sd that ships.
     """

@@ -1,4 +1,4 @@
-"""Train mini-sd and mini-seg from a seed: text encoder, autoencoder, denoiser, judge. About two hours on 2 cores."""
+"""Train mini-sd and mini-seg from a seed: text encoder, autoencoder, denoiser, judge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from l2s_core.config import Section
 from l2s_core.miniworld.training import autoencoder, denoiser, judge, text
 from l2s_core.miniworld.training.rounds import SceneRound
 from l2s_core.miniworld.training.trainer import TrainPlan
-from l2s_core.miniworld.training.workshop import GRID_IMAGES, Workshop, sample_grid
+from l2s_core.miniworld.training.workshop import GRID_IMAGES, MODELS, Workshop, sample_grid
 from l2s_core.miniworld.world.captions import LANGUAGE_COUNTS
 from l2s_core.miniworld.world.tokenizers import CLIP_LENGTH, clip_tokenizer
 
@@ -37,13 +37,15 @@ class SDPretrainConfig(Section):
     """Seed, the plan of each model, and the rounds of the denoiser.
 
     With `begin`, a shipped name or a folder in diffusers' layout, all goes on from that model instead of from nothing,
-    and a model without a plan stays as it is there; the judge goes on from `begin_judge`. `window` is the text
-    encoder's, in tokens, `language` the shares of its sentences of one, two, three … objects and `only_a` as in
-    `language_caption`, `pictured` those of the autoencoder's scenes, and `judged` those of the judge's.
+    and a model without a plan stays as it is there; the judge goes on from `begin_judge`. With `after` all goes on from
+    the models of another training, which comes first. `window` is the text encoder's, in tokens, `language` the shares
+    of its sentences of one, two, three … objects and `only_a` as in `language_caption`, `pictured` those of the
+    autoencoder's scenes, and `judged` those of the judge's.
     """
 
     model: Literal["mini-sd"]
     seed: int
+    after: Predecessor | None = None
     begin: str | None = None
     begin_judge: str | None = None
     window: int = Field(default=CLIP_LENGTH, ge=CLIP_LENGTH)
@@ -59,27 +61,39 @@ class SDPretrainConfig(Section):
     @model_validator(mode="after")
     def _has_a_beginning(self) -> SDPretrainConfig:
         missing = [name for name in ("text", "autoencoder", "judge") if getattr(self, name) is None]
-        if self.begin is None and missing:
+        if self.begin is None and self.after is None and missing:
             raise ValueError(
                 f"{missing[0]} has no plan and there is no model to take it from; "
-                "give its plan, or name a model in begin"
+                "give its plan, or name a model in begin, or a training in after"
             )
+        if self.after is not None and (self.begin or self.begin_judge):
+            raise ValueError("after and begin both say what training goes on from; give one of them")
         return self
 
 
-def pretrain_sd(config: SDPretrainConfig, shop: Workshop) -> Path:
-    """Train everything; return the folder of the models."""
-    out = shop.work / "models"
-    torch.manual_seed(config.seed)
-    parts = _begun(config, config.begin) if config.begin else {}
+class Predecessor(Section):
+    """A training that comes before another one, in a folder of its `name`, and whose models the other needs."""
+
+    name: str
+    config: SDPretrainConfig
+
+
+def pretrain_sd(config: SDPretrainConfig, shop: Workshop, before: Path | None = None) -> Path:
+    """Train everything; return the folder of the models. `before` is that of the training in `config.after`."""
+    out = shop.work / MODELS
+    begin, begin_judge = config.begin, config.begin_judge
+    if before is not None:
+        begin, begin_judge = str(before / "mini-sd"), str(before / "mini-seg")
+    parts = _begun(config, begin) if begin else {}
     parts |= _text(config, shop, parts)
     parts |= _autoencoder(config, shop, parts)
+    torch.manual_seed(config.seed)
     unet = parts.get("unet") or denoiser.build((64, 128), heads=4, text_width=128)
     parts |= {"unet": unet, "scheduler": denoiser.build_scheduler()}
     _train_denoiser(config, shop, parts)
     if config.judge is not None:
-        begin = judge.begun(config.begin_judge) if config.begin_judge else None
-        judge.train(shop, config.judge, config.judged, begin).half().save_pretrained(out / "mini-seg")
+        begun = judge.begun(begin_judge) if begin_judge else None
+        judge.train(shop, config.judge, config.judged, begun).half().save_pretrained(out / "mini-seg")
     # the text encoder stays float32, since transformers keeps the stored type
     parts |= {
         "unet": unet.half(),
@@ -109,6 +123,7 @@ def _begun(config: SDPretrainConfig, model: str) -> dict[str, Any]:
 def _text(config: SDPretrainConfig, shop: Workshop, parts: dict[str, Any]) -> dict[str, Any]:
     """Train the text encoder, if it has a plan; return it with its tokenizer."""
     plan = config.text
+    torch.manual_seed(config.seed)  # whatever was trained, or was found trained, before
     tokenizer = parts.get("tokenizer") or clip_tokenizer(config.seed, length=config.window)
     encoder = parts.get("text_encoder") or text.build_encoder(tokenizer, width=128, layers=3, heads=4)
     if plan is not None:
@@ -126,6 +141,7 @@ def _text(config: SDPretrainConfig, shop: Workshop, parts: dict[str, Any]) -> di
 def _autoencoder(config: SDPretrainConfig, shop: Workshop, parts: dict[str, Any]) -> dict[str, Any]:
     """Train the autoencoder, if it has a plan; return it."""
     plan = config.autoencoder
+    torch.manual_seed(config.seed)
     vae = parts.get("vae") or autoencoder.build((32, 64, 64), 4)
     if plan is not None:
         held_out = autoencoder.batch(config.seed + 99, 0, 64, config.pictured)

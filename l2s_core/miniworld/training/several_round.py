@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,31 +19,26 @@ from l2s_core.backbones.load import pick_device
 from l2s_core.config import Section
 from l2s_core.miniworld.training.bars import FORMS, judge_line, table
 from l2s_core.miniworld.training.pretrain import PretrainConfig, load_pretrain_config, pretrain, show
-from l2s_core.miniworld.training.rounds import SceneRound
-from l2s_core.miniworld.training.trainer import TrainPlan
 from l2s_core.storage.files import make_folder
 
 MODELS = ("mini-sd", "mini-flux")
-TINY = {"steps": 3, "batch": 8}
-TINY_SCENES = 80
+TINY = {"steps": 3, "batch": 8, "scenes": 80}
 TINY_FORMS = ("2+1", "5+3")
 TINY_PROMPTS = 2
 Kind = TypeVar("Kind", bound=Section)
 
 
-def tiny(section: Kind) -> Kind:
-    """Return a configuration with every training cut to a few steps, as a rehearsal of it."""
+def shortened(section: Kind, sizes: Mapping[str, int]) -> Kind:
+    """Return a configuration with the `sizes` given in every section that has them, as a rehearsal of it."""
     update: dict[str, object] = {}
     for name in type(section).model_fields:
         value = getattr(section, name)
-        if isinstance(value, Section):
-            update[name] = tiny(value)
+        if name in sizes:
+            update[name] = sizes[name]
+        elif isinstance(value, Section):
+            update[name] = shortened(value, sizes)
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):
-            update[name] = tuple(map(tiny, value))
-    if isinstance(section, TrainPlan):
-        update |= TINY
-    if isinstance(section, SceneRound):
-        update["scenes"] = TINY_SCENES
+            update[name] = tuple(shortened(one, sizes) for one in value)
     return section.model_copy(update=update)
 
 
@@ -103,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for model in given.models:
         config = load_pretrain_config(f"{model}-several-gpu")
         train_and_measure(
-            tiny(config) if given.tiny else config,
+            shortened(config, TINY) if given.tiny else config,
             given.work,
             given.out,
             device=pick_device(given.device),

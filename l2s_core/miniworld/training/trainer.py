@@ -182,6 +182,9 @@ class _Training:
                 }
             for name, buffer in self._statistics().items():
                 buffer.copy_(stored.get_tensor(f"buffer/{name}"))
+        for name, buffer in self.model.named_buffers():
+            if name.endswith("num_batches_tracked"):  # one batch a step
+                buffer.add_(step)
         return min(step, self.plan.steps)
 
     def _statistics(self) -> dict[str, Tensor]:

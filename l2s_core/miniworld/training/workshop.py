@@ -22,6 +22,8 @@ from l2s_core.prompts.prompt import SeveralPrompt, with_article
 from l2s_core.report.grids import save_png, tile
 
 T = TypeVar("T")
+MODELS = "models"  # the folder in WORK of the finished models
+GRIDS = "grids"  # and that of sample grids
 GRID_IMAGES = 32
 Observer = Callable[[str, int, dict[str, float]], None]
 """(model, step, values) -> None, called as training goes on."""
@@ -58,7 +60,7 @@ class Workshop:
 
         def on_checkpoint(step: int) -> None:
             if draw is not None:
-                save_png(tile(draw(model)), self.work / "grids" / f"{name}-{step:06d}.png")
+                save_png(tile(draw(model)), self.work / GRIDS / f"{name}-{step:06d}.png")
 
         fit(
             model,
