@@ -56,7 +56,6 @@ FAMILIES = {
     "z-image-turbo": {**RECTIFIED, "backbone.offload": True, "backbone.checkpointing": True},
     "pixart-sigma": {"backbone.checkpointing": True},
     "qwen-image": {"backbone.checkpointing": True, "backbone.guidance": 4.0, "capture.softmax": "joint"},
-    "sana-sprint": {**RECTIFIED, "backbone.checkpointing": True},
     "sana": {**RECTIFIED, "backbone.dtype": "bfloat16", "backbone.offload": True},
 }
 

@@ -37,7 +37,10 @@ from l2s_core.backbones.model import DiffusersModel, chat_template, tokenized
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
 from l2s_core.config import BackboneConfig, CaptureConfig, ClassifierConfig, load_run_config
-from l2s_core.dataset.collect import map_source
+from l2s_core.data.scenes import Scene
+from l2s_core.dataset.collect import collect_maps, map_source
+from l2s_core.diffusion.inversion import psnr
+from l2s_core.diffusion.noise import invert_scenes
 from l2s_core.diffusion.sampler import Batch
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError
@@ -197,6 +200,15 @@ def test_a_model_that_noises_afresh_has_scenes_noised_and_nothing_else(folders) 
             require_fit(load_run_config("mini-sd", changes))
     require_fit(load_run_config("mini-sd", {**ours, "trajectories": 1, "classifier.maps": "trajectories"}))
     backbone = load(folders, "sana-sprint")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    scene = Scene(image_id="a", split="train", image=image, triplet=PROMPTS[0].triplet)
+    how = load_run_config("mini-sd", noised).inversion
+    shard = invert_scenes(backbone, [scene], how, steps=4, batch=2)
+    records = collect_maps(
+        backbone, shard, {"a": image}, map_source(backbone, CaptureConfig(steps=(1,), grid=4), 4), batch=2
+    ).records
+    alone = psnr(torch.from_numpy(backbone.decode(backbone.encode_images(image[None]))), torch.from_numpy(image[None]))
+    assert [record.psnr for record in records] == [pytest.approx(alone.item(), abs=0.1)] * 2
     with pytest.raises(UserError, match="cannot be steered from outside"):
         backbone.from_pipeline(torch.zeros(1, *backbone.latent_shape))
 

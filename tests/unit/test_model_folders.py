@@ -17,7 +17,13 @@ from safetensors.torch import load_file, save_file
 from l2s_core.backbones.component import ClipTokenizer, NoiseSchedule
 from l2s_core.backbones.ddim import ddim_schedule
 from l2s_core.backbones.folder import SHIPPED, component_files, fingerprint_of
-from l2s_core.backbones.load import backbone_without_weights, check_backbone, load_backbone, require_reach
+from l2s_core.backbones.load import (
+    backbone_without_weights,
+    check_backbone,
+    load_backbone,
+    model_folder,
+    require_reach,
+)
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.config import BackboneConfig, load_run_config
 from l2s_core.errors import UserError
@@ -175,6 +181,44 @@ def test_one_component_in_half_precision_and_the_rest_plain(model: Path) -> None
     plain = load_backbone(settings(model), "cpu")
     assert torch.equal(plain.parts["unet"].conv_in.weight, weights["conv_in.weight"].float())
     assert plain.fingerprint == load_backbone(settings(SHIPPED / "mini-sd"), "cpu").fingerprint != loaded.fingerprint
+
+
+@pytest.mark.parametrize(("name", "scheduler"), [("spright", "DDIMScheduler"), ("tokencompose", "PNDMScheduler")])
+def test_a_fine_tuned_pipeline_with_all_that_its_repository_has(
+    model: Path, name: str, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pickles and half-precision copies beside the weights, a filter of images, another scheduler."""
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import filter_repo_objects
+
+    index = json.loads((model / "model_index.json").read_text())
+    filters = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True}
+    (model / "model_index.json").write_text(json.dumps(index | filters | {"scheduler": ["diffusers", scheduler]}))
+    add_to(model / "scheduler" / "scheduler_config.json", _class_name=scheduler)
+    for part in ("unet", "vae", "text_encoder"):
+        weights = next((model / part).glob("*.safetensors"))
+        weights.with_suffix(".bin").write_bytes(b"no pickle is read")
+        weights.with_suffix(".fp16.safetensors").write_bytes(b"nor another precision")
+    found = {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()}
+    run = load_run_config("sd21", {"backbone": name})
+    with pytest.raises(UserError, match=f"no model '{run.backbone.model}': .*HF_HUB_OFFLINE=0 fetches one"):
+        model_folder(run.backbone)
+    calls: list[dict] = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda _, **given: calls.append(given) or str(model))
+    small = run.backbone.model_copy(update={"size": 64, "steps": 4})
+    assert check_backbone(small).denoiser.device.type == "meta"
+    loaded = load_backbone(small, "cpu")
+    shipped = load_backbone(settings(SHIPPED / "mini-sd"), "cpu")
+    for part, weights in loaded.parts["unet"].state_dict().items():
+        assert torch.equal(weights, shipped.parts["unet"].state_dict()[part])
+    extra = {"safety_checker/model.safetensors", "v1-4-pruned.ckpt", "README.md"}
+    fetched = set(filter_repo_objects(found | extra, **calls[0]))
+    assert fetched == {path for path in found if not path.endswith((".bin", ".fp16.safetensors"))}
+    (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UserError, match="/unet has no plain safetensors file; set backbone.precision to fp16"):
+        check_backbone(small)
 
 
 @pytest.mark.parametrize(
