@@ -19,9 +19,10 @@ def choose_scenes(run: Run, rebuild: bool = False) -> Path:
     """Write the catalogue of the run's scenes unless it is there; return its path."""
     path = run.paths.catalogue
     config = run.config
+    size = run.paths.inputs.size
 
     def build() -> None:
-        save_catalogue(path, source_of(config.data).catalogue(window_test(config.backbone)))
+        save_catalogue(path, source_of(config.data).catalogue_for(size, window_test(config.backbone)))
 
     ensure(path, load_catalogue, build, rebuild=rebuild)
     return path
@@ -32,8 +33,8 @@ def prepare_shard(run: Run, shard: str, entries: list[Entry], rebuild: bool = Fa
     path = run.paths.scenes / f"{shard}.safetensors"
 
     def build() -> None:
-        scenes, skips = source_of(run.config.data).load_entries(entries, run.paths.inputs.side)
-        save_scenes(path, scenes, run.paths.inputs.side, skips.counts, skips.named)
+        scenes, skips = source_of(run.config.data).load_entries(entries, run.paths.inputs.size)
+        save_scenes(path, scenes, run.paths.inputs.size, skips.counts, skips.named)
 
     ensure(path, load_scenes, build, rebuild=rebuild)
     return path

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from l2s_core.attention.capture import AttentionCapture
 from l2s_core.attention.layers import AttentionModel, select_layers
-from l2s_core.attention.pooling import pool_maps
+from l2s_core.attention.pooling import grid_over, pool_maps
 from l2s_core.diffusion.condition import Condition
+from l2s_core.sizes import Size, size_of
 
 
 class AttentionReader:
     """Reads the phrases' attention in the layers of a model that match any shell-style pattern of `layers`.
 
-    `softmax` is "text" or "joint" (see `AttentionModel.layers`). Maps have `grid` x `grid` cells. Each sums to 1, or
+    `softmax` is "text" or "joint" (see `AttentionModel.layers`). A map's longer side has `grid` cells, its shorter
+    one as many as keep them square (`grid_over`); a `grid` of two sides is taken as it is. Each map sums to 1, or
     with `normalize=False` is the attention itself, a probability a cell. `antialias` is `pool_maps`'s. Raises UserError
     where no layer matches. The maps stand in the layers' order; with `order` "side" those of the smallest attention
     come first, and those of one side stand in the layers' order.
@@ -32,7 +34,7 @@ class AttentionReader:
         *,
         layers: Sequence[str] = ("*",),
         softmax: str = "text",
-        grid: int = 16,
+        grid: Size = 16,
         antialias: bool = True,
         normalize: bool = True,
         order: str = "layers",
@@ -62,7 +64,7 @@ class AttentionReader:
         forward = partial(self.model.predict, latents, timestep, condition.unguided(embedded=self.guidance))
         with self._capture.recording(weights_BOK, stop_early=True):
             self._capture.run(forward)
-        return self._maps()
+        return self._maps(latents)
 
     def read_and_predict(
         self, latents: Tensor, timestep: float, condition: Condition, weights_BOK: Tensor
@@ -70,10 +72,17 @@ class AttentionReader:
         """Return maps_BOMGG and the prediction of the same pass, without guidance."""
         with self._capture.recording(weights_BOK):
             prediction = self.model.predict(latents, timestep, condition.unguided(embedded=self.guidance))
-        return self._maps(), prediction
+        return self._maps(latents), prediction
 
-    def _maps(self) -> Tensor:
+    def _maps(self, latents: Tensor) -> Tensor:
         layer_maps = self._capture.layer_maps()
         if self.order == "side":
             layer_maps = sorted(layer_maps, key=lambda maps_BHOP: maps_BHOP.shape[-1])
-        return pool_maps(layer_maps, self.grid, antialias=self.antialias, normalize=self.normalize)
+        height, width = latents.shape[-2:]
+        return pool_maps(
+            layer_maps,
+            grid_over(self.grid, (height, width)) if isinstance(self.grid, int) else self.grid,
+            latents=size_of(height, width),
+            antialias=self.antialias,
+            normalize=self.normalize,
+        )

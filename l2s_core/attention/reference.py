@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from l2s_core.attention.pooling import pool_maps
+from l2s_core.attention.pooling import grid_over, pool_maps
 from l2s_core.attention.probabilities import phrase_attention_reference
+from l2s_core.sizes import size_of
 
 Call = tuple[Tensor, Tensor, Tensor | None]
 """(query_BHPD, key_BHKD, mask) as a model hands them to torch's attention."""
@@ -37,14 +38,23 @@ def watching_attention() -> Iterator[list[Call]]:
 
 
 def reference_maps(
-    calls: Sequence[Call], weights_BOK: Tensor, *, pixels: int, text_first: bool, softmax: str = "text", grid: int = 16
+    calls: Sequence[Call],
+    weights_BOK: Tensor,
+    *,
+    latents: tuple[int, int],
+    patch: int,
+    text_first: bool,
+    softmax: str = "text",
+    grid: int = 16,
 ) -> Tensor:
     """Return maps_BOMGG of watched calls, storing every (H, P, K) tensor in float32.
 
-    Self-attention over `pixels` image tokens or fewer is left out. A call over image and text together is cut
+    The model makes an image token of `patch` x `patch` latents, of (height, width) `latents`. Self-attention over as
+    many image tokens or fewer is left out. A call over image and text together is cut
     apart by its layout, with its mask: FLUX has the text first, SD3 the image, and a UNet's cross-attention no image
     keys.
     """
+    pixels = (latents[0] // patch) * (latents[1] // patch)
     maps = []
     for query, key, mask in calls:
         tokens = query.shape[2]
@@ -60,4 +70,4 @@ def reference_maps(
             if mask is not None:
                 mask = mask.expand(*mask.shape[:2], tokens, tokens)[:, :, image][..., keys]
         maps.append(phrase_attention_reference(query, key, weights_BOK, mask))
-    return pool_maps(maps, grid)
+    return pool_maps(maps, grid_over(grid, latents), latents=size_of(*latents))

@@ -13,6 +13,7 @@ from l2s_core.backbones.load import family_named
 from l2s_core.backbones.model import ON_CPU, DiffusersModel, Placement
 from l2s_core.config import CONFIG_FOLDER, Family, Section, read_yaml, validate
 from l2s_core.errors import unknown_name
+from l2s_core.sizes import Size
 
 Scale = Literal["full", "tiny"]
 FOLDER = CONFIG_FOLDER / "architectures"
@@ -65,11 +66,11 @@ def random_parts(
 
 
 def random_backbone(
-    architecture: Architecture, scale: Scale, *, size: int | None = None, placement: Placement = ON_CPU
+    architecture: Architecture, scale: Scale, *, size: Size | None = None, placement: Placement = ON_CPU
 ) -> DiffusersModel:
     """Return a backbone with random weights; its fingerprint says so.
 
-    `size` is the side of its images in pixels, by default what its denoiser, or for a tiny one its family, states.
+    `size` is that of its images in pixels, by default what its denoiser, or for a tiny one its family, states.
     """
     family = family_named(architecture.family)
     if scale == "tiny" and size is None:

@@ -50,16 +50,11 @@ class FluxBackbone(DiffusersModel):
     TINY_SIDE = 64
 
     @property
-    def side(self) -> int:
-        """Side of the grid of image tokens."""
-        return self.latent_shape[-1] // PATCH
-
-    @property
     def classifier_free(self) -> bool:
         return not self.denoiser.config.guidance_embeds
 
     def from_pipeline(self, latents: Tensor) -> Tensor:
-        return unpack(latents.float(), self.side)
+        return unpack(latents.float(), *self.token_sides)
 
     def to_pipeline(self, latents: Tensor) -> Tensor:
         return pack(latents)
@@ -78,7 +73,7 @@ class FluxBackbone(DiffusersModel):
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at sigmas spread evenly before the scheduler's shift."""
-        return euler_schedule(self.parts["scheduler"], steps, tokens=self.side**2, even_sigmas=True)
+        return euler_schedule(self.parts["scheduler"], steps, tokens=self.image_tokens, even_sigmas=True)
 
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
         """The velocity noise - x0; `timestep` is the flow's sigma in [0, 1]."""
@@ -97,7 +92,7 @@ class FluxBackbone(DiffusersModel):
             txt_ids=self._ids[: self._words].to(tokens),
             return_dict=False,
         )[0]
-        return unpack(output, self.side).to(latents.dtype)
+        return unpack(output, *self.token_sides).to(latents.dtype)
 
     def _embedded(self, tokens: Tensor, guidance: float | None) -> Tensor | None:
         """The guidance of every image, (B), where the model has it as an input."""
@@ -122,7 +117,7 @@ class FluxBackbone(DiffusersModel):
     @cached_property
     def _ids(self) -> Tensor:
         """Positions of the text tokens, all zero, and of the image tokens, (K + P, 3), on the device."""
-        return torch.cat([torch.zeros(self._words, 3), image_ids(self.side)]).to(self.device)
+        return torch.cat([torch.zeros(self._words, 3), image_ids(*self.token_sides)]).to(self.device)
 
     @property
     def _words(self) -> int:
@@ -164,13 +159,13 @@ def pack(latents_BCHW: Tensor) -> Tensor:
     return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, (height // PATCH) * (width // PATCH), channels * PATCH**2)
 
 
-def unpack(tokens_BPE: Tensor, side: int) -> Tensor:
-    """Undo `pack` for a square grid of side x side tokens."""
-    patches = tokens_BPE.unflatten(-1, (-1, PATCH, PATCH)).unflatten(1, (side, side))  # (B, h, w, C, 2, 2)
+def unpack(tokens_BPE: Tensor, rows: int, columns: int) -> Tensor:
+    """Undo `pack` for rows x columns tokens."""
+    patches = tokens_BPE.unflatten(-1, (-1, PATCH, PATCH)).unflatten(1, (rows, columns))  # (B, h, w, C, 2, 2)
     return patches.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-def image_ids(side: int) -> Tensor:
-    """Positions (0, row, column) of side x side tokens, (P, 3)."""
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float()
+def image_ids(rows: int, columns: int) -> Tensor:
+    """Positions (0, row, column) of rows x columns tokens, (P, 3)."""
+    row_RC, column_RC = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.stack([torch.zeros_like(row_RC), row_RC, column_RC], dim=-1).reshape(-1, 3).float()

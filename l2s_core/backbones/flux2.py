@@ -77,7 +77,7 @@ class Flux2Backbone(FluxBackbone):
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at sigmas spread evenly before a shift that depends on their number, too."""
-        tokens = self.side**2
+        tokens = self.image_tokens
         shift = shift_of(tokens, steps)
         return euler_schedule(self.parts["scheduler"], steps, tokens=tokens, even_sigmas=True, mu=shift)
 
@@ -108,14 +108,14 @@ class Flux2Backbone(FluxBackbone):
             txt_ids=self._ids[: self._words],
             return_dict=False,
         )[0]
-        return unpack(output, self.side).to(latents.dtype)
+        return unpack(output, *self.token_sides).to(latents.dtype)
 
     @cached_property
     def _ids(self) -> Tensor:
         """Positions (time, row, column, place in the text) of text and image tokens, (K + P, 4), on the device."""
         text = torch.zeros(self._words, 4)
         text[:, 3] = torch.arange(self._words)
-        image = pad(image_ids(self.side), (0, 1))
+        image = pad(image_ids(*self.token_sides), (0, 1))
         return torch.cat([text, image]).to(self.device)
 
     @property

@@ -29,9 +29,10 @@ class GivenImages:
     opposites: tuple[Tensor, ...] = ()
 
     @classmethod
-    def of(cls, pipeline: Any, side: int, control: Any, adapter: Any, scale: float) -> GivenImages:
-        """Read images as the pipeline itself does, for images of `side` pixels; raises UserError where one is missing.
+    def of(cls, pipeline: Any, sides: tuple[int, int], control: Any, adapter: Any, scale: float) -> GivenImages:
+        """Read images as the pipeline itself does, for images of `sides` (height, width) pixels.
 
+        Raises UserError where one is missing.
         `control` and `adapter` are what its calls take: images, or lists of them.
         """
         controlnet = getattr(pipeline, "controlnet", None)
@@ -42,7 +43,8 @@ class GivenImages:
         found = cls(controlnet=controlnet, scale=scale)
         if controlnet is not None:
             kind = next(controlnet.parameters()).dtype
-            image = pipeline.prepare_image(control, side, side, 1, 1, device, kind)
+            height, width = sides
+            image = pipeline.prepare_image(control, width, height, 1, 1, device, kind)
             found = replace(found, control=image)
         if adapted:
             pairs = [both.chunk(2) for both in pipeline.prepare_ip_adapter_image_embeds(adapter, None, device, 1, True)]

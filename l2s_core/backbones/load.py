@@ -21,6 +21,7 @@ from l2s_core.errors import UserError
 from l2s_core.hashing import digest
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.registry import FAMILIES
+from l2s_core.sizes import Size
 
 
 def family_named(name: str) -> type[DiffusersModel]:
@@ -114,12 +115,12 @@ def files_fingerprint(config: BackboneConfig) -> str:
     return found
 
 
-def image_side(config: BackboneConfig) -> int:
-    """Return the side of a run's images in pixels; raises UserError when neither the run nor the model says."""
-    side = config.size or family_named(config.family).natural_side(model_folder(config))
-    if side is None:
+def image_size(config: BackboneConfig) -> Size:
+    """Return the size of a run's images in pixels; raises UserError when neither the run nor the model says."""
+    size = config.size or family_named(config.family).natural_size(model_folder(config))
+    if size is None:
         raise UserError(f"backbone.size is not set, and {config.model} has no image size of its own; set it, in pixels")
-    return side
+    return size
 
 
 def window_fingerprint(config: BackboneConfig) -> str:

@@ -23,6 +23,7 @@ from l2s_core.errors import UserError
 from l2s_core.prompts.added_tokens import expanded
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import Template
+from l2s_core.sizes import Size, sides, size_of
 from l2s_core.storage.files import read_json
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class DiffusersModel(ABC):
         parts: Mapping[str, Any],
         *,
         fingerprint: str,
-        size: int | None = None,
+        size: Size | None = None,
         placement: Placement = ON_CPU,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -118,10 +119,10 @@ class DiffusersModel(ABC):
         return {name: uncompiled(part) for name, part in self.parts.items() if isinstance(part, nn.Module)}
 
     @classmethod
-    def from_pretrained(cls, model: str, *, size: int | None = None, placement: Placement = ON_CPU) -> Self:
+    def from_pretrained(cls, model: str, *, size: Size | None = None, placement: Placement = ON_CPU) -> Self:
         """Load a folder in diffusers' layout; raises UserError when it is missing, broken or of another family.
 
-        `size` is the side of the images in pixels; left out, it is the one the denoiser was trained for.
+        `size` is that of the images in pixels; left out, it is the one the denoiser was trained for.
         """
         folder = resolve_folder(model, cls.COMPONENTS, placement.precision)
         parts = {
@@ -137,10 +138,14 @@ class DiffusersModel(ABC):
         )
 
     @classmethod
-    def natural_side(cls, folder: Path) -> int | None:
-        """Return the side, pixels, of the images that a folder's model was trained for, if its settings tell."""
-        side = read_json(folder / cls.DENOISER / "config.json").get("sample_size")
-        return side and side * cls.pixels_per_latent(read_json(folder / "vae" / "config.json"))
+    def natural_size(cls, folder: Path) -> Size | None:
+        """Return the size, pixels, of the images that a folder's model was trained for, if its settings tell."""
+        stated = _stated_size(read_json(folder / cls.DENOISER / "config.json"))
+        if stated is None:
+            return None
+        factor = cls.pixels_per_latent(read_json(folder / "vae" / "config.json"))
+        height, width = sides(stated)
+        return size_of(height * factor, width * factor)
 
     @classmethod
     def pixels_per_latent(cls, settings: Mapping[str, Any]) -> int:
@@ -148,9 +153,23 @@ class DiffusersModel(ABC):
         return 2 ** (len(settings.get("block_out_channels", (0,))) - 1)
 
     @property
-    def image_side(self) -> int:
-        """Side of the images in pixels."""
-        return self.latent_shape[-1] * self.pixels_per_latent(self.vae.config)
+    def image_sides(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        factor = self.pixels_per_latent(self.vae.config)
+        height, width = self.latent_shape[1:]
+        return height * factor, width * factor
+
+    @property
+    def token_sides(self) -> tuple[int, int]:
+        """Rows and columns of image tokens."""
+        height, width = self.latent_shape[1:]
+        return height // self.PATCH, width // self.PATCH
+
+    @property
+    def image_tokens(self) -> int:
+        """Number of image tokens."""
+        rows, columns = self.token_sides
+        return rows * columns
 
     def use(self, name: str) -> Any:
         """Return a component, on the device; with offloading the one used before makes room for it."""
@@ -294,20 +313,43 @@ class DiffusersModel(ABC):
     def _layers(self, *, joint: bool) -> list[AttentionLayer]:
         """Return the layers of `layers`; `joint`: keys of text and image in one row, else of the text alone."""
 
-    def _latent_shape(self, size: int | None) -> tuple[int, int, int]:
+    def _latent_shape(self, size: Size | None) -> tuple[int, int, int]:
         """Shape (C, h, w) of the latents of images of `size` pixels."""
         factor = self.pixels_per_latent(self.vae.config)
-        natural: Any = getattr(self.denoiser.config, "sample_size", None)
-        if size is None and natural is None:
+        channels: int = self.vae.config[self.LATENT_CHANNELS]
+        natural = _stated_size(self.denoiser.config)
+        if size is not None:
+            require_multiples(size, factor * self.PATCH)
+            height, width = sides(size)
+            return channels, height // factor, width // factor
+        if natural is None:
             raise UserError(
                 f"backbone.size is not set, and this {type(self.denoiser).__name__} has no size of its own; "
                 "set it, in pixels"
             )
-        unit = factor * self.PATCH
-        if size is not None and (size % unit or size < unit):
-            raise UserError(f"backbone.size is {size}; it must be a multiple of {unit} pixels for this model")
-        side = natural if size is None else size // factor
-        return self.vae.config[self.LATENT_CHANNELS], side, side
+        return channels, *sides(natural)
+
+
+def _stated_size(denoiser: Mapping[str, Any]) -> Size | None:
+    """Return the size of the latents that a denoiser was trained for, by its settings, if they tell."""
+    stated = denoiser.get("sample_size")
+    return size_of(*stated) if isinstance(stated, (list, tuple)) else stated
+
+
+def require_multiples(size: Size, unit: int) -> None:
+    """Raise UserError for an image size, pixels, whose sides are not multiples of `unit`; it names the nearest ones."""
+    given = sides(size)
+    if not any(side % unit for side in given):
+        return
+    square = isinstance(size, int)
+    below = [max(side // unit, 1) * unit for side in given]
+    above = [-(-side // unit) * unit for side in given]
+    near = [below] if below == above else [below, above]
+    names = [str(each[0] if square else each) for each in near]
+    raise UserError(
+        f"backbone.size is {size if square else list(given)}; it must be a multiple of {unit} pixels for this model"
+        f"{'' if square else ', both ways'}; near it: {', '.join(names)}"
+    )
 
 
 def window(tokenizer: PreTrainedTokenizerBase, length: int) -> int:

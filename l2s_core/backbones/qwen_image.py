@@ -80,7 +80,7 @@ class QwenImageBackbone(FluxBackbone):
         """A velocity (B, C, h, w) with the norm of another one in every image token."""
         tokens = pack(velocity)
         scale = pack(like).norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True)
-        return unpack(tokens * scale, self.side)
+        return unpack(tokens * scale, *self.token_sides)
 
     def _velocity(self, latents: Tensor, sigma: float, text: TextEncoding, guidance: float | None) -> Tensor:
         transformer = self.use("transformer")
@@ -90,10 +90,10 @@ class QwenImageBackbone(FluxBackbone):
             encoder_hidden_states=text.context_BKD,
             encoder_hidden_states_mask=text.mask_BK,
             timestep=tokens.new_full((len(tokens),), sigma),
-            img_shapes=[[(1, self.side, self.side)]] * len(tokens),
+            img_shapes=[[(1, *self.token_sides)]] * len(tokens),
             return_dict=False,
         )[0]
-        return unpack(output, self.side).to(latents.dtype)
+        return unpack(output, *self.token_sides).to(latents.dtype)
 
     def _means(self, vae: Any, pixels: Tensor) -> Tensor:
         """The means of an image, which is a video of one frame."""

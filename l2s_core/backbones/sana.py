@@ -105,7 +105,7 @@ class SanaBackbone(DiffusersModel):
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at the scheduler's own sigmas."""
-        return euler_schedule(self.parts["scheduler"], steps, tokens=self.latent_shape[-1] ** 2)
+        return euler_schedule(self.parts["scheduler"], steps, tokens=self.image_tokens)
 
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
         """The velocity noise - x0; `timestep` is the flow's sigma in [0, 1], which the model reads in whole steps."""

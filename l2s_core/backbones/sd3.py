@@ -23,8 +23,10 @@ from l2s_core.backbones.model import DiffusersModel, token_ids, window
 from l2s_core.backbones.sdxl import clip_layer
 from l2s_core.diffusion.condition import Condition, TextEncoding, guided
 from l2s_core.diffusion.schedule import Schedule
+from l2s_core.errors import UserError
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.prompts.tokens import phrase_weights
+from l2s_core.sizes import Size, size_text
 
 T5_LENGTH = 256  # text window of T5 in this family, tokens
 
@@ -53,6 +55,17 @@ class SD3Backbone(DiffusersModel):
     SOFTMAXES = ("text", "joint")
     TEXT_FIRST = False
 
+    def _latent_shape(self, size: Size | None) -> tuple[int, int, int]:
+        """Its positions end at a side: raises UserError for a longer one."""
+        shape = super()._latent_shape(size)
+        most = self.denoiser.config.pos_embed_max_size * self.PATCH
+        if max(shape[1:]) > most:
+            raise UserError(
+                f"backbone.size is {size_text(size or shape[1:])}; this model has positions for "
+                f"{most * self.pixels_per_latent(self.vae.config)} pixels a side at most"
+            )
+        return shape
+
     def _encode(self, texts: list[str]) -> TextEncoding:
         first, pooled = clip_layer(self, "text_encoder", "tokenizer", texts)
         second, pooled_2 = clip_layer(self, "text_encoder_2", "tokenizer_2", texts)
@@ -73,7 +86,7 @@ class SD3Backbone(DiffusersModel):
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at the scheduler's own sigmas."""
-        return euler_schedule(self.parts["scheduler"], steps, tokens=(self.latent_shape[-1] // self.PATCH) ** 2)
+        return euler_schedule(self.parts["scheduler"], steps, tokens=self.image_tokens)
 
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
         """The velocity noise - x0; `timestep` is the flow's sigma in [0, 1]."""

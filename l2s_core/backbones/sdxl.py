@@ -40,11 +40,11 @@ class SDXLBackbone(UNetBackbone):
 
     def _added(self, text: TextEncoding) -> dict[str, Tensor]:
         """Pooled text, and the sizes (original, crop corner, target) of an image shown whole."""
-        side = self.image_side
         pooled_BD = text.pooled_BD
         if pooled_BD is None:
             raise ValueError("SDXL wants a pooled vector of the text; encode prompts with this family")
-        sizes = pooled_BD.new_tensor([side, side, 0, 0, side, side]).expand(len(pooled_BD), -1)
+        whole = [*self.image_sides, 0, 0, *self.image_sides]
+        sizes = pooled_BD.new_tensor(whole).expand(len(pooled_BD), -1)
         return {"text_embeds": pooled_BD, "time_ids": sizes}
 
 

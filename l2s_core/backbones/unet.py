@@ -44,7 +44,7 @@ class UNetBackbone(DiffusersModel):
         if self.pipeline is None:
             return super().given(control, adapter, scale=scale)
         other = copy(self)
-        other._given = GivenImages.of(self.pipeline, self.image_side, control, adapter, scale)
+        other._given = GivenImages.of(self.pipeline, self.image_sides, control, adapter, scale)
         return other
 
     @torch.no_grad()

@@ -61,7 +61,7 @@ class ZImageBackbone(DiffusersModel):
 
     def schedule(self, steps: int) -> Schedule:
         """Euler steps of the flow, at sigmas spread evenly before the scheduler's shift."""
-        return euler_schedule(self.parts["scheduler"], steps, tokens=self._places, even_sigmas=True)
+        return euler_schedule(self.parts["scheduler"], steps, tokens=self.image_tokens, even_sigmas=True)
 
     def predict(self, latents: Tensor, timestep: float, condition: Condition) -> Tensor:
         """The velocity noise - x0; `timestep` is the flow's sigma in [0, 1]."""
@@ -83,16 +83,11 @@ class ZImageBackbone(DiffusersModel):
                 name=f"single.{i}",
                 heads=block.attention.heads,
                 sources=(block.attention.norm_q, block.attention.norm_k),
-                read=partial(_read, self._places, joint),
+                read=partial(_read, self.image_tokens, joint),
                 called=block.attention,
             )
             for i, block in enumerate(self.denoiser.layers)
         ]
-
-    @property
-    def _places(self) -> int:
-        """Number of image tokens."""
-        return (self.latent_shape[-1] // self.PATCH) ** 2
 
 
 def _without_padding(text: TextEncoding) -> list[Tensor]:

@@ -30,18 +30,17 @@ def shift_maps(maps_BOMGG: Tensor, reach: int, generator: torch.Generator) -> Te
     A relation does not depend on where in the image the pair stands.
     """
     batch = len(maps_BOMGG)
-    grid = maps_BOMGG.shape[-1]
+    height, width = maps_BOMGG.shape[-2:]
     dy_B1 = torch.randint(-reach, reach + 1, (batch, 1), generator=generator)
     dx_B1 = torch.randint(-reach, reach + 1, (batch, 1), generator=generator)
-    cells = torch.arange(grid)
-    rows_BG = cells - dy_B1
-    columns_BG = cells - dx_B1
-    row_inside_BG = (rows_BG >= 0) & (rows_BG < grid)
-    column_inside_BG = (columns_BG >= 0) & (columns_BG < grid)
+    rows_BG = torch.arange(height) - dy_B1
+    columns_BG = torch.arange(width) - dx_B1
+    row_inside_BG = (rows_BG >= 0) & (rows_BG < height)
+    column_inside_BG = (columns_BG >= 0) & (columns_BG < width)
     inside_BGG = row_inside_BG[:, :, None] & column_inside_BG[:, None, :]
-    nearest_row_BG = rows_BG.clamp(0, grid - 1)
-    nearest_column_BG = columns_BG.clamp(0, grid - 1)
-    source_BGG = (nearest_row_BG[:, :, None] * grid + nearest_column_BG[:, None, :]).to(maps_BOMGG.device)
+    nearest_row_BG = rows_BG.clamp(0, height - 1)
+    nearest_column_BG = columns_BG.clamp(0, width - 1)
+    source_BGG = (nearest_row_BG[:, :, None] * width + nearest_column_BG[:, None, :]).to(maps_BOMGG.device)
     flat = maps_BOMGG.flatten(-2)
     moved = flat.gather(-1, source_BGG.flatten(1)[:, None, None, :].expand_as(flat)).view_as(maps_BOMGG)
     return moved * inside_BGG[:, None, None].to(maps_BOMGG)

@@ -8,6 +8,7 @@ Both map maps_BOMGG and capture_index_B (position in the captured steps) to logi
 from __future__ import annotations
 
 import math
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
 
 def _input_scale(config: ClassifierConfig, source: MapSource) -> float:
     """Return what maps are multiplied by."""
-    return source.grid**2 if config.input_scale is None else config.input_scale
+    return prod(source.cells) if config.input_scale is None else config.input_scale
 
 
 class ConvClassifier(nn.Module):
@@ -57,9 +58,9 @@ class ConvClassifier(nn.Module):
             nn.Flatten(),
             nn.Dropout(config.dropout),
         )
-        side = -(-source.grid // 4)
+        rows, columns = (-(-side // 4) for side in source.cells)
         self.head = nn.Sequential(
-            nn.Linear(2 * width * side * side, 4 * width),
+            nn.Linear(2 * width * rows * columns, 4 * width),
             nn.SiLU(),
             nn.Dropout(config.dropout),
             nn.Linear(4 * width, Labels(config.labels).outputs(len(source.relations))),
@@ -87,7 +88,7 @@ class TransformerClassifier(nn.Module):
 
     def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
         super().__init__()
-        pixels = source.grid**2
+        pixels = prod(source.cells)
         width = config.width
         steps = len(source.steps)
         self.input_scale = _input_scale(config, source)

@@ -3,8 +3,9 @@
 Mirroring an image left-right turns "left of" into "right of" and leaves all others, "in front of" included. The same
 holds for mirroring up-down, for transposing, and for exchanging subject and object, which turns every relation into its
 opposite. What becomes of a relation follows from its direction (`relations.py`). Applied at random to training batches
-they multiply the data sixteenfold. A mirrored map keeps whatever a wrong word left in its texture while its label
-changes, so there is nothing to gain from reading the word.
+they multiply the data sixteenfold, and eightfold where maps are not square, which cannot be transposed. A mirrored map
+keeps whatever a wrong word left in its texture while its label changes, so there is nothing to gain from reading the
+word.
 
 An attribute and its object stay what they are in any mirror: every symmetry leaves "is" in place.
 
@@ -59,14 +60,23 @@ MOVES: tuple[Moves, ...] = (
 """What generates the group: each of maps, and of the directions of relations."""
 
 
-def symmetries_of(names: Sequence[str]) -> tuple[Symmetry, ...]:
-    """Return those of MOVES that turn labels into labels of the same list; without "above", nothing is transposed."""
+def symmetries_of(names: Sequence[str], *, square: bool = True) -> tuple[Symmetry, ...]:
+    """Return those of MOVES that turn labels into labels of the same list.
+
+    Without "above" nothing is transposed, nor are maps that are not square.
+    """
     found = []
     for move, turn in MOVES:
+        if move is _transpose and not square:
+            continue
         turned = [moved(name, turn) for name in names]
         if set(turned) == set(names):
             found.append(Symmetry(move=move, labels_R=torch.tensor([names.index(name) for name in turned])))
     return tuple(found)
+
+
+def _square(maps_BOMGG: Tensor) -> bool:
+    return maps_BOMGG.shape[-1] == maps_BOMGG.shape[-2]
 
 
 def augment(
@@ -79,7 +89,7 @@ def augment(
     Where several labels are true, each becomes another one: every symmetry is its own inverse, so that the label r is
     true of the moved maps where `labels_R[r]` is true of the maps.
     """
-    symmetries = symmetries_of(names)
+    symmetries = symmetries_of(names, square=_square(maps_BOMGG))
     coins_SB = torch.rand(len(symmetries), len(truth_BR), generator=generator) < 0.5
     for coin_B, symmetry in zip(coins_SB, symmetries, strict=True):
         here_B1111 = coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device)
@@ -100,7 +110,7 @@ class GroupAverage(nn.Module):
         super().__init__()
         self.classifier = classifier
         self.labels = labels
-        self.symmetries = symmetries_of(names)
+        self.names = tuple(names)
         self.count = len(names)
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
@@ -109,10 +119,11 @@ class GroupAverage(nn.Module):
             return answer
         views = []
         labels = []
-        for chosen in product((False, True), repeat=len(self.symmetries)):
+        symmetries = symmetries_of(self.names, square=_square(maps_BOMGG))
+        for chosen in product((False, True), repeat=len(symmetries)):
             view = maps_BOMGG
             label_R = torch.arange(self.count)
-            for use, symmetry in zip(chosen, self.symmetries, strict=True):
+            for use, symmetry in zip(chosen, symmetries, strict=True):
                 if use:
                     view = symmetry.move(view)
                     label_R = symmetry.labels_R[label_R]

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from l2s_core.config.base import Section
 from l2s_core.registry import FAMILIES
+from l2s_core.sizes import Size, size_of
 
 Family = Annotated[str, AfterValidator(FAMILIES.known)]
 """The name of a backbone family, one of the table FAMILIES."""
 Scale = Literal["full", "tiny"]
 """The size of a randomly initialised model: the architecture's own, or one of the same shape for tests."""
+
+
+SIDES = range(16, 4097)  # pixels
+
+
+def _image_size(value: Any) -> Size | None:
+    """Return a setting of the images' size: a square's is one number, however it is written."""
+    if value is None:
+        return None
+    given = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(given) != 2 or any(isinstance(side, bool) or side not in SIDES for side in given):
+        raise ValueError(f"allowed: {SIDES[0]} to {SIDES[-1]} pixels, or two such numbers, [height, width]")
+    height, width = map(int, given)
+    return size_of(height, width)
 
 
 class LoraConfig(Section):
@@ -63,8 +78,8 @@ class BackboneConfig(Section):
         default=(), description="new tokens of the text encoders, which prompts may name"
     )
     family: Family
-    size: int | None = Field(
-        default=None, ge=16, le=4096, description="side of the images, pixels; default: the model's own"
+    size: Annotated[Size | None, BeforeValidator(_image_size)] = Field(
+        default=None, description="side of the images, pixels, or [height, width]; default: the model's own"
     )
     steps: int = Field(ge=2, le=1000)
     solver: Literal["dpm++", "unipc"] | None = Field(

@@ -12,7 +12,8 @@ from l2s_core.config.base import Section
 class CaptureConfig(Section):
     """Which attention is kept.
 
-    Schedule indices, patterns of layers' names, the softmax that it comes from, and the side of the map grid.
+    Schedule indices, patterns of layers' names, the softmax that it comes from, and the map grid: the cells of its
+    longer side. The shorter one has as many as keep the cells square.
     """
 
     OPTIONAL = ("antialias", "normalize", "order", "attribute_first")

@@ -17,7 +17,7 @@ import ijson
 from pydantic import Field
 
 from l2s_core.data.catalogue import Candidate, Skips
-from l2s_core.data.images import Part, image_size, square_part
+from l2s_core.data.images import Part, image_size, shown_part
 from l2s_core.data.is_a import IsA, is_a_test
 from l2s_core.data.listing import image_bytes
 from l2s_core.data.read_source import ReadSource
@@ -25,10 +25,11 @@ from l2s_core.data.singular import as_is, singular_names
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
+from l2s_core.sizes import SQUARE, Size
 
 IMAGES = "images"
 BOX = ("x", "y", "w", "h")
-LEAST_SHOWN = 0.5  # share of an object's box that the square must show
+LEAST_SHOWN = 0.5  # share of an object's box that the part shown must have
 ToldApart = Callable[[Collection[str]], set[str]]
 """The names of an image's objects -> those that may be named in a prompt."""
 
@@ -36,7 +37,7 @@ ToldApart = Callable[[Collection[str]], set[str]]
 class Gqa(ReadSource):
     """GQA: pairs of names of which one is a kind of the other, by `is_a`, are left out.
 
-    So are objects that the square made of the image does not show at least half of, by their boxes.
+    So are objects that the part of the image that is shown has not at least half of, by their boxes.
     """
 
     OPTIONAL: ClassVar[tuple[str, ...]] = (*ReadSource.OPTIONAL, "is_a_levels", "names", "repeated")
@@ -71,12 +72,18 @@ class Gqa(ReadSource):
             return []
 
     def candidates(self, skips: Skips) -> Iterator[Candidate]:
-        """Yield every usable triplet, reading the files as streams; what cannot be used is counted in `skips`."""
+        return self.candidates_for(SQUARE, skips)
+
+    def candidates_for(self, size: Size, skips: Skips) -> Iterator[Candidate]:
+        """Yield every usable triplet that images of a size show, reading the files as streams.
+
+        What cannot be used is counted in `skips`.
+        """
         told_apart = self._told_apart()
         named = self._named()
         for file in self.annotation_files():
             for image_id, graph in streamed(file, lambda handle: ijson.kvitems(handle, "")):
-                yield from _of_image(self, str(image_id), graph, skips, told_apart, named)
+                yield from _of_image(self, str(image_id), graph, size, skips, told_apart, named)
 
     def check(self) -> str:
         found = super().check()
@@ -95,7 +102,13 @@ class Gqa(ReadSource):
 
 
 def _of_image(
-    source: Gqa, image_id: str, graph: Any, skips: Skips, told_apart: ToldApart, named: Callable[[str], str]
+    source: Gqa,
+    image_id: str,
+    graph: Any,
+    size: Size,
+    skips: Skips,
+    told_apart: ToldApart,
+    named: Callable[[str], str],
 ) -> Iterator[Candidate]:
     objects = graph.get("objects") if isinstance(graph, dict) else None
     if not isinstance(objects, dict):
@@ -107,13 +120,13 @@ def _of_image(
         return
     names = {key: named(name) for key, name in _names(objects, image_id, skips)}
     usable = told_apart(names.values())
-    part = square_part(_size(graph, source.path / image), source.resize)
+    part = shown_part(_size(graph, source.path / image), size, source.resize)
     for key, other, triplet in _stated(source, objects, names, image_id, skips):
         if {names[key], names[other]} <= usable:
             if _is_shown(objects[key], part) and _is_shown(objects[other], part):
                 yield Candidate(image=image, triplet=triplet)
             else:
-                skips.add(f"{image_id}/{key}", "an object's box is empty, or outside of the square that is used")
+                skips.add(f"{image_id}/{key}", "an object's box is empty, or outside of the part that is shown")
 
 
 def _stated(

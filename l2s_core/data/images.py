@@ -1,4 +1,4 @@
-"""Reading image files of strangers: decoded whole or not at all, upright, on white, made square."""
+"""Reading image files of strangers: decoded whole or not at all, upright, on white, made of one size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from l2s_core.errors import UserError
+from l2s_core.sizes import Size, sides
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 """The formats that photographs come in. Pillow has more, and some of them start programs (EPS: Ghostscript)."""
@@ -33,8 +34,8 @@ Part = tuple[float, float, float, float]
 """A part of an image: left, upper, right, lower, in pixels."""
 
 
-def read_image(path: Path, side: int, *, resize: str = "crop") -> np.ndarray:
-    """Return uint8 RGB (side, side, 3) of the image, made square as `ReadSource.resize` says.
+def read_image(path: Path, size: Size, *, resize: str = "crop") -> np.ndarray:
+    """Return uint8 RGB (H, W, 3) of the image, brought to a size as `ReadSource.resize` says.
 
     What is transparent shows white. Raises UserError for a file that is no image, is cut off, or would be too large to
     decode safely, whatever the decoder raises for it.
@@ -46,7 +47,7 @@ def read_image(path: Path, side: int, *, resize: str = "crop") -> np.ndarray:
                 _require_bounds(image)
                 image.load()
                 upright = _upright(image)
-                return SQUARES[resize](_colours(upright), side)
+                return WAYS[resize](_colours(upright), sides(size))
     except Image.DecompressionBombError:  # Pillow's own, from a higher limit, comes before the size is known
         raise UserError(f"image too large to decode safely (more than {MAX_PIXELS} pixels)") from None
     except Exception:  # decoders raise many kinds for a damaged file
@@ -121,46 +122,52 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((shades / 2 ** (bits - 8)).astype(np.uint8))
 
 
-def square_part(size: tuple[int, int], resize: str) -> Part:
-    """Return the part of an upright image of `size` (width, height) that its square shows, by `ReadSource.resize`."""
-    width, height = size
+def shown_part(image: tuple[int, int], shape: Size, resize: str) -> Part:
+    """Return the part of an upright image (width, height) that is shown in the proportions of `shape`.
+
+    It depends on `ReadSource.resize`: all of it, or the largest centred part of these proportions.
+    """
+    width, height = image
     if resize not in CROPPED:
         return 0, 0, width, height
-    short = min(size)
-    left = (width - short) / 2
-    top = (height - short) / 2
-    return left, top, left + short, top + short
+    rows, columns = sides(shape)
+    across = min(width, height * columns / rows)
+    along = min(height, width * rows / columns)
+    left = (width - across) / 2
+    top = (height - along) / 2
+    return left, top, left + across, top + along
 
 
-def square(image: Image.Image, side: int) -> np.ndarray:
-    """Return the largest centred square of an image at side x side pixels, by Lanczos' filter."""
-    if image.size != (side, side):
-        image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+def cropped(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Return the largest centred part of an image at (height, width) pixels, by Lanczos' filter."""
+    width_first = size[::-1]
+    if image.size != width_first:
+        image = ImageOps.fit(image, width_first, Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 
-def cut_square(image: Image.Image, side: int) -> np.ndarray:
-    """Return the same square, cut out first and resized by a bicubic filter, which then sees nothing beside it."""
-    left, top, right, bottom = map(round, square_part(image.size, "crop-bicubic"))
-    return squashed(image.crop((left, top, right, bottom)), side)
+def cut_out(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Return the same part, cut out first and resized by a bicubic filter, which then sees nothing beside it."""
+    left, top, right, bottom = map(round, shown_part(image.size, size, "crop-bicubic"))
+    return squashed(image.crop((left, top, right, bottom)), size)
 
 
-def squashed(image: Image.Image, side: int) -> np.ndarray:
-    """Return all of an image at side x side pixels, whatever its proportions, by a bicubic filter."""
-    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+def squashed(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Return all of an image at (height, width) pixels, whatever its proportions, by a bicubic filter."""
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))
 
 
-def padded(image: Image.Image, side: int) -> np.ndarray:
-    """Return all of an image at side x side pixels with white beside it, by Lanczos' filter."""
-    return np.asarray(ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color=WHITE))
+def padded(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Return all of an image at (height, width) pixels with white beside it, by Lanczos' filter."""
+    return np.asarray(ImageOps.pad(image, size[::-1], Image.Resampling.LANCZOS, color=WHITE))
 
 
 CROPPED = ("crop", "crop-bicubic")
 """Ways that show a part of an image alone."""
-SQUARES: dict[str, Callable[[Image.Image, int], np.ndarray]] = {
-    "crop": square,
-    "crop-bicubic": cut_square,
+WAYS: dict[str, Callable[[Image.Image, tuple[int, int]], np.ndarray]] = {
+    "crop": cropped,
+    "crop-bicubic": cut_out,
     "squash": squashed,
     "pad": padded,
 }
-"""How an image becomes square: the values of `ReadSource.resize`."""
+"""How an image is brought to a size: the values of `ReadSource.resize`."""

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from l2s_core.data.catalogue import Catalogue, Entry, Fits, Skips
-from l2s_core.data.images import square
+from l2s_core.data.images import cropped
 from l2s_core.data.scenes import SPLITS, Scene
 from l2s_core.data.source import Drawable, Pair, Source
 from l2s_core.errors import UserError
@@ -24,6 +24,7 @@ from l2s_core.miniworld.world.streams import Stream, scene_rng
 from l2s_core.prompts.chains import chains_of, links
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.relations import PLANAR, Triplet
+from l2s_core.sizes import SQUARE, Size, sides
 
 SUM_ERROR = 1e-6  # by which shares may miss 1
 
@@ -85,9 +86,10 @@ class Miniworld(Source):
     def catalogue(self, fits: Fits) -> Catalogue:
         return Catalogue(entries=[Entry(image_id=name, split=name.partition("-")[0]) for name in self.scene_ids()])
 
-    def load_entries(self, entries: Sequence[Entry], side: int) -> tuple[list[Scene], Skips]:
-        scenes = self.make_scenes([entry.image_id for entry in entries])
-        return [_resized(scene, side) for scene in scenes], Skips()
+    def load_entries(self, entries: Sequence[Entry], size: Size) -> tuple[list[Scene], Skips]:
+        """Return scenes that are drawn in the proportions of `size` and then resized."""
+        scenes = self.make_scenes([entry.image_id for entry in entries], size)
+        return [_resized(scene, size) for scene in scenes], Skips()
 
     def check(self) -> str:
         return "rendered, nothing to read"
@@ -130,22 +132,27 @@ class Miniworld(Source):
             for relation in self.relations
         ]
 
-    def make_scenes(self, ids: Sequence[str]) -> list[Scene]:
-        """Render the scenes of the given ids; each depends on its id and the seed alone."""
-        seen = self.pair_groups()["seen"]
-        return [self._scene(image_id, seen) for image_id in ids]
+    def make_scenes(self, ids: Sequence[str], shape: Size = SQUARE) -> list[Scene]:
+        """Render the scenes of the given ids; each depends on its id, the seed and its shape alone.
 
-    def _scene(self, image_id: str, seen: Sequence[Pair]) -> Scene:
+        The shorter side has 64 pixels, the longer one as many as the proportions of `shape` make of them.
+        """
+        seen = self.pair_groups()["seen"]
+        size = _drawn_size(shape)
+        return [self._scene(image_id, seen, size) for image_id in ids]
+
+    def _scene(self, image_id: str, seen: Sequence[Pair], size: tuple[int, int]) -> Scene:
         split, relation, index = image_id.rsplit("-", 2)
         relation = relation.replace("_", " ")
         number = (SPLITS.index(split) * len(PLANAR) + PLANAR.index(relation)) * 1_000_000 + int(index)
         rng = scene_rng(self.seed, number, Stream.DATA)
         count = self._count(image_id)
         if count > 2 or self.diagonals:
-            return self._scene_of_chains(image_id, split, relation, self._objects(rng, image_id, count, seen), rng)
+            chains = self._objects(rng, image_id, count, seen)
+            return self._scene_of_chains(image_id, split, relation, chains, rng, size)
         pair = seen[int(rng.integers(len(seen)))]
         subject, object_ = pair if rng.random() < 0.5 else pair[::-1]
-        layout = sample_layout(rng, objects=(subject, object_), relation=relation)
+        layout = sample_layout(rng, objects=(subject, object_), relation=relation, size=size)
         triplet = Triplet(subject=subject, relation=relation, object=object_)
         return Scene(image_id=image_id, split=split, image=render(layout), triplet=triplet)
 
@@ -177,7 +184,13 @@ class Miniworld(Source):
         )
 
     def _scene_of_chains(
-        self, image_id: str, split: str, relation: str, chains: Sequence[tuple[str, ...]], rng: np.random.Generator
+        self,
+        image_id: str,
+        split: str,
+        relation: str,
+        chains: Sequence[tuple[str, ...]],
+        rng: np.random.Generator,
+        size: tuple[int, int],
     ) -> Scene:
         objects = [name for chain in chains for name in chain]
         pairs = links([len(chain) for chain in chains])
@@ -192,7 +205,7 @@ class Miniworld(Source):
                 and all(1 <= len(found) <= most and found <= set(self.relations) for found in held)
             )
 
-        layout = sample_layout(rng, objects=objects, accept=shows)
+        layout = sample_layout(rng, objects=objects, accept=shows, size=size)
         triplet = Triplet(subject=objects[0], relation=relation, object=objects[1])
         true = [
             Triplet(subject=objects[a], relation=name, object=objects[b])
@@ -204,5 +217,11 @@ class Miniworld(Source):
         return Scene(image_id=image_id, split=split, image=render(layout), triplet=triplet, also=also)
 
 
-def _resized(scene: Scene, side: int) -> Scene:
-    return replace(scene, image=square(Image.fromarray(scene.image), side))
+def _drawn_size(shape: Size) -> tuple[int, int]:
+    height, width = sides(shape)
+    short = min(height, width)
+    return round(SIDE * height / short), round(SIDE * width / short)
+
+
+def _resized(scene: Scene, size: Size) -> Scene:
+    return replace(scene, image=cropped(Image.fromarray(scene.image), sides(size)))

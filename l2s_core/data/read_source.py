@@ -17,6 +17,7 @@ from l2s_core.data.scenes import Scene
 from l2s_core.data.source import Source
 from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, Triplet
+from l2s_core.sizes import SQUARE, Size
 from l2s_core.storage.files import file_digest
 
 
@@ -45,8 +46,9 @@ class ReadSource(Source):
     )
     resize: Literal["crop", "crop-bicubic", "squash", "pad"] = Field(
         default="crop",
-        description="how images become square: the largest centred square by Lanczos' filter, or cut out and by a "
-        "bicubic one, or all of the image squashed by a bicubic one, or with white beside it",
+        description="how images come to the model's size: the largest centred part of its proportions by Lanczos' "
+        "filter, or cut out and by a bicubic one, or all of the image squashed by a bicubic one, or with white beside "
+        "it",
     )
 
     @abstractmethod
@@ -60,6 +62,10 @@ class ReadSource(Source):
     @abstractmethod
     def candidates(self, skips: Skips) -> Iterator[Candidate]:
         """Yield every usable triplet; what cannot be used is counted in `skips`."""
+
+    def candidates_for(self, size: Size, skips: Skips) -> Iterator[Candidate]:
+        """Yield those whose objects are seen in images of a size, where annotations tell."""
+        return self.candidates(skips)
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -80,15 +86,18 @@ class ReadSource(Source):
         return self.attributes
 
     def catalogue(self, fits: Fits) -> Catalogue:
-        catalogues = [part._catalogue(fits) for part in self._read_parts]
+        return self.catalogue_for(SQUARE, fits)
+
+    def catalogue_for(self, size: Size, fits: Fits) -> Catalogue:
+        catalogues = [part._catalogue(size, fits) for part in self._read_parts]
         return merge(catalogues) if self.beside else catalogues[0]
 
-    def _catalogue(self, fits: Fits) -> Catalogue:
+    def _catalogue(self, size: Size, fits: Fits) -> Catalogue:
         """Return the scenes of this source alone."""
         skips = Skips()
-        return choose(self, self.candidates(skips), skips, fits, origin=self.path)
+        return choose(self, self.candidates_for(size, skips), skips, fits, origin=self.path)
 
-    def load_entries(self, entries: Sequence[Entry], side: int) -> tuple[list[Scene], Skips]:
+    def load_entries(self, entries: Sequence[Entry], size: Size) -> tuple[list[Scene], Skips]:
         scenes = []
         skips = Skips()
         for entry in entries:
@@ -96,7 +105,7 @@ class ReadSource(Source):
                 raise ValueError(f"the entry {entry.image_id!r} of a source that is read has no triplet")
             try:
                 part = self._read_parts[entry.part]
-                image = read_image(part.path / entry.image, side, resize=part.resize)
+                image = read_image(part.path / entry.image, size, resize=part.resize)
             except UserError as error:
                 skips.add(entry.image, str(error))
                 continue

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from l2s_core.data.scenes import Scene
 from l2s_core.relations import Triplet
+from l2s_core.sizes import Size, sides
 from l2s_core.storage.store import read_description, read_shard, write_tensors
 
 
 def save_scenes(
-    path: Path, scenes: Sequence[Scene], side: int, skipped: Mapping[str, int] | None = None, named: Sequence[str] = ()
+    path: Path, scenes: Sequence[Scene], size: Size, skipped: Mapping[str, int] | None = None, named: Sequence[str] = ()
 ) -> None:
     """Write a shard of scenes of one image size, and what was skipped on the way."""
     images = torch.from_numpy(
-        np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, side, side, 3), np.uint8)
+        np.stack([scene.image for scene in scenes]) if scenes else np.empty((0, *sides(size), 3), np.uint8)
     )
     records = [_record(scene) for scene in scenes]
     write_tensors(path, {"images": images}, {"scenes": records, "skipped": dict(skipped or {}), "named": list(named)})

@@ -15,6 +15,7 @@ from l2s_core.data.catalogue import Catalogue, Entry, Fits, Skips
 from l2s_core.data.scenes import Scene
 from l2s_core.prompts.prompt import Phrases
 from l2s_core.relations import Wording
+from l2s_core.sizes import Size
 
 Pair = tuple[str, str]
 
@@ -39,7 +40,7 @@ class Source(DataConfig, ABC):
     NEEDS_WINDOW: ClassVar[bool] = True
     """Whether its phrases must be checked against the backbone's text window."""
     REFERENCE_SIDE: ClassVar[int | None] = None
-    """Side, pixels, of the scenes that it renders to hold samples against; None where it renders none."""
+    """Side, pixels, of the square scenes that it renders to hold samples against; None where it renders none."""
     SCOPE: ClassVar[str]
     """What a report says of how far its figures reach."""
 
@@ -50,9 +51,13 @@ class Source(DataConfig, ABC):
         `fits` tells whether the text window holds a triplet; where NEEDS_WINDOW, scenes that do not fit are left out.
         """
 
+    def catalogue_for(self, size: Size, fits: Fits) -> Catalogue:
+        """Return the catalogue of a run whose images have a size, where it depends on their proportions."""
+        return self.catalogue(fits)
+
     @abstractmethod
-    def load_entries(self, entries: Sequence[Entry], side: int) -> tuple[list[Scene], Skips]:
-        """Return the scenes of entries, images at side x side pixels, and what had to be skipped."""
+    def load_entries(self, entries: Sequence[Entry], size: Size) -> tuple[list[Scene], Skips]:
+        """Return the scenes of entries, images of `size` pixels, and what had to be skipped."""
 
     def fingerprint(self) -> list[str]:
         """Return digests of the files that scenes are made from; raises UserError where one is missing."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from l2s_core.attention.pooling import grid_over
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.base import Backbone
 from l2s_core.config import CaptureConfig
@@ -26,12 +27,13 @@ def map_source(
 
     `relations` label them.
     """
-    reader = AttentionReader(backbone, layers=capture.layers, softmax=capture.softmax, grid=capture.grid)
+    reader = AttentionReader(backbone, layers=capture.layers, softmax=capture.softmax)
+    height, width = backbone.latent_shape[-2:]
     return MapSource(
         backbone=backbone.fingerprint,
         layers=reader.names,
         channels=reader.channels,
-        grid=capture.grid,
+        grid=grid_over(capture.grid, (height, width)),
         steps=capture.steps,
         schedule_steps=steps,
         softmax=capture.softmax,

@@ -16,18 +16,22 @@ from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt
 from l2s_core.prompts.pairs import RelatedPair, relations_by_pair
 from l2s_core.relations import PLANAR
+from l2s_core.sizes import Size, sides
 
 METADATA_KEY = b"l2s"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapSource:
-    """Where maps come from; a classifier carries it, and using it with anything else is an error."""
+    """Where maps come from; a classifier carries it, and using it with anything else is an error.
+
+    `grid` is the side of maps of square images, or else their (rows, columns).
+    """
 
     backbone: str
     layers: tuple[str, ...]
     channels: int
-    grid: int
+    grid: Size
     steps: tuple[int, ...]
     schedule_steps: int
     softmax: str = "text"
@@ -36,6 +40,11 @@ class MapSource:
     normalize: bool = True
     order: str = "layers"
     attribute_first: bool = True
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of a map."""
+        return sides(self.grid)
 
     def to_json(self) -> dict[str, Any]:
         """The source as shards and classifiers store it."""
@@ -153,13 +162,13 @@ class MapShard:
     @classmethod
     def joined(cls, records: list[MapRecord], maps: Sequence[np.ndarray], source: MapSource) -> MapShard:
         """Records and their maps in parts, (n, 2, M, G, G) each."""
-        none = np.zeros((0, 2, source.channels, source.grid, source.grid), np.float16)
+        none = np.zeros((0, 2, source.channels, *source.cells), np.float16)
         return cls(records=records, maps_NOMGG=np.concatenate(maps) if maps else none, source=source)
 
 
 def arrow_schema(source: MapSource, config_hash: str) -> pa.Schema:
     """Return the Arrow schema of one record per (image, prompt, pair, step)."""
-    maps = pa.fixed_shape_tensor(pa.float16(), (2, source.channels, source.grid, source.grid))
+    maps = pa.fixed_shape_tensor(pa.float16(), (2, source.channels, *source.cells))
     columns = [pa.field(name, kind, nullable=False) for name, kind in {**COLUMNS, "maps": maps}.items()]
     value = {"source": source.to_json(), "config": config_hash}
     return pa.schema(columns, metadata={METADATA_KEY: json.dumps(value).encode()})

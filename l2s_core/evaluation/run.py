@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from l2s_core.backbones.folder import fingerprint_of
-from l2s_core.backbones.load import image_side, model_fingerprint, require_fit, window_fingerprint
+from l2s_core.backbones.load import image_size, model_fingerprint, require_fit, window_fingerprint
 from l2s_core.config import ClassifierConfig, RunConfig
 from l2s_core.data.catalogue import Entry, load_catalogue
 from l2s_core.data.source import source_of
@@ -98,7 +98,7 @@ def inputs_of(config: RunConfig, given: Path | None = None) -> Inputs:
     return Inputs(
         backbone=model_fingerprint(config.backbone),
         judge=judge_fingerprint(config.benchmark.judge),
-        side=image_side(config.backbone),
+        size=image_size(config.backbone),
         source=digest([source.identity(), *some] if some else source.identity()),
         data=(*source.fingerprint(), *window),
         colors=None if clip is None else clip_fingerprint(clip),

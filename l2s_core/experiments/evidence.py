@@ -58,8 +58,14 @@ def capture_error(
     maps_BOMGG, captured = AttentionReader(backbone, softmax=softmax).read_and_predict(
         latents, timestep, condition, weights_BOK
     )
-    pixels = (backbone.latent_shape[-1] // backbone.PATCH) ** 2
-    expected = reference_maps(calls, weights_BOK, pixels=pixels, text_first=backbone.TEXT_FIRST, softmax=softmax)
+    expected = reference_maps(
+        calls,
+        weights_BOK,
+        latents=backbone.latent_shape[1:],
+        patch=backbone.PATCH,
+        text_first=backbone.TEXT_FIRST,
+        softmax=softmax,
+    )
     return torch.equal(plain, captured), float((maps_BOMGG - expected).abs().max())
 
 

@@ -15,6 +15,7 @@ from l2s_core.backbones.textual_inversion import added_digest
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.errors import UserError
 from l2s_core.registry import FAMILIES
+from l2s_core.sizes import Size
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -23,10 +24,10 @@ TORCH_AO = "torch.ao.nn."
 IN_MEMORY = "pipeline"  # instead of a fingerprint: of weights in memory there are no files
 
 
-def backbone_of(pipeline: DiffusionPipeline, size: int | None = None) -> DiffusersModel:
+def backbone_of(pipeline: DiffusionPipeline, size: Size | None = None) -> DiffusersModel:
     """Return the backbone of a loaded pipeline, which shares its modules: LoRAs, dtype, offload and quantisation stay.
 
-    `size` is the side of images in pixels, by default the denoiser's own. The modules are set to evaluation, and their
+    `size` is that of images in pixels, by default the denoiser's own. The modules are set to evaluation, and their
     weights ask for no gradient any more. Of the scheduler the settings are used, by the family's own deterministic
     sampler (DDIM, or Euler along a flow). LoRAs that are active, and not merged, and new tokens are part
     of the fingerprint. A ControlNet and IP-Adapters act on every pass, steering's too, once the images that they want

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from l2s_core.backbones.hub import HUB_ID
 from l2s_core.config import RunConfig
 from l2s_core.errors import UserError
+from l2s_core.sizes import size_text
 from l2s_core.storage.files import atomic_path, write_json
 from l2s_core.storage.versioned import write_versioned
 
@@ -70,7 +71,7 @@ loss that steers sampling (Learn-to-Steer, arXiv 2509.02295). The diffusion mode
 | it was trained on | |
 |---|---|
 | backbone | {run.backbone.model}, family {run.backbone.family}, fingerprint `{source.backbone}` |
-| maps | {source.channels} channels of {len(source.layers)} layers, {source.grid} × {source.grid} |
+| maps | {source.channels} channels of {len(source.layers)} layers, {size_text(source.grid)} |
 | steps | {", ".join(map(str, source.steps))} of {source.schedule_steps} |
 | data | {run.data.source} |
 | kind, width | {model.classifier.config.kind}, {model.classifier.config.width} |

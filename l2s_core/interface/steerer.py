@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from l2s_core.backbones.model import DiffusersModel
+from l2s_core.errors import UserError
+from l2s_core.sizes import size_of, size_text
 from l2s_core.steering.steering import Steering, SteeringCost
 
 
@@ -33,8 +36,16 @@ class Steerer:
         """Return the latents, in the shape and type they came in, moved for the step that begins.
 
         They are those of the pipeline's loop: (B, C, h, w), for FLUX packed (B, P, E), before classifier-free guidance
-        doubles them.
+        doubles them. Raises UserError for latents of another size of images than the model's.
         """
+        expected = self.backbone.to_pipeline(torch.empty(1, *self.backbone.latent_shape, device="meta")).shape[1:]
+        if latents.shape[1:] != expected:
+            height, width = self.backbone.image_sides
+            raise UserError(
+                f"these latents are {list(latents.shape[1:])} an image, but the model's, of "
+                f"{size_text(size_of(height, width))} pixels, are {list(expected)}; give the pipeline "
+                f"height={height} and width={width}, or load the model with another backbone.size"
+            )
         moved = self.steering(self.backbone.from_pipeline(latents), step)
         return self.backbone.to_pipeline(moved).to(latents)
 

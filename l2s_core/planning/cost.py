@@ -24,6 +24,7 @@ from l2s_core.backbones.architecture import load_architecture, random_backbone
 from l2s_core.backbones.load import backbone_without_weights
 from l2s_core.backbones.model import DiffusersModel, Placement
 from l2s_core.config import BackboneConfig, RunConfig, load_run_config
+from l2s_core.dataset.collect import map_source
 from l2s_core.diffusion.condition import UNGUIDED, Condition
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.relations import Triplet
@@ -48,11 +49,12 @@ LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at onc
 
 @dataclass(frozen=True, kw_only=True)
 class FileSizes:
-    """What a run's files depend on: channels of its maps, numbers of one image's latents, pixels of an image's side."""
+    """What a run's files depend on: channels and cells of its maps, numbers of one image's latents, its pixels."""
 
     channels: int
+    cells: int
     latents: int
-    side: int
+    pixels: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +70,7 @@ class ModelCost:
     gradient_flops: int
     forward_bytes: int
     saved_bytes: int
-    channels: int
-    latents: int
-    image_side: int
-
-    @property
-    def sizes(self) -> FileSizes:
-        """What the sizes of a run's files depend on."""
-        return FileSizes(channels=self.channels, latents=self.latents, side=self.image_side)
+    sizes: FileSizes
 
 
 def count_cost(config: RunConfig) -> ModelCost:
@@ -110,9 +105,7 @@ def count_cost(config: RunConfig) -> ModelCost:
         gradient_flops=gradient.get_total_flops(),
         forward_bytes=LIVE_LARGEST * largest.bytes,
         saved_bytes=saved.bytes,
-        channels=reader.channels,
-        latents=latents.numel(),
-        image_side=model.image_side,
+        sizes=_sizes(model, config),
     )
 
 
@@ -123,9 +116,17 @@ def sizes_of(config: RunConfig) -> FileSizes:
     it has neither.
     """
     with torch.device("meta"):
-        model = _shapes(config.backbone)
-        channels = _reader(model, config).channels
-    return FileSizes(channels=channels, latents=prod(model.latent_shape), side=model.image_side)
+        return _sizes(_shapes(config.backbone), config)
+
+
+def _sizes(model: DiffusersModel, config: RunConfig) -> FileSizes:
+    source = map_source(model, config.capture, config.backbone.steps)
+    return FileSizes(
+        channels=source.channels,
+        cells=prod(source.cells),
+        latents=prod(model.latent_shape),
+        pixels=prod(model.image_sides),
+    )
 
 
 @lru_cache
@@ -256,7 +257,7 @@ def main() -> None:
         cost = count_cost(run)
         print(
             f"{name:14s}{sum(cost.weights.values()) / 1e9:7.1f} GB{cost.forward_flops / 1e12:8.2f} Tflop"
-            f"{cost.gradient_flops / 1e12:8.1f} Tflop{cost.saved_bytes / 1e9:7.2f} GB{cost.channels:7d}"
+            f"{cost.gradient_flops / 1e12:8.1f} Tflop{cost.saved_bytes / 1e9:7.2f} GB{cost.sizes.channels:7d}"
         )
 
 

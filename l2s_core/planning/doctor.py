@@ -18,7 +18,7 @@ from l2s_core.backbones.load import (
     check_backbone,
     family_named,
     files_fingerprint,
-    image_side,
+    image_size,
     model_folder,
     pick_device,
     require_fit,
@@ -35,6 +35,7 @@ from l2s_core.planning.cost import FileSizes, ModelCost, count_cost, sizes_of
 from l2s_core.planning.estimate import disk_bytes, images_of, memory_bytes, stage_hours, work_of
 from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.memory import free_bytes
+from l2s_core.sizes import size_text
 
 UTILISATION = 0.4  # share of a large product's speed that a denoiser reaches; only where no rehearsal tells
 GB = 1e9
@@ -125,9 +126,9 @@ def _weights(config: RunConfig) -> str:
     components = family_named(config.backbone.family).COMPONENTS
     folder = model_folder(config.backbone)
     require_reach(check_backbone(config.backbone), config)
-    size = sum(path.stat().st_size for path in component_files(folder, components, config.backbone.precision))
-    side = image_side(config.backbone)
-    return f"{folder}, {size / GB:.1f} GB, {side} px, fingerprint {files_fingerprint(config.backbone)}"
+    stored = sum(path.stat().st_size for path in component_files(folder, components, config.backbone.precision))
+    size = image_size(config.backbone)
+    return f"{folder}, {stored / GB:.1f} GB, {size_text(size)} px, fingerprint {files_fingerprint(config.backbone)}"
 
 
 def _judge(config: RunConfig) -> str:

@@ -71,10 +71,10 @@ def images_of(config: RunConfig) -> int:
 def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
     """Return the bytes each stage leaves on disk."""
     prompts = scenes_of(config) * len(PromptKind)
-    maps = len(config.capture.steps) * OBJECTS * sizes.channels * config.capture.grid**2 * MAP_BYTES * PARQUET_SHARE
+    maps = len(config.capture.steps) * OBJECTS * sizes.channels * sizes.cells * MAP_BYTES * PARQUET_SHARE
     maps *= config.data.pairs_a_scene
     targets = 2 if config.inversion.method == "rectified-flow" else 1
-    pixels = 3 * sizes.side**2 * IMAGE_BYTES
+    pixels = 3 * sizes.pixels * IMAGE_BYTES
     return {
         "scenes": scenes_of(config) * pixels,
         **(
@@ -89,7 +89,7 @@ def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
 
 def image_bytes(config: RunConfig, sizes: FileSizes) -> int:
     """Return the bytes that one method's images leave on disk."""
-    return images_of(config) * 3 * sizes.side**2 * IMAGE_BYTES
+    return images_of(config) * 3 * sizes.pixels * IMAGE_BYTES
 
 
 def memory_bytes(config: RunConfig, cost: ModelCost) -> dict[str, int]:

@@ -108,8 +108,7 @@ class _Bench:
 
 def _measure(config: RunConfig, bench: _Bench) -> list[Measured]:
     """Return the rows of every stage's operations."""
-    side = bench.backbone.image_side
-    pictures = np.random.default_rng(0).integers(0, 255, (bench.images, side, side, 3), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 255, (bench.images, *bench.backbone.image_sides, 3), np.uint8)
     return [*_encoding(bench, pictures), _inversion(config, bench, pictures), *_denoising(config, bench)]
 
 

@@ -40,6 +40,12 @@ def draw_boxes(image: np.ndarray, judged: JudgedImage, side: int) -> Image.Image
     return picture
 
 
+def _width(images: Sequence[np.ndarray], height: int) -> int:
+    """Return the width of images (H, W, 3) of one size that are enlarged to a height."""
+    rows, columns = images[0].shape[:2]
+    return round(columns * height / rows)
+
+
 def side_by_side(images: Sequence[np.ndarray], verdicts: Sequence[JudgedImage], *, side: int = 144) -> Image.Image:
     """Draw images with their boxes next to each other."""
     pictures = [draw_boxes(image, judged, side) for image, judged in zip(images, verdicts, strict=True)]
@@ -68,7 +74,8 @@ def comparison_grid(
     methods = list(columns)
     count = len(columns[methods[0]])
     across = min(across, count)
-    block_width = len(methods) * (side + 2) + MARGIN
+    width = _width(columns[methods[0]], side)
+    block_width = len(methods) * (width + 2) + MARGIN
     block_height = side + 3 * LINE + MARGIN
     sheet = Image.new("RGB", (across * block_width + MARGIN, -(-count // across) * block_height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
@@ -79,12 +86,12 @@ def comparison_grid(
         draw.text((left, top), verdicts[methods[0]][i].prompt.removeprefix("a photo of "), fill="black", font=font)
         for k, method in enumerate(methods):
             judged = verdicts[method][i]
-            x = left + k * (side + 2)
+            x = left + k * (width + 2)
             sheet.paste(draw_boxes(columns[method][i], judged, side), (x, top + LINE))
             draw.text((x, top + LINE + side), method, fill="black", font=font)
             draw.text(
                 (x, top + 2 * LINE + side),
-                judged.verdict.reason[: side // 5],
+                judged.verdict.reason[: width // 5],
                 fill=GOOD if judged.correct else BAD,
                 font=font,
             )
@@ -99,22 +106,23 @@ def stacked_grid(
     `rows` maps a method to its uint8 images, `verdicts` to the same, judged.
     """
     texts = [judged.prompt.removeprefix("a photo of ") for judged in next(iter(verdicts.values()))]
-    prompts = [textwrap.wrap(text, side // 6) for text in texts]
+    width = _width(next(iter(rows.values())), side)
+    prompts = [textwrap.wrap(text, width // 6) for text in texts]
     head = max(map(len, prompts)) * LINE
     height = side + 2 * LINE
-    size = (len(prompts) * (side + MARGIN) + MARGIN, head + len(rows) * height + 2 * MARGIN)
+    size = (len(prompts) * (width + MARGIN) + MARGIN, head + len(rows) * height + 2 * MARGIN)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(10)
     for column, lines in enumerate(prompts):
-        left = MARGIN + column * (side + MARGIN)
+        left = MARGIN + column * (width + MARGIN)
         draw.multiline_text((left, MARGIN), "\n".join(lines), fill="black", font=font, spacing=1)
         for row, (method, images) in enumerate(rows.items()):
             judged = verdicts[method][column]
             top = MARGIN + head + row * height
             sheet.paste(draw_boxes(images[column], judged, side), (left, top))
             color = GOOD if judged.correct else BAD
-            reason = textwrap.wrap(f"{method}: {judged.verdict.reason}", side // 6)[:2]
+            reason = textwrap.wrap(f"{method}: {judged.verdict.reason}", width // 6)[:2]
             draw.multiline_text((left, top + side), "\n".join(reason), fill=color, font=font, spacing=1)
     return sheet
 

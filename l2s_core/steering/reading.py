@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 import torch
 from torch import Tensor
 
+from l2s_core.attention.pooling import grid_over
 from l2s_core.backbones.base import Backbone
 from l2s_core.diffusion.sampler import Batch
 from l2s_core.errors import UserError
@@ -39,6 +40,7 @@ class ObjectiveReader:
             )
         self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
+        height, width = backbone.latent_shape[-2:]
         # a model that it has been trained on, to which LoRAs or new tokens were added
         of_files = source.backbone == backbone.files_fingerprint
         self.objective.require(
@@ -46,6 +48,7 @@ class ObjectiveReader:
                 source,
                 backbone=backbone.files_fingerprint if of_files else backbone.fingerprint,
                 channels=self._reader.channels,
+                grid=grid_over(max(source.cells), (height, width)),
                 schedule_steps=len(self.batch.schedule),
             )
         )

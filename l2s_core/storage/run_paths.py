@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from l2s_core.config import INVERTED, MAIN, TRAJECTORIES, ClassifierConfig, RunConfig
 from l2s_core.hashing import digest
+from l2s_core.sizes import Size
 from l2s_core.storage.records import BENCHMARKS, REPORTS
 
 FORMATS = {
@@ -43,13 +44,13 @@ class Inputs:
     depth, where a benchmark asks for them, and `given` that of a given classifier. `source` is a digest of the settings
     that scenes are chosen by, and `data` are fingerprints of what they are read from: the annotation files, the images,
     and the tokenizers that phrases must fit. `items` is a digest of all that images depend on in the benchmark's items,
-    `asked` one of what their verdicts depend on besides. `side` is that of the
+    `asked` one of what their verdicts depend on besides. `size` is that of the
     images, in pixels.
     """
 
     backbone: str
     judge: str
-    side: int
+    size: Size
     source: str
     items: str
     asked: str
@@ -89,13 +90,14 @@ class RunPaths:
 
     @cached_property
     def catalogue(self) -> Path:
-        """The file of the chosen scenes."""
-        return self._folder("catalogue", self.inputs.source, self.inputs.data) / "catalogue.json"
+        """The file of the chosen scenes; what an image shows of its objects depends on its shape."""
+        shape = [] if isinstance(self.inputs.size, int) else [self.inputs.size]
+        return self._folder("catalogue", self.inputs.source, self.inputs.data, *shape) / "catalogue.json"
 
     @cached_property
     def scenes(self) -> Path:
         """The folder of the scenes' images."""
-        return self._folder("scenes", self.catalogue.parent.name, self.inputs.side, self.config.shard)
+        return self._folder("scenes", self.catalogue.parent.name, self.inputs.size, self.config.shard)
 
     @cached_property
     def noise(self) -> Path:
@@ -103,7 +105,7 @@ class RunPaths:
         inputs = self.inputs
         backbone = self.config.backbone
         inversion = self.config.inversion.model_dump(mode="json", exclude={"min_psnr"})
-        model = [inputs.backbone, inputs.side, backbone.steps, *self._dtypes]
+        model = [inputs.backbone, inputs.size, backbone.steps, *self._dtypes]
         return self._folder("noise", self.scenes.name, *model, inversion)
 
     @cached_property
@@ -174,7 +176,7 @@ class RunPaths:
         backbone = self.config.backbone
         further = [{"negative": backbone.negative}] if backbone.negative else []
         further += [{"solver": backbone.solver}] if backbone.solver else []
-        return [self.inputs.backbone, self.inputs.side, backbone.steps, *self._dtypes, backbone.guidance, *further]
+        return [self.inputs.backbone, self.inputs.size, backbone.steps, *self._dtypes, backbone.guidance, *further]
 
     @property
     def _dtypes(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def run_id_of(paths: RunPaths) -> str:
     """
     inputs = paths.inputs
     settings = paths.config.model_dump(mode="json", exclude={"tolerance"})
-    identity = [settings, inputs.backbone, inputs.judge, inputs.side, list(inputs.data), str(paths.given or "")]
+    identity = [settings, inputs.backbone, inputs.judge, inputs.size, list(inputs.data), str(paths.given or "")]
     return f"{paths.config.name}-{digest(identity, 8)}"
 
 

@@ -23,6 +23,7 @@ from l2s_core.dataset.schema import MapSource
 from l2s_core.evaluation.run import Run
 from l2s_core.hashing import digest
 from l2s_core.report.figures import confusion_figure
+from l2s_core.sizes import size_text
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.champion import Validation, crown
 from tasks.tracking.metrics import DIGITS, training_metrics
@@ -152,7 +153,7 @@ class ClassifierRun:
         signature = ModelSignature(
             inputs=Schema(
                 [
-                    TensorSpec(np.dtype(np.float32), (-1, 2, source.channels, source.grid, source.grid), "maps"),
+                    TensorSpec(np.dtype(np.float32), (-1, 2, source.channels, *source.cells), "maps"),
                     TensorSpec(np.dtype(np.int64), (-1,), "capture_index"),
                 ]
             ),
@@ -188,7 +189,7 @@ class ClassifierRun:
     def _version_note(self, source: MapSource, result: ClassifierResult, measured: Validation) -> str:
         """Return what the page of a registered version says of it."""
         return (
-            f"{self._note()} It reads {source.channels} attention maps of {source.grid} × {source.grid}, at "
+            f"{self._note()} It reads {source.channels} attention maps of {size_text(source.grid)}, at "
             f"{len(source.steps)} steps, and tells {', '.join(source.relations)}. Test accuracy "
             f"{result.test['accuracy']:.3f}, validation {measured.accuracy:.3f} of {measured.records} records "
             f"({measured.maps} maps, set {measured.data})."

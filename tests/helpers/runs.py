@@ -32,7 +32,7 @@ def run_of(
     made_from = Inputs(
         backbone="b",
         judge="j",
-        side=64,
+        size=64,
         source=digest(source_of(config.data).identity()),
         items=items_digest(items),
         asked=asked_digest(items),

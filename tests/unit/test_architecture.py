@@ -14,6 +14,7 @@ LAYERS = (
     "l2s_core.registry",
     "l2s_core.relations",
     "l2s_core.hashing",
+    "l2s_core.sizes",
     "l2s_core.config",
     "l2s_core.storage",
     "l2s_core.prompts",

@@ -122,15 +122,21 @@ def test_symmetries_move_labels_with_the_maps() -> None:
     assert (relabelled != labels).float().mean() > 0.5
 
 
-@pytest.mark.parametrize("labels", ["single", "powerset"])
-def test_a_group_average_answers_moved_maps_with_moved_labels(tmp_path: Path, labels: str) -> None:
-    config = ClassifierConfig(kind="conv", width=8, group_average=True, labels=labels)
-    TrainedClassifier(model=build_classifier(config, SOURCE), config=config, source=SOURCE).save(tmp_path)
+@pytest.mark.parametrize(
+    ("labels", "kind", "grid"),
+    [("single", "conv", 16), ("powerset", "conv", 16), ("single", "conv", (5, 8)), ("single", "transformer", (5, 8))],
+)
+def test_a_group_average_answers_moved_maps_with_moved_labels(tmp_path: Path, labels: str, kind: str, grid) -> None:
+    config = ClassifierConfig(kind=kind, width=8, heads=2, head_heads=2, group_average=True, labels=labels)
+    source = dataclasses.replace(SOURCE, grid=grid)
+    TrainedClassifier(model=build_classifier(config, source), config=config, source=source).save(tmp_path)
     model = TrainedClassifier.load(tmp_path).model
-    maps = torch.rand(6, 2, SOURCE.channels, SOURCE.grid, SOURCE.grid, generator=torch.Generator().manual_seed(0))
+    maps = torch.rand(6, 2, source.channels, *source.cells, generator=torch.Generator().manual_seed(0))
     step = torch.arange(6) % len(SOURCE.steps)
     logits = Labels(labels).log_probability(model(maps, step))
-    for symmetry in symmetries_of(PLANAR):
+    chosen = symmetries_of(PLANAR, square=grid == 16)
+    assert len(chosen) == (4 if grid == 16 else 3)  # maps that are not square cannot be transposed
+    for symmetry in chosen:
         moved = Labels(labels).log_probability(model(symmetry.move(maps), step))
         assert (moved[:, symmetry.labels_R] - logits).abs().max() < 1e-6
     assert (logits - logits[:, :1]).abs().max() > 1e-3  # and it does not say the same of everything
@@ -144,6 +150,9 @@ def test_shifts_move_both_objects_together_and_channels_drop_whole() -> None:
     assert torch.equal(moved.sum((-1, -2)), torch.ones(50, 2, 2))
     columns = moved.sum(-2).argmax(-1)
     assert torch.equal(columns[:, 1] - columns[:, 0], torch.full((50, 2), 4)) and columns.unique().numel() > 4
+    low = shift_maps(maps[..., 5:11, :], 3, torch.Generator().manual_seed(0))  # the same moves, of a wide part of it
+    inside = low.sum((-1, -2)) > 0
+    assert torch.equal(low.sum(-2).argmax(-1)[inside], columns[inside]) and 0 < inside.float().mean() < 1
     dropped = drop_channels(torch.ones(50, 2, 6, 4, 4), 0.5, torch.Generator().manual_seed(0)).flatten(3)
     assert torch.equal(dropped.amax(-1), dropped.amin(-1)) and torch.equal(dropped[:, 0], dropped[:, 1])
     assert set(dropped.unique().tolist()) == {0.0, 2.0}

@@ -143,8 +143,7 @@ def test_the_phrases_of_an_attribute_are_exchanged_by_what_is_true_in_the_image(
     ]
     noise = initial_noise(range(8), backbone.latent_shape)
     shard = NoiseShard(rows=rows, noise=noise)
-    side = backbone.image_side
-    images = {row.image_id: np.zeros((side, side, 3), np.uint8) for row in rows}
+    images = {row.image_id: np.zeros((*backbone.image_sides, 3), np.uint8) for row in rows}
     first, last = (
         collect_maps(
             backbone, shard, images, map_source(backbone, capture, 4, (*PLANAR, ATTRIBUTE)), batch=8

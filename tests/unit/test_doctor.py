@@ -38,7 +38,7 @@ CHANNELS = {"sd14": 128, "sd21": 195, "flux-schnell": 1368, "flux-dev": 1368}  #
 @pytest.mark.parametrize("name", REAL)
 def test_the_counted_cost_has_the_published_sizes(name: str) -> None:
     cost = count_cost(load_run_config(name))
-    assert cost.channels == CHANNELS[name]
+    assert cost.sizes.channels == CHANNELS[name]
     denoiser = cost.weights.get("unet") or cost.weights["transformer"]
     parameters = {"sd14": 0.860e9, "sd21": 0.866e9, "flux-schnell": 11.89e9, "flux-dev": 11.90e9}[name]
     bytes_each = 4 if name.startswith("sd") else 2
@@ -65,7 +65,7 @@ def test_a_model_whose_text_encoder_looks_at_its_mask_is_counted(
     """Tensors without values have none to look at: a traceback."""
     cost = count_cost(load_run_config("sd21", {"backbone": name, **ANY_STEPS}))
     assert cost.weights["transformer"] / 2 == pytest.approx(parameters, rel=0.01)  # as published
-    assert cost.channels == channels and cost.guided_flops == passes * cost.forward_flops
+    assert cost.sizes.channels == channels and cost.guided_flops == passes * cost.forward_flops
 
 
 def test_work_counts_what_the_stages_evaluate() -> None:
@@ -75,7 +75,9 @@ def test_work_counts_what_the_stages_evaluate() -> None:
     assert work["sample plain"].guided == 400 * 50 and work["sample steered"].gradients == 400 * 2 * 25 * 16
     flux = work_of(load_run_config("flux-dev"))  # gamma and eta of 1 need the model at captured steps alone
     assert flux["invert"].forwards == 0 and flux["capture"].forwards == 5 * (2600 + 970) * 2 * 6
-    maps = disk_bytes(load_run_config("sd21"), FileSizes(channels=195, latents=4 * 64 * 64, side=512))["maps"]
+    maps = disk_bytes(
+        load_run_config("sd21"), FileSizes(channels=195, cells=16 * 16, latents=4 * 64 * 64, pixels=512 * 512)
+    )["maps"]
     assert maps == int(scenes * 2 * 6 * 2 * 195 * 256 * 2 * 0.8)
 
 

@@ -47,6 +47,7 @@ from l2s_core.errors import UserError
 from l2s_core.experiments.evidence import PROMPTS, capture_error
 from l2s_core.interface.pipelines import backbone_of
 from l2s_core.prompts.prompt import prompt_for
+from l2s_core.sizes import Size, sides
 from l2s_core.steering.steering import steer_by
 
 TEXTS = [p.text for p in PROMPTS]
@@ -58,11 +59,13 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return {name: save_random_model(load_architecture(name), root / name) for name in architecture_names()}
 
 
+WIDE = (64, 96)  # pixels, of images that are not square
+
+
 def load(folders: dict[str, Path], name: str, **settings):
     family = load_architecture(name).family
-    return load_backbone(
-        BackboneConfig(model=str(folders[name]), family=family, size=64, steps=4, guidance=1.0, **settings), "cpu"
-    )
+    given = {"size": 64, "steps": 4, "guidance": 1.0} | settings
+    return load_backbone(BackboneConfig(model=str(folders[name]), family=family, **given), "cpu")
 
 
 SHARED = {
@@ -106,10 +109,10 @@ def test_the_unet_of_another_family_is_refused(folders, tmp_path: Path) -> None:
         load_backbone(BackboneConfig(model=str(mixed), family="sdxl", size=64, steps=4, guidance=1.0), "cpu")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "size"), [("float32", WIDE), ("bfloat16", 64)])
 @pytest.mark.parametrize("name", architecture_names())
-def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype: str) -> None:
-    backbone = load(folders, name, dtype=dtype)
+def test_capture_is_exact_and_leaves_the_output_alone(folders, name: str, dtype: str, size: Size) -> None:
+    backbone = load(folders, name, dtype=dtype, size=size)
     for softmax in backbone.SOFTMAXES:
         same, difference = capture_error(backbone, softmax)
         assert same and difference < 1e-6
@@ -145,8 +148,7 @@ def test_texts_of_different_lengths_in_a_batch_are_read_with_the_mask_of_all_of_
 @torch.no_grad()
 def test_an_image_that_is_filled_up_to_whole_blocks_of_tokens_has_maps_of_its_own_tokens(folders) -> None:
     """80 pixels are 100 image tokens, and 28 more before the text."""
-    settings = BackboneConfig(model=str(folders["z-image-turbo"]), family="zimage", size=80, steps=4, guidance=1.0)
-    backbone = load_backbone(settings, "cpu")
+    backbone = load(folders, "z-image-turbo", size=80)
     latents = initial_noise([0, 1], backbone.latent_shape)
     weights_BOK, condition = backbone.phrase_weights(RAGGED), backbone.encode_prompts([p.text for p in RAGGED])
     with watching_attention() as calls:
@@ -238,6 +240,22 @@ def loss_of(backbone: DiffusersModel) -> Callable[[torch.Tensor], torch.Tensor]:
     return loss
 
 
+@pytest.mark.parametrize("name", ["flux-schnell", "sana"])
+def test_a_size_that_a_family_cannot_make_is_one_line_with_those_near_it(folders, name: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(folders, name, size=(60, 97))
+    line = str(error.value)
+    assert line.startswith("backbone.size is [60, 97]; it must be a multiple of ") and "\n" not in line
+    for near in line.partition("near it: ")[2].removesuffix("]").split("], "):
+        size = tuple(int(side) for side in near.removeprefix("[").split(", "))
+        assert load(folders, name, size=size).image_sides == size
+
+
+def test_sd3_has_positions_for_so_many_pixels_a_side(folders) -> None:
+    with pytest.raises(UserError, match="backbone.size is 64 × 256; this model has positions for 128 pixels a side at"):
+        load(folders, "sd35-medium", size=(64, 256))
+
+
 def test_a_unet_has_no_joint_softmax(folders) -> None:
     with pytest.raises(UserError, match="capture.softmax is 'joint'"):
         load(folders, "sd14").layers("joint")
@@ -260,7 +278,7 @@ def test_the_gradient_is_the_slope_with_and_without_checkpointing(
     monkeypatch.setattr(torch.Tensor, "to", lambda *args, **named: to(*map(_double, args), **named))
     gradients = []
     for checkpointing in (False, True):
-        backbone = load(folders, name, checkpointing=checkpointing)
+        backbone = load(folders, name, checkpointing=checkpointing, size=WIDE if name in ("sd14", "flux-dev") else 64)
         for module in backbone.modules.values():
             module.double()
         loss = loss_of(backbone)
@@ -316,14 +334,22 @@ PIPELINES = {
 }
 
 
+TWICE = ("sd14", "flux-schnell", "flux2-klein-4b")
+"""Of these families another model shows square images."""
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", PIPELINES)
-def test_sampling_matches_diffusers_own_pipeline(folders, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "size"), [*((name, 64) for name in PIPELINES if name not in TWICE), *((name, WIDE) for name in SHARED)]
+)
+def test_sampling_matches_diffusers_own_pipeline(
+    folders, name: str, size: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The images to one grey level, and what they are decoded from: some tiny autoencoders hide most differences."""
     import diffusers
 
     kind, extras, calling = PIPELINES[name]
-    backbone = load(folders, name)
+    backbone = load(folders, name, size=size)
     backbone.settings |= extras
     for statistics in backbone.vae.buffers():  # of an untrained autoencoder: mean 0 and variance 1, which tell nothing
         if statistics.is_floating_point():
@@ -345,8 +371,7 @@ def test_sampling_matches_diffusers_own_pipeline(folders, name: str, monkeypatch
         latents=LATENTS.get(kind, lambda z: z)(z),
         num_inference_steps=4,
         guidance_scale=theirs_guidance,
-        height=64,
-        width=64,
+        **dict(zip(("height", "width"), sides(size), strict=True)),
         output_type="np",
         **calling,
     ).images

@@ -114,7 +114,7 @@ def test_a_student_is_asked_for_the_velocity_its_teacher_samples_with() -> None:
     (tokens, sigma) = asked[0]
     condition = backbone.encode_prompts(prompts, guidance=5.0)
     assert 0 < sigma.min() < sigma.max() < 1
-    guided = [backbone.predict(unpack(tokens, 8), s.item(), condition)[i] for i, s in enumerate(sigma)]
+    guided = [backbone.predict(unpack(tokens, 8, 8), s.item(), condition)[i] for i, s in enumerate(sigma)]
     torch.testing.assert_close(loss, torch.stack(guided).square().mean(), rtol=1e-4, atol=1e-5)
 
 

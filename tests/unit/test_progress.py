@@ -67,7 +67,7 @@ def test_the_planned_evaluations_are_those_that_the_denoiser_tells(tmp_path: Pat
     assert told_of("stage")["plain"].units == plans["sample images plain"].size * len(items)
     choose_scenes.fn(run)
     name, entries = next(run.scene_shards())
-    scenes, _ = source_of(run.config.data).load_entries(entries[:2], run.paths.inputs.side)
+    scenes, _ = source_of(run.config.data).load_entries(entries[:2], run.paths.inputs.size)
     with telling("stage", "inverted"):
         invert_scenes(
             backbone,

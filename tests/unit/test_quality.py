@@ -283,7 +283,7 @@ def test_a_run_without_models(tmp_path) -> None:
     judge = load_judge("mini-seg")
     with pytest.raises(UserError, match="run it first"):
         run_quality(run, judge)
-    for other in (run_of(tmp_path, config, inputs={"side": 512}), run_of(tmp_path, load_run_config("sd21"))):
+    for other in (run_of(tmp_path, config, inputs={"size": 512}), run_of(tmp_path, load_run_config("sd21"))):
         assert has_quality(run, judge) and not has_quality(other, judge) and not has_quality(run, BlindJudge())
         with pytest.raises(UserError, match="cannot be held against"):
             run_quality(other, judge)

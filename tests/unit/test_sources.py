@@ -34,6 +34,7 @@ from l2s_core.evaluation.run import Run
 from l2s_core.prompts.prompt import prompt_for
 from l2s_core.registry import SOURCES
 from l2s_core.relations import ATTRIBUTE, PLANAR, Triplet
+from l2s_core.sizes import Size
 from tasks.scenes import choose_scenes
 
 NO_IMAGE = "not an image, or a damaged one (read are JPEG, PNG, WEBP, AVIF, TIFF, BMP, GIF, PPM)"
@@ -385,10 +386,15 @@ def one_relation(x: int, width: int | str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("resize", "used"),
-    [("crop", {"inside", "half"}), ("squash", {"inside", "half", "cut-off"}), ("pad", {"inside", "half", "cut-off"})],
+    ("resize", "size", "used"),
+    [
+        ("crop", 64, {"inside", "half"}),
+        ("crop", (48, 64), {"inside", "half", "cut-off"}),
+        ("squash", 64, {"inside", "half", "cut-off"}),
+        ("pad", 64, {"inside", "half", "cut-off"}),
+    ],
 )
-def test_objects_that_the_square_does_not_show_are_skipped(tmp_path: Path, resize: str, used: set[str]) -> None:
+def test_objects_that_are_not_shown_are_skipped(tmp_path: Path, resize: str, size: Size, used: set[str]) -> None:
     """The central square of 640 x 480 held no pixel of a dog at 5 to 70, and its maps were labelled all the same."""
     graphs = {
         "inside": one_relation(100, 65),
@@ -403,8 +409,8 @@ def test_objects_that_the_square_does_not_show_are_skipped(tmp_path: Path, resiz
     (tmp_path / "sceneGraphs.json").write_text(json.dumps(graphs))
     skips = Skips()
     source = settings("gqa", tmp_path, resize=resize)
-    assert {Path(candidate.image).stem for candidate in source.candidates(skips)} == used
-    assert skips.counts == {"an object's box is empty, or outside of the square that is used": len(graphs) - len(used)}
+    assert {Path(candidate.image).stem for candidate in source.candidates_for(size, skips)} == used
+    assert skips.counts == {"an object's box is empty, or outside of the part that is shown": len(graphs) - len(used)}
 
 
 def test_names_that_differ_by_capitals_alone_are_one(tmp_path: Path) -> None:
@@ -465,7 +471,7 @@ def test_photographs_are_turned_upright(tmp_path: Path, orientation: int) -> Non
         image.save(tmp_path / "a.jpg", exif=exif)
     with Image.open(tmp_path / "a.jpg") as image:
         upright = ImageOps.exif_transpose(image)
-    assert np.array_equal(images.read_image(tmp_path / "a.jpg", 16), images.square(upright, 16))
+    assert np.array_equal(images.read_image(tmp_path / "a.jpg", 16), images.cropped(upright, (16, 16)))
     assert images.image_size(tmp_path / "a.jpg") == upright.size
 
 
@@ -693,12 +699,17 @@ def test_images_are_cropped_or_squashed(tmp_path: Path) -> None:
     """A wide image of three stripes: the crop shows the middle one alone, squashed it shows all."""
     stripes = np.repeat(np.array([0, 128, 255], np.uint8), 20)
     Image.fromarray(np.broadcast_to(stripes[None, :, None], (20, 60, 3)).copy()).save(tmp_path / "a.png")
-    cropped, cut, squashed, padded = (images.read_image(tmp_path / "a.png", 12, resize=how) for how in images.SQUARES)
+    cropped, cut, squashed, padded = (images.read_image(tmp_path / "a.png", 12, resize=how) for how in images.WAYS)
     assert (padded[[0, -1]] == 255).all() and padded[6, 1, 0] < 10 and padded[6, 10, 0] > 245
     assert np.abs(cropped.astype(int) - 128).max() <= 10 and (cut == 128).all()
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(squashed, np.asarray(image.resize((12, 12))))  # Pillow's own filter is the bicubic one
     assert squashed[0, 1, 0] < 10 and abs(int(squashed[0, 5, 0]) - 128) < 10 and squashed[0, 10, 0] > 245
+    wide = [images.read_image(tmp_path / "a.png", (6, 12), resize=how) for how in images.WAYS]
+    assert all(image.shape == (6, 12, 3) for image in wide)
+    for image in wide[:2]:  # the two crops: the middle stripe and half of each of the others
+        assert image[3, 1, 0] < 20 and abs(int(image[3, 6, 0]) - 128) < 10 and image[3, 10, 0] > 235
+    assert (wide[3][[0, -1]] == 255).all() and wide[3][3, 1, 0] < 10
 
 
 def test_prompts_as_the_paper_writes_them() -> None:

@@ -18,7 +18,7 @@ class Centroid(AttentionMethod):
     NOTE = "a handcrafted loss: the attention centroids of the phrases apart by a margin along the relation's axis"
     kind: Literal["centroid"]
     margin: float = Field(
-        default=0.03, gt=0, lt=1, description="wanted distance of the centroids, share of the map's side"
+        default=0.03, gt=0, lt=1, description="wanted distance of the centroids, share of the map's longer side"
     )
 
     def objective(self, context: SampleContext) -> CentroidObjective:

@@ -92,7 +92,7 @@ def has_quality(run: Run, judge: Judge) -> bool:
     scenes can show, and images enough.
     """
     source = source_of(run.config.data)
-    own = run.paths.inputs.side == source.REFERENCE_SIDE and judge.gives_features
+    own = run.paths.inputs.size == source.REFERENCE_SIDE and judge.gives_features
     return own and len(run.items) >= MIN_IMAGES and all(source.can_show(item.prompt) for item in run.items)
 
 

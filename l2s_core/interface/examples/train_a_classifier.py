@@ -8,7 +8,7 @@ does the same for a configuration: in shards, resumable, on several machines, wi
 from pathlib import Path
 
 import l2s_core as l2s
-from l2s_core.backbones.load import load_backbone
+from l2s_core.backbones.load import image_size, load_backbone
 from l2s_core.backbones.window import window_test
 from l2s_core.classifier.experiment import run_experiment
 from l2s_core.config import load_run_config
@@ -30,7 +30,8 @@ backbone = load_backbone(run.backbone, "cpu")
 
 # %% Scenes: images in which it is known what is true. Your own: configs/README.md, l2s_core/data/README.md.
 source = source_of(run.data)
-scenes, skipped = source.load_entries(source.catalogue(window_test(run.backbone)).entries, backbone.image_side)
+size = image_size(run.backbone)
+scenes, skipped = source.load_entries(source.catalogue_for(size, window_test(run.backbone)).entries, size)
 print(f"{len(scenes)} scenes; the first: {scenes[0].triplet}")
 
 # %% Every scene is inverted twice, under a true and a wrong prompt.

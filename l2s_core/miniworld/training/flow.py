@@ -129,7 +129,7 @@ def velocity(model: nn.Module, z_BPC: Tensor, sigma_B: Tensor, text: TextEncodin
         encoder_hidden_states=text.context_BKD,
         pooled_projections=text.pooled_BD,
         timestep=sigma_B,
-        img_ids=image_ids(side).to(z_BPC),
+        img_ids=image_ids(side, side).to(z_BPC),
         txt_ids=z_BPC.new_zeros(text.context_BKD.shape[1], 3),
         return_dict=False,
     )[0]

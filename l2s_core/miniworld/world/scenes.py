@@ -42,10 +42,14 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Everything needed to draw a scene; `corners` are the four background colours (2, 2, 3) in [0, 1]."""
+    """Everything needed to draw a scene; `corners` are the four background colours (2, 2, 3) in [0, 1].
+
+    `size` is that of the scene, (height, width), pixels.
+    """
 
     placements: tuple[Placement, ...]
     corners: tuple
+    size: tuple[int, int] = (SIDE, SIDE)
 
     def relations(self, a: int = 0, b: int = 1) -> frozenset[str]:
         """Relations of placement `a` to placement `b` by GenEval's rule."""
@@ -58,13 +62,15 @@ def sample_layout(
     objects: Sequence[str] | None = None,
     relation: str | None = None,
     counts: Sequence[float] = COUNTS,
+    size: tuple[int, int] = (SIDE, SIDE),
     accept: Callable[[Layout], bool] = lambda _: True,
 ) -> Layout:
     """Draw a random layout.
 
     `objects` fixes the objects and their order (otherwise 1-5 distinct ones, with probabilities
     `counts`). `relation` asks that it be the *only* relation the first object has to the second, `accept` for
-    anything else. Raises UserError for what cannot be drawn, or is not met in MAX_TRIES layouts.
+    anything else. `size` is (height, width), pixels. Raises UserError for what cannot be drawn, or is not met in
+    MAX_TRIES layouts.
     """
     if objects is None:
         count = int(rng.choice(len(counts), p=counts)) + 1
@@ -80,29 +86,31 @@ def sample_layout(
     corners = rng.uniform(0.3, 0.85, size=(2, 2, 1)) + rng.uniform(-0.12, 0.12, size=(2, 2, 3))
     for _ in range(MAX_TRIES):
         placements = (
-            _crowd(rng, indices) if len(indices) > 3 else tuple(_place(rng, index, len(indices)) for index in indices)
+            _crowd(rng, indices, size)
+            if len(indices) > 3
+            else tuple(_place(rng, index, len(indices), size) for index in indices)
         )
         if placements is None or _overlapping(placements):
             continue
-        layout = Layout(placements=placements, corners=tuple(map(tuple, corners.reshape(4, 3).tolist())))
+        layout = Layout(placements=placements, corners=tuple(map(tuple, corners.reshape(4, 3).tolist())), size=size)
         if (relation is None or layout.relations() == {relation}) and accept(layout):
             return layout
     wanted = "what is asked of them" if relation is None else f"relation {relation!r}"
     raise UserError(f"no room for {[OBJECTS[i] for i in indices]} with {wanted}")
 
 
-def _place(rng: np.random.Generator, obj: int, count: int) -> Placement:
+def _place(rng: np.random.Generator, obj: int, count: int, scene: tuple[int, int]) -> Placement:
     size = int(rng.integers(*SIZES[count]))
     height, width = sprite(obj, size).shape[:2]
-    x, y = rng.integers(0, (SIDE - width + 1, SIDE - height + 1))
+    x, y = rng.integers(0, (scene[1] - width + 1, scene[0] - height + 1))
     return Placement(obj=obj, size=size, x=int(x), y=int(y))
 
 
-def _crowd(rng: np.random.Generator, indices: Sequence[int]) -> tuple[Placement, ...] | None:
+def _crowd(rng: np.random.Generator, indices: Sequence[int], scene: tuple[int, int]) -> tuple[Placement, ...] | None:
     """Place many sprites one by one, and give up at the first that touches another: most draws of four and five do."""
     placements: list[Placement] = []
     for index in indices:
-        placements.append(_place(rng, index, len(indices)))
+        placements.append(_place(rng, index, len(indices), scene))
         if _overlapping(placements, GAPS[len(indices)]):
             return None
     return tuple(placements)
@@ -117,16 +125,19 @@ def _overlapping(placements: Sequence[Placement], gap: int = GAPS[1]) -> bool:
     return False
 
 
-def background(corners: ArrayLike) -> np.ndarray:
-    """Return the bilinear gradient between four corner colours, float32 (SIDE, SIDE, 3) in [0, 1]."""
-    ramp = np.linspace(0, 1, SIDE, dtype=np.float32)
-    weights = np.stack([1 - ramp, ramp], axis=1)  # (SIDE, 2)
-    return np.einsum("yi,xj,ijc->yxc", weights, weights, np.asarray(corners, np.float32).reshape(2, 2, 3))
+def background(corners: ArrayLike, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+    """Return the bilinear gradient between four corner colours, float32 (H, W, 3) in [0, 1], of a size (H, W)."""
+    down, across = (np.stack([1 - ramp, ramp], axis=1) for ramp in map(_ramp, size))  # (H, 2), (W, 2)
+    return np.einsum("yi,xj,ijc->yxc", down, across, np.asarray(corners, np.float32).reshape(2, 2, 3))
+
+
+def _ramp(length: int) -> np.ndarray:
+    return np.linspace(0, 1, length, dtype=np.float32)
 
 
 def render(layout: Layout) -> np.ndarray:
-    """Draw the scene: uint8 RGB (SIDE, SIDE, 3)."""
-    canvas = background(layout.corners)
+    """Draw the scene: uint8 RGB (H, W, 3)."""
+    canvas = background(layout.corners, layout.size)
     for placement in layout.placements:
         rgba = sprite(placement.obj, placement.size)
         x0, y0, x1, y1 = placement.box
@@ -135,8 +146,8 @@ def render(layout: Layout) -> np.ndarray:
 
 
 def label_map(layout: Layout) -> np.ndarray:
-    """Return the class of every pixel: uint8 (SIDE, SIDE), 0 = background, i + 1 = OBJECTS[i]."""
-    labels = np.zeros((SIDE, SIDE), np.uint8)
+    """Return the class of every pixel: uint8 (H, W), 0 = background, i + 1 = OBJECTS[i]."""
+    labels = np.zeros(layout.size, np.uint8)
     for placement in layout.placements:
         alpha = sprite(placement.obj, placement.size)[..., 3]
         x0, y0, x1, y1 = placement.box

@@ -17,7 +17,7 @@ class CentroidObjective(Objective):
 
     loss = max(0, margin - d . (c_subject - c_object)). d is the unit vector of the wanted relation, c the centre of
     mass of a phrase's maps, averaged over all channels. Every map sums to 1, so this is the centroid of their mean
-    map. Units: shares of the map's side, so that `margin` does not depend on the grid; one cell is 1 / grid.
+    map. Units: shares of the map's longer side, so that `margin` does not depend on the grid, nor on the axis.
     Satisfied at loss 0.
 
     Heads that attend everywhere pull the mean centroids together, so a margin is small beside the objects' distance.
@@ -43,7 +43,12 @@ class CentroidObjective(Objective):
 
 
 def centroids(maps: Tensor) -> Tensor:
-    """Return the centres of mass (..., 2) of maps (..., G, G) that sum to 1: (x, y) in shares of the side, y down."""
-    grid = maps.shape[-1]
-    place_G = (torch.arange(grid, device=maps.device, dtype=maps.dtype) + 0.5) / grid
-    return torch.stack([(maps.sum(-2) * place_G).sum(-1), (maps.sum(-1) * place_G).sum(-1)], dim=-1)
+    """Return the centres of mass (..., 2) of maps (..., G, G) that sum to 1.
+
+    (x, y) in shares of the longer side, y down.
+    """
+    rows, columns = maps.shape[-2:]
+    place_G = (torch.arange(max(rows, columns), device=maps.device, dtype=maps.dtype) + 0.5) / max(rows, columns)
+    across = maps.sum(-2) * place_G[:columns]
+    along = maps.sum(-1) * place_G[:rows]
+    return torch.stack([across.sum(-1), along.sum(-1)], dim=-1)
