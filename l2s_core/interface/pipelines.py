@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 TORCH_AO = "torch.ao.nn."
+GROUP_OFFLOAD = "group_offloading"  # diffusers' name of its hook
 IN_MEMORY = "pipeline"  # instead of a fingerprint: of weights in memory there are no files
 
 
@@ -72,10 +73,11 @@ def _take_images(model: DiffusersModel, pipeline: DiffusionPipeline) -> None:
 
 
 def require_gradient(denoiser: nn.Module) -> None:
-    """Raise UserError for a quantised denoiser through which no gradient reaches the latents.
+    """Raise UserError for a denoiser through which no gradient reaches the latents: quantised, or offloaded by groups.
 
     It reaches them through weights that torchao has quantised. It does not through modules of torch.ao, nor through
-    weights that diffusers keeps as float8 between the passes.
+    weights that diffusers keeps as float8 between the passes. Group offload has taken a block's weights off the device
+    when the gradient comes back to them.
     """
     kinds = (f"{type(module).__module__}.{type(module).__name__}" for module in denoiser.modules())
     without = [kind for kind in kinds if kind.startswith(TORCH_AO)]
@@ -85,6 +87,16 @@ def require_gradient(denoiser: nn.Module) -> None:
             f"no gradient passes the quantised weights of this {type(denoiser).__name__} ({without[0]}), so it cannot "
             "be steered; quantise it with torchao, as TorchAoConfig(Int8WeightOnlyConfig()), or ask for steer=False"
         )
+    if any(_offloaded_by_groups(module) for module in denoiser.modules()):
+        raise UserError(
+            f"group offload takes the weights of this {type(denoiser).__name__} off the device before the gradient "
+            "comes back, so it cannot be steered; use enable_model_cpu_offload() instead, or ask for steer=False"
+        )
+
+
+def _offloaded_by_groups(module: nn.Module) -> bool:
+    hooks: Any = getattr(module, "_diffusers_hook", None)
+    return hooks is not None and hooks.get_hook(GROUP_OFFLOAD) is not None
 
 
 def _is_float8(dtype: torch.dtype) -> bool:

@@ -166,6 +166,17 @@ def test_weights_that_no_gradient_passes_are_one_clear_line() -> None:
         model(PROMPT, steps=2)
 
 
+def test_group_offload_is_sampled_and_not_steered() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(ASSETS / "mini-sd")
+    pipeline.unet.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
+    model = l2s.load(pipeline, "mini-sd")
+    assert len(model(PROMPT, steer=False, steps=2)) == 1
+    with pytest.raises(UserError, match="group offload takes the weights of this UNet2DConditionModel off the device"):
+        model(PROMPT, steps=2)
+
+
 def test_a_flux_pipeline_and_its_packed_latents() -> None:
     from diffusers import FluxPipeline
 
