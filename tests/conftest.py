@@ -28,7 +28,7 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
-from helpers.prefect_server import begin_session, end_session  # noqa: E402
+from helpers.prefect_server import begin_session, end_session, shared_server  # noqa: E402
 from helpers.small_run import reproduce, shards, start  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
@@ -85,10 +85,10 @@ def backbone() -> UNetBackbone:
 
 @pytest.fixture(scope="module")
 def prefect_server() -> Iterator[None]:
-    """A Prefect server of the module's own, for flows that run in this process."""
-    from prefect.testing.utilities import prefect_test_harness
+    """The Prefect server that the tests share, for flows that run in this process."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings({PREFECT_API_URL: shared_server()}):
         yield
 
 

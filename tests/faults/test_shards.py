@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.context import FlowRunContext
 from prefect.states import State
+from prefect.testing.utilities import prefect_test_harness
 
 from flows import progress, shards
 from flows.display import Lines
@@ -33,6 +35,13 @@ from l2s_core.storage.store import read_tensors
 from tasks.shards import abandon, over_shards
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of the module's own: what other tests' runs report to it would delay the count of task runs."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
 
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (14, 1), (200, 1), (200, 4), (1000, 30), (30, 200)])

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.servers import free_port, l2s
-from helpers.small_run import ROOT, command, environment, numbers, reproduce, start
+from helpers.prefect_server import shared_server
+from helpers.servers import free_port, l2s, l2s_here
+from helpers.small_run import ROOT, command, environment, numbers, options, start
 from safetensors.torch import load_file
 
 from flows.runners import FOLDER, load_runner
@@ -153,9 +154,10 @@ def test_a_worker_on_another_address(undisturbed: Path, other_machine: list[str]
         l2s("down", home=home)
 
 
-def test_dask_without_a_server_says_so(tmp_path: Path) -> None:
-    done = reproduce(tmp_path, "--workers", "2", alone=True)
-    assert done.returncode == 2 and "Dask workers report to a Prefect server" in done.stderr and "l2s up" in done.stderr
+def test_dask_without_a_server_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    done = l2s_here(*options("--workers", "2"), home=tmp_path)
+    assert done.exit_code == 2 and "Dask workers report to a Prefect server" in done.stderr and "l2s up" in done.stderr
 
 
 def test_runners_are_chosen_by_configuration_alone() -> None:
@@ -173,6 +175,9 @@ def test_runners_are_chosen_by_configuration_alone() -> None:
         load_runner("threads", workers=2)
 
 
-def test_a_cluster_whose_package_is_missing_says_which(tmp_path: Path) -> None:
-    done = reproduce(tmp_path, "--runner", "slurm")
-    assert done.returncode == 2 and re.search("dask_jobqueue.SLURMCluster needs the package dask-jobqueue", done.stderr)
+def test_a_cluster_whose_package_is_missing_says_which(
+    prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", shared_server())
+    done = l2s_here(*options("--runner", "slurm"), home=tmp_path)
+    assert done.exit_code == 2 and re.search("dask_jobqueue.SLURMCluster needs the package dask-jobqueue", done.stderr)

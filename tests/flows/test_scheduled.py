@@ -19,7 +19,7 @@ import yaml
 from helpers.judged import run_summary
 from helpers.prefect_server import shared_server
 from helpers.runs import run_of
-from helpers.servers import l2s
+from helpers.servers import l2s_here
 from helpers.small_run import ROOT, SETTINGS, shared_environment
 from helpers.tracking import mlflow_client
 
@@ -215,6 +215,7 @@ def test_the_shipped_deployments_name_flows_and_parameters_that_exist() -> None:
     assert schedules["reproduce-mini"] and schedules["reproduce-real"] and not schedules["sweep"]
 
 
-def test_serve_without_a_server_is_one_clear_line(tmp_path: Path) -> None:
-    done = l2s("serve", home=tmp_path)
-    assert done.returncode == 2 and "no Prefect server" in done.stderr and "l2s up" in done.stderr
+def test_serve_without_a_server_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    done = l2s_here("serve", home=tmp_path)
+    assert done.exit_code == 2 and "no Prefect server" in done.stderr and "l2s up" in done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.servers import free_port, l2s
+from helpers.servers import free_port, l2s, l2s_here
 from helpers.small_run import ROOT, environment
 
 from flows import servers
@@ -126,9 +126,9 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = l2s("up", "--mlflow-port", port, home=tmp_path)
+        done = l2s_here("up", "--mlflow-port", port, home=tmp_path)
     assert (
-        done.returncode == 2
+        done.exit_code == 2
         and f"mlflow cannot listen on 127.0.0.1:{port}" in done.stderr
         and "--mlflow-port" in done.stderr
     )

@@ -1,4 +1,4 @@
-"""The `l2s` command as a process, and ports for the servers that it starts."""
+"""The `l2s` command as a process and in this one, and ports for the servers that it starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import CliRunner, Result
 from helpers.small_run import ROOT, environment
+
+from flows.cli import main
 
 
 def l2s(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess:
@@ -19,6 +22,11 @@ def l2s(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedPr
         text=True,
         timeout=400,
     )
+
+
+def l2s_here(*arguments: str, home: Path) -> Result:
+    """The command in this process, for tests of what it says: a process of its own imports for six CPU seconds."""
+    return CliRunner().invoke(main, [*arguments, "--home", str(home)])
 
 
 def free_port() -> int:

@@ -34,8 +34,7 @@ SETTINGS = {
 
 
 def command(home: Path, *extra: str) -> list[str]:
-    settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "flows.cli", "reproduce", "mini-sd", *settings, "--home", str(home), *extra]
+    return [sys.executable, "-m", "flows.cli", *options("--home", str(home), *extra)]
 
 
 def environment() -> dict[str, str]:
@@ -58,6 +57,16 @@ def reproduce(home: Path, *extra: str, alone: bool = False) -> subprocess.Comple
         text=True,
         timeout=400,
     )
+
+
+def options(*extra: str) -> list[str]:
+    """The small run as arguments of the `l2s` command, without its home."""
+    return [
+        "reproduce",
+        "mini-sd",
+        *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
+        *extra,
+    ]
 
 
 def numbers(home: Path) -> dict:
