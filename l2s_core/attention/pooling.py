@@ -73,4 +73,6 @@ def pool_maps(
     maps_BOMGG = torch.cat(pooled, dim=2)
     if not normalize:
         return maps_BOMGG
-    return maps_BOMGG / maps_BOMGG.sum(dim=(-1, -2), keepdim=True).clamp_min(1e-12)
+    # a head that looks away from a phrase leaves it 1e-15 and less, whose map is as good as any other
+    sums = maps_BOMGG.sum(dim=(-1, -2), keepdim=True)
+    return maps_BOMGG / sums.clamp_min(torch.finfo(sums.dtype).tiny)

@@ -75,7 +75,7 @@ def test_weights_average_the_tokens_of_a_phrase(backbone) -> None:
 
 
 def test_phrase_beyond_the_window_is_an_error(backbone) -> None:
-    prompt = prompt_for(Triplet(subject="dog", relation="above", object="cat"), prefix="a photo of " * 8)
+    prompt = prompt_for(Triplet(subject="dog", relation="above", object="cat"), prefix="a photo of " * 12)
     with pytest.raises(UserError, match="cut off"):
         backbone.phrase_weights([prompt])
 

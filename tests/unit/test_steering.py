@@ -226,13 +226,14 @@ def test_without_a_confidence_a_diagonal_never_leaves_early(backbone, classifier
 
 @pytest.mark.parametrize("several", ["joint", "cycle"])
 def test_several_relations_are_lowered_together(backbone, classifier, several: str) -> None:
-    config = FAST.model_copy(update={"several": several, "step_size": 0.02, "updates": 4, "confidence": 0.9})
+    config = FAST.model_copy(update={"several": several, "step_size": 0.01, "updates": 10, "confidence": 0.9})
     steer = steering(backbone, classifier, config, [THREE, DIAGONAL])
     z = initial_noise([0, 1], backbone.latent_shape)
     moved = steer(z, 1)
     with torch.no_grad():
         before, after = (steer.targets.total(loss_of(steer, at), 2) for at in (z, moved))
-    assert (after < before).all() and steer.cost.gradients.tolist() == [4, 3]  # the diagonal is satisfied after two
+    chain, diagonal = steer.cost.gradients.tolist()
+    assert (after < before).all() and chain == 10 and 1 < diagonal < 10  # the diagonal is satisfied earlier
 
 
 def test_prompts_without_relations_come_out_untouched(backbone, classifier) -> None:
