@@ -36,7 +36,7 @@ def _input_scale(config: ClassifierConfig, source: MapSource) -> float:
 
 
 class ConvClassifier(nn.Module):
-    """A shared mix of channels per object, then strided convolutions over the pair.
+    """A shared mix of channels per object, then strided convolutions over the pair and, if it has one, its context.
 
     The step enters as a learned scale and shift of the mixed maps.
     """
@@ -49,7 +49,7 @@ class ConvClassifier(nn.Module):
         self.step = nn.Embedding(len(source.steps), 2 * width)
         nn.init.zeros_(self.step.weight)
         self.body = nn.Sequential(
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.Conv2d(source.stacks * width, 2 * width, 3, stride=2, padding=1),
             nn.GroupNorm(4, 2 * width),
             nn.SiLU(),
             nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
@@ -81,7 +81,8 @@ class TransformerClassifier(nn.Module):
 
     A shared extractor turns the M maps of one object into one G x G map: every map is a token, with a
     sinusoidal position over channels and a step embedding added before each pre-norm layer, pooled by
-    one learned query. The two results pass a second encoder as one token, then, beside another step embedding, an MLP.
+    one learned query. The two results (three with `MapSource.context`) pass a second encoder as one token, then, beside
+    another step embedding, an MLP.
     """
 
     position: Tensor
@@ -103,7 +104,7 @@ class TransformerClassifier(nn.Module):
         pool_dropout = config.dropout if config.pool_dropout is None else config.pool_dropout
         self.pool = nn.MultiheadAttention(width, config.heads, dropout=pool_dropout, batch_first=True)
         self.leave = nn.Linear(width, pixels)
-        self.join = nn.Linear(2 * pixels, width)
+        self.join = nn.Linear(source.stacks * pixels, width)
         self.encoder = nn.ModuleList(_encoder_layer(config, config.head_heads) for _ in range(config.layers))
         self.step_late = nn.Embedding(steps, STEP_WIDTH)
         self.head = nn.Sequential(

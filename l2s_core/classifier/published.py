@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "capture.antialias": False,
     "capture.order": "side",
     "capture.attribute_first": False,
+    "capture.context": False,
 }
 """What a configuration must say for such a classifier to read the maps that it was trained on."""
 

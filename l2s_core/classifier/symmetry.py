@@ -48,7 +48,7 @@ def _transpose(maps_BOMGG: Tensor) -> Tensor:
 
 
 def _exchange(maps_BOMGG: Tensor) -> Tensor:
-    return maps_BOMGG.flip(-4)
+    return torch.cat([maps_BOMGG[:, :2].flip(1), maps_BOMGG[:, 2:]], dim=1)
 
 
 MOVES: tuple[Moves, ...] = (

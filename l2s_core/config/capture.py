@@ -16,7 +16,7 @@ class CaptureConfig(Section):
     longer side. The shorter one has as many as keep the cells square.
     """
 
-    OPTIONAL = ("antialias", "normalize", "order", "attribute_first")
+    OPTIONAL = ("antialias", "normalize", "order", "attribute_first", "context")
     steps: tuple[int, ...] = Field(min_length=1)
     layers: tuple[str, ...] = Field(default=("*",), min_length=1)
     softmax: Literal["text", "joint"] = Field(
@@ -31,6 +31,9 @@ class CaptureConfig(Section):
     )
     attribute_first: bool = Field(
         default=True, description="of an attribute's two phrases: its word, then the object; else the other way round"
+    )
+    context: bool = Field(
+        default=False, description="beside a pair's maps, the mean of those of all else that the prompt names"
     )
 
     @model_validator(mode="after")

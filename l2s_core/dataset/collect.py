@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from l2s_core.attention.pairs import pair_maps
 from l2s_core.attention.pooling import grid_over
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.backbones.base import Backbone
@@ -42,6 +43,7 @@ def map_source(
         normalize=capture.normalize,
         order=capture.order,
         attribute_first=capture.attribute_first,
+        context=capture.context,
     )
 
 
@@ -62,10 +64,11 @@ def collect_maps(
         part = slice(first, first + batch)
         rows = shard.rows[part]
         pairs = [(place, pair) for place, row in enumerate(rows) for pair in related_pairs(row.prompt)]
-        row_P1 = torch.tensor([[place] for place, _ in pairs])
+        row_P = torch.tensor([place for place, _ in pairs])
         phrases_P2 = torch.tensor([_phrases(rows[place], pair, source) for place, pair in pairs])
         captured, returned = _denoised(backbone, reader, shard, part, schedule, source.steps)
-        maps += [maps_BOMGG[row_P1, phrases_P2].numpy() for maps_BOMGG in captured]
+        objects_B = torch.tensor([len(row.prompt.objects) for row in rows]) if source.context else None
+        maps += [pair_maps(maps_BOMGG, row_P, phrases_P2, objects_B).numpy() for maps_BOMGG in captured]
         references = np.stack([images[row.image_id] for row in rows])
         qualities = psnr(torch.from_numpy(returned), torch.from_numpy(references)).tolist()
         records += [

@@ -40,6 +40,12 @@ class MapSource:
     normalize: bool = True
     order: str = "layers"
     attribute_first: bool = True
+    context: bool = False
+
+    @property
+    def stacks(self) -> int:
+        """Stacks of maps of a pair: subject, object and, with `context`, the mean of the prompt's other phrases."""
+        return 3 if self.context else 2
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -149,10 +155,10 @@ COLUMNS: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MapShard:
-    """Records and their maps_NOMGG, float16 (N, 2, M, G, G), of one source.
+    """Records and their maps_NOMGG, float16 (N, O, M, G, G), of one source, which has O stacks.
 
-    A record's phrases are its subject and its object; in an image of an attribute they are exchanged where the source's
-    `attribute_first` is off.
+    A record's first two are of its subject and its object; in an image of an attribute they are exchanged where the
+    source's `attribute_first` is off.
     """
 
     records: list[MapRecord]
@@ -161,21 +167,21 @@ class MapShard:
 
     @classmethod
     def joined(cls, records: list[MapRecord], maps: Sequence[np.ndarray], source: MapSource) -> MapShard:
-        """Records and their maps in parts, (n, 2, M, G, G) each."""
-        none = np.zeros((0, 2, source.channels, *source.cells), np.float16)
+        """Records and their maps in parts, (n, O, M, G, G) each."""
+        none = np.zeros((0, source.stacks, source.channels, *source.cells), np.float16)
         return cls(records=records, maps_NOMGG=np.concatenate(maps) if maps else none, source=source)
 
 
 def arrow_schema(source: MapSource, config_hash: str) -> pa.Schema:
     """Return the Arrow schema of one record per (image, prompt, pair, step)."""
-    maps = pa.fixed_shape_tensor(pa.float16(), (2, source.channels, *source.cells))
+    maps = pa.fixed_shape_tensor(pa.float16(), (source.stacks, source.channels, *source.cells))
     columns = [pa.field(name, kind, nullable=False) for name, kind in {**COLUMNS, "maps": maps}.items()]
     value = {"source": source.to_json(), "config": config_hash}
     return pa.schema(columns, metadata={METADATA_KEY: json.dumps(value).encode()})
 
 
 def maps_of(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
-    """Return the map column as float16 (N, 2, M, G, G), a view where Arrow allows it."""
+    """Return the map column as float16 (N, O, M, G, G), a view where Arrow allows it."""
     column = batch.column("maps")
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()

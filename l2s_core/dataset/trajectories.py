@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
+from l2s_core.attention.pairs import pair_maps
 from l2s_core.backbones.base import Backbone
 from l2s_core.data.scenes import PromptKind, Scene
 from l2s_core.dataset.recorder import Recorder
@@ -119,12 +121,15 @@ def sample_maps(
     for sampled in sampler.batches(prompts, seeds, partial(Recorder, source=source)):
         (recorder,) = sampled.observers
         shown = label(prompts[sampled.rows], sampled.images.numpy())
+        counts = [len(prompt.objects) for prompt in prompts[sampled.rows]]
+        objects_B = torch.tensor(counts) if source.context else None
         for row, (trajectory, held) in enumerate(zip(trajectories[sampled.rows], shown, strict=True)):
             for pair, true in zip(related_pairs(trajectory.prompt), held, strict=True):
                 if not 1 <= len(true) <= most or not true <= set(relations):
                     continue
                 records += [_record(trajectory, pair, true, step) for step in source.steps]
-                maps += [recorder.maps[step][[row]][:, list(pair.places)].numpy() for step in source.steps]
+                here = (torch.tensor([row]), torch.tensor([pair.places]), objects_B)
+                maps += [pair_maps(recorder.maps[step], *here).numpy() for step in source.steps]
     return MapShard.joined(records, maps, source)
 
 

@@ -15,7 +15,6 @@ PARQUET_SHARE = 0.8  # of the maps' bytes that compression leaves; 0.77 in a run
 MAP_BYTES = 2  # float16
 NOISE_BYTES = 4  # float32
 IMAGE_BYTES = 1  # uint8
-OBJECTS = 2
 
 
 def stage_hours(config: RunConfig, prices: Prices) -> dict[str, float]:
@@ -71,7 +70,8 @@ def images_of(config: RunConfig) -> int:
 def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
     """Return the bytes each stage leaves on disk."""
     prompts = scenes_of(config) * len(PromptKind)
-    maps = len(config.capture.steps) * OBJECTS * sizes.channels * sizes.cells * MAP_BYTES * PARQUET_SHARE
+    stacks = 3 if config.capture.context else 2
+    maps = len(config.capture.steps) * stacks * sizes.channels * sizes.cells * MAP_BYTES * PARQUET_SHARE
     maps *= config.data.pairs_a_scene
     targets = 2 if config.inversion.method == "rectified-flow" else 1
     pixels = 3 * sizes.pixels * IMAGE_BYTES

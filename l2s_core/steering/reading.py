@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 import torch
 from torch import Tensor
 
+from l2s_core.attention.pairs import pair_maps
 from l2s_core.attention.pooling import grid_over
 from l2s_core.backbones.base import Backbone
 from l2s_core.diffusion.sampler import Batch
@@ -40,6 +41,8 @@ class ObjectiveReader:
             )
         self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
+        counts = [len(prompt.objects) for prompt in self.batch.prompts]
+        self._objects_B = torch.tensor(counts, device=backbone.device) if source.context else None
         height, width = backbone.latent_shape[-2:]
         # a model that it has been trained on, to which LoRAs or new tokens were added
         of_files = source.backbone == backbone.files_fingerprint
@@ -62,9 +65,10 @@ class ObjectiveReader:
         condition = self.batch.condition.select(indices)
         timestep = self.batch.schedule.timesteps[step]
         maps_BOMGG = self._reader.read(latents, timestep, condition, self._weights_BOK[indices])
-        maps_P2MGG = maps_BOMGG[targets.image_P.unsqueeze(1), self._phrases(targets)]
+        objects_B = None if self._objects_B is None else self._objects_B[indices]
+        maps_POMGG = pair_maps(maps_BOMGG, targets.image_P, self._phrases(targets), objects_B)
         capture_index_P = torch.full_like(targets.label_P, self.objective.source.capture_index_for(step))
-        return self.objective.loss_among(maps_P2MGG, capture_index_P, targets.label_P, targets.wanted_PR)
+        return self.objective.loss_among(maps_POMGG, capture_index_P, targets.label_P, targets.wanted_PR)
 
     def _phrases(self, targets: Targets) -> Tensor:
         """Return phrases_P2 of the targets in the order in which the objective's source has them."""

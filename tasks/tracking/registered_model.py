@@ -16,7 +16,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 class RegisteredClassifier(PythonModel):
     """The classifier as a model of MLflow.
 
-    Takes {"maps": (N, 2, M, G, G), "capture_index": (N,) positions in the captured steps}.
+    Takes {"maps": (N, O, M, G, G), "capture_index": (N,) positions in the captured steps}.
     Returns probabilities (N, R).
     """
 

@@ -74,10 +74,11 @@ class AttentionMethod(SteeringMethod):
         return self
 
     def identity(self, paths: RunPaths) -> list[Any]:
-        capture = paths.config.capture.model_dump(mode="json", exclude={"steps"})
+        capture = paths.config.capture.model_dump(mode="json", exclude={"steps", "context"})
         return [self.model_dump(mode="json"), capture]
 
     def maps(self, context: SampleContext) -> MapSource:
-        """Return the identity of the maps that the run captures."""
+        """Return the identity of the maps that the run captures, those of a pair alone."""
         config = context.config
-        return map_source(context.sampler.backbone, config.capture, config.backbone.steps)
+        alone = config.capture.model_copy(update={"context": False})
+        return map_source(context.sampler.backbone, alone, config.backbone.steps)
