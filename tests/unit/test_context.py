@@ -64,7 +64,9 @@ def test_the_third_stack_is_the_mean_of_the_prompts_other_phrases() -> None:
 def test_records_hold_it_and_a_classifier_learns_from_it(backbone, crowd, tmp_path) -> None:
     """Of inverted scenes and of own sampling: its sum is 1 where the prompt names more than the pair, and else 0."""
     source = map_source(backbone, CAPTURE, STEPS)
-    noise = invert_scenes(backbone, crowd, InversionConfig(min_psnr=5), steps=STEPS, batch=8, form=PromptForm(diagonals=True))
+    noise = invert_scenes(
+        backbone, crowd, InversionConfig(min_psnr=5), steps=STEPS, batch=8, form=PromptForm(diagonals=True)
+    )
     inverted = collect_maps(backbone, noise, images_of(crowd), source, batch=8)
     trajectories = trajectories_of(crowd, 1, PLANAR, diagonals=True)
     held = [[frozenset({"above"})] * len(related_pairs(t.prompt)) for t in trajectories]
