@@ -25,6 +25,7 @@ SETTINGS = {
     "steering.until_step": 2,
     "steering.updates": 2,
     "classifier.epochs": 3,
+    "classifier.maps": "inverted",
     "benchmark.prompts": 2,
     "benchmark.seeds": 1,
     "trajectories": 1,
