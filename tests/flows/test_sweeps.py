@@ -175,13 +175,13 @@ def test_the_dry_run_counts_every_method_and_needs_no_rehearsal_for_disk(tmp_pat
     assert none["train"] == [2, 1, 0] and none["sample steered"][:3] == [2, 2, 0]
     assert "sample further methods" not in classifiers and methods["sample further methods"][:2] == [
         10,
-        6,
-    ]  # five, one of which takes its schedule from steering
+        5,
+    ]  # five, each with a schedule of its own
     assert (
         classifiers["sample steered"][3] == pytest.approx(3 * none["sample steered"][3], abs=2)
         and none["capture"][3] == 154
     )
-    assert "at most 179 MB; 'l2s rehearse baselines' measures" in output
+    assert "at most 331 MB; 'l2s rehearse baselines' measures" in output
 
 
 def test_the_dry_run_knows_hours_from_a_finished_run_of_the_same_model_alone(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_the_dry_run_of_a_search_is_a_bound_for_all_its_points(tmp_path: Path) -
     output, rows = left("steering", tmp_path)
     assert (
         "a search of 12 points of mini-sd" in output
-        and "updates=2, until_step=4" in output
+        and "updates=1, until_step=4" in output
         and "updates=15, until_step=10" in output
     )
     assert rows["capture"][:3] == rows["train"] == [12, 1, 0] and rows["sample steered"][:3] == [12, 12, 0]
