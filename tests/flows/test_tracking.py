@@ -21,7 +21,7 @@ from helpers.small_run import ROOT, SETTINGS, begin, inherit, shared_environment
 from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 
-from l2s_core.config import INVERTED, MAIN, PLAIN, own_overrides, quick_overrides
+from l2s_core.config import INVERTED, MAIN, PLAIN, TRAJECTORIES, own_overrides, quick_overrides
 from l2s_core.errors import UserError
 from l2s_core.evaluation.judged_image import FILE, write_judged
 from l2s_core.evaluation.statistics.aggregate import MethodSummary
@@ -88,10 +88,10 @@ def test_two_configurations_that_share_a_classifier_keep_their_own_figures(tmp_p
     parent = client.create_run(tracked.experiment, tags={ADDRESS: tracked.address}, run_name="mini-sd/main")
     client.set_terminated(parent.info.run_id, "FINISHED")
     first = benchmarked(tmp_path, 3, 30)
-    second = benchmarked(tmp_path, 2, 6, steering__updates=2)
-    assert run_of(tmp_path, steering__updates=2).paths.classifier(MAIN).name == tracked.address
+    second = benchmarked(tmp_path, 2, 6, steering__updates=5)
+    assert run_of(tmp_path, steering__updates=5).paths.classifier(MAIN).name == tracked.address
     assert benchmarked(tmp_path, 3, 30) == first != second  # again: nothing new
-    for run_id, correct, gradients, updates in ((first, 0.75, 30, "10"), (second, 0.5, 6, "2")):
+    for run_id, correct, gradients, updates in ((first, 0.75, 30, "2"), (second, 0.5, 6, "5")):
         found = client.get_run(run_id).data
         assert (
             found.metrics["bench/steered/correct"] == correct and found.metrics["bench/steered/gradients"] == gradients
@@ -105,7 +105,7 @@ def test_two_configurations_that_share_a_classifier_keep_their_own_figures(tmp_p
     page = client.get_run(parent.info.run_id).data
     assert page.metrics["bench/steered/correct"] == 0.5 and page.metrics["best/steered/correct"] == 0.75
     assert page.tags["l2s.bench.latest"] == second and page.tags["l2s.bench.best"] == first
-    assert '"steering.updates": 2' in page.tags["l2s.bench.latest.settings"]
+    assert '"steering.updates": 5' in page.tags["l2s.bench.latest.settings"]
     history = client.get_metric_history(parent.info.run_id, "bench/steered/correct")
     assert [point.value for point in history] == [0.75, 0.5]
 
@@ -212,7 +212,7 @@ def test_a_training_that_fails_closes_its_run_and_stops_watching_the_machine(
 
     monkeypatch.setattr(training, "run_experiment", broken)
     with pytest.raises(RuntimeError, match="no memory"):
-        training.train_classifier.fn(run_of(tmp_path), MAIN, {INVERTED: []})
+        training.train_classifier.fn(run_of(tmp_path), MAIN, {INVERTED: [], TRAJECTORIES: []})
     assert [run.info.status for run in runs_of(tmp_path).values()] == ["FAILED"]
     assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
 

@@ -161,8 +161,8 @@ def test_a_classifier_depends_on_the_maps_it_learns_from(tmp_path: Path) -> None
     def paths(**settings: Any) -> RunPaths:
         return run_of(tmp_path, classifiers={}, **settings).paths
 
-    before = paths()
-    beside = paths(trajectories=2)
+    before = paths(trajectories=0, classifier__maps="inverted")
+    beside = paths(trajectories=2, classifier__maps="inverted")
     assert (
         before.classifier("main") == beside.classifier("main")
         and "maps" not in ClassifierConfig(kind="conv").model_dump()
@@ -196,15 +196,16 @@ def test_nothing_is_inverted_for_nobody(tmp_path: Path) -> None:
     points = [run_of(tmp_path, config) for config in (alone, beside, load_run_config("mini-sd"))]
     left = stages_left(points, None)
     rows = {row.stage: (row.wanted, row.distinct) for row in left}
-    assert rows["invert"] == rows["capture"] == (2, 1) and rows["trajectories"] == (2, 1) and rows["train"] == (6, 4)
+    assert rows["invert"] == rows["capture"] == (2, 1) and rows["trajectories"] == (3, 1) and rows["train"] == (6, 4)
     assert all(row.bytes > 0 for row in left if row.stage != "train")
 
 
 def test_maps_that_nobody_samples_are_refused() -> None:
+    none = {"trajectories": 0, "classifier.maps": "inverted", "classifiers": {}}
     with pytest.raises(
         UserError, match=r"classifier.maps is trajectories, but the run samples none; set trajectories to 1 or more"
     ):
-        load_run_config("mini-sd", {"classifier.maps": "trajectories"})
+        load_run_config("mini-sd", none | {"classifier.maps": "trajectories"})
     with pytest.raises(UserError, match=r"classifiers.x.maps is both"):
-        load_run_config("mini-sd", {"classifiers": {"x": {"maps": "both"}}})
-    assert "trajectories" not in json.loads(load_run_config("mini-sd").model_dump_json())
+        load_run_config("mini-sd", none | {"classifiers": {"x": {"maps": "both"}}})
+    assert "trajectories" not in json.loads(load_run_config("mini-sd", none).model_dump_json())
