@@ -105,6 +105,7 @@ def test_clean_deletes_what_no_run_stands_on_and_nothing_else(tmp_path: Path) ->
         "scenes",
         "noise",
         "maps",
+        "trajectories",
         "samples",
         "verdicts",
     }

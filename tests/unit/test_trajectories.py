@@ -196,7 +196,7 @@ def test_nothing_is_inverted_for_nobody(tmp_path: Path) -> None:
     points = [run_of(tmp_path, config) for config in (alone, beside, load_run_config("mini-sd"))]
     left = stages_left(points, None)
     rows = {row.stage: (row.wanted, row.distinct) for row in left}
-    assert rows["invert"] == rows["capture"] == (2, 1) and rows["trajectories"] == (3, 1) and rows["train"] == (6, 4)
+    assert rows["invert"] == rows["capture"] == (2, 1) and rows["trajectories"] == (3, 1) and rows["train"] == (6, 5)
     assert all(row.bytes > 0 for row in left if row.stage != "train")
 
 
