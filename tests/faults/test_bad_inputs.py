@@ -58,7 +58,7 @@ def misspelt_keys(draw: Random, home: Path) -> Inputs:
 def wrong_values(draw: Random, home: Path) -> Inputs:
     leaves = dotted(load_run_config("mini-sd").model_dump(mode="json"))
     numbers = [key for key, value in leaves.items() if isinstance(value, int | float) and not isinstance(value, bool)]
-    single = [key for key in numbers if not key.startswith("classifiers.") and key != "steering.min_loss"]  # a list, too
+    single = [key for key in numbers if not key.startswith("classifiers.") and key != "steering.min_loss"]  # or a list
     bad = ("zzz", ".nan", "[1, 2]", "{a: 1}", "-.inf", "''", "2001-12-24", "1" * 5000)
     for _ in range(70):
         yield set_to(draw.choice(single), draw.choice(bad))
