@@ -48,8 +48,8 @@ def test_help_lists_every_command_in_a_whole_sentence_and_no_command_says_how_to
         (["reproduce", "--set", "data.held_out_objects=[zebra, bote]"], "unknown object 'bote'; did you mean 'boat'"),
         (["reproduce", "--set", "benchmark.prompts=9999"], "benchmark.prompts is 9999"),
         (
-            ["reproduce", "--set", "benchmark={protocol: several, forms: [5+3], prompts: 4}"],
-            "is cut off by the text window of 24 tokens",
+            ["reproduce", "mini-flux", "--set", "benchmark={protocol: several, forms: [5+3], prompts: 4}"],
+            "is cut off by the text window of 20 tokens",
         ),
         (["train", "--set", "classifier.kind=con"], "'conv' or 'transformer'"),
         (["benchmark", "--classifier", "nowhere"], "no classifier 'nowhere'; allowed: a folder"),
