@@ -200,7 +200,7 @@ def test_a_model_that_noises_afresh_has_scenes_noised_and_nothing_else(folders) 
             UserError, match="sana-sprint draws fresh noise at every step.*rectified-flow.*trajectories"
         ):
             require_fit(load_run_config("mini-sd", changes))
-    require_fit(load_run_config("mini-sd", {**ours, "trajectories": 1, "classifier.maps": "trajectories"}))
+    require_fit(load_run_config("mini-sd", {**ours, "classifiers": {}, "classifier.maps": "trajectories"}))
     backbone = load(folders, "sana-sprint")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     scene = Scene(image_id="a", split="train", image=image, triplet=PROMPTS[0].triplet)

@@ -193,4 +193,4 @@ def test_a_run_says_what_changed_against_the_last_one() -> None:
     last = LastRun(run_id="mini-sd-1", started="2026-01-01", settings=dotted(config), summary=before)
     assert changes(last, config, before) == ["nothing: the same settings and the same figures"]
     other = load_run_config("mini-sd", {"inversion.iterations": 3}).model_dump(mode="json")
-    assert changes(last, other, before) == ["inversion.iterations: 2 -> 3"]
+    assert changes(last, other, before) == ["inversion.iterations: 1 -> 3"]

@@ -105,7 +105,7 @@ def test_a_phrase_has_all_vectors_of_its_token_and_is_steered(learned: Path) -> 
 def test_prompts_are_checked_with_the_token(learned: Path) -> None:
     prompts = [parse_several(PROMPT)]
     phrase_check(backbone_config(learned))(prompts)
-    many = saved(learned.parent / "many.safetensors", {TOKEN: drawn(15, WIDTH)})
+    many = saved(learned.parent / "many.safetensors", {TOKEN: drawn(24, WIDTH)})
     with pytest.raises(UserError, match="the phrase 'cat' of 'a photo of <my-dog> .*' is cut off by the text window"):
         phrase_check(backbone_config(many))(prompts)
 
