@@ -60,13 +60,15 @@ def dataset(run: Run) -> str:
     return str(FlowRunContext.get().flow_run.id)
 
 
-def task_runs(flow_run: str) -> dict[str, int]:
-    """How many task runs of each name a flow run had."""
+def task_runs(flow_run: str, least: int) -> dict[str, int]:
+    """How many task runs of each name a flow run had; waits for `least` of them, since a server hears of them late."""
+    deadline = time.monotonic() + 60
+    names: list[str] = []
     with get_client(sync_client=True) as client:
-        names = [
-            run.name.partition(",")[0]
-            for run in client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [flow_run]}))
-        ]
+        while len(names) < least and time.monotonic() < deadline:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [flow_run]}))
+            names = [run.name.partition(",")[0] for run in found]
+            time.sleep(0.2)
     return {name: names.count(name) for name in names}
 
 
@@ -102,7 +104,7 @@ def test_groups_leave_the_files_that_single_shards_leave(
     monkeypatch.setattr(shards, "GROUPS", 2)
     monkeypatch.setattr(shards, "GROUPS_A_WORKER", 1)
     made = dataset(Run.of(load_run_config("mini-sd", settings), tmp_path / "few"))
-    assert task_runs(made) == {
+    assert task_runs(made, 9) == {
         "choose scenes": 1,
         "prepare scenes": 2,
         "invert scenes": 2,
@@ -112,7 +114,7 @@ def test_groups_leave_the_files_that_single_shards_leave(
     assert "invert scenes: 16/16 scenes" in capsys.readouterr().err
     monkeypatch.setattr(shards, "GROUPS", 100)
     made = dataset(Run.of(load_run_config("mini-sd", settings), tmp_path / "single"))
-    assert task_runs(made)["invert scenes"] == 16
+    assert task_runs(made, 65)["invert scenes"] == 16
     few = files(tmp_path / "few")
     single = files(tmp_path / "single")
     assert len(few) == 1 + 4 * 16 and few == single

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.fakes import SOURCE
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.labels import Labels
@@ -18,7 +19,6 @@ from l2s_core.prompts.prompt import parse_prompt
 from l2s_core.relations import LABELS, OPPOSITE, PLANAR, RELATIONS, SPATIAL, relation_named, relations_between
 from l2s_core.steering.objectives import CentroidObjective, ClassifierObjective
 from l2s_core.steering.targets import Targets
-from tests.helpers.fakes import SOURCE
 
 UNIT = (0, 0, 10, 10)
 
