@@ -153,7 +153,7 @@ class ClassifierRun:
         signature = ModelSignature(
             inputs=Schema(
                 [
-                    TensorSpec(np.dtype(np.float32), (-1, 2, source.channels, *source.cells), "maps"),
+                    TensorSpec(np.dtype(np.float32), (-1, source.stacks, source.channels, *source.cells), "maps"),
                     TensorSpec(np.dtype(np.int64), (-1,), "capture_index"),
                 ]
             ),
