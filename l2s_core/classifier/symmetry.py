@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -60,7 +61,8 @@ MOVES: tuple[Moves, ...] = (
 """What generates the group: each of maps, and of the directions of relations."""
 
 
-def symmetries_of(names: Sequence[str], *, square: bool = True) -> tuple[Symmetry, ...]:
+@lru_cache
+def symmetries_of(names: tuple[str, ...], *, square: bool = True) -> tuple[Symmetry, ...]:
     """Return those of MOVES that turn labels into labels of the same list.
 
     Without "above" nothing is transposed, nor are maps that are not square.
@@ -89,7 +91,7 @@ def augment(
     Where several labels are true, each becomes another one: every symmetry is its own inverse, so that the label r is
     true of the moved maps where `labels_R[r]` is true of the maps.
     """
-    symmetries = symmetries_of(names, square=_square(maps_BOMGG))
+    symmetries = symmetries_of(tuple(names), square=_square(maps_BOMGG))
     coins_SB = torch.rand(len(symmetries), len(truth_BR), generator=generator) < 0.5
     for coin_B, symmetry in zip(coins_SB, symmetries, strict=True):
         here_B1111 = coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device)

@@ -121,8 +121,7 @@ def sample_maps(
     for sampled in sampler.batches(prompts, seeds, partial(Recorder, source=source)):
         (recorder,) = sampled.observers
         shown = label(prompts[sampled.rows], sampled.images.numpy())
-        counts = [len(prompt.objects) for prompt in prompts[sampled.rows]]
-        objects_B = torch.tensor(counts) if source.context else None
+        objects_B = source.objects(prompts[sampled.rows])
         for row, (trajectory, held) in enumerate(zip(trajectories[sampled.rows], shown, strict=True)):
             for pair, true in zip(related_pairs(trajectory.prompt), held, strict=True):
                 if not 1 <= len(true) <= most or not true <= set(relations):

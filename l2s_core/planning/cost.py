@@ -49,12 +49,13 @@ LIVE_LARGEST = 4  # tensors of the largest size that a forward pass holds at onc
 
 @dataclass(frozen=True, kw_only=True)
 class FileSizes:
-    """What a run's files depend on: channels and cells of its maps, numbers of one image's latents, its pixels."""
+    """What a run's files depend on: channels, cells and stacks of its maps, an image's latents and its pixels."""
 
     channels: int
     cells: int
     latents: int
     pixels: int
+    stacks: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +127,7 @@ def _sizes(model: DiffusersModel, config: RunConfig) -> FileSizes:
         cells=prod(source.cells),
         latents=prod(model.latent_shape),
         pixels=prod(model.image_sides),
+        stacks=source.stacks,
     )
 
 

@@ -70,8 +70,7 @@ def images_of(config: RunConfig) -> int:
 def disk_bytes(config: RunConfig, sizes: FileSizes) -> dict[str, int]:
     """Return the bytes each stage leaves on disk."""
     prompts = scenes_of(config) * len(PromptKind)
-    stacks = 3 if config.capture.context else 2
-    maps = len(config.capture.steps) * stacks * sizes.channels * sizes.cells * MAP_BYTES * PARQUET_SHARE
+    maps = len(config.capture.steps) * sizes.stacks * sizes.channels * sizes.cells * MAP_BYTES * PARQUET_SHARE
     maps *= config.data.pairs_a_scene
     targets = 2 if config.inversion.method == "rectified-flow" else 1
     pixels = 3 * sizes.pixels * IMAGE_BYTES

@@ -41,8 +41,8 @@ class ObjectiveReader:
             )
         self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
-        counts = [len(prompt.objects) for prompt in self.batch.prompts]
-        self._objects_B = torch.tensor(counts, device=backbone.device) if source.context else None
+        objects_B = source.objects(self.batch.prompts)
+        self._objects_B = None if objects_B is None else objects_B.to(backbone.device)
         height, width = backbone.latent_shape[-2:]
         # a model that it has been trained on, to which LoRAs or new tokens were added
         of_files = source.backbone == backbone.files_fingerprint
