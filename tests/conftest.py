@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from random import Random
 
 # Threads of each process of the tests, and of each one that it starts; set before torch is imported.
 THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
@@ -28,8 +28,9 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
-from helpers.prefect_server import begin_session, end_session, shared_server  # noqa: E402
-from helpers.small_run import reproduce, shards, start  # noqa: E402
+from helpers import killed  # noqa: E402
+from helpers.prefect_server import begin_session, end_session, forget_servers, shared_server  # noqa: E402
+from helpers.small_run import ROOT, options, reproduce, shards, shared_environment, start  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 
@@ -88,6 +89,7 @@ def prefect_server() -> Iterator[None]:
     """The Prefect server that the tests share, for flows that run in this process."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
+    forget_servers()
     with temporary_settings({PREFECT_API_URL: shared_server()}):
         yield
 
@@ -121,23 +123,24 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the small run was killed in every stage and then run to its end.
 
-    The signal is SIGKILL; it comes some time after the stage's first file.
+    The signal is SIGKILL; it comes some time after the stage's first file. The first run has a server of its own, which
+    goes with it.
     """
-    stages = ("catalogue", "scenes", "noise", "maps", "trajectories", "classifier", "samples", "verdicts")
-    after = Random(0)
+    stages = ("scenes", "noise", "maps", "trajectories", "classifier", "samples", "verdicts", killed.REPORTS)
 
     def make(home: Path) -> None:
-        for sign in (*(f"stages/{stage}/*/[!.]*" for stage in stages), "reports/*"):
-            process = start(home, alone="scenes" in sign)  # once with a server of its own, which goes with it
-            deadline = time.monotonic() + 200
-            while not list(home.glob(sign)):
-                assert process.poll() is None and time.monotonic() < deadline, f"the run ended before {sign}"
-                time.sleep(0.02)
-            if "reports" not in sign:
-                time.sleep(after.uniform(0, 0.5))
-                assert not (home / "reports").exists()
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process = start(home, alone=True)
+        killed.kill_when(home, "catalogue", process.pid, 0.2)
+        process.communicate()
+        done = subprocess.run(
+            [sys.executable, "-m", "helpers.killed", str(home), *stages, "--", *options("--home", str(home))],
+            cwd=ROOT,
+            env=shared_environment() | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
         survivors = shards(home)
         done = reproduce(home)
         assert done.returncode == 0, done.stderr

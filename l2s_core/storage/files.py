@@ -80,14 +80,6 @@ def make_folder(path: Path) -> Path:
     return Path(path)
 
 
-def make_file(path: Path) -> None:
-    """Create an empty file, unless it is there, that may be written by whom the umask leaves that to.
-
-    A file that SQLite creates can be written by its owner alone.
-    """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:

@@ -15,9 +15,10 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
+from sqlalchemy.exc import SQLAlchemyError
 
 from l2s_core.errors import UserError, masked
-from l2s_core.storage.files import make_file
+from l2s_core.storage.files import atomic_path
 from l2s_core.storage.lock import exclusive
 from tasks.database import create_databases, database_url
 from tasks.tracking.views import save_views
@@ -63,8 +64,8 @@ def open_store(home: Path) -> MlflowClient:
             home, lambda: None, name=".mlflow.lock"
         ):  # two processes that create one database at once break it
             create_databases()
-            if own and uri.startswith("sqlite"):
-                make_file(home / "mlflow.db")
+            if own and uri.startswith("sqlite") and not (home / "mlflow.db").exists():
+                _create_sqlite(home / "mlflow.db")
             client = MlflowClient(uri, registry_uri=uri)
             found = client.get_experiment_by_name(EXPERIMENT)
             if found is None:
@@ -75,8 +76,23 @@ def open_store(home: Path) -> MlflowClient:
         raise UserError(
             f"cannot reach the MLflow store {masked(uri)} ({masked(reason)}); start it, or unset MLFLOW_TRACKING_URI"
         ) from None
+    except SQLAlchemyError as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(
+            f"the MLflow store {masked(uri)} is no whole database ({masked(reason)}); move it away, "
+            "and the same command makes a new one"
+        ) from None
     mlflow.set_experiment(EXPERIMENT)
     return client
+
+
+def _create_sqlite(path: Path) -> None:
+    """Give the file its name when it has all tables: MLflow cannot go on with a database whose making was killed."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with atomic_path(path) as making:
+        store = SqlAlchemyStore(f"sqlite:///{making.resolve()}", (path.parent / "artifacts").resolve().as_uri())
+        store.engine.dispose()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.prefect_server import forget_servers
 from helpers.small_run import SETTINGS
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -40,6 +41,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def prefect_server() -> Iterator[None]:
     """A Prefect server of the module's own: what other tests' runs report to it would delay the count of task runs."""
+    forget_servers()
     with prefect_test_harness(server_startup_timeout=120):
         yield
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from helpers.small_run import numbers, reproduce, shards
+from helpers.servers import l2s_here
+from helpers.small_run import numbers, options, reproduce, shards
 
 from l2s_core.dataset.reader import MapDataset
 
@@ -82,18 +83,18 @@ def test_mlflow_tells_classifiers_apart_by_what_they_do_to_images(killed_and_res
     assert probabilities.shape == (5, 4) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
 
 
-def test_a_damaged_shard_is_named_and_rebuilt_on_request(killed_and_resumed: Path) -> None:
+def test_a_damaged_shard_is_named_and_rebuilt_on_request(prefect_server: None, killed_and_resumed: Path) -> None:
     before = numbers(killed_and_resumed)
     shard = sorted(killed_and_resumed.glob("stages/maps/*/*.parquet"))[1]
     shard.write_bytes(shard.read_bytes()[:5000])
-    done = reproduce(killed_and_resumed)
-    assert done.returncode == 2 and f"{shard.name} has no checksum" in done.stderr and "--rebuild" in done.stderr
+    done = l2s_here(*options(), home=killed_and_resumed)
+    assert done.exit_code == 2 and f"{shard.name} has no checksum" in done.stderr and "--rebuild" in done.stderr
     assert "Traceback" not in done.stderr and shard.stat().st_size == 5000
-    assert reproduce(killed_and_resumed, "--rebuild").returncode == 0
+    assert l2s_here(*options("--rebuild"), home=killed_and_resumed).exit_code == 0
     assert numbers(killed_and_resumed) == before
 
 
-def test_zero_samples_after_the_psnr_filter(killed_and_resumed: Path) -> None:
-    done = reproduce(killed_and_resumed, "--set", "inversion.min_psnr=98")
-    assert done.returncode == 2 and "zero records left in the training set; lower inversion.min_psnr" in done.stderr
+def test_zero_samples_after_the_psnr_filter(prefect_server: None, killed_and_resumed: Path) -> None:
+    done = l2s_here(*options("--set", "inversion.min_psnr=98"), home=killed_and_resumed)
+    assert done.exit_code == 2 and "zero records left in the training set; lower inversion.min_psnr" in done.stderr
     assert "Traceback" not in done.stderr

@@ -43,6 +43,16 @@ def shared_server() -> str:
     return address.read_text()
 
 
+def forget_servers() -> None:
+    """Have the next flow of this process report to its own server.
+
+    Prefect's worker that reports task runs keeps the server that it first found, whatever the settings say later.
+    """
+    from prefect.events.worker import EventsWorker
+
+    EventsWorker.drain_all(at_exit=False)
+
+
 def _admit_all(api: str) -> None:
     """Limit tasks on the accelerator to more than there ever are: runs of other tests, or killed ones, hold up none."""
     request = urllib.request.Request(

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -153,6 +155,23 @@ def test_a_model_folder_of_any_name_is_registered(tmp_path: Path) -> None:
 def test_a_home_that_mlflow_cannot_write_below_is_refused_at_once(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="MLflow cannot write below .*choose another --home"):
         open_store(tmp_path / name)
+
+
+def test_a_database_whose_making_is_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow makes its tables in many transactions, and takes a file that has some of them for one that has all."""
+    killed = os.fork()
+    if killed == 0:
+        monkeypatch.setattr("mlflow.store.db.utils._upgrade_db", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        open_store(tmp_path)
+    assert os.waitpid(killed, 0)[1] == signal.SIGKILL and not (tmp_path / "mlflow.db").exists()
+    assert open_store(tmp_path).get_experiment_by_name("learn-to-steer")
+
+
+def test_a_half_made_database_is_one_clear_line(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as half:
+        half.execute("CREATE TABLE trace_info (request_id VARCHAR(50))")
+    with pytest.raises(UserError, match="mlflow.db is no whole database .*move it away"):
+        open_store(tmp_path)
 
 
 def test_a_new_home_is_no_warning(tmp_path: Path) -> None:
