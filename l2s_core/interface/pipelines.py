@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 TORCH_AO = "torch.ao.nn."
+GGUF = "diffusers.quantizers.gguf.utils"
 GROUP_OFFLOAD = "group_offloading"  # diffusers' name of its hook
 IN_MEMORY = "pipeline"  # instead of a fingerprint: of weights in memory there are no files
 
@@ -75,9 +77,10 @@ def _take_images(model: DiffusersModel, pipeline: DiffusionPipeline) -> None:
 def require_gradient(denoiser: nn.Module) -> None:
     """Raise UserError for a denoiser through which no gradient reaches the latents: quantised, or offloaded by groups.
 
-    It reaches them through weights that torchao has quantised. It does not through modules of torch.ao, nor through
-    weights that diffusers keeps as float8 between the passes. Group offload has taken a block's weights off the device
-    when the gradient comes back to them.
+    It reaches them through weights that torchao has quantised, and those of a GGUF file. It does not through modules of
+    torch.ao, nor through weights that diffusers keeps as float8 between the passes, nor through its CUDA kernels for
+    GGUF, whose results it cuts off. Group offload has taken a block's weights off the device when the gradient comes
+    back to them.
     """
     kinds = (f"{type(module).__module__}.{type(module).__name__}" for module in denoiser.modules())
     without = [kind for kind in kinds if kind.startswith(TORCH_AO)]
@@ -87,11 +90,21 @@ def require_gradient(denoiser: nn.Module) -> None:
             f"no gradient passes the quantised weights of this {type(denoiser).__name__} ({without[0]}), so it cannot "
             "be steered; quantise it with torchao, as TorchAoConfig(Int8WeightOnlyConfig()), or ask for steer=False"
         )
+    if any(_in_gguf_kernels(module) for module in denoiser.modules()):
+        raise UserError(
+            f"no gradient passes the CUDA kernels for the GGUF weights of this {type(denoiser).__name__}, so it cannot "
+            "be steered; unset DIFFUSERS_GGUF_CUDA_KERNELS, or ask for steer=False"
+        )
     if any(_offloaded_by_groups(module) for module in denoiser.modules()):
         raise UserError(
             f"group offload takes the weights of this {type(denoiser).__name__} off the device before the gradient "
             "comes back, so it cannot be steered; use enable_model_cpu_offload() instead, or ask for steer=False"
         )
+
+
+def _in_gguf_kernels(module: nn.Module) -> bool:
+    library: Any = sys.modules.get(GGUF)
+    return library is not None and library.ops is not None and isinstance(module, library.GGUFLinear)
 
 
 def _offloaded_by_groups(module: nn.Module) -> bool:

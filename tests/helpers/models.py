@@ -50,6 +50,27 @@ def clip_tokenizer() -> Any:
     return CLIPTokenizer(vocab={s: i for i, s in enumerate(symbols)}, merges=[], pad_token="!")
 
 
+def gguf_file(folder: Path, file: Path, kind: str) -> Path:
+    """Write the weights of a network of diffusers as GGUF: matrices quantised, such as "Q4_0", the rest as they are."""
+    import gguf
+    from safetensors.torch import load_file
+
+    quantised = gguf.GGMLQuantizationType[kind]
+    block, _ = gguf.GGML_QUANT_SIZES[quantised]
+    writer = gguf.GGUFWriter(file, folder.name)
+    for name, weight in load_file(folder / "diffusion_pytorch_model.safetensors").items():
+        values = weight.float().numpy()
+        if values.ndim == 2 and values.shape[1] % block == 0:
+            writer.add_tensor(name, gguf.quantize(values, quantised), raw_dtype=quantised)
+        else:
+            writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
 def tiny_dino(folder: Path) -> None:
     from transformers import BertConfig, GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
 

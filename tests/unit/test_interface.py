@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from helpers.models import gguf_file
 from helpers.tracking import mlflow_client
 
 import l2s_core as l2s
@@ -20,6 +21,7 @@ from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.diffusion.sampler import Sampler
 from l2s_core.errors import UserError
+from l2s_core.experiments.evidence import capture_error
 from l2s_core.interface.classifiers import classifier_folder
 from l2s_core.prompts.prompt import parse_several
 from l2s_core.steering.steering import steer_by
@@ -164,6 +166,55 @@ def test_weights_that_no_gradient_passes_are_one_clear_line() -> None:
     assert len(model(PROMPT, steer=False, steps=2)) == 1
     with pytest.raises(UserError, match=r"no gradient passes .* UNet2DConditionModel \(torch.float8_e4m3fn\), so it"):
         model(PROMPT, steps=2)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+def test_weights_of_a_gguf_file_are_sampled_read_and_steered(kind: str, tmp_path: Path, monkeypatch) -> None:
+    """Images are the pipeline's, maps those of its attention, the gradient the slope of a loss on them."""
+    from diffusers import FluxPipeline, FluxTransformer2DModel, GGUFQuantizationConfig
+
+    folder = ASSETS / "mini-flux"
+    transformer = FluxTransformer2DModel.from_single_file(
+        str(gguf_file(folder / "transformer", tmp_path / "t.gguf", kind)),
+        config=str(folder),
+        subfolder="transformer",
+        quantization_config=GGUFQuantizationConfig(compute_dtype=torch.float32),
+    )
+    assert transformer.single_transformer_blocks[0].attn.to_q.weight.dtype is torch.uint8
+    pipeline = FluxPipeline.from_pretrained(folder, transformer=transformer)
+    pipeline.set_progress_bar_config(disable=True)
+    model = l2s.load(pipeline, "mini-flux")
+    backbone = model.backbone
+    ours = model(PROMPT, seeds=[3], steps=4)
+    theirs = pipeline(
+        PROMPT,
+        max_sequence_length=backbone.parts["tokenizer_2"].model_max_length,
+        height=64,
+        width=64,
+        latents=backbone.to_pipeline(ours.noise),
+        num_inference_steps=4,
+        guidance_scale=model.run.backbone.guidance,
+        output_type="np",
+    ).images
+    assert levels(theirs[0] * 255, ours.plain_pixels[0]) <= 1.01 and min(ours.gradients) > 0
+    same, difference = capture_error(backbone)
+    assert same and difference < 1e-6
+
+    condition, weights = backbone.encode_prompts([PROMPT]), backbone.phrase_weights([parse_several(PROMPT)])
+    reader = AttentionReader(backbone)
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        return (reader.read(z, 0.7, condition, weights) * 256).square().mean()
+
+    z = ours.noise.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(z), z)
+    direction = gradient / gradient.norm()
+    with torch.no_grad():
+        slope = (loss(z + 0.05 * direction) - loss(z - 0.05 * direction)) / 0.1
+    torch.testing.assert_close(slope, gradient.norm(), rtol=3e-3, atol=0)
+    monkeypatch.setattr("diffusers.quantizers.gguf.utils.ops", object())
+    with pytest.raises(UserError, match="no gradient passes the CUDA kernels for the GGUF weights of this FluxTransf"):
+        model(PROMPT, steps=4)
 
 
 def test_group_offload_is_sampled_and_not_steered() -> None:
