@@ -22,9 +22,9 @@ class PretrainRun:
         run = found or self.client.create_run(experiment_id(self.client), run_name="pretrain", tags={CONFIG: digest})
         self.run_id = run.info.run_id
         if found is None:
-            for folder, one in chain(config):
-                first = {"after": one.after.name} if one.after else {}
-                for key, value in (one.model_dump(mode="json") | first).items():
+            for folder, one in chain(config).items():
+                named = {key: first.name for key, first in one.predecessors.items()}
+                for key, value in (one.model_dump(mode="json") | named).items():
                     self.client.log_param(self.run_id, str(PurePosixPath(folder, key)), value)
         self._config = config
         self._monitor = watch_machine(self.run_id)
@@ -36,7 +36,7 @@ class PretrainRun:
     def finish(self, work: Path) -> None:
         """Keep the sample grids of all that was trained in `work`, and close the run."""
         self._monitor.finish()
-        for folder, _ in chain(self._config):
+        for folder in chain(self._config):
             grids = work / folder / GRIDS
             if grids.is_dir():
                 self.client.log_artifacts(self.run_id, str(grids), str(PurePosixPath(GRIDS, folder)))

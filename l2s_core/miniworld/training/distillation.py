@@ -6,6 +6,7 @@ that one evaluation a step does what took the teacher two: what FLUX.1-dev is to
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from l2s_core.backbones.flux import pack
 from l2s_core.diffusion.condition import TextEncoding
+from l2s_core.miniworld.training.denoiser import products_in_bfloat16
 from l2s_core.miniworld.training.flow import SceneBatches, stratified, velocity
 
 NOISY = 1.5  # above 1: more of the levels near pure noise, where objects are decided
@@ -22,13 +24,14 @@ NOISY = 1.5  # above 1: more of the levels near pure noise, where objects are de
 class DistillationLoss:
     """Mean squared error to the teacher's guided velocity e + guidance (c - e).
 
-    c is the velocity under the caption, e the one under the empty caption.
+    c is the velocity under the caption, e the one under the empty caption. `bfloat16` is as in `DenoiserLoss`.
     """
 
     batches: SceneBatches
     teacher: nn.Module
     empty: TextEncoding
     guidance: float
+    bfloat16: bool = False
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
         x0, text = self.batches(step)
@@ -36,7 +39,10 @@ class DistillationLoss:
         noise_BPC = pack(torch.randn_like(x0))
         sigma_B = 1 - (1 - stratified(len(x0)).to(x0)) ** NOISY
         z_BPC = torch.lerp(z_BPC, noise_BPC, sigma_B.view(-1, 1, 1))
-        return nn.functional.mse_loss(velocity(model, z_BPC, sigma_B, text), self._guided(z_BPC, sigma_B, text))
+        with products_in_bfloat16(x0.device.type) if self.bfloat16 else nullcontext():
+            learned = velocity(model, z_BPC, sigma_B, text)
+            taught = self._guided(z_BPC, sigma_B, text)
+        return nn.functional.mse_loss(learned, taught)
 
     @torch.no_grad()
     def _guided(self, z_BPC: Tensor, sigma_B: Tensor, text: TextEncoding) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +24,8 @@ from l2s_core.storage.files import make_folder
 
 PretrainConfig = SDPretrainConfig | FluxPretrainConfig
 CONFIGS: dict[str, type[PretrainConfig]] = {"mini-sd": SDPretrainConfig, "mini-flux": FluxPretrainConfig}
+PREDECESSORS = {"mini-sd": {"after": "mini-sd"}, "mini-flux": {"encoders": "mini-sd", "after": "mini-flux"}}
+"""The keys of a configuration that name a training which comes first, and the model that this trains."""
 
 
 def load_pretrain_config(name: str | Path = "mini-sd") -> PretrainConfig:
@@ -36,24 +38,25 @@ def _load(name: str | Path, later: tuple[Path, ...]) -> PretrainConfig:
     tree = read_yaml(path)
     if tree.get("model") not in CONFIGS:
         raise unknown_name(f"model in {path}", str(tree.get("model")), CONFIGS)
-    if (after := tree.get("after")) is not None:
+    for key, models in PREDECESSORS[tree["model"]].items():
+        if (named := tree.get(key)) is None:
+            continue
         if path in later:
-            raise UserError(f"{path}: after leads back to this training; begin with one that comes after none")
-        first = _load(str(after), (*later, path))
-        if not isinstance(first, SDPretrainConfig):
-            raise UserError(f"{path}: after is {after!r}, a training of {first.model}; allowed: one of mini-sd")
-        tree["after"] = {"name": Path(str(after)).stem, "config": first}
+            raise UserError(f"{path}: {key} leads back to this training; begin with one that comes after none")
+        first = _load(str(named), (*later, path))
+        if first.model != models:
+            raise UserError(f"{path}: {key} is {named!r}, a training of {first.model}; allowed: one of {models}")
+        tree[key] = {"name": Path(str(named)).stem, "config": first}
     return validate(CONFIGS[tree["model"]], tree, str(path))
 
 
-def chain(config: PretrainConfig) -> Iterator[tuple[str, PretrainConfig]]:
-    """Yield all that is trained, the first first, each with its folder in WORK: "" for `config`, which is last."""
-    after = config.after
-    if after is not None:
-        *before, (_, last) = chain(after.config)
-        yield from before
-        yield after.name, last
-    yield "", config
+def chain(config: PretrainConfig) -> dict[str, PretrainConfig]:
+    """Return all that is trained, each once, what others need first, by its folder in WORK: "" for `config` itself."""
+    trained: dict[str, PretrainConfig] = {}
+    for first in config.predecessors.values():
+        *before, (_, last) = chain(first.config).items()
+        trained |= {**dict(before), first.name: last}
+    return {**trained, "": config}
 
 
 def pretrain(
@@ -76,8 +79,7 @@ def pretrain(
     if workers is None:
         workers = max(0, len(os.sched_getaffinity(0)) - 2) if device == "cuda" else 0
     with ahead.workers(workers) as processes:
-        before = None
-        for folder, one in chain(config):
+        for folder, one in chain(config).items():
             shop = Workshop(
                 work=make_folder(work / folder),
                 seed=one.seed,
@@ -85,19 +87,20 @@ def pretrain(
                 observe=_named_within(folder, observe),
                 workers=processes,
             )
-            before = _train(one, shop, before)
-    assert before is not None  # a chain has its end
-    return before
+            models = _train(one, shop, work)
+    return models  # a chain has its end
 
 
 def _named_within(folder: str, observe: Observer) -> Observer:
     return lambda training, step, values: observe(str(PurePosixPath(folder, training)), step, values)
 
 
-def _train(config: PretrainConfig, shop: Workshop, before: Path | None) -> Path:
+def _train(config: PretrainConfig, shop: Workshop, work: Path) -> Path:
+    """Train one of a chain, with the models of those of its predecessors in `work`."""
+    firsts = {key: work / first.name / MODELS for key, first in config.predecessors.items()}
     if isinstance(config, FluxPretrainConfig):
-        return pretrain_flux(config, shop, before)
-    return pretrain_sd(config, shop, before)
+        return pretrain_flux(config, shop, **firsts)
+    return pretrain_sd(config, shop, **firsts)
 
 
 def so_far(config: PretrainConfig, work: Path) -> PretrainConfig:
@@ -142,23 +145,21 @@ def snapshot(config: PretrainConfig, work: Path, out: Path) -> Path:
     They are those of the last training of the chain whose denoiser has a checkpoint. What trains on in `work` is not
     disturbed.
     """
-    before: Path | None = None
-    reached = (config, work, before)
-    for folder, one in chain(config):
+    reached = ("", config)
+    for folder, one in chain(config).items():
         if _rounds_so_far(one, work / folder):
-            reached = (one, work / folder, before)
-        before = work / folder / MODELS
-    config, work, before = reached
-    config = so_far(config, work)
-    for path in work.glob("*.safetensors"):
+            reached = (folder, one)
+    folder, config = reached
+    config = so_far(config, work / folder)
+    for path in (work / folder).glob("*.safetensors"):
         shutil.copy2(path, make_folder(out) / path.name)
-    return _train(config, Workshop(work=out, seed=config.seed, device="cpu", observe=lambda *_: None), before)
+    return _train(config, Workshop(work=out, seed=config.seed, device="cpu", observe=lambda *_: None), work)
 
 
 def length_of(config: PretrainConfig, training: str) -> int:
     """Return how far a training goes, by the name that its observer is told: steps, or pairs ("pairs-1")."""
     path = PurePosixPath(training)
-    config = dict(chain(config))["" if path.parent == PurePosixPath() else str(path.parent)]
+    config = chain(config)["" if path.parent == PurePosixPath() else str(path.parent)]
     name, _, number = path.name.partition("-")
     if not number:
         return getattr(config, name).steps

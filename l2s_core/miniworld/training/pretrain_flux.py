@@ -69,14 +69,16 @@ class FluxPretrainConfig(Section):
     """Seed, sizes, the plan of the T5 encoder and the rounds.
 
     With `begin`, a shipped name or a folder in diffusers' layout, the transformer and the T5 encoder go on from that
-    model, the encoder as it is if it has no plan. `after` is a training that comes first, of the mini-sd whose
-    autoencoder and CLIP encoder are used. `window` is the T5 encoder's, in tokens, `language` the shares of its
-    sentences of one, two, three … objects and `only_a` as in `language_caption`.
+    model, the encoder as it is if it has no plan; with `after` from that of another training, which comes first.
+    `encoders` is a training of mini-sd that comes first, too: its autoencoder and CLIP encoder are used. `window` is
+    the T5 encoder's, in tokens, `language` the shares of its sentences of one, two, three … objects and `only_a` as in
+    `language_caption`.
     """
 
     model: Literal["mini-flux"]
     seed: int
-    after: Predecessor | None = None
+    after: FluxPredecessor | None = None
+    encoders: Predecessor | None = None
     begin: str | None = None
     window: int = Field(default=T5_LENGTH, ge=T5_LENGTH)
     language: tuple[float, ...] = LANGUAGE_COUNTS
@@ -90,27 +92,49 @@ class FluxPretrainConfig(Section):
 
     @model_validator(mode="after")
     def _has_a_beginning(self) -> FluxPretrainConfig:
-        if self.begin is None and self.t5 is None:
+        if self.begin is None and self.after is None and self.t5 is None:
             raise ValueError(
-                "t5 has no plan and there is no model to take it from; give its plan, or name a model in begin"
+                "t5 has no plan and there is no model to take it from; "
+                "give its plan, or name a model in begin, or a training in after"
             )
+        if self.after is not None and self.begin:
+            raise ValueError("after and begin both say what training goes on from; give one of them")
         return self
 
+    @property
+    def predecessors(self) -> dict[str, Predecessor | FluxPredecessor]:
+        """The trainings that come first, by the key that names them."""
+        named = {"encoders": self.encoders, "after": self.after}
+        return {key: first for key, first in named.items() if first}
 
-def pretrain_flux(config: FluxPretrainConfig, shop: Workshop, before: Path | None = None) -> Path:
-    """Train everything; return the folder that holds mini-flux. `before` is as in `pretrain_sd`."""
+
+class FluxPredecessor(Section):
+    """A training of mini-flux that comes before another one, in a folder of its `name`."""
+
+    name: str
+    config: FluxPretrainConfig
+
+
+def pretrain_flux(
+    config: FluxPretrainConfig, shop: Workshop, after: Path | None = None, encoders: Path | None = None
+) -> Path:
+    """Train everything; return the folder that holds mini-flux.
+
+    `after` and `encoders` are those of the trainings of these names in `config`.
+    """
     from diffusers import AutoencoderKL
 
     seed = config.seed
     device = shop.device
     out = shop.work / MODELS
-    base = before / "mini-sd" if before else _base(config, out)
+    base = encoders / "mini-sd" if encoders else _base(config, out)
     vae = AutoencoderKL.from_pretrained(base / "vae")
     vae.register_to_config(shift_factor=0.0)  # FluxPipeline wants one; these latents have mean zero as they are
     clip = CLIPTextModel.from_pretrained(base / "text_encoder")
     clip_tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     width = clip.config.hidden_size
-    begun = _begun(config.begin) if config.begin else {}
+    begin = str(after / "mini-flux") if after else config.begin
+    begun = _begun(begin) if begin else {}
     tokenizer = begun.get("tokenizer_2") or t5_tokenizer(seed, length=config.window)
     tokenizer.model_max_length = config.window
     torch.manual_seed(seed)
@@ -255,7 +279,13 @@ class RoundTraining:
     ) -> DistillationLoss:
         captions = replace(captions, batch=student.batch, stream=Stream.DISTILLATION_BATCHES)
         batches = replace(batches, captions=self.shop.ahead(captions, student.steps))
-        return DistillationLoss(batches=batches, teacher=teacher, empty=self.encoders([""]), guidance=student.guidance)
+        return DistillationLoss(
+            batches=batches,
+            teacher=teacher,
+            empty=self.encoders([""]),
+            guidance=student.guidance,
+            bfloat16=student.bfloat16,
+        )
 
     def _backbone(self, transformer: nn.Module) -> FluxBackbone:
         placement = Placement(device=self.shop.device)

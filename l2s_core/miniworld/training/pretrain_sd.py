@@ -70,20 +70,25 @@ class SDPretrainConfig(Section):
             raise ValueError("after and begin both say what training goes on from; give one of them")
         return self
 
+    @property
+    def predecessors(self) -> dict[str, Predecessor]:
+        """The trainings that come first, by the key that names them."""
+        return {"after": self.after} if self.after else {}
+
 
 class Predecessor(Section):
-    """A training that comes before another one, in a folder of its `name`, and whose models the other needs."""
+    """A training of mini-sd that comes before another one, in a folder of its `name`, and whose models that needs."""
 
     name: str
     config: SDPretrainConfig
 
 
-def pretrain_sd(config: SDPretrainConfig, shop: Workshop, before: Path | None = None) -> Path:
-    """Train everything; return the folder of the models. `before` is that of the training in `config.after`."""
+def pretrain_sd(config: SDPretrainConfig, shop: Workshop, after: Path | None = None) -> Path:
+    """Train everything; return the folder of the models. `after` is that of the training in `config.after`."""
     out = shop.work / MODELS
     begin, begin_judge = config.begin, config.begin_judge
-    if before is not None:
-        begin, begin_judge = str(before / "mini-sd"), str(before / "mini-seg")
+    if after is not None:
+        begin, begin_judge = str(after / "mini-sd"), str(after / "mini-seg")
     parts = _begun(config, begin) if begin else {}
     parts |= _text(config, shop, parts)
     parts |= _autoencoder(config, shop, parts)
