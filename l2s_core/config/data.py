@@ -48,8 +48,8 @@ class DataConfig(Section):
         """Return the number of scenes of each kind, `count` of each label."""
         return dict.fromkeys(self.chosen, count)
 
-    def quota_of(self, triplet: Triplet) -> str:
-        """Return which of the kinds of `quotas` a triplet counts for."""
+    def quota_of(self, triplet: Triplet, *, diagonal: bool = False) -> str:
+        """Return which of the kinds of `quotas` a triplet counts for, and one whose pair stands diagonally."""
         return triplet.relation
 
     @property

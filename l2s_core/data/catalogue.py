@@ -27,10 +27,11 @@ Quotas = dict[tuple[str, str], int]
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An image file, relative to the source's folder, and a triplet that is true in it."""
+    """An image file, relative to the source's folder, and a triplet that is true in it; `also` is as in `Scene`."""
 
     image: str
     triplet: Triplet
+    also: tuple[Triplet, ...] = ()
 
 
 def names_two(triplet: Triplet) -> bool:
@@ -43,13 +44,14 @@ def names_two(triplet: Triplet) -> bool:
 class Entry:
     """A chosen scene: its image's file and what is true in it, both empty where it is rendered.
 
-    `part` is the number, among the run's sources, of the one it is from.
+    `also` is as in `Scene`, `part` the number, among the run's sources, of the one it is from.
     """
 
     image_id: str
     split: str
     image: str = ""
     triplet: Triplet | None = None
+    also: tuple[Triplet, ...] = ()
     part: int = 0
 
 
@@ -111,12 +113,12 @@ class _Choice:
         self.config = config
         self.skips = skips
         self.fits = fits
-        self.by_image: dict[str, set[Triplet]] = defaultdict(set)
+        self.by_image: dict[str, set[Candidate]] = defaultdict(set)
         for candidate in candidates:
             if candidate.triplet.relation not in config.chosen:
                 continue
             if names_two(candidate.triplet):
-                self.by_image[candidate.image].add(candidate.triplet)
+                self.by_image[candidate.image].add(candidate)
             else:
                 skips.add(candidate.image, ONE_NAME)
         self.wanted: Quotas = {
@@ -142,25 +144,28 @@ class _Choice:
         pick = self._pick(image)
         if pick is None:
             return
-        split, triplet = pick
-        self.missing[split, self.config.quota_of(triplet)] -= 1
+        split, chosen = pick
+        relation = chosen.triplet.relation
+        self.missing[split, _kind(self.config, chosen)] -= 1
         self.split_of[image] = split
-        self.given[image].add(triplet.relation)
-        image_id = f"{split}-{triplet.relation.replace(' ', '_')}-{image}"
-        self.entries.append(Entry(image_id=image_id, split=split, image=image, triplet=triplet))
+        self.given[image].add(relation)
+        image_id = f"{split}-{relation.replace(' ', '_')}-{image}"
+        self.entries.append(
+            Entry(image_id=image_id, split=split, image=image, triplet=chosen.triplet, also=chosen.also)
+        )
 
-    def _pick(self, image: str) -> tuple[str, Triplet] | None:
-        """Return the split and triplet that an image gives next; those that do not fit are dropped on the way."""
-        triplets = sorted(
-            (triplet for triplet in self.by_image[image] if triplet.relation not in self.given[image]),
-            key=lambda triplet: _rank(self.config, image, triplet),
+    def _pick(self, image: str) -> tuple[str, Candidate] | None:
+        """Return the split and candidate that an image gives next; those that do not fit are dropped on the way."""
+        candidates = sorted(
+            (one for one in self.by_image[image] if one.triplet.relation not in self.given[image]),
+            key=lambda one: (_rank(self.config, one), [other.relation for other in one.also]),
         )
         while True:
-            pick = _neediest(self.config, triplets, self.missing, self.wanted, self.split_of.get(image))
-            if pick is None or self.fits(pick[1]):
+            pick = _neediest(self.config, candidates, self.missing, self.wanted, self.split_of.get(image))
+            if pick is None or self.fits(pick[1].triplet):
                 return pick
             self.skips.add(image, "a phrase is cut off by the backbone's text window")
-            triplets.remove(pick[1])
+            candidates.remove(pick[1])
             self.by_image[image].remove(pick[1])
 
 
@@ -186,15 +191,20 @@ def _shuffled(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda e: (SPLITS.index(e.split), stable_fraction("entry", e.image_id), e.image_id))
 
 
-def _rank(config: DataConfig, image: str, triplet: Triplet) -> float:
-    return stable_fraction("triplet", config.seed, image, triplet.subject, triplet.relation, triplet.object)
+def _rank(config: DataConfig, candidate: Candidate) -> float:
+    triplet = candidate.triplet
+    return stable_fraction("triplet", config.seed, candidate.image, triplet.subject, triplet.relation, triplet.object)
+
+
+def _kind(config: DataConfig, candidate: Candidate) -> str:
+    return config.quota_of(candidate.triplet, diagonal=bool(candidate.also))
 
 
 def _neediest(
-    config: DataConfig, triplets: Sequence[Triplet], missing: Quotas, wanted: Quotas, split: str | None
-) -> tuple[str, Triplet] | None:
-    """Return the (split, triplet) whose quota is filled least; `split` fixes the split."""
-    kinds = [config.quota_of(triplet) for triplet in triplets]
+    config: DataConfig, candidates: Sequence[Candidate], missing: Quotas, wanted: Quotas, split: str | None
+) -> tuple[str, Candidate] | None:
+    """Return the (split, candidate) whose quota is filled least; `split` fixes the split."""
+    kinds = [_kind(config, candidate) for candidate in candidates]
     options = [
         (-missing[s, kind] / wanted[s, kind], SPLITS.index(s), i)
         for i, kind in enumerate(kinds)
@@ -204,7 +214,7 @@ def _neediest(
     if not options:
         return None
     _, s, i = min(options)
-    return SPLITS[s], triplets[i]
+    return SPLITS[s], candidates[i]
 
 
 def _counts(skips: Skips) -> str:
@@ -227,4 +237,6 @@ def _catalogue(stored: Mapping[str, Any]) -> Catalogue:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    return Entry(**{**row, "triplet": Triplet(**row["triplet"]) if row["triplet"] else None})
+    triplet = Triplet(**row["triplet"]) if row["triplet"] else None
+    also = tuple(Triplet(**other) for other in row.get("also", ()))
+    return Entry(**{**row, "triplet": triplet, "also": also})

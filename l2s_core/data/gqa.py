@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import ijson
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from l2s_core.data.catalogue import Candidate, Skips
 from l2s_core.data.images import Part, image_size, shown_part
@@ -24,8 +25,8 @@ from l2s_core.data.read_source import ReadSource
 from l2s_core.data.singular import as_is, singular_names
 from l2s_core.data.streams import streamed
 from l2s_core.errors import UserError
-from l2s_core.relations import ATTRIBUTE, Triplet, relation_named
-from l2s_core.sizes import SQUARE, Size
+from l2s_core.relations import ATTRIBUTE, PLANAR, Triplet, relation_named, relations_between
+from l2s_core.sizes import SQUARE, Size, sides
 
 IMAGES = "images"
 BOX = ("x", "y", "w", "h")
@@ -40,7 +41,7 @@ class Gqa(ReadSource):
     So are objects that the part of the image that is shown has not at least half of, by their boxes.
     """
 
-    OPTIONAL: ClassVar[tuple[str, ...]] = (*ReadSource.OPTIONAL, "is_a_levels", "names", "repeated")
+    OPTIONAL: ClassVar[tuple[str, ...]] = (*ReadSource.OPTIONAL, "is_a_levels", "names", "repeated", "diagonals")
     source: Literal["gqa"] = "gqa"
     is_a: str = Field(default="none", description="WordNet lexicon that tells is-a pairs, e.g. oewn:2024")
     is_a_levels: int | None = Field(
@@ -53,6 +54,37 @@ class Gqa(ReadSource):
     repeated: Literal["left-out", "kept"] = Field(
         default="left-out", description="objects whose name another object of the image has, too"
     )
+    diagonals: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the scenes of each relation whose boxes show a second one by GenEval's rule; where there "
+        "is such a share, those of the others show the stated relation alone",
+    )
+
+    @model_validator(mode="after")
+    def _diagonals_have_all_relations(self) -> Gqa:
+        if self.diagonals and not set(PLANAR) <= set(self.relations):
+            raise ValueError(f"diagonals show two of {', '.join(PLANAR)}; data.relations lacks one of them")
+        return self
+
+    @property
+    def states_diagonals(self) -> bool:
+        return self.diagonals > 0
+
+    def quotas(self, count: int) -> dict[str, int]:
+        diagonal = round(count * self.diagonals)
+        of_one = super().quotas(count)
+        of_two = {self.quota_of_diagonal(name): diagonal for name in PLANAR} if diagonal else {}
+        return {name: number - diagonal * (name in PLANAR) for name, number in of_one.items()} | of_two
+
+    def quota_of(self, triplet: Triplet, *, diagonal: bool = False) -> str:
+        return self.quota_of_diagonal(triplet.relation) if diagonal else super().quota_of(triplet)
+
+    @staticmethod
+    def quota_of_diagonal(relation: str) -> str:
+        """Return the kind of scenes that are chosen for a relation, and show a second one."""
+        return f"{relation}, diagonal"
 
     def annotation_files(self) -> list[Path]:
         """Return the scene-graph files; raises UserError when there are none."""
@@ -120,13 +152,24 @@ def _of_image(
         return
     names = {key: named(name) for key, name in _names(objects, image_id, skips)}
     usable = told_apart(names.values())
-    part = shown_part(_size(graph, source.path / image), size, source.resize)
+    whole = _size(graph, source.path / image)
+    part = shown_part(whole, size, source.resize)
+    rows, columns = sides(size)
+    stretch = (columns / whole[0], rows / whole[1]) if source.resize == "squash" else (1.0, 1.0)
     for key, other, triplet in _stated(source, objects, names, image_id, skips):
-        if {names[key], names[other]} <= usable:
-            if _is_shown(objects[key], part) and _is_shown(objects[other], part):
-                yield Candidate(image=image, triplet=triplet)
-            else:
-                skips.add(f"{image_id}/{key}", "an object's box is empty, or outside of the part that is shown")
+        if not {names[key], names[other]} <= usable:
+            continue
+        if not (_is_shown(objects[key], part) and _is_shown(objects[other], part)):
+            skips.add(f"{image_id}/{key}", "an object's box is empty, or outside of the part that is shown")
+            continue
+        held = frozenset([triplet.relation])
+        if source.diagonals and triplet.relation in PLANAR:
+            held = _shown_relations(objects[key], objects[other], stretch)
+        if triplet.relation in held:
+            also = tuple(replace(triplet, relation=name) for name in PLANAR if name in held - {triplet.relation})
+            yield Candidate(image=image, triplet=triplet, also=also)
+        else:
+            skips.add(f"{image_id}/{key}", "its boxes do not show the relation")
 
 
 def _stated(
@@ -170,6 +213,20 @@ def _is_shown(thing: Mapping[str, Any], part: Part) -> bool:
     across = max(0.0, min(x + width, right) - max(x, left))
     along = max(0.0, min(y + height, bottom) - max(y, top))
     return width > 0 and height > 0 and across * along >= LEAST_SHOWN * width * height
+
+
+def _shown_relations(
+    subject: Mapping[str, Any], other: Mapping[str, Any], stretch: tuple[float, float]
+) -> frozenset[str]:
+    """Return the relations that boxes have by GenEval's rule in an image stretched in (x, y); none without boxes."""
+    try:
+        boxes = [[float(thing[key]) for key in BOX] for thing in (subject, other)]
+    except (KeyError, TypeError, ValueError):
+        return frozenset()
+    across, along = stretch
+    return relations_between(
+        *([x * across, y * along, (x + width) * across, (y + height) * along] for x, y, width, height in boxes)
+    )
 
 
 def _told_apart(names: Collection[str], *, is_a: IsA, repeated: bool) -> set[str]:

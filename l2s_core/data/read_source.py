@@ -77,9 +77,9 @@ class ReadSource(Source):
         words = {f"{ATTRIBUTE} {word}": count // len(self.attributes) for word in self.attributes}
         return {**dict.fromkeys(self.relations, count), **words}
 
-    def quota_of(self, triplet: Triplet) -> str:
+    def quota_of(self, triplet: Triplet, *, diagonal: bool = False) -> str:
         by_word = self.attribute_quotas == "word" and triplet.relation == ATTRIBUTE
-        return f"{ATTRIBUTE} {triplet.subject}" if by_word else super().quota_of(triplet)
+        return f"{ATTRIBUTE} {triplet.subject}" if by_word else super().quota_of(triplet, diagonal=diagonal)
 
     @property
     def own_attributes(self) -> tuple[str, ...]:
@@ -109,7 +109,9 @@ class ReadSource(Source):
             except UserError as error:
                 skips.add(entry.image, str(error))
                 continue
-            scenes.append(Scene(image_id=entry.image_id, split=entry.split, image=image, triplet=entry.triplet))
+            scenes.append(
+                Scene(image_id=entry.image_id, split=entry.split, image=image, triplet=entry.triplet, also=entry.also)
+            )
         return scenes, skips
 
     def fingerprint(self) -> list[str]:

@@ -15,12 +15,13 @@ import ijson
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, ExifTags, Image, ImageOps
+from pydantic import ValidationError
 
 from l2s_core.backbones.load import phrase_check
 from l2s_core.backbones.window import window_test
 from l2s_core.config import load_run_config
 from l2s_core.data import images, listing
-from l2s_core.data.catalogue import Catalogue, Skips, load_catalogue
+from l2s_core.data.catalogue import Catalogue, Skips, load_catalogue, save_catalogue
 from l2s_core.data.gqa import Gqa
 from l2s_core.data.is_a import is_a_test
 from l2s_core.data.listing import image_bytes
@@ -143,6 +144,54 @@ def test_depth_is_chosen_where_the_configuration_lists_it(gqa_folder: Path) -> N
     stated = {e.triplet for e in deep.entries if e.triplet.relation == "behind"}
     assert stated == {Triplet(subject="dog", relation="behind", object="cat")}
     assert deep.skipped["relation to an object that is not there"] == 4
+
+
+def test_diagonals_are_chosen_by_what_boxes_show(tmp_path: Path) -> None:
+    """Of each relation a share shows a second one; a pair whose boxes do not show what is stated is none."""
+    corners = {"left of": (-1, -1), "right of": (1, 1), "above": (1, -1), "below": (-1, 1)}
+    sides = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+    graphs = {}
+    for place in (corners, sides):
+        for number in range(6):
+            for relation, (x, y) in place.items():
+                both = graph(("1", "dog", [(WORDS[relation], "2")]), ("2", "cat", []))
+                both["objects"]["1"] |= {"x": 22 + 9 * x, "y": 12 + 9 * y}
+                both["objects"]["2"] |= {"x": 22, "y": 12}
+                graphs[f"{relation}-{x}{y}-{number}"] = both
+    graphs["wrong"] = graph(("1", "dog", [("above", "2")]), ("2", "cat", []))  # one upon the other
+    for name in graphs:
+        draw(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "train_sceneGraphs.json").write_text(json.dumps(graphs))
+    source = settings("gqa", tmp_path, train=4, diagonals=0.25)
+    assert source.states_diagonals and not settings("gqa", tmp_path).states_diagonals
+    catalogue = build_catalogue(source)
+    train = [entry for entry in catalogue.entries if entry.split == "train"]
+    assert len(train) == 16 and catalogue.skipped == {"its boxes do not show the relation": 1} and not catalogue.short
+    for relation, (x, y) in corners.items():
+        (diagonal,) = (entry for entry in train if entry.triplet.relation == relation and entry.also)
+        both = {"right of" if x > 0 else "left of", "below" if y > 0 else "above"}
+        assert {diagonal.triplet.relation, *(other.relation for other in diagonal.also)} == both
+        assert sum(entry.triplet.relation == relation for entry in train) == 4
+    save_catalogue(tmp_path / "catalogue.json", catalogue)
+    assert load_catalogue(tmp_path / "catalogue.json") == catalogue
+    scenes, _ = source.load_entries(train, 64)
+    assert sum(len(scene.true) == 2 for scene in scenes) == 4
+    plain = build_catalogue(settings("gqa", tmp_path, train=4))
+    assert not any(entry.also for entry in plain.entries)
+    with pytest.raises(ValidationError, match="data.relations lacks one of them"):
+        settings("gqa", tmp_path, diagonals=0.25, relations=["left of", "above"])
+
+
+def test_squashed_images_have_the_diagonals_that_they_show(tmp_path: Path) -> None:
+    """An offset of 18 by 9 pixels in an image of 48 by 32 stands diagonally only where its width shrinks."""
+    both = graph(("1", "dog", [("to the right of", "2")]), ("2", "cat", []))
+    both["objects"]["1"] |= {"x": 30, "y": 19}
+    both["objects"]["2"] |= {"x": 12, "y": 10}
+    draw(tmp_path / "images" / "one.jpg")
+    (tmp_path / "train_sceneGraphs.json").write_text(json.dumps({"one": both}))
+    for resize, second in (("squash", ["below"]), ("pad", [])):
+        (found,) = settings("gqa", tmp_path, diagonals=0.5, resize=resize).candidates(Skips())
+        assert [other.relation for other in found.also] == second
 
 
 def test_attributes_in_prompts_and_lines(tmp_path: Path) -> None:
