@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from torch import Tensor
@@ -23,6 +24,10 @@ class Backbone(Denoiser, AttentionModel, Protocol):
     @property
     def classifier_free(self) -> bool:
         """Whether guidance means a second, empty prompt; else it is an input of the model."""
+        ...
+
+    def differentiable(self) -> AbstractContextManager[None]:
+        """A context for a pass and the gradient that comes back through it."""
         ...
 
     def phrase_weights(self, prompts: Sequence[Phrases]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from l2s_core.attention.layers import AttentionLayer
 from l2s_core.backbones.component import Component, uncompiled
 from l2s_core.backbones.folder import fingerprint_of, index_settings, resolve_folder
+from l2s_core.backbones.group_offload import lending
 from l2s_core.backbones.solvers import KINDS, solver_of
 from l2s_core.backbones.textual_inversion import Vectors
 from l2s_core.diffusion.condition import UNGUIDED, Condition, TextEncoding
@@ -180,6 +182,15 @@ class DiffusersModel(ABC):
             part.to(self.device)
             self._resident = name
         return part
+
+    @property
+    def differentiated(self) -> list[nn.Module]:
+        """The networks that the steering gradient passes."""
+        return [self.denoiser]
+
+    def differentiable(self) -> AbstractContextManager[None]:
+        """A context for a pass and the gradient that comes back through it: weights stay until it is there."""
+        return lending(self.differentiated)
 
     def given(self, control: Any = None, adapter: Any = None, *, scale: float = 1.0) -> Self:
         """Return this model with images beside every prompt: a ControlNet's, times `scale`, and an IP-Adapter's.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from l2s_core.attention.layers import AttentionLayer, split_projections
 from l2s_core.backbones.component import ClipTokenizer, DiffusersNetwork, NoiseSchedule, TransformersNetwork
@@ -46,6 +46,11 @@ class UNetBackbone(DiffusersModel):
         other = copy(self)
         other._given = GivenImages.of(self.pipeline, self.image_sides, control, adapter, scale)
         return other
+
+    @property
+    def differentiated(self) -> list[nn.Module]:
+        controlnet = getattr(self.pipeline, "controlnet", None)
+        return [self.denoiser] if controlnet is None else [self.denoiser, controlnet]
 
     @torch.no_grad()
     def encode_prompts(self, texts: list[str], *, guidance: float | None = None, negative: str = "") -> Condition:

@@ -143,7 +143,8 @@ class SteeredModel:
         source = self.classifier.source
         config = self.run.steering
         if self.backbone.files_fingerprint == IN_MEMORY:
-            require_gradient(self.backbone.denoiser)
+            for network in self.backbone.differentiated:
+                require_gradient(network)
             source = replace(source, backbone=IN_MEMORY)
         if steps != source.schedule_steps:
             config = _rescheduled(config, source.schedule_steps, steps)

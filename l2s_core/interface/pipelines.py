@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from l2s_core.backbones.given_images import has_adapter, require_readable
+from l2s_core.backbones.group_offload import groups_of
 from l2s_core.backbones.load import family_named
 from l2s_core.backbones.lora import active_digest
 from l2s_core.backbones.model import DiffusersModel, Placement
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 TORCH_AO = "torch.ao.nn."
 GGUF = "diffusers.quantizers.gguf.utils"
-GROUP_OFFLOAD = "group_offloading"  # diffusers' name of its hook
 IN_MEMORY = "pipeline"  # instead of a fingerprint: of weights in memory there are no files
 
 
@@ -74,42 +74,37 @@ def _take_images(model: DiffusersModel, pipeline: DiffusionPipeline) -> None:
     model.pipeline = pipeline
 
 
-def require_gradient(denoiser: nn.Module) -> None:
-    """Raise UserError for a denoiser through which no gradient reaches the latents: quantised, or offloaded by groups.
+def require_gradient(network: nn.Module) -> None:
+    """Raise UserError for a network through which no gradient reaches the latents: quantised, or offloaded in streams.
 
     It reaches them through weights that torchao has quantised, and those of a GGUF file. It does not through modules of
     torch.ao, nor through weights that diffusers keeps as float8 between the passes, nor through its CUDA kernels for
-    GGUF, whose results it cuts off. Group offload has taken a block's weights off the device when the gradient comes
-    back to them.
+    GGUF, whose results it cuts off. Group offload with streams may give a block's memory to another one while the
+    gradient still reads it.
     """
-    kinds = (f"{type(module).__module__}.{type(module).__name__}" for module in denoiser.modules())
+    kinds = (f"{type(module).__module__}.{type(module).__name__}" for module in network.modules())
     without = [kind for kind in kinds if kind.startswith(TORCH_AO)]
-    without += [str(p.dtype) for p in denoiser.parameters() if type(p) is nn.Parameter and _is_float8(p.dtype)]
+    without += [str(p.dtype) for p in network.parameters() if type(p) is nn.Parameter and _is_float8(p.dtype)]
     if without:
         raise UserError(
-            f"no gradient passes the quantised weights of this {type(denoiser).__name__} ({without[0]}), so it cannot "
+            f"no gradient passes the quantised weights of this {type(network).__name__} ({without[0]}), so it cannot "
             "be steered; quantise it with torchao, as TorchAoConfig(Int8WeightOnlyConfig()), or ask for steer=False"
         )
-    if any(_in_gguf_kernels(module) for module in denoiser.modules()):
+    if any(_in_gguf_kernels(module) for module in network.modules()):
         raise UserError(
-            f"no gradient passes the CUDA kernels for the GGUF weights of this {type(denoiser).__name__}, so it cannot "
+            f"no gradient passes the CUDA kernels for the GGUF weights of this {type(network).__name__}, so it cannot "
             "be steered; unset DIFFUSERS_GGUF_CUDA_KERNELS, or ask for steer=False"
         )
-    if any(_offloaded_by_groups(module) for module in denoiser.modules()):
+    if any(group.stream is not None for group in groups_of(network)):
         raise UserError(
-            f"group offload takes the weights of this {type(denoiser).__name__} off the device before the gradient "
-            "comes back, so it cannot be steered; use enable_model_cpu_offload() instead, or ask for steer=False"
+            f"group offload with streams may take the weights of this {type(network).__name__} away while the gradient "
+            "reads them, so it cannot be steered; leave use_stream out, or ask for steer=False"
         )
 
 
 def _in_gguf_kernels(module: nn.Module) -> bool:
     library: Any = sys.modules.get(GGUF)
     return library is not None and library.ops is not None and isinstance(module, library.GGUFLinear)
-
-
-def _offloaded_by_groups(module: nn.Module) -> bool:
-    hooks: Any = getattr(module, "_diffusers_hook", None)
-    return hooks is not None and hooks.get_hook(GROUP_OFFLOAD) is not None
 
 
 def _is_float8(dtype: torch.dtype) -> bool:

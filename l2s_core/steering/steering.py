@@ -155,7 +155,7 @@ class Steering:
         moving = latents[active].requires_grad_(True)
         targets = self.targets.select(active)
         self.cost.gradients[active.cpu()] += 1
-        with torch.enable_grad():
+        with torch.enable_grad(), self.batch.backbone.differentiable():
             loss_P = self._loss(moving, active, step, targets)
             open_P = self._open(loss_P.detach(), step)
             turns = self._turns(number, open_P, targets)

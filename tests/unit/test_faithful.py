@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -87,6 +88,9 @@ class HandMadeModel(nn.Module):
             )
             for side, query, key in zip(self.sides, self.queries, self.keys, strict=True)
         ]
+
+    def differentiable(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def phrase_weights(self, prompts: Sequence) -> Tensor:
         weights_BOK = torch.zeros(len(prompts), len(self.phrases), WORDS)

@@ -16,6 +16,7 @@ from helpers.tracking import mlflow_client
 
 import l2s_core as l2s
 from l2s_core.attention.reader import AttentionReader
+from l2s_core.backbones.group_offload import groups_of
 from l2s_core.backbones.unet import UNetBackbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.experiment import ClassifierResult
@@ -217,15 +218,47 @@ def test_weights_of_a_gguf_file_are_sampled_read_and_steered(kind: str, tmp_path
         model(PROMPT, steps=4)
 
 
-def test_group_offload_is_sampled_and_not_steered() -> None:
-    from diffusers import StableDiffusionPipeline
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
+def test_a_pipeline_under_group_offload_is_steered(kind: str, checkpointing: bool, tmp_path: Path, monkeypatch) -> None:
+    """Weights on disk, NaN in memory but for their own pass; the gradient found them gone."""
+    from diffusers import FluxPipeline
+    from diffusers.hooks.group_offloading import ModuleGroup
 
-    pipeline = StableDiffusionPipeline.from_pretrained(ASSETS / "mini-sd")
-    pipeline.unet.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
-    model = l2s.load(pipeline, "mini-sd")
-    assert len(model(PROMPT, steer=False, steps=2)) == 1
-    with pytest.raises(UserError, match="group offload takes the weights of this UNet2DConditionModel off the device"):
-        model(PROMPT, steps=2)
+    pipeline = FluxPipeline.from_pretrained(ASSETS / "mini-flux")
+    model = l2s.load(pipeline, "mini-flux")
+    expected = model(PROMPT, seeds=[3], steps=3)
+    loaded: dict[ModuleGroup, int] = {}
+    load, free = ModuleGroup._onload_from_disk, ModuleGroup._offload_to_disk
+
+    def onload(group: ModuleGroup) -> None:
+        load(group)
+        loaded[group] = sum(weight.nbytes for weight in group.tensor_to_key)
+        together.append(sum(loaded.values()))
+
+    def offload(group: ModuleGroup) -> None:
+        free(group)
+        loaded.pop(group, None)
+        for weight in group.tensor_to_key:
+            weight.data.fill_(torch.nan)
+
+    together: list[int] = []
+    monkeypatch.setattr(ModuleGroup, "_onload_from_disk", onload)
+    monkeypatch.setattr(ModuleGroup, "_offload_to_disk", offload)
+    if checkpointing:
+        pipeline.transformer.enable_gradient_checkpointing()
+    weights = sum(weight.nbytes for weight in pipeline.transformer.parameters())
+    pipeline.transformer.enable_group_offload(
+        onload_device=torch.device("cpu"), offload_type=kind, num_blocks_per_group=1, offload_to_disk_path=str(tmp_path)
+    )
+    offloaded = l2s.load(pipeline, "mini-flux")
+    found = offloaded(PROMPT, seeds=[3], steps=3)
+    assert levels(found.pixels, expected.pixels) <= 1 and levels(expected.pixels, expected.plain_pixels) > 5
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
+    assert found.gradients == expected.gradients != [0] and max(together) < weights / 2
+    groups_of(pipeline.transformer)[0].stream = "a stream"
+    with pytest.raises(UserError, match="group offload with streams may take the weights of this FluxTransformer2DMod"):
+        offloaded(PROMPT, steps=3)
 
 
 def test_a_flux_pipeline_and_its_packed_latents() -> None:
