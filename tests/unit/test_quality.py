@@ -25,7 +25,7 @@ from l2s_core.evaluation.pictures import method_images
 from l2s_core.evaluation.protocols.protocol import benchmark_items
 from l2s_core.evaluation.samples import SampleShard, save_samples
 from l2s_core.miniworld.world.references import can_be_shown, reference_scenes
-from l2s_core.prompts.prompt import SeveralPrompt, prompt_for
+from l2s_core.prompts.prompt import SeveralPrompt, parse_several, prompt_for
 from l2s_core.relations import OPPOSITE, PLANAR, Triplet, relations_between
 from l2s_core.storage.files import read_json, write_json
 
@@ -193,6 +193,8 @@ def test_reference_scenes_depend_on_their_number_alone() -> None:
     assert scenes.shape == (30, 64, 64, 3) and scenes.dtype == np.uint8
     assert np.array_equal(scenes[17:30], reference_scenes(PROMPTS, 13, first=17))
     assert len({scene.tobytes() for scene in scenes}) == 30
+    crowd = "an orange to the left of an elephant below a banana and a cat to the right of a donut"
+    reference_scenes([parse_several(crowd)], 1, first=1152)  # the layout is met after 10,609 draws
     found = load_judge("mini-seg").detect(scenes[:12])
     shown = [{d.name for d in detections} for detections in found]
     assert shown == [{t.subject, t.object} for t in TRIPLETS]

@@ -17,7 +17,7 @@ SIDE = 64  # image side, pixels
 SIZES = {1: (20, 29), 2: (20, 29), 3: (16, 21), 4: (15, 20), 5: (14, 19)}
 COUNTS = (0.15, 0.73, 0.12)  # shares of scenes of one, two and three objects
 GAPS = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2}  # smallest distance between two boxes in pixels, by object count
-MAX_TRIES = 10_000
+MAX_TRIES = 200_000  # five sprites with three relations need 1,300 draws on average
 
 
 @dataclass(frozen=True, kw_only=True)
