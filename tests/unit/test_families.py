@@ -275,7 +275,11 @@ def test_the_gradient_is_the_slope_with_and_without_checkpointing(
     """
     to = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    monkeypatch.setattr(torch.Tensor, "to", lambda *args, **named: to(*map(_double, args), **named))
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda *args, **named: to(*map(_double, args), **{key: _double(value) for key, value in named.items()}),
+    )
     gradients = []
     for checkpointing in (False, True):
         backbone = load(folders, name, checkpointing=checkpointing, size=WIDE if name in ("sd14", "flux-dev") else 64)
