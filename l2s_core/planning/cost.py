@@ -34,6 +34,7 @@ PAPER = ("sd14", "sd21", "flux-schnell", "flux-dev")
 BEYOND = (
     "sd21-768",
     "sdxl",
+    "sd35-medium",
     "pixart-sigma",
     "flux2-klein-4b",
     "flux2-klein-9b",

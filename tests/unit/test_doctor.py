@@ -21,11 +21,13 @@ from l2s_core.backbones.load import load_backbone, model_fingerprint, model_fold
 from l2s_core.config import load_run_config
 from l2s_core.errors import UserError
 from l2s_core.evaluation.run import Run
+from l2s_core.planning import rehearsals
 from l2s_core.planning.cost import ANY_STEPS, FileSizes, count_cost
 from l2s_core.planning.doctor import Check, examine
 from l2s_core.planning.estimate import disk_bytes, work_of
 from l2s_core.planning.measured import FORMAT, Measured, Rehearsal
 from l2s_core.planning.rehearsal import priced_settings, rehearse
+from l2s_core.registry import FAMILIES
 from l2s_core.storage.files import write_json
 from l2s_core.storage.versioned import write_versioned
 from tasks.rehearsal import last_rehearsal, rehearsal_file
@@ -128,7 +130,22 @@ def test_a_tiny_rehearsal_measures_every_stage(name: str) -> None:
         "decode",
     ]
     assert all(row.seconds > 0 and row.peak_bytes > 0 for row in result.measured) and result.random
-    assert Rehearsal.from_json(json.loads(json.dumps(result.to_json()))) == result and result.hours == {}
+    stored = json.loads(json.dumps(result.to_json()))
+    assert Rehearsal.from_json(stored) == result and result.hours == {}
+    assert rehearsals.table_row(name, stored).count("|") == len(rehearsals.COLUMNS) + 3
+
+
+def test_every_model_has_a_rehearsal_and_one_that_fails_is_a_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    families = {rehearsals.rehearsed_run(name, "full").backbone.family for name in rehearsals.MODELS}
+    assert families == set(FAMILIES.own)
+
+    def fails(name: str, *_: object) -> dict[str, object]:
+        raise UserError(f"{name}: no memory")
+
+    monkeypatch.setattr(rehearsals, "measure_alone", fails)
+    with pytest.raises(SystemExit) as ended:
+        rehearsals.main([str(tmp_path), "--models", "sd14", "sana"])
+    assert ended.value.code == 1 and capsys.readouterr().err == "sd14: no memory\nsana: no memory\n"
 
 
 def test_rehearsing_and_examining_the_small_world(tmp_path: Path) -> None:
