@@ -16,7 +16,7 @@ Slot = tuple[dict[str, Any], str]
 
 def groups_of(network: nn.Module) -> list[Any]:
     """Return diffusers' groups of the weights of a network; none where it is not offloaded by groups."""
-    registries = (getattr(module, "_diffusers_hook", None) for module in network.modules())
+    registries = (vars(module).get("_diffusers_hook") for module in network.modules())  # asked at every gradient
     hooks = (registry.get_hook(HOOK) for registry in registries if registry is not None)
     return list(dict.fromkeys(hook.group for hook in hooks if hook is not None))
 

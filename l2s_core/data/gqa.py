@@ -205,10 +205,10 @@ def _is_shown(thing: Mapping[str, Any], part: Part) -> bool:
     """Whether half of an object's box or more is in a part of its image; an object without a box counts as shown."""
     if not any(key in thing for key in BOX):
         return True
-    try:
-        x, y, width, height = (float(thing[key]) for key in BOX)
-    except (KeyError, TypeError, ValueError):
+    box = _box(thing)
+    if box is None:
         return False
+    x, y, width, height = box
     left, top, right, bottom = part
     across = max(0.0, min(x + width, right) - max(x, left))
     along = max(0.0, min(y + height, bottom) - max(y, top))
@@ -219,14 +219,22 @@ def _shown_relations(
     subject: Mapping[str, Any], other: Mapping[str, Any], stretch: tuple[float, float]
 ) -> frozenset[str]:
     """Return the relations that boxes have by GenEval's rule in an image stretched in (x, y); none without boxes."""
-    try:
-        boxes = [[float(thing[key]) for key in BOX] for thing in (subject, other)]
-    except (KeyError, TypeError, ValueError):
+    boxes = [box for thing in (subject, other) if (box := _box(thing)) is not None]
+    if len(boxes) < 2:
         return frozenset()
     across, along = stretch
     return relations_between(
         *([x * across, y * along, (x + width) * across, (y + height) * along] for x, y, width, height in boxes)
     )
+
+
+def _box(thing: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    """Return an object's (x, y, width, height), or None where it has no box of numbers."""
+    try:
+        x, y, width, height = (float(thing[key]) for key in BOX)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return x, y, width, height
 
 
 def _told_apart(names: Collection[str], *, is_a: IsA, repeated: bool) -> set[str]:

@@ -5,7 +5,7 @@ Usage: ``python -m l2s_core.planning.cost`` prints the paper's four and those of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -251,13 +251,18 @@ class _SavedBytes:
         return tensor
 
 
+def model_run(name: str, overrides: Mapping[str, object]) -> RunConfig:
+    """Return the run that a model of PAPER or BEYOND is counted and rehearsed in, with some settings replaced."""
+    if name in PAPER:
+        return load_run_config(name, dict(overrides))
+    return load_run_config("sd21", {"backbone": name, **ANY_STEPS, **overrides})
+
+
 def main() -> None:
     """Print what one image costs with the paper's four configurations, and with other backbones in two of them."""
     print(f"{'':14s}{'weights':>10s}{'forward':>14s}{'gradient':>14s}{'kept':>10s}{'maps':>7s}")
-    runs = {name: load_run_config(name) for name in PAPER}
-    runs |= {name: load_run_config("sd21", {"backbone": name, **ANY_STEPS}) for name in BEYOND}
-    for name, run in runs.items():
-        cost = count_cost(run)
+    for name in (*PAPER, *BEYOND):
+        cost = count_cost(model_run(name, {}))
         print(
             f"{name:14s}{sum(cost.weights.values()) / 1e9:7.1f} GB{cost.forward_flops / 1e12:8.2f} Tflop"
             f"{cost.gradient_flops / 1e12:8.1f} Tflop{cost.saved_bytes / 1e9:7.2f} GB{cost.sizes.channels:7d}"

@@ -16,13 +16,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from l2s_core.backbones.architecture import Scale
 from l2s_core.backbones.load import pick_device
-from l2s_core.config import RunConfig, load_run_config
+from l2s_core.config import RunConfig
 from l2s_core.errors import UserError, one_line
-from l2s_core.planning.cost import ANY_STEPS, BEYOND, PAPER
+from l2s_core.planning.cost import BEYOND, PAPER, model_run
 from l2s_core.planning.measured import Rehearsal
 from l2s_core.planning.rehearsal import rehearse
 from l2s_core.storage.files import make_folder, read_json, write_json
@@ -43,11 +41,8 @@ COLUMNS = {
 
 def rehearsed_run(name: str, scale: Scale) -> RunConfig:
     """Return the run that a model is rehearsed in; a tiny one is in float32, which every processor is fast in."""
-    dtype = {"backbone.dtype": "bfloat16" if scale == "full" else "float32"}
-    if name in PAPER:
-        return load_run_config(name, dtype)
-    inversion = {"inversion.method": NOISED.get(name, "fixed-point")}
-    return load_run_config("sd21", {"backbone": name, **ANY_STEPS, **inversion, **dtype})
+    inversion = {"inversion.method": NOISED.get(name, "fixed-point")} if name in BEYOND else {}
+    return model_run(name, {**inversion, "backbone.dtype": "bfloat16" if scale == "full" else "float32"})
 
 
 def measure(name: str, scale: Scale, images: int) -> dict[str, Any]:
@@ -62,7 +57,7 @@ def measure_alone(name: str, scale: Scale, images: int) -> dict[str, Any]:
             return process.submit(measure, name, scale, images).result()
     except BrokenProcessPool:
         raise UserError(f"{name}: its process was killed, as it is where memory runs out") from None
-    except (torch.OutOfMemoryError, RuntimeError, UserError) as error:
+    except Exception as error:
         raise UserError(f"{name}: {one_line(str(error))}") from None
 
 

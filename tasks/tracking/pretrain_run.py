@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from l2s_core.miniworld.training.pretrain import PretrainConfig, chain
+from l2s_core.miniworld.training.pretrain import PretrainConfig, chain, predecessors_of
 from l2s_core.miniworld.training.workshop import GRIDS
 from tasks.tracking.store import experiment_id, find_run, log_metrics, open_store, watch_machine
 
@@ -23,7 +23,7 @@ class PretrainRun:
         self.run_id = run.info.run_id
         if found is None:
             for folder, one in chain(config).items():
-                named = {key: first.name for key, first in one.predecessors.items()}
+                named = {key: first.name for key, first in predecessors_of(one).items()}
                 for key, value in (one.model_dump(mode="json") | named).items():
                     self.client.log_param(self.run_id, str(PurePosixPath(folder, key)), value)
         self._config = config

@@ -72,18 +72,21 @@ def open_store(home: Path) -> MlflowClient:
                 location = (home / "artifacts").resolve().as_uri() if own else None
                 save_views(client, client.create_experiment(EXPERIMENT, artifact_location=location))
     except MlflowException as error:
-        reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"cannot reach the MLflow store {masked(uri)} ({masked(reason)}); start it, or unset MLFLOW_TRACKING_URI"
+            f"cannot reach the MLflow store {masked(uri)} ({_reason(error)}); start it, or unset MLFLOW_TRACKING_URI"
         ) from None
     except SQLAlchemyError as error:
-        reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"the MLflow store {masked(uri)} is no whole database ({masked(reason)}); move it away, "
+            f"the MLflow store {masked(uri)} is no whole database ({_reason(error)}); move it away, "
             "and the same command makes a new one"
         ) from None
     mlflow.set_experiment(EXPERIMENT)
     return client
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what an error says, short and without a password."""
+    return masked(str(error).splitlines()[0][:160])
 
 
 def _create_sqlite(path: Path) -> None:
@@ -104,7 +107,7 @@ def answering() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        reason = masked(str(error).splitlines()[0][:160])
+        reason = _reason(error)
         store = f"the MLflow store {masked(mlflow.get_tracking_uri())}"
         if REFUSED <= error.get_http_status_code() < OUTAGE:
             raise UserError(f"{store} refuses what is logged ({reason}); what was computed is kept") from None

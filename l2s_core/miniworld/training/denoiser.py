@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -192,7 +192,7 @@ class DenoiserLoss:
         if self._model is not model:
             self._model = model
             self._predict = graphed(Prediction(model), inputs)
-        with products_in_bfloat16(self.device) if self.bfloat16 else nullcontext():
+        with products_in_bfloat16(self.device, asked=self.bfloat16):
             predicted = self._predict(*inputs)
         return nn.functional.mse_loss(predicted.float(), velocity)
 
@@ -215,12 +215,12 @@ def with_decisive(
 
 
 @contextmanager
-def products_in_bfloat16(device: str) -> Iterator[None]:
-    """Autocast to bfloat16, but for attention, whose kernels for it are slow on a CPU.
+def products_in_bfloat16(device: str, *, asked: bool = True) -> Iterator[None]:
+    """Autocast to bfloat16 where it is asked for, but for attention, whose kernels for it are slow on a CPU.
 
     A processor without instructions for bfloat16 goes on in float32, which takes a tenth of the time there.
     """
-    if not has_fast_bfloat16(device):
+    if not asked or not has_fast_bfloat16(device):
         yield
         return
     with AttentionInFloat32(), torch.autocast(device, torch.bfloat16):

@@ -6,7 +6,6 @@ that one evaluation a step does what took the teacher two: what FLUX.1-dev is to
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +38,7 @@ class DistillationLoss:
         noise_BPC = pack(torch.randn_like(x0))
         sigma_B = 1 - (1 - stratified(len(x0)).to(x0)) ** NOISY
         z_BPC = torch.lerp(z_BPC, noise_BPC, sigma_B.view(-1, 1, 1))
-        with products_in_bfloat16(x0.device.type) if self.bfloat16 else nullcontext():
+        with products_in_bfloat16(x0.device.type, asked=self.bfloat16):
             learned = velocity(model, z_BPC, sigma_B, text)
             taught = self._guided(z_BPC, sigma_B, text)
         return nn.functional.mse_loss(learned, taught)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -112,7 +111,7 @@ def flow_loss(
     sigma_B = with_decisive(
         stratified(len(x0)), decisive, lambda u: torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)).sigmoid()
     ).to(x0)
-    with products_in_bfloat16(x0.device.type) if bfloat16 else nullcontext():
+    with products_in_bfloat16(x0.device.type, asked=bfloat16):
         return velocity_loss(model, x0, torch.randn_like(x0), sigma_B, text)
 
 

@@ -15,8 +15,8 @@ from l2s_core.backbones.load import pick_device
 from l2s_core.config import CONFIG_FOLDER, find_config, read_yaml, validate
 from l2s_core.errors import UserError, unknown_name
 from l2s_core.miniworld.training import ahead
-from l2s_core.miniworld.training.pretrain_flux import FluxPretrainConfig, pretrain_flux
-from l2s_core.miniworld.training.pretrain_sd import SDPretrainConfig, pretrain_sd
+from l2s_core.miniworld.training.pretrain_flux import FluxPredecessor, FluxPretrainConfig, pretrain_flux
+from l2s_core.miniworld.training.pretrain_sd import Predecessor, SDPretrainConfig, pretrain_sd
 from l2s_core.miniworld.training.rounds import SceneRound
 from l2s_core.miniworld.training.trainer import TrainPlan, stored_step
 from l2s_core.miniworld.training.workshop import MODELS, Observer, Workshop
@@ -50,10 +50,15 @@ def _load(name: str | Path, later: tuple[Path, ...]) -> PretrainConfig:
     return validate(CONFIGS[tree["model"]], tree, str(path))
 
 
+def predecessors_of(config: PretrainConfig) -> dict[str, Predecessor | FluxPredecessor]:
+    """Return the trainings that come right before one, by the key that names them."""
+    return {key: first for key in PREDECESSORS[config.model] if (first := getattr(config, key)) is not None}
+
+
 def chain(config: PretrainConfig) -> dict[str, PretrainConfig]:
     """Return all that is trained, each once, what others need first, by its folder in WORK: "" for `config` itself."""
     trained: dict[str, PretrainConfig] = {}
-    for first in config.predecessors.values():
+    for first in predecessors_of(config).values():
         *before, (_, last) = chain(first.config).items()
         trained |= {**dict(before), first.name: last}
     return {**trained, "": config}
@@ -97,7 +102,7 @@ def _named_within(folder: str, observe: Observer) -> Observer:
 
 def _train(config: PretrainConfig, shop: Workshop, work: Path) -> Path:
     """Train one of a chain, with the models of those of its predecessors in `work`."""
-    firsts = {key: work / first.name / MODELS for key, first in config.predecessors.items()}
+    firsts = {key: work / first.name / MODELS for key, first in predecessors_of(config).items()}
     if isinstance(config, FluxPretrainConfig):
         return pretrain_flux(config, shop, **firsts)
     return pretrain_sd(config, shop, **firsts)

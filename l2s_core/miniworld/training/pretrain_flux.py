@@ -101,12 +101,6 @@ class FluxPretrainConfig(Section):
             raise ValueError("after and begin both say what training goes on from; give one of them")
         return self
 
-    @property
-    def predecessors(self) -> dict[str, Predecessor | FluxPredecessor]:
-        """The trainings that come first, by the key that names them."""
-        named = {"encoders": self.encoders, "after": self.after}
-        return {key: first for key, first in named.items() if first}
-
 
 class FluxPredecessor(Section):
     """A training of mini-flux that comes before another one, in a folder of its `name`."""

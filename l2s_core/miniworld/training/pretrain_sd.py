@@ -70,11 +70,6 @@ class SDPretrainConfig(Section):
             raise ValueError("after and begin both say what training goes on from; give one of them")
         return self
 
-    @property
-    def predecessors(self) -> dict[str, Predecessor]:
-        """The trainings that come first, by the key that names them."""
-        return {"after": self.after} if self.after else {}
-
 
 class Predecessor(Section):
     """A training of mini-sd that comes before another one, in a folder of its `name`, and whose models that needs."""
