@@ -36,6 +36,12 @@ class Commands(click.Group):
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)
+        except Exception as error:
+            line = _server_fault(error)
+            if line is None:
+                raise
+            click.echo(f"error: {one_line(line)}", err=True)
+            sys.exit(2)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.commands))
@@ -52,6 +58,15 @@ def _not_allowed(error: PermissionError) -> str:
         f"{error.filename or 'a file'} is not this user's to read or write ({error.strerror}); choose another --home, "
         "or let a group share it: 'chgrp -R GROUP HOME', 'chmod -R g+rwXs HOME', and 'umask 002' for each of its users"
     )
+
+
+def _server_fault(error: Exception) -> str | None:
+    """Return the line for an error that comes from a Prefect server, if this command has one."""
+    if "flows.workspace" not in sys.modules:
+        return None
+    from flows.workspace import server_fault
+
+    return server_fault(error)
 
 
 def _first_sentence(text: str) -> str:

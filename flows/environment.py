@@ -39,7 +39,11 @@ def prepare(home: Path = HOME) -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # commands print their own progress and errors
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # its own errors' tracebacks; a run that ends by one says why
         "PREFECT_LOGGING_EXTRA_LOGGERS": "l2s",  # what stages say stands in the flow run's log
+        # A server on sqlite that several runs report to answers 503 while it is busy. Its clients ask again after 2, 4,
+        # 8 … seconds: for four minutes, and with Prefect's own 5 tries for one. One that is not there is told at once.
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",

@@ -12,7 +12,7 @@ from uuid import UUID
 import click
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -21,6 +21,8 @@ from l2s_core.config import RunConfig
 from l2s_core.errors import UserError, first_line, masked
 from l2s_core.storage.lock import exclusive
 from tasks.stage_task import GPU, shared_server
+
+BUSY = (408, 429, 502, 503)  # after these codes of HTTP a client of Prefect asks again, and in the end gives up
 
 # One task at a time: a second one would only share the same cores or the same GPU.
 RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
@@ -53,6 +55,21 @@ def require_prefect() -> None:
             f"cannot reach the Prefect server {masked(os.environ['PREFECT_API_URL'])} ({masked(first_line(reason))}); "
             "start it, or unset PREFECT_API_URL"
         )
+
+
+def server_fault(error: BaseException) -> str | None:
+    """Return the line for an error behind which a Prefect server is that does not answer; None for any other error."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, PrefectHTTPStatusError) and behind.response.status_code in BUSY:
+            reason = f"{behind.response.status_code} {behind.response.reason_phrase}"
+            server = f"{behind.request.url.scheme}://{behind.request.url.netloc.decode()}"
+            return (
+                f"the Prefect server {masked(server)} stopped answering ({reason}); it is too busy; what is finished "
+                "is kept, and the same command goes on from there"
+            )
+        behind = behind.__cause__ or behind.__context__
+    return None
 
 
 def limit_gpu_tasks(slots: int = 1) -> None:

@@ -6,10 +6,12 @@ packages add to a table by a Python entry point of its group; the name of the en
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from l2s_core.errors import UserError, first_line, unknown_name
@@ -59,7 +61,13 @@ class Registry:
             ) from None
 
     def _plugins(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        return {point.name: point for point in _installed(self.group, tuple(sys.path))}
+
+
+@cache
+def _installed(group: str, _where: tuple[str, ...]) -> EntryPoints:
+    """Return what the packages in the folders of sys.path add; every package's files are read for it, and so once."""
+    return entry_points(group=group)
 
 
 FAMILIES = Registry(

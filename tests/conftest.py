@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 
 # Threads of each process of the tests, and of each one that it starts; set before torch is imported.
 THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
@@ -33,6 +34,7 @@ from helpers.prefect_server import begin_session, end_session, forget_servers, s
 from helpers.small_run import ROOT, options, reproduce, shards, shared_environment, start  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
+from l2s_core.storage.files import atomic_path  # noqa: E402
 
 pytest_plugins = ["helpers.costs"]
 
@@ -71,6 +73,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def make_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None] | None]:
+    """What makes an MLflow database, in two CPU seconds: each new one of this process is a copy of the first."""
+    store = sys.modules.get("tasks.tracking.store")
+    if store is None:  # no test here has one
+        yield None
+        return
+    make = store._create_sqlite
+
+    @cache
+    def first() -> bytes:
+        path = tmp_path_factory.mktemp("database") / "mlflow.db"
+        make(path)
+        return path.read_bytes()
+
+    def copy(path: Path) -> None:
+        with atomic_path(path) as making:
+            making.write_bytes(first())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_create_sqlite", copy)
+        yield make
 
 
 @pytest.fixture(autouse=True)

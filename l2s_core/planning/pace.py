@@ -107,18 +107,20 @@ def time_left(stages: Sequence[PlannedStage], done: Mapping[str, float], pace: P
 def dataset_stages(run: Run) -> list[PlannedStage]:
     """Return the stages of a run up to its classifiers, with what is left of each."""
     stages = []
+    prices = _in_evaluations(run.config)
     for kind in STAGE_KINDS:
         outputs = kind.outputs(run)
         if kind.name in LABELS and outputs:
-            stages.append(_planned(run, kind, outputs, LABELS[kind.name], kind.name))
+            stages.append(_planned(run, kind, outputs, LABELS[kind.name], kind.name, prices))
     return stages
 
 
 def image_stages(run: Run) -> list[PlannedStage]:
     """Return the stages that make and judge the images of a run, one a method, with what is left of each."""
     (kind,) = (kind for kind in STAGE_KINDS if kind.name == SAMPLE_PLAIN)
+    prices = _in_evaluations(run.config)
     return [
-        _planned(run, kind, {name: run.paths.samples(name)}, images_label(name), f"images {method.kind}")
+        _planned(run, kind, {name: run.paths.samples(name)}, images_label(name), f"images {method.kind}", prices)
         for name, method in run.methods.items()
     ]
 
@@ -128,9 +130,10 @@ def images_label(method: str) -> str:
     return f"sample images {method}"
 
 
-def _planned(run: Run, kind: StageKind, outputs: Mapping[str, Path], label: str, pace: str) -> PlannedStage:
+def _planned(
+    run: Run, kind: StageKind, outputs: Mapping[str, Path], label: str, pace: str, prices: Prices
+) -> PlannedStage:
     work = {name: kind.work(run, name) for name in outputs}
-    prices = _in_evaluations(run.config)
     evaluations = {name: one.total(prices) for name, one in work.items() if one is not None}
     counted = any(evaluations.values())
     units = evaluations if counted else {name: float(kind.own_units(run, name)) for name in outputs}

@@ -18,18 +18,22 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import click
 import mlflow
+import prefect
 import pytest
 from click.testing import CliRunner
 from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.cli import main
 from flows.environment import pass_proxies_by, prefect_home, require_address
 from flows.servers import DIRECT
-from flows.workspace import require_prefect
+from flows.workspace import require_prefect, server_fault
 from l2s_core.errors import UserError, one_line
 from l2s_core.storage.files import write_json
 from l2s_core.storage.lock import exclusive
@@ -119,6 +123,66 @@ def test_a_prefect_server_that_is_not_there_is_one_line(monkeypatch: pytest.Monk
         require_prefect()
 
 
+@pytest.fixture
+def busy():
+    """A function that starts a Prefect server which answers so many requests with 503, as one on sqlite does."""
+    servers = []
+
+    def start(answers: float) -> str:
+        class Busy(BaseHTTPRequestHandler):
+            left = answers
+
+            def do_GET(self) -> None:
+                type(self).left -= 1
+                self.send_response(503 if self.left >= 0 else 200)
+                self.send_header("Retry-After", "0")
+                self.end_headers()
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Busy))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_address[1]}/api"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_prefect_server_that_is_busy_for_minutes_is_waited_for(busy) -> None:
+    """Prefect's own five tries are over after one minute; beside other runs that was too short."""
+    with temporary_settings({PREFECT_API_URL: busy(7)}), get_client(sync_client=True) as client:
+        assert client.hello().status_code == 200
+
+
+def test_a_prefect_server_that_stays_busy_is_one_line(busy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a traceback, whether the flow's own request failed or that of a limit, which hides it in its own error."""
+
+    @click.command()
+    @click.option("--limit", is_flag=True)
+    def work(limit: bool) -> None:
+        if limit:
+            with concurrency("gpu", occupy=1):
+                pass
+        prefect.flow(lambda: None, name="nothing")()
+
+    monkeypatch.setitem(main.commands, "work", work)
+    with temporary_settings({PREFECT_API_URL: busy(float("inf")), PREFECT_CLIENT_MAX_RETRIES: 0}):
+        for options in ([], ["--limit"]):
+            done = CliRunner().invoke(main, ["work", *options])
+            assert done.exit_code == 2 and len(done.output.splitlines()) == 1
+            assert "stopped answering (503 Service Unavailable)" in done.output
+            assert "the same command goes on from there" in done.output
+
+
+def test_an_error_of_ones_own_is_no_busy_server() -> None:
+    assert server_fault(ValueError("503 Service Unavailable")) is None
+
+
 @pytest.mark.parametrize("address", ["foo", "ftp://127.0.0.1/api", "http://[::1", "http://a:b/api", "127.0.0.1:4200"])
 def test_an_address_that_is_none_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With some of them Prefect cannot even be imported."""
@@ -157,8 +221,11 @@ def test_a_home_that_mlflow_cannot_write_below_is_refused_at_once(tmp_path: Path
         open_store(tmp_path / name)
 
 
-def test_a_database_whose_making_is_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_whose_making_is_killed_is_made_again(
+    make_database: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """MLflow makes its tables in many transactions, and takes a file that has some of them for one that has all."""
+    monkeypatch.setattr("tasks.tracking.store._create_sqlite", make_database)
     killed = os.fork()
     if killed == 0:
         monkeypatch.setattr("mlflow.store.db.utils._upgrade_db", lambda _: os.kill(os.getpid(), signal.SIGKILL))
