@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,9 +28,10 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
-from helpers import killed  # noqa: E402
+from helpers import forks  # noqa: E402
+from helpers.killed import kill_in_every_stage  # noqa: E402
 from helpers.prefect_server import begin_session, end_session, forget_servers, shared_server  # noqa: E402
-from helpers.small_run import ROOT, options, reproduce, shards, shared_environment, start  # noqa: E402
+from helpers.small_run import reproduce, shards  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
 from l2s_core.storage.files import atomic_path  # noqa: E402
@@ -62,6 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         end_session()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    forks.end()  # before its costs are summed up
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -147,26 +152,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the small run was killed in every stage and then run to its end.
-
-    The signal is SIGKILL; it comes some time after the stage's first file. The first run has a server of its own, which
-    goes with it.
-    """
-    stages = ("scenes", "noise", "maps", "trajectories", "classifier", "samples", "verdicts", killed.REPORTS)
+    """A home in which the small run was killed in every stage and then run to its end."""
 
     def make(home: Path) -> None:
-        process = start(home, alone=True)
-        killed.kill_when(home, "catalogue", process.pid, 0.2)
-        process.communicate()
-        done = subprocess.run(
-            [sys.executable, "-m", "helpers.killed", str(home), *stages, "--", *options("--home", str(home))],
-            cwd=ROOT,
-            env=shared_environment() | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
+        kill_in_every_stage(home)
         survivors = shards(home)
         done = reproduce(home)
         assert done.returncode == 0, done.stderr

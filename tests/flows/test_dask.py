@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers import forks
 from helpers.prefect_server import shared_server
 from helpers.servers import free_port, l2s, l2s_here
 from helpers.small_run import ROOT, command, environment, numbers, options, start
@@ -137,14 +138,7 @@ def test_a_worker_on_another_address(undisturbed: Path, other_machine: list[str]
         ]
         worker += ["--resources", "GPU=1"]
         started.append(subprocess.Popen([*other_machine, *worker], cwd=ROOT, env=variables | {"PYTHONPATH": str(ROOT)}))
-        done = subprocess.run(
-            command(home, "--runner", "cuda", "--scheduler", address),
-            cwd=ROOT,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
+        done = forks.run(command(home, "--runner", "cuda", "--scheduler", address), env=variables)
         assert done.returncode == 0, done.stderr
         assert_same_results(undisturbed, home)
     finally:

@@ -6,8 +6,6 @@ Objectives that point the right way, choosing that never chooses worse, and all 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -15,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import forks
 from helpers.judged import BlindJudge, judged_image
 from helpers.runs import run_of
+from helpers.small_run import shared_environment
 
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
@@ -455,15 +455,8 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
         "methods": {"centroid": {"kind": "centroid"}, "best": {"kind": "best-of-n"}},
     }
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "reproduce", "mini-sd", *options, "--home", str(home)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    command = [sys.executable, "-m", "flows.cli", "reproduce", "mini-sd", *options, "--home", str(home)]
+    done = forks.run(command, env=shared_environment())
     assert done.returncode == 0, done.stderr
     return home, done.stdout
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,9 +14,10 @@ from typing import Any
 import mlflow
 import pytest
 import yaml
+from helpers import forks
 from helpers.judged import MISSING, judged_image
 from helpers.runs import run_of
-from helpers.small_run import ROOT, SETTINGS, begin, inherit, shared_environment
+from helpers.small_run import SETTINGS, begin, inherit, shared_environment
 from helpers.tracking import mlflow_client
 from mlflow.exceptions import MlflowException
 
@@ -242,7 +242,7 @@ def test_a_sweep_that_is_stopped_is_killed_in_mlflow_and_goes_on(undisturbed: Pa
         "KILLED",
         "KILLED",
     ], stopped  # the classifier's own
-    done = subprocess.run(sweep, cwd=ROOT, env=shared_environment(), capture_output=True, text=True, timeout=400)
+    done = forks.run(sweep, env=shared_environment())
     assert done.returncode == 0 and "2 of 2 points" in done.stdout, done.stderr
     finished = runs_of(home)
     assert sum("mlflow.parentRunId" in run.data.tags for run in finished.values()) == 2

@@ -8,20 +8,15 @@ import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from helpers.small_run import ROOT, environment
+from helpers import forks
+from helpers.small_run import environment
 
 from flows.cli import main
 
 
 def l2s(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments, "--home", str(home)],
-        cwd=ROOT,
-        env=environment() | variables,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    command = [sys.executable, "-m", "flows.cli", *arguments, "--home", str(home)]
+    return forks.run(command, env=environment() | variables)
 
 
 def l2s_here(*arguments: str, home: Path) -> Result:

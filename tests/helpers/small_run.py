@@ -10,9 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from helpers import forks
+from helpers.forks import ROOT
 from helpers.prefect_server import shared_server
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "name": "tiny",
     "data.train": 2,
@@ -50,14 +51,7 @@ def shared_environment() -> dict[str, str]:
 
 def reproduce(home: Path, *extra: str, alone: bool = False) -> subprocess.CompletedProcess:
     """Make the small run; `alone` with a Prefect server of its own, as without `l2s up`."""
-    return subprocess.run(
-        command(home, *extra),
-        cwd=ROOT,
-        env=environment() if alone else shared_environment(),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    return forks.run(command(home, *extra), env=environment() if alone else shared_environment())
 
 
 def options(*extra: str) -> list[str]:
@@ -93,7 +87,7 @@ def start(home: Path, *extra: str, alone: bool = False, **variables: str) -> sub
 
 def begin(arguments: list[str], *, alone: bool = False, **variables: str) -> subprocess.Popen:
     """Start a command in a session of its own, its output in one pipe."""
-    return subprocess.Popen(
+    return forks.Forked(
         arguments,
         cwd=ROOT,
         env=(environment() if alone else shared_environment()) | variables,
