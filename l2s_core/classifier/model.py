@@ -1,8 +1,7 @@
 """Two architectures: the paper's transformer and a small convolutional one.
 
 Both map maps_BOMGG and capture_index_B (position in the captured steps) to logits, one a label or as many as
-`ClassifierConfig.labels` has classes. Maps are multiplied by
-`input_scale`, by default by their number of cells: one that sums to 1 then has mean 1.
+`ClassifierConfig.labels` has classes. What they read of the maps is `MapInput`'s.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from l2s_core.config import ClassifierConfig
 from l2s_core.dataset.schema import MapSource
 
 STEP_WIDTH = 16
+LOG_FLOOR = 0.02  # of a map of mean 1: a cell that has less is as good as empty
 
 
 def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
@@ -30,9 +30,27 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
     return GroupAverage(classifier, source.relations, Labels(config.labels)) if config.group_average else classifier
 
 
-def _input_scale(config: ClassifierConfig, source: MapSource) -> float:
-    """Return what maps are multiplied by."""
-    return prod(source.cells) if config.input_scale is None else config.input_scale
+class MapInput(nn.Module):
+    """What a classifier reads of maps: themselves, times `input_scale`, or half the logarithm of that, or both.
+
+    By default the scale is the number of cells: a map that sums to 1 then has mean 1. A cell's attention to a phrase
+    is exp(q k) / Z, where Z is of all words: of a foreground cell all phrases may have much. In the logarithm Z is a
+    term that the phrases of a cell have in common, so that differences tell them apart. With both, N = 2 M channels.
+    """
+
+    def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
+        super().__init__()
+        self.scale = prod(source.cells) if config.input_scale is None else config.input_scale
+        self.reads = config.input
+        self.channels = source.channels * (2 if self.reads == "both" else 1)
+
+    def forward(self, maps_BOMGG: Tensor) -> Tensor:
+        """Return what is read, (B, O, N, G, G)."""
+        maps_BOMGG = maps_BOMGG * self.scale
+        if self.reads == "linear":
+            return maps_BOMGG
+        logs_BOMGG = (maps_BOMGG + LOG_FLOOR).log() / 2
+        return torch.cat([maps_BOMGG, logs_BOMGG], dim=2) if self.reads == "both" else logs_BOMGG
 
 
 class ConvClassifier(nn.Module):
@@ -44,8 +62,8 @@ class ConvClassifier(nn.Module):
     def __init__(self, config: ClassifierConfig, source: MapSource) -> None:
         super().__init__()
         width = config.width
-        self.input_scale = _input_scale(config, source)
-        self.mix = nn.Conv2d(source.channels, width, 1)
+        self.input = MapInput(config, source)
+        self.mix = nn.Conv2d(self.input.channels, width, 1)
         self.step = nn.Embedding(len(source.steps), 2 * width)
         nn.init.zeros_(self.step.weight)
         self.body = nn.Sequential(
@@ -68,7 +86,7 @@ class ConvClassifier(nn.Module):
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
         batch, objects = maps_BOMGG.shape[:2]
-        maps = maps_BOMGG.flatten(0, 1) * self.input_scale
+        maps = self.input(maps_BOMGG).flatten(0, 1)
         mixed = self.mix(maps).unflatten(0, (batch, objects))
         scale, shift = self.step(capture_index_B)[:, None, :, None, None].chunk(2, dim=2)
         mixed = nn.functional.silu(mixed * (1 + scale) + shift)
@@ -92,10 +110,10 @@ class TransformerClassifier(nn.Module):
         pixels = prod(source.cells)
         width = config.width
         steps = len(source.steps)
-        self.input_scale = _input_scale(config, source)
+        self.input = MapInput(config, source)
         self.joint_position = config.joint_position
         self.enter = nn.Linear(pixels, width)
-        self.register_buffer("position", _sinusoids(source.channels, width), persistent=False)
+        self.register_buffer("position", _sinusoids(self.input.channels, width), persistent=False)
         self.step_early = nn.Embedding(steps, width)
         self.extractor = nn.ModuleList(_encoder_layer(config, config.heads) for _ in range(config.layers))
         query = torch.randn(1, 1, width)
@@ -121,7 +139,7 @@ class TransformerClassifier(nn.Module):
 
     def forward(self, maps_BOMGG: Tensor, capture_index_B: Tensor) -> Tensor:
         batch, objects = maps_BOMGG.shape[:2]
-        tokens = maps_BOMGG.flatten(0, 1).flatten(2) * self.input_scale  # (B O, M, G G)
+        tokens = self.input(maps_BOMGG).flatten(0, 1).flatten(2)  # (B O, M, G G)
         tokens = self.enter(tokens) + self.position
         step = self.step_early(capture_index_B).repeat_interleave(objects, 0).unsqueeze(1)
         for layer in self.extractor:

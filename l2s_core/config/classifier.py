@@ -24,6 +24,7 @@ class ClassifierConfig(Section):
     OPTIONAL = (
         "maps",
         "labels",
+        "input",
         "input_scale",
         "activation",
         "pool_dropout",
@@ -44,6 +45,9 @@ class ClassifierConfig(Section):
     group_average: bool = Field(default=False, description="answer with the mean over all symmetries of the maps")
     shift: int = Field(default=0, ge=0, le=16, description="largest joint shift of the maps in training, grid cells")
     channel_dropout: float = Field(default=0.0, ge=0, lt=1, description="share of attention heads left out in training")
+    input: Literal["linear", "log", "both"] = Field(
+        default="linear", description="what is read: maps as they are, their logarithm, or both"
+    )
     input_scale: float | None = Field(
         default=None, gt=0, description="maps are multiplied by it; default: by their number of cells, to mean 1"
     )

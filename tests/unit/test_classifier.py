@@ -15,7 +15,7 @@ from l2s_core.classifier.augmentation import drop_channels, shift_maps
 from l2s_core.classifier.checkpoint import WEIGHTS, TrainedClassifier
 from l2s_core.classifier.experiment import load_result, run_experiment, save_experiment
 from l2s_core.classifier.labels import Labels
-from l2s_core.classifier.model import build_classifier
+from l2s_core.classifier.model import LOG_FLOOR, MapInput, build_classifier
 from l2s_core.classifier.symmetry import augment, symmetries_of
 from l2s_core.classifier.training import train_classifier
 from l2s_core.config import ClassifierConfig
@@ -25,6 +25,9 @@ from l2s_core.relations import PLANAR
 
 CONFIGS = {
     "conv": ClassifierConfig(kind="conv", width=8, epochs=8, batch=32, dropout=0.1),
+    "conv of maps and logarithms": ClassifierConfig(
+        kind="conv", input="both", width=8, epochs=8, batch=32, dropout=0.1
+    ),
     "transformer": ClassifierConfig(
         kind="transformer", width=32, feedforward=32, epochs=12, batch=32, dropout=0.0, lr=1e-3
     ),
@@ -46,6 +49,27 @@ def test_it_learns_geometry_and_survives_the_disk(tmp_path: Path, kind: str) -> 
             loaded.model(batch.maps_BOMGG, batch.capture_index_B),
             classifier.model(batch.maps_BOMGG, batch.capture_index_B),
         )
+
+
+def test_logarithms_take_out_what_the_phrases_of_a_cell_have_in_common() -> None:
+    """Attention to a phrase is exp(q k) / Z of the cell: the difference of two phrases' logarithms knows no Z."""
+    source = dataclasses.replace(SOURCE, grid=4)
+    score = torch.randn(2, 2, source.channels, 4, 4, generator=torch.Generator().manual_seed(0))
+    common = torch.tensor([1.0, 20.0]).repeat(8).view(4, 4)
+    plain, brighter = score.exp() * 10, score.exp() * 10 * common
+    read = {
+        kind: MapInput(ClassifierConfig(kind="conv", input=kind, input_scale=1.0), source) for kind in ("linear", "log")
+    }
+    difference = {
+        kind: [(entered[:, 0] - entered[:, 1]) for entered in (module(plain), module(brighter))]
+        for kind, module in read.items()
+    }
+    wanted = (score[:, 0] - score[:, 1]) / 2
+    assert all((found - wanted).abs().max() < 0.02 for found in difference["log"])
+    assert (difference["linear"][0] - difference["linear"][1]).abs().max() > 10
+    empty = torch.zeros_like(plain).requires_grad_(True)
+    read["log"](empty).sum().backward()
+    assert torch.allclose(empty.grad, torch.tensor(0.5 / LOG_FLOOR))
 
 
 def test_training_twice_gives_the_same_weights(tmp_path: Path) -> None:
