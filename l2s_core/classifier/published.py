@@ -38,6 +38,7 @@ STEP_TABLES = ("step_early.weight", "step_late.weight")
 LABELLED = ("head.8.weight", "head.8.bias")  # a row a label
 SETTINGS: dict[str, Any] = {
     "classifier.kind": "transformer",
+    "classifier.input": "linear",
     "classifier.input_scale": 1.0,
     "classifier.activation": "relu",
     "classifier.joint_position": True,

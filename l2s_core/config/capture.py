@@ -33,7 +33,7 @@ class CaptureConfig(Section):
         default=True, description="of an attribute's two phrases: its word, then the object; else the other way round"
     )
     context: bool = Field(
-        default=False, description="beside a pair's maps, the mean of those of all else that the prompt names"
+        default=False, description="beside a pair's maps, those of the phrase that stands before the pair"
     )
 
     @model_validator(mode="after")

@@ -67,8 +67,7 @@ def collect_maps(
         row_P = torch.tensor([place for place, _ in pairs])
         phrases_P2 = torch.tensor([_phrases(rows[place], pair, source) for place, pair in pairs])
         captured, returned = _denoised(backbone, reader, shard, part, schedule, source.steps)
-        objects_B = source.objects([row.prompt for row in rows])
-        maps += [pair_maps(maps_BOMGG, row_P, phrases_P2, objects_B).numpy() for maps_BOMGG in captured]
+        maps += [pair_maps(maps_BOMGG, row_P, phrases_P2, source.context).numpy() for maps_BOMGG in captured]
         references = np.stack([images[row.image_id] for row in rows])
         qualities = psnr(torch.from_numpy(returned), torch.from_numpy(references)).tolist()
         records += [

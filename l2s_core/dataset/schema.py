@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from l2s_core.attention.layers import AttentionModel
 from l2s_core.attention.reader import AttentionReader
 from l2s_core.data.scenes import PromptKind
 from l2s_core.diffusion.noise import LabelledPrompt
 from l2s_core.prompts.pairs import RelatedPair, relations_by_pair
-from l2s_core.prompts.prompt import Phrases
 from l2s_core.relations import PLANAR
 from l2s_core.sizes import Size, sides
 
@@ -47,12 +44,8 @@ class MapSource:
 
     @property
     def stacks(self) -> int:
-        """Stacks of maps of a pair: subject, object and, with `context`, the mean of the prompt's other phrases."""
+        """Stacks of maps of a pair: subject, object and, with `context`, the phrase before them."""
         return 3 if self.context else 2
-
-    def objects(self, prompts: Sequence[Phrases]) -> Tensor | None:
-        """Return objects_B of prompts, as `pair_maps` asks for it: none where pairs stand without their context."""
-        return torch.tensor([len(prompt.objects) for prompt in prompts]) if self.context else None
 
     @property
     def cells(self) -> tuple[int, int]:

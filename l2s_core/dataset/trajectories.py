@@ -121,13 +121,12 @@ def sample_maps(
     for sampled in sampler.batches(prompts, seeds, partial(Recorder, source=source)):
         (recorder,) = sampled.observers
         shown = label(prompts[sampled.rows], sampled.images.numpy())
-        objects_B = source.objects(prompts[sampled.rows])
         for row, (trajectory, held) in enumerate(zip(trajectories[sampled.rows], shown, strict=True)):
             for pair, true in zip(related_pairs(trajectory.prompt), held, strict=True):
                 if not 1 <= len(true) <= most or not true <= set(relations):
                     continue
                 records += [_record(trajectory, pair, true, step) for step in source.steps]
-                here = (torch.tensor([row]), torch.tensor([pair.places]), objects_B)
+                here = (torch.tensor([row]), torch.tensor([pair.places]), source.context)
                 maps += [pair_maps(recorder.maps[step], *here).numpy() for step in source.steps]
     return MapShard.joined(records, maps, source)
 

@@ -41,8 +41,6 @@ class ObjectiveReader:
             )
         self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
-        objects_B = source.objects(self.batch.prompts)
-        self._objects_B = None if objects_B is None else objects_B.to(backbone.device)
         height, width = backbone.latent_shape[-2:]
         # a model that it has been trained on, to which LoRAs or new tokens were added
         of_files = source.backbone == backbone.files_fingerprint
@@ -65,8 +63,7 @@ class ObjectiveReader:
         condition = self.batch.condition.select(indices)
         timestep = self.batch.schedule.timesteps[step]
         maps_BOMGG = self._reader.read(latents, timestep, condition, self._weights_BOK[indices])
-        objects_B = None if self._objects_B is None else self._objects_B[indices]
-        maps_POMGG = pair_maps(maps_BOMGG, targets.image_P, self._phrases(targets), objects_B)
+        maps_POMGG = pair_maps(maps_BOMGG, targets.image_P, self._phrases(targets), self.objective.source.context)
         capture_index_P = torch.full_like(targets.label_P, self.objective.source.capture_index_for(step))
         return self.objective.loss_among(maps_POMGG, capture_index_P, targets.label_P, targets.wanted_PR)
 

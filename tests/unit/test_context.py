@@ -1,4 +1,4 @@
-"""The maps of what a prompt names beside a pair: how they are taken, learned from and steered by."""
+"""The maps of the phrase before a pair: how they are taken, learned from and steered by."""
 
 from __future__ import annotations
 
@@ -46,23 +46,21 @@ def crowd():
     return [sizes[count] for count in (2, 4)]
 
 
-def test_the_third_stack_is_the_mean_of_the_prompts_other_phrases() -> None:
-    """By a loop; what only fills a shorter prompt up to the batch's length counts for nothing."""
+def test_the_third_stack_is_the_phrase_before_the_pair() -> None:
+    """Zero where the pair stands first; the order of the pair's two phrases does not matter."""
     maps = torch.rand(2, 5, 3, 4, 6)
-    image = torch.tensor([0, 0, 1])
-    phrases = torch.tensor([[0, 1], [3, 0], [1, 0]])
-    found = pair_maps(maps, image, phrases, torch.tensor([4, 2]))
-    assert found.shape == (3, 3, 3, 4, 6)
-    for row, (place, (first, second)) in enumerate(zip(image.tolist(), phrases.tolist(), strict=True)):
-        assert torch.equal(found[row, :2], maps[place, [first, second]])
-        others = [k for k in range((4, 2)[place]) if k not in (first, second)]
-        mean = sum(maps[place, k] for k in others) / len(others) if others else torch.zeros(3, 4, 6)
-        assert torch.allclose(found[row, 2], mean, atol=1e-6)
+    image = torch.tensor([0, 0, 1, 1])
+    phrases = torch.tensor([[0, 1], [3, 2], [1, 4], [1, 0]])
+    found = pair_maps(maps, image, phrases, context=True)
+    assert found.shape == (4, 3, 3, 4, 6)
+    none = torch.zeros(3, 4, 6)
+    for row, before in enumerate([none, maps[0, 1], maps[1, 0], none]):
+        assert torch.equal(found[row, :2], maps[image[row], phrases[row]]) and torch.equal(found[row, 2], before)
     assert torch.equal(pair_maps(maps, image, phrases), found[:, :2])
 
 
 def test_records_hold_it_and_a_classifier_learns_from_it(backbone, crowd, tmp_path) -> None:
-    """Of inverted scenes and of own sampling: its sum is 1 where the prompt names more than the pair, and else 0."""
+    """Of inverted scenes and of own sampling: its sum is 1 where a phrase stands before the pair, and else 0."""
     source = map_source(backbone, CAPTURE, STEPS)
     noise = invert_scenes(
         backbone, crowd, InversionConfig(min_psnr=5), steps=STEPS, batch=8, form=PromptForm(diagonals=True)
@@ -72,12 +70,11 @@ def test_records_hold_it_and_a_classifier_learns_from_it(backbone, crowd, tmp_pa
     held = [[frozenset({"above"})] * len(related_pairs(t.prompt)) for t in trajectories]
     sampler = Sampler(backbone=backbone, steps=STEPS, guidance=1.0, batch=8)
     sampled = sample_maps(sampler, trajectories, source, label=lambda *_: held, relations=PLANAR)
-    named = {row.prompt.text: len(row.prompt.objects) for row in noise.rows}
-    named |= {t.prompt.text: len(t.prompt.objects) for t in trajectories}
     for shard in (inverted, sampled):
         sums = shard.maps_NOMGG[:, 2].astype(float).sum((-1, -2))
         for record, found in zip(shard.records, sums, strict=True):
-            assert found == pytest.approx(np.full(source.channels, float(named[record.prompt] > 2)), abs=2e-3)
+            before = parse_several(record.prompt).objects[0] not in (record.subject, record.object)
+            assert found == pytest.approx(np.full(source.channels, float(before)), abs=2e-3)
     write_shard(tmp_path / "m.parquet", inverted, "c")
     data = MapDataset([tmp_path / "m.parquet"], split="train")
     assert data.source == source and next(data.batches(4)).maps_BOMGG.shape[1:] == (3, source.channels, 8, 8)
@@ -110,14 +107,14 @@ def test_steering_reads_what_was_recorded(backbone) -> None:
     image, places = torch.tensor([i for i, _ in pairs]), torch.tensor([p.places for _, p in pairs])
     with torch.no_grad():
         found = steer._loss(latents, torch.arange(3), 1, steer.targets)
-        maps = pair_maps(recorder.maps[1], image, places, torch.tensor([2, 3, 4]))
+        maps = pair_maps(recorder.maps[1], image, places, context=True)
         log_p = classifier.log_probability(maps, torch.zeros(len(pairs), dtype=torch.long))
-        alone = pair_maps(recorder.maps[1], image, places, torch.zeros(3, dtype=torch.long))
+        alone = maps * torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1, 1)
         other = classifier.log_probability(alone, torch.zeros(len(pairs), dtype=torch.long))
     expected = -log_p[torch.arange(len(pairs)), steer.targets.label_P]
     assert torch.allclose(found, expected, atol=1e-5)
     changed = (other != log_p).any(1)
-    assert changed.tolist() == [len(prompts[i].objects) > 2 for i in image.tolist()]
+    assert changed.tolist() == [min(pair.places) > 0 for _, pair in pairs] and changed.any()
 
 
 def test_a_classifier_without_it_refuses_maps_with_it(backbone) -> None:
