@@ -8,10 +8,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from helpers import forks
 from helpers.servers import free_ports, l2s
 from helpers.small_run import ROOT, command, environment, inherit, numbers, reproduce, shards, shared_environment, start
 
@@ -160,6 +163,19 @@ def can_mount() -> bool:
     )
 
 
+@contextmanager
+def mounts(begin: str, end: str) -> Iterator[dict[str, str]]:
+    """Variables of a command that is to have mounts of its own: those of a shell, made at its begin."""
+    script = f"{begin} && echo made && read -r go_on; {end}"
+    with subprocess.Popen(
+        ["unshare", "-rm", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as shell:
+        assert shell.stdout.readline() == "made\n"
+        yield {forks.NAMESPACES: str(shell.pid)}
+        shell.communicate("now\n", timeout=60)
+    assert shell.returncode == 0
+
+
 @pytest.mark.skipif(not can_mount(), reason="needs a file system of its own, and this system allows none")
 def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
     """The folder of outputs on a disk of one megabyte, in a mount namespace; then the same folder with room again.
@@ -170,15 +186,8 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(undisturbed: Path, tm
     kept = tmp_path / "kept"
     for folder in (home / "stages", kept):
         folder.mkdir(parents=True)
-    script = f'mount -t tmpfs -o size=1m none {home}/stages && "$@"; code=$?; cp -r {home}/stages/. {kept}; exit $code'
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", *command(home)],
-        cwd=ROOT,
-        env=shared_environment(),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    with mounts(f"mount -t tmpfs -o size=1m none {home}/stages", f"cp -r {home}/stages/. {kept}") as variables:
+        done = forks.run(command(home), env=shared_environment() | variables)
     assert done.returncode == 2 and "no space left on the disk" in done.stderr and "Traceback" not in done.stderr, (
         done.stderr
     )
@@ -187,8 +196,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(undisturbed: Path, tm
     shutil.copytree(kept, home / "stages", dirs_exist_ok=True)
     configs = f"{ROOT}/configs"
     mount = f"mount --bind {configs} {configs} && mount -o remount,bind,ro {configs}"
-    script = f'{mount} && ! touch {configs}/x 2>/dev/null && "$@"'
-    read_only = ["unshare", "-rm", "sh", "-c", script, "sh", *command(home)]
-    done = subprocess.run(read_only, cwd=ROOT, env=shared_environment(), capture_output=True, text=True, timeout=400)
+    with mounts(f"{mount} && ! touch {configs}/x 2>/dev/null", "true") as variables:
+        done = forks.run(command(home), env=shared_environment() | variables)
     assert done.returncode == 0, done.stderr
     assert numbers(home) == numbers(undisturbed)

@@ -42,6 +42,7 @@ NEEDED = (
 )
 """What a run imports sooner or later; none of it starts a thread of Python's, which a fork would lack."""
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent ends become children of this one
+NAMESPACES = "L2S_TESTS_NAMESPACES"  # a variable with the id of a process whose users and mounts a command is to have
 PARTS = 3  # standard streams that are handed over
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 LENGTH = struct.Struct("!I")
@@ -166,13 +167,23 @@ def _become(order: Mapping[str, Any], streams: Sequence[int]) -> None:
     for own, handed in enumerate(streams):
         os.dup2(handed, own)
         os.close(handed)
-    os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    _enter(os.environ.pop(NAMESPACES, None))
+    os.chdir(order["folder"])
     module, *arguments = order["arguments"]
     sys.argv[1:] = arguments
     _settle(arguments)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _enter(owner: str | None) -> None:
+    """Enter the namespaces of another process, as nsenter does."""
+    for kind in ("user", "mnt") if owner else ():
+        namespace = os.open(f"/proc/{owner}/ns/{kind}", os.O_RDONLY)
+        if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
+            raise OSError(ctypes.get_errno(), f"setns of {kind}")
+        os.close(namespace)
 
 
 def _settle(arguments: Sequence[str]) -> None:
