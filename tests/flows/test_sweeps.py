@@ -41,7 +41,7 @@ from l2s_core.report.ranking import cost_figure
 from l2s_core.storage import runs
 from l2s_core.storage.versioned import write_versioned
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 TINY = {**{k: v for k, v in SETTINGS.items() if k not in ("name", "classifiers")}, "classifiers": {}}
 
