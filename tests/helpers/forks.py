@@ -23,7 +23,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from flows.environment import HOME, prepare
+from flows.environment import HOME, PREPARED, prepare
+from l2s_core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 NEEDED = (
@@ -191,7 +192,11 @@ def _settle(arguments: Sequence[str]) -> None:
     from prefect.context import refresh_global_settings_context
 
     homes = [value for option, value in zip(arguments, arguments[1:], strict=False) if option == "--home"]
-    prepare(Path(homes[-1]) if homes else HOME)
+    try:
+        prepare(Path(homes[-1]) if homes else HOME)
+    except UserError:  # the command meets it, too, and says so
+        os.environ.pop(PREPARED, None)
+        return
     refresh_global_settings_context()
 
 
