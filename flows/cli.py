@@ -24,23 +24,15 @@ class Commands(click.Group):
     """Turns a user's mistake into one line and exit code 2, and lists the commands by theme, in whole sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from l2s_core.errors import UserError, masked, one_line
-
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"error: {one_line(masked(str(error)))}", err=True)
-            sys.exit(2)
-        except PermissionError as error:
-            click.echo(f"error: {one_line(_not_allowed(error))}", err=True)
-            sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)
         except Exception as error:
-            line = _server_fault(error)
+            line = _line_of(error)
             if line is None:
                 raise
-            click.echo(f"error: {one_line(line)}", err=True)
+            click.echo(f"error: {line}", err=True)
             sys.exit(2)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -52,21 +44,28 @@ class Commands(click.Group):
                 )
 
 
+def _line_of(error: Exception) -> str | None:
+    """Return the line for an error that a user can do something about; None for any other."""
+    from l2s_core.errors import UserError, masked, one_line
+
+    if isinstance(error, UserError):
+        return one_line(masked(str(error)))
+    if isinstance(error, PermissionError):
+        return one_line(_not_allowed(error))
+    if "flows.workspace" not in sys.modules:  # no command without it talks to a Prefect server
+        return None
+    from flows.workspace import server_fault
+
+    fault = server_fault(error)
+    return None if fault is None else one_line(fault)
+
+
 def _not_allowed(error: PermissionError) -> str:
     """Return the line for a file that is another user's, as in a folder of runs that two users have."""
     return (
         f"{error.filename or 'a file'} is not this user's to read or write ({error.strerror}); choose another --home, "
         "or let a group share it: 'chgrp -R GROUP HOME', 'chmod -R g+rwXs HOME', and 'umask 002' for each of its users"
     )
-
-
-def _server_fault(error: Exception) -> str | None:
-    """Return the line for an error that comes from a Prefect server, if this command has one."""
-    if "flows.workspace" not in sys.modules:
-        return None
-    from flows.workspace import server_fault
-
-    return server_fault(error)
 
 
 def _first_sentence(text: str) -> str:

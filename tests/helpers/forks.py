@@ -1,4 +1,4 @@
-"""Processes of tests as forks of one that has imported what they need, which takes six CPU seconds.
+"""Processes of tests as forks of one that has imported what they need, which takes about five CPU seconds.
 
 `Forked` and `run` stand for subprocess.Popen and subprocess.run of `[sys.executable, "-m", MODULE, …]`. The process
 is a child of this one, with an environment, a folder, standard streams and, if asked, a session of its own. It reads

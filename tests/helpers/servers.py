@@ -20,7 +20,7 @@ def l2s(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedPr
 
 
 def l2s_here(*arguments: str, home: Path) -> Result:
-    """The command in this process, for tests of what it says: a process of its own imports for six CPU seconds."""
+    """The command in this process, for tests of what it says: a process of its own imports for five CPU seconds."""
     return CliRunner().invoke(main, [*arguments, "--home", str(home)])
 
 
