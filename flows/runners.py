@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
@@ -11,10 +12,12 @@ from typing import Any, Literal
 from prefect import Flow
 from prefect.task_runners import TaskRunner
 
+from flows.imports import NEEDED
 from l2s_core.config import CONFIG_FOLDER, Section, read_yaml, validate
 from l2s_core.errors import UserError, unknown_name
 
 FOLDER = CONFIG_FOLDER / "runners"
+LOCAL = "distributed.LocalCluster"
 
 
 class RunnerConfig(Section):
@@ -79,8 +82,27 @@ def on(flow: Flow, config: RunnerConfig) -> Iterator[Callable[..., Any]]:
         f"distributed.nanny.pre-spawn-environ.{name}": threads
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
-    with dask.config.set(settings), dask.annotate(resources=config.resources) if config.resources else nullcontext():
+    resources = dask.annotate(resources=config.resources) if config.resources else nullcontext()
+    with dask.config.set(settings), _forked() if config.cluster_class == LOCAL else nullcontext(), resources:
         yield flow.with_options(task_runner=runner)
+
+
+@contextmanager
+def _forked() -> Iterator[None]:
+    """Have workers here be forks of one process, which imports for all of them and shares that memory.
+
+    Not beside a GPU: a process that has touched one cannot be forked, and what is imported may touch it.
+    """
+    import dask
+    import torch
+    from distributed.utils import get_mp_context
+
+    if sys.platform != "linux" or torch.cuda.is_available():
+        yield
+        return
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "prefect_dask", *NEEDED])
+        yield
 
 
 def workers(runner: TaskRunner[Any]) -> int:
@@ -93,7 +115,7 @@ def workers(runner: TaskRunner[Any]) -> int:
 
 
 def _cluster_class(name: str | None) -> type:
-    module, _, attribute = (name or "distributed.LocalCluster").rpartition(".")
+    module, _, attribute = (name or LOCAL).rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError:

@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
 
 # Threads of each process of the tests, and of each one that it starts; set before torch is imported.
 THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
@@ -28,13 +27,12 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
-from helpers import forks  # noqa: E402
+from helpers import databases, forks, session  # noqa: E402
 from helpers.killed import kill_in_every_stage  # noqa: E402
-from helpers.prefect_server import begin_session, end_session, forget_servers, shared_server  # noqa: E402
+from helpers.prefect_server import end_session, forget_servers, shared_server  # noqa: E402
 from helpers.small_run import reproduce, shards  # noqa: E402
 
 from l2s_core.backbones.unet import UNetBackbone  # noqa: E402
-from l2s_core.storage.files import atomic_path  # noqa: E402
 
 pytest_plugins = ["helpers.costs"]
 
@@ -56,7 +54,7 @@ LONGEST = (
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        begin_session()
+        session.begin()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -81,26 +79,15 @@ def _threads() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def make_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None] | None]:
-    """What makes an MLflow database, in two CPU seconds: each new one of this process is a copy of the first."""
+def make_database() -> Iterator[Callable[[Path], None] | None]:
+    """What makes an MLflow database; all but the first of a session are copies (`helpers/databases.py`)."""
     store = sys.modules.get("tasks.tracking.store")
     if store is None:  # no test here has one
         yield None
         return
     make = store._create_sqlite
-
-    @cache
-    def first() -> bytes:
-        path = tmp_path_factory.mktemp("database") / "mlflow.db"
-        make(path)
-        return path.read_bytes()
-
-    def copy(path: Path) -> None:
-        with atomic_path(path) as making:
-            making.write_bytes(first())
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_create_sqlite", copy)
+        patch.setattr(store, "_create_sqlite", databases.copied(make))
         yield make
 
 

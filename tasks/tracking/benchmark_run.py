@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Param, RunTag
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunTag
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
@@ -23,7 +23,7 @@ from l2s_core.hashing import digest
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.classifier_run import ClassifierRun
 from tasks.tracking.metrics import BEST, HEADLINE, benchmark_metrics, best_metrics
-from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
+from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, log_params, open_store
 from tasks.tracking.titles import NOTE, RUN_ID, VARIED, benchmark_title, suite_of, varied_text
 
 BENCHMARK = "l2s.benchmark"  # tag: a digest of the verdicts' addresses; what makes logging idempotent
@@ -92,8 +92,7 @@ class BenchmarkRun:
             tags[PARENT] = classifier.info.run_id
         title = benchmark_title(self.run, self.name)
         run = self.client.create_run(experiment_id(self.client), run_name=title, tags=tags)
-        params = [Param(key, str(value)[:6000]) for key, value in self._settings().items()]
-        self.client.log_batch(run.info.run_id, params=params)
+        log_params(self.client, run.info.run_id, self._settings())
         return str(run.info.run_id)
 
     def _settings(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from tasks.tracking.store import (
     experiment_id,
     find_run,
     log_metrics,
+    log_params,
     open_store,
     registered_name,
     watch_machine,
@@ -79,17 +80,19 @@ class ClassifierRun:
         }
         run = self.client.create_run(self.experiment, run_name=classifier_title(self.run, self.name), tags=tags)
         self.run_id = run.info.run_id
-        settings = {
+        sections = {
             "classifier": self.run.classifiers[self.name],
             "capture": config.capture,
             "data": config.data,
             "inversion": config.inversion,
             "backbone": config.backbone,
         }
-        for section, values in settings.items():
-            for key, value in values.model_dump(mode="json").items():
-                self.client.log_param(self.run_id, f"{section}.{key}", value)
-        self.client.log_param(self.run_id, "trajectories", config.trajectories)
+        settings = {
+            f"{section}.{key}": value
+            for section, values in sections.items()
+            for key, value in values.model_dump(mode="json").items()
+        }
+        log_params(self.client, self.run_id, settings | {"trajectories": config.trajectories})
         self._monitor = watch_machine(self.run_id)
         return self.run_id
 

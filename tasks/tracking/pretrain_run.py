@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from l2s_core.miniworld.training.pretrain import PretrainConfig, chain, predecessors_of
 from l2s_core.miniworld.training.workshop import GRIDS
-from tasks.tracking.store import experiment_id, find_run, log_metrics, open_store, watch_machine
+from tasks.tracking.store import experiment_id, find_run, log_metrics, log_params, open_store, watch_machine
 
 CONFIG = "l2s.pretrain"  # tag: the configuration's digest; a resumed pretraining goes on in the same run
 
@@ -22,10 +23,7 @@ class PretrainRun:
         run = found or self.client.create_run(experiment_id(self.client), run_name="pretrain", tags={CONFIG: digest})
         self.run_id = run.info.run_id
         if found is None:
-            for folder, one in chain(config).items():
-                named = {key: first.name for key, first in predecessors_of(one).items()}
-                for key, value in (one.model_dump(mode="json") | named).items():
-                    self.client.log_param(self.run_id, str(PurePosixPath(folder, key)), value)
+            log_params(self.client, self.run_id, _settings(config))
         self._config = config
         self._monitor = watch_machine(self.run_id)
 
@@ -41,3 +39,13 @@ class PretrainRun:
             if grids.is_dir():
                 self.client.log_artifacts(self.run_id, str(grids), str(PurePosixPath(GRIDS, folder)))
         self.client.set_terminated(self.run_id, "FINISHED")
+
+
+def _settings(config: PretrainConfig) -> dict[str, Any]:
+    """Return the settings of every training, those before it by name, by folder and key."""
+    settings: dict[str, Any] = {}
+    for folder, one in chain(config).items():
+        named = {key: first.name for key, first in predecessors_of(one).items()}
+        values = one.model_dump(mode="json") | named
+        settings |= {str(PurePosixPath(folder, key)): value for key, value in values.items()}
+    return settings

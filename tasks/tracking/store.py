@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import time
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
+from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 from sqlalchemy.exc import SQLAlchemyError
 
 from l2s_core.errors import UserError, masked
@@ -28,6 +30,7 @@ REGISTERED = "relation-"  # what names of registered models begin with; the rest
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: what makes the UI nest a run below another
 REFUSED = 400  # HTTP's codes from here on say that a request is wrong
 OUTAGE = 500  # and from here on that the server is
+LONGEST = 6000  # characters of a setting that MLflow takes
 
 
 @contextmanager
@@ -145,6 +148,13 @@ def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float], 
     """Log values of one step in one request."""
     now = int(time() * 1000)
     client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+
+
+def log_params(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> None:
+    """Log settings, as many in one request as the store takes."""
+    params = [Param(key, str(value)[:LONGEST]) for key, value in values.items()]
+    for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run_id, params=params[first : first + MAX_PARAMS_TAGS_PER_BATCH])
 
 
 def experiment_id(client: MlflowClient) -> str:

@@ -16,7 +16,7 @@ from l2s_core.experiments.sweeps import Point, PointResult, SweepConfig
 from l2s_core.storage.runs import run_id_of
 from tasks.tracking.classifier_run import ClassifierRun
 from tasks.tracking.metrics import best_metrics, point_metrics
-from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, open_store
+from tasks.tracking.store import PARENT, answering, experiment_id, find_run, log_metrics, log_params, open_store
 from tasks.tracking.titles import NOTE, RUN_ID, VARIED, varied_text
 
 SWEEP = "l2s.sweep"
@@ -56,8 +56,7 @@ class SweepRun:
         if found:
             return self._reopen(found)
         run_id = self._create(point.label, {PARENT: self.run_id})
-        for key, value in point.varied.items():
-            self.client.log_param(run_id, key, value)
+        log_params(self.client, run_id, point.varied)
         return self.describe(run_id, point)
 
     @answering()

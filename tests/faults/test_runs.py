@@ -334,7 +334,7 @@ def test_a_signal_ends_a_run_within_seconds_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     """One big shard, so that the flow is in the middle of a task that lasts longer than the grace."""
-    big = ("--set", "shard=1000", "--set", "data.train=200", "--set", "inversion.iterations=5")
+    big = ("--set", "shard=1000", "--set", "data.train=20", "--set", "inversion.iterations=50")
     process = start(tmp_path, *big, alone=True)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("stages/scenes/*/*.safetensors")):

@@ -274,7 +274,7 @@ def test_a_real_ablation_outlives_a_bad_point_and_shares_stages(tmp_path: Path, 
         {"label": "beyond", "set": {"capture.steps": [1, 99]}},
     )
     output = invoke("ablate", "mini-sd", file, *SETS, "--home", home)
-    assert "beyond: failed" in output and "capture.steps reaches 99, but backbone.steps is 4" in output
+    assert "beyond: failed" in output and "capture.steps reaches 99, but backbone.steps is 3" in output
     folder = home / "ablations" / "mini-sd"
     (table,) = read_json(folder / "ablations.json")["ablations"]
     reference, one, beyond = table["rows"]

@@ -279,6 +279,7 @@ def run(tmp_path_factory) -> tuple[Path, dict[str, object]]:
         "benchmark.clip": folder / "clip",
         "benchmark.judge": folder / "judge",
         "benchmark.prompts": 4,
+        "backbone.steps": 4,
     }
     done = reproduce(home, *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
     assert done.returncode == 0, done.stderr

@@ -54,6 +54,12 @@ def assert_same_results(first: Path, second: Path) -> None:
     )
 
 
+def is_worker(process: psutil.Process, run: int) -> bool:
+    """Whether a process below a run is a Dask worker: started by it, or forked by a process that it started."""
+    words = " ".join(process.cmdline())
+    return "spawn_main" in words or ("forkserver" in words and process.ppid() != run)
+
+
 def test_two_workers_give_what_one_process_gives_and_a_killed_one_loses_only_its_shard(
     undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -63,11 +69,7 @@ def test_two_workers_give_what_one_process_gives_and_a_killed_one_loses_only_its
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before a worker could be killed"
         time.sleep(0.1)
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("stages/noise/*/[!.]*")}
-    workers = [
-        p
-        for p in psutil.Process(process.pid).children(recursive=True)
-        if any("spawn_main" in part for part in p.cmdline())
-    ]
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if is_worker(p, process.pid)]
     assert workers, "no worker process found"
     os.kill(max(workers, key=lambda p: sum(p.cpu_times()[:2])).pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=500)

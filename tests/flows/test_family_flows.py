@@ -22,18 +22,18 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 SETTINGS = {
     "backbone.size": 64,
-    "backbone.steps": 4,
-    "data.train": 2,
+    "backbone.steps": 3,
+    "data.train": 1,
     "data.val": 1,
     "data.test": 1,
     "inversion.min_psnr": 0,
     "inversion.iterations": 1,
-    "capture.steps": [1, 3],
+    "capture.steps": [0, 2],
     "classifier.epochs": 2,
     "classifiers": {},
     "steering.until_step": 3,
     "steering.updates": 1,
-    "benchmark.prompts": 4,
+    "benchmark.prompts": 2,
     "benchmark.seeds": 1,
     "shard": 8,
 }
@@ -74,7 +74,7 @@ def test_the_whole_flow(prefect_server, tmp_path: Path, name: str) -> None:
         **FAMILIES[name],
     }
     report = reproduce("mini-sd", overrides, tmp_path / "runs")
-    assert report.run.plain.summary.correct.count == 12 and report.dataset.inversion.images == 16
+    assert report.run.plain.summary.correct.count == 6 and report.dataset.inversion.images == 12
     assert report.run.classifiers["main"].steered.summary.gradients > 0
     source = json.loads(next((tmp_path / "runs").glob("stages/classifier/*/classifier.json")).read_text())["source"]
     assert source["backbone"] and source["softmax"] == FAMILIES[name].get("capture.softmax", "text")

@@ -438,17 +438,17 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     home = tmp_path_factory.mktemp("methods")
     settings = {
         "name": "tiny",
-        "data.train": 2,
+        "data.train": 1,
         "data.val": 1,
         "data.test": 1,
         "inversion.iterations": 1,
         "inversion.min_psnr": 0,
-        "backbone.steps": 4,
+        "backbone.steps": 3,
         "capture.steps": [1, 2],
         "steering.until_step": 2,
         "steering.updates": 1,
         "classifier.epochs": 2,
-        "benchmark.prompts": 4,
+        "benchmark.prompts": 2,
         "benchmark.seeds": 1,
         "classifiers": {},
         "shard": 8,
@@ -468,7 +468,7 @@ def test_methods_through_the_flow(finished: tuple[Path, str]) -> None:
     summary = json.loads((home / "reports" / "tiny" / "summary.json").read_text())
     centroid = summary["methods"]["centroid"]
     best = summary["methods"]["best"]
-    assert centroid["kind"] == "centroid" and centroid["correct"]["count"] == best["correct"]["count"] == 12
+    assert centroid["kind"] == "centroid" and centroid["correct"]["count"] == best["correct"]["count"] == 6
     assert centroid["gradients"] > 0 and "candidates" not in centroid
     assert best["gradients"] == 0 and best["checks"] == 2 * best["candidates"]
     steered = summary["classifiers"]["main"]["steered"]

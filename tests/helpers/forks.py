@@ -2,11 +2,13 @@
 
 `Forked` and `run` stand for subprocess.Popen and subprocess.run of `[sys.executable, "-m", MODULE, …]`. The process
 is a child of this one, with an environment, a folder, standard streams and, if asked, a session of its own. It reads
-its settings anew. What is about how a process starts takes a real one.
+its settings anew, and MLflow databases are copies of the session's first. What is about how a process starts takes a
+real one.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import inspect
 import json
@@ -23,25 +25,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from helpers import databases
+
 from flows.environment import HOME, PREPARED, prepare
+from flows.imports import NEEDED
 from l2s_core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-NEEDED = (
-    "flows.cli",
-    "flows.reproduce",
-    "flows.sweep",
-    "l2s_core.evaluation.detectors.segformer",
-    "diffusers.models.autoencoders.autoencoder_kl",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.segformer.modeling_segformer",
-    "mlflow.pyfunc",
-    "mlflow.store.model_registry.sqlalchemy_workspace_store",
-    "mlflow.store.tracking.sqlalchemy_workspace_store",
-    "git",
-    "graphviz",
-)
-"""What a run imports sooner or later; none of it starts a thread of Python's, which a fork would lack."""
+COMMANDS = ("flows.cli", "flows.sweep", *NEEDED)  # what these processes import
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent ends become children of this one
 NAMESPACES = "L2S_TESTS_NAMESPACES"  # a variable with the id of a process whose users and mounts a command is to have
 PARTS = 3  # standard streams that are handed over
@@ -175,6 +166,7 @@ def _become(order: Mapping[str, Any], streams: Sequence[int]) -> None:
     module, *arguments = order["arguments"]
     sys.argv[1:] = arguments
     _settle(arguments)
+    atexit.register(_end_workers)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
@@ -185,6 +177,13 @@ def _enter(owner: str | None) -> None:
         if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
             raise OSError(ctypes.get_errno(), f"setns of {kind}")
         os.close(namespace)
+
+
+def _end_workers() -> None:
+    """Wait for what this process has workers forked from, if anything: so what it cost is counted."""
+    forkserver = sys.modules.get("multiprocessing.forkserver")
+    if forkserver is not None:
+        forkserver._forkserver._stop()
 
 
 def _settle(arguments: Sequence[str]) -> None:
@@ -204,8 +203,10 @@ def main() -> None:
     """Import, then serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
     prepare()
-    for module in NEEDED:
+    for module in COMMANDS:
         import_module(module)
+    store = import_module("tasks.tracking.store")
+    store._create_sqlite = databases.copied(store._create_sqlite)
     serve(socket.socket(fileno=int(sys.argv[1])))
 
 

@@ -8,22 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import urllib.request
 from functools import cache
-from pathlib import Path
 
 from filelock import FileLock
+from helpers import session
 
 from flows import servers
 from tasks.stage_task import GPU
-
-VARIABLE = "L2S_TESTS_SHARED"  # the folder that the processes of a session share
-
-
-def begin_session() -> None:
-    """Called by the process that starts the others."""
-    os.environ.setdefault(VARIABLE, tempfile.mkdtemp(prefix="l2s-tests-shared-"))
 
 
 @cache
@@ -31,7 +23,7 @@ def shared_server() -> str:
     """The address of the server's interface, which the first call in any process starts."""
     from helpers.servers import free_port
 
-    folder = Path(os.environ[VARIABLE])
+    folder = session.shared_folder()
     with FileLock(folder / "lock"):
         address = folder / "address"
         if not address.exists():
@@ -65,6 +57,6 @@ def _admit_all(api: str) -> None:
 
 
 def end_session() -> None:
-    folder = Path(os.environ[VARIABLE])
+    folder = session.shared_folder()
     servers.stop_servers(folder, lambda _: None)
     shutil.rmtree(folder, ignore_errors=True)

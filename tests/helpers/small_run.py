@@ -21,7 +21,7 @@ SETTINGS = {
     "data.test": 1,
     "inversion.iterations": 1,
     "inversion.min_psnr": 5,
-    "backbone.steps": 4,
+    "backbone.steps": 3,
     "capture.steps": [1, 2],
     "steering.until_step": 2,
     "steering.updates": 2,
