@@ -20,7 +20,8 @@ from l2s_core.classifier.experiment import ClassifierResult
 from l2s_core.experiments.sweeps import PointResult, PointState, Range, SearchConfig, SweepConfig, point
 from l2s_core.storage.lock import exclusive
 from tasks.tracking.store import answering
-from tasks.tracking.sweep_run import SweepRun, study_storage
+from tasks.tracking.study_storage import study_storage
+from tasks.tracking.sweep_run import SweepRun
 
 RESULT = "result"  # attribute of a trial: what became of its point
 STATES = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
 from l2s_core.config import MAIN
@@ -139,12 +139,4 @@ class SweepRun:
         return self.client.create_run(experiment_id(self.client), run_name=name, tags=dict(tags)).info.run_id
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        for key, value in tags.items():
-            self.client.set_tag(run_id, key, value)
-
-
-def study_storage(home: Path) -> Any:
-    """Return Optuna's storage in this folder's MLflow: a study is a run, its trials are that run's children."""
-    from mlflow.optuna.storage import MlflowStorage
-
-    return MlflowStorage(experiment_id(open_store(home)))
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])

@@ -15,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import forks
-from helpers.servers import free_ports, l2s
+from helpers.servers import free_port
 from helpers.small_run import ROOT, command, environment, inherit, numbers, reproduce, shards, shared_environment, start
+
+from flows.servers import LOCAL, start_servers, stop_servers
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -34,10 +36,10 @@ def test_two_runs_at_once_wait_for_each_other_and_agree(undisturbed: Path, tmp_p
 
 def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: Path) -> None:
     """Training goes on without the store; the run then says so, and the same command logs every epoch of it."""
-    ports = free_ports()
+    port = {"mlflow": free_port()}
     inherit(undisturbed, tmp_path, "catalogue", "scenes", "noise", "maps")
     many = ("--set", f"classifier.epochs={EPOCHS}", "--set", f"classifier.patience={EPOCHS}", "--set", "classifiers={}")
-    assert l2s("up", *ports, home=tmp_path).returncode == 0
+    start_servers(tmp_path, LOCAL, port, print)
     try:
         process = start(tmp_path, *many)
         deadline = time.monotonic() + 200
@@ -54,7 +56,7 @@ def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: 
             output
         )
         assert epochs_logged(tmp_path) < EPOCHS and list(tmp_path.glob("stages/classifier/*/result.json"))
-        assert l2s("up", *ports, home=tmp_path).returncode == 0
+        start_servers(tmp_path, LOCAL, port, print)
         trained = shards(tmp_path)
         done = reproduce(tmp_path, *many)
         assert done.returncode == 0, done.stderr
@@ -62,7 +64,7 @@ def test_mlflow_killed_in_training_loses_no_metric(undisturbed: Path, tmp_path: 
         assert all(shards(tmp_path)[path] == stamp for path, stamp in trained.items() if "classifier" in path.parts)
         assert numbers(tmp_path)["plain"] == numbers(undisturbed)["plain"]
     finally:
-        l2s("down", home=tmp_path)
+        stop_servers(tmp_path, print)
 
 
 def epochs_logged(home: Path) -> int:
@@ -96,7 +98,8 @@ static long offset(void) {
     return seconds;
 }
 int clock_gettime(clockid_t id, struct timespec *now) {
-    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
     int code = real(id, now);
     if (code == 0 && id == CLOCK_REALTIME) now->tv_sec += offset();
     return code;

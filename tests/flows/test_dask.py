@@ -89,7 +89,10 @@ def ip(*arguments: str) -> bool:
 
 @pytest.fixture
 def other_machine():
-    """A network namespace with an address of its own, joined to this one by a pair of virtual cables."""
+    """A network namespace with an address of its own, joined to this one by a pair of virtual cables.
+
+    Yields the variables of a command that is to run there.
+    """
     made = ip("netns", "add", NAME) and ip("link", "add", "l2s-here", "type", "veth", "peer", "name", "l2s-there")
     made = made and ip("link", "set", "l2s-there", "netns", NAME)
     made = made and ip("addr", "add", f"{OUTSIDE}/24", "dev", "l2s-here") and ip("link", "set", "l2s-here", "up")
@@ -103,13 +106,17 @@ def other_machine():
     try:
         if not made:
             pytest.skip("this system allows no network namespaces")
-        yield ["ip", "netns", "exec", NAME]
+        inside = ["ip", "netns", "exec", NAME, "sh", "-c", "echo there && read -r go_on"]
+        with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+            assert shell.stdout.readline() == "there\n"
+            yield {forks.NAMESPACES: str(shell.pid)}
+            shell.communicate("now\n", timeout=60)
     finally:
         ip("link", "del", "l2s-here")
         ip("netns", "del", NAME)
 
 
-def test_a_worker_on_another_address(undisturbed: Path, other_machine: list[str], tmp_path: Path) -> None:
+def test_a_worker_on_another_address(undisturbed: Path, other_machine: dict[str, str], tmp_path: Path) -> None:
     """A scheduler and servers here, the only worker there, with one unit of the resource that each task takes."""
     ports = {"prefect": free_port(), "mlflow": free_port()}
     options = [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
@@ -125,7 +132,7 @@ def test_a_worker_on_another_address(undisturbed: Path, other_machine: list[str]
     try:
         address = f"tcp://{OUTSIDE}:{free_port()}"
         dask[dask.index("--port") + 1] = address.rpartition(":")[2]
-        started.append(subprocess.Popen(dask, cwd=ROOT, env=variables))
+        started.append(forks.Forked(dask, cwd=ROOT, env=variables))
         worker = [
             sys.executable,
             "-m",
@@ -139,7 +146,7 @@ def test_a_worker_on_another_address(undisturbed: Path, other_machine: list[str]
             "--no-nanny",
         ]
         worker += ["--resources", "GPU=1"]
-        started.append(subprocess.Popen([*other_machine, *worker], cwd=ROOT, env=variables | {"PYTHONPATH": str(ROOT)}))
+        started.append(forks.Forked(worker, cwd=ROOT, env=variables | other_machine))
         done = forks.run(command(home, "--runner", "cuda", "--scheduler", address), env=variables)
         assert done.returncode == 0, done.stderr
         assert_same_results(undisturbed, home)

@@ -20,7 +20,7 @@ from helpers.judged import run_summary
 from helpers.prefect_server import shared_server
 from helpers.runs import run_of
 from helpers.servers import l2s_here
-from helpers.small_run import ROOT, SETTINGS, shared_environment
+from helpers.small_run import ROOT, SETTINGS, inherit, shared_environment
 from helpers.tracking import mlflow_client
 
 from flows.scheduled import Regression, _hold
@@ -120,8 +120,12 @@ def call(url: str, method: str, path: str, body: dict | None = None) -> list | d
 
 
 @pytest.fixture
-def served(tmp_path: Path):
-    """A home with a deployment served every few seconds; yields it, Prefect's address and the serving process."""
+def served(undisturbed: Path, tmp_path: Path):
+    """A home with a deployment served every few seconds, and with the maps of the small run.
+
+    Yields it, Prefect's address and the serving process.
+    """
+    inherit(undisturbed, tmp_path, "catalogue", "scenes", "noise", "maps")
     overrides = {**SETTINGS, "classifiers": {}}
     code = (
         "import sys, json; from pathlib import Path\n"

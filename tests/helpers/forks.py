@@ -2,7 +2,7 @@
 
 `Forked` and `run` stand for subprocess.Popen and subprocess.run of `[sys.executable, "-m", MODULE, …]`. The process
 is a child of this one, with an environment, a folder, standard streams and, if asked, a session of its own. It reads
-its settings anew, and MLflow databases are copies of the session's first. What is about how a process starts takes a
+its settings anew, and databases are copies of the session's first. What is about how a process starts takes a
 real one.
 """
 
@@ -32,9 +32,10 @@ from flows.imports import NEEDED
 from l2s_core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+BEGIN_PREFECT = ("reproduce", "sweep", "up")  # commands that begin a Prefect server where there is none
 COMMANDS = ("flows.cli", "flows.sweep", *NEEDED)  # what these processes import
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent ends become children of this one
-NAMESPACES = "L2S_TESTS_NAMESPACES"  # a variable with the id of a process whose users and mounts a command is to have
+NAMESPACES = "L2S_TESTS_NAMESPACES"  # a variable with the id of a process whose users, mounts and network a command has
 PARTS = 3  # standard streams that are handed over
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 LENGTH = struct.Struct("!I")
@@ -171,9 +172,12 @@ def _become(order: Mapping[str, Any], streams: Sequence[int]) -> None:
 
 
 def _enter(owner: str | None) -> None:
-    """Enter the namespaces of another process, as nsenter does."""
-    for kind in ("user", "mnt") if owner else ():
-        namespace = os.open(f"/proc/{owner}/ns/{kind}", os.O_RDONLY)
+    """Enter the namespaces of another process that differ from this one's, as nsenter does."""
+    for kind in ("user", "mnt", "net") if owner else ():
+        theirs = f"/proc/{owner}/ns/{kind}"
+        if os.path.samefile(theirs, f"/proc/self/ns/{kind}"):
+            continue
+        namespace = os.open(theirs, os.O_RDONLY)
         if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
             raise OSError(ctypes.get_errno(), f"setns of {kind}")
         os.close(namespace)
@@ -193,6 +197,8 @@ def _settle(arguments: Sequence[str]) -> None:
     homes = [value for option, value in zip(arguments, arguments[1:], strict=False) if option == "--home"]
     try:
         prepare(Path(homes[-1]) if homes else HOME)
+        if arguments[0] in BEGIN_PREFECT and "PREFECT_API_URL" not in os.environ:
+            databases.give_prefect(Path(os.environ["PREFECT_HOME"]))
     except UserError:  # the command meets it, too, and says so
         os.environ.pop(PREPARED, None)
         return

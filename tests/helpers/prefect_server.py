@@ -10,9 +10,10 @@ import os
 import shutil
 import urllib.request
 from functools import cache
+from pathlib import Path
 
 from filelock import FileLock
-from helpers import session
+from helpers import databases, session
 
 from flows import servers
 from tasks.stage_task import GPU
@@ -30,6 +31,7 @@ def shared_server() -> str:
             os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
             ports = {"prefect": free_port()}
             (server,) = servers.start_servers(folder, servers.LOCAL, ports, lambda _: None)
+            databases.keep_prefect(Path(os.environ["PREFECT_HOME"]) / databases.PREFECT)
             _admit_all(f"{server.url}/api")
             address.write_text(f"{server.url}/api")
     return address.read_text()
