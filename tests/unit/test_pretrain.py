@@ -74,7 +74,7 @@ def test_drawing_at_a_checkpoint_leaves_the_training_alone(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_mini_flux_in_a_few_steps(tmp_path: Path, small_grids: None) -> None:
-    config = brief(load_pretrain_config("mini-flux")).model_copy(update={"encoders": None})
+    config = brief(load_pretrain_config("mini-flux-two")).model_copy(update={"encoders": None})
     seen = []
     out = pretrain(config, tmp_path, observe=lambda model, *_: seen.append(model))
     assert list(dict.fromkeys(seen)) == ["t5", "flow-1", "pairs-1", "reflow-1", "flow-2", "flow-3", "distillation-3"]
@@ -194,9 +194,10 @@ def test_a_chain_of_trainings_has_a_beginning(tmp_path: Path) -> None:
     own.write_text(text.replace("after: mini-sd-two", "after: mini-sd"))
     assert list(chain(load_pretrain_config(own))) == ["mini-sd-two", "mini-sd", ""]
     text = (CONFIG_FOLDER / "pretrain" / "mini-flux.yaml").read_text()
-    own.write_text(text.replace("encoders: mini-sd-two", "encoders: mini-sd\nafter: mini-flux"))
-    assert list(chain(load_pretrain_config(own))) == ["mini-sd-two", "mini-sd", "mini-flux", ""]
-    own.write_text(text.replace("encoders: mini-sd-two", "encoders: mini-flux"))
+    assert list(chain(load_pretrain_config("mini-flux"))) == ["mini-sd-two", "mini-sd", "mini-flux-two", ""]
+    own.write_text(text.replace("after: mini-flux-two", "after: mini-flux"))
+    assert list(chain(load_pretrain_config(own)))[-2:] == ["mini-flux", ""]
+    own.write_text(text.replace("encoders: mini-sd", "encoders: mini-flux"))
     with pytest.raises(UserError, match="encoders is 'mini-flux', a training of mini-flux; allowed: one of mini-sd"):
         load_pretrain_config(own)
 
