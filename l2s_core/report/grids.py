@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +21,8 @@ COLOURS = (
 OTHER = (120, 120, 120)
 GOOD = (34, 139, 34)  # colour of a caption
 BAD = (190, 30, 30)
+BLACK = (0, 0, 0)
+FONT = ImageFont.load_default(10)
 MARGIN = 6
 LINE = 13
 
@@ -76,25 +77,23 @@ def comparison_grid(
     across = min(across, count)
     width = _width(columns[methods[0]], side)
     block_width = len(methods) * (width + 2) + MARGIN
-    block_height = side + 3 * LINE + MARGIN
+    prompts = [_lines(_title(judged), block_width - MARGIN) for judged in verdicts[methods[0]]]
+    reasons = {method: [_lines(judged.verdict.reason, width) for judged in verdicts[method]] for method in methods}
+    head = max(map(len, prompts)) * LINE
+    foot = (1 + max(len(lines) for column in reasons.values() for lines in column)) * LINE
+    block_height = head + side + foot + MARGIN
     sheet = Image.new("RGB", (across * block_width + MARGIN, -(-count // across) * block_height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(10)
     for i in range(count):
         left = MARGIN + i % across * block_width
         top = MARGIN + i // across * block_height
-        draw.text((left, top), verdicts[methods[0]][i].prompt.removeprefix("a photo of "), fill="black", font=font)
+        _write(draw, (left, top), prompts[i])
         for k, method in enumerate(methods):
             judged = verdicts[method][i]
             x = left + k * (width + 2)
-            sheet.paste(draw_boxes(columns[method][i], judged, side), (x, top + LINE))
-            draw.text((x, top + LINE + side), method, fill="black", font=font)
-            draw.text(
-                (x, top + 2 * LINE + side),
-                judged.verdict.reason[: width // 5],
-                fill=GOOD if judged.correct else BAD,
-                font=font,
-            )
+            sheet.paste(draw_boxes(columns[method][i], judged, side), (x, top + head))
+            _write(draw, (x, top + head + side), [method])
+            _write(draw, (x, top + head + side + LINE), reasons[method][i], GOOD if judged.correct else BAD)
     return sheet
 
 
@@ -105,26 +104,46 @@ def stacked_grid(
 
     `rows` maps a method to its uint8 images, `verdicts` to the same, judged.
     """
-    texts = [judged.prompt.removeprefix("a photo of ") for judged in next(iter(verdicts.values()))]
     width = _width(next(iter(rows.values())), side)
-    prompts = [textwrap.wrap(text, width // 6) for text in texts]
+    prompts = [_lines(_title(judged), width) for judged in next(iter(verdicts.values()))]
     head = max(map(len, prompts)) * LINE
     height = side + 2 * LINE
     size = (len(prompts) * (width + MARGIN) + MARGIN, head + len(rows) * height + 2 * MARGIN)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(10)
     for column, lines in enumerate(prompts):
         left = MARGIN + column * (width + MARGIN)
-        draw.multiline_text((left, MARGIN), "\n".join(lines), fill="black", font=font, spacing=1)
+        _write(draw, (left, MARGIN), lines)
         for row, (method, images) in enumerate(rows.items()):
             judged = verdicts[method][column]
             top = MARGIN + head + row * height
             sheet.paste(draw_boxes(images[column], judged, side), (left, top))
-            color = GOOD if judged.correct else BAD
-            reason = textwrap.wrap(f"{method}: {judged.verdict.reason}", width // 6)[:2]
-            draw.multiline_text((left, top + side), "\n".join(reason), fill=color, font=font, spacing=1)
+            reason = _lines(f"{method}: {judged.verdict.reason}", width)[:2]
+            _write(draw, (left, top + side), reason, GOOD if judged.correct else BAD)
     return sheet
+
+
+def _title(judged: JudgedImage) -> str:
+    return judged.prompt.removeprefix("a photo of ")
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """Break a text into lines of at most `width` pixels; a longer word has a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and FONT.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str], colour: tuple[int, int, int] = BLACK
+) -> None:
+    for number, line in enumerate(lines):
+        draw.text((place[0], place[1] + number * LINE), line, fill=colour, font=FONT)
 
 
 def tile(images: np.ndarray, across: int = 8) -> Image.Image:

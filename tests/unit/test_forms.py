@@ -25,7 +25,7 @@ from l2s_core.miniworld.world.sprites import OBJECTS
 from l2s_core.prompts.chains import FORMS
 from l2s_core.prompts.pairs import related_pairs
 from l2s_core.report.forms import form_rows, plotted_methods, rates_by_relations, relations_figure
-from l2s_core.report.grids import stacked_grid
+from l2s_core.report.grids import comparison_grid, stacked_grid
 from l2s_core.report.page import render_page
 
 CONFIGS = ("several", "several-flux")
@@ -166,3 +166,13 @@ def test_a_grid_has_plain_above_steered() -> None:
     )
     dark, light = (((sheet == value).all(2).sum(1) > 200).nonzero()[0] for value in (10, 200))
     assert dark.max() < light.min() and len(dark) == len(light) == 128
+
+
+def test_a_long_prompt_of_a_grid_does_not_run_into_its_neighbour() -> None:
+    images = [np.full((64, 64, 3), value, np.uint8) for value in (10, 200)]
+    prompt = "a photo of a dog to the left of a cat above a teddy bear, below a kite and left of an umbrella"
+    judged = [judged_image(n, prompt=prompt) for n in range(2)]
+    pair, alone = (
+        np.asarray(comparison_grid({"plain": images[:count]}, {"plain": judged[:count]}, side=64)) for count in (2, 1)
+    )
+    assert (pair[:, : alone.shape[1]] == alone).all() and len(alone) > 64 + 5 * 13
