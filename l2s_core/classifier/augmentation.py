@@ -15,8 +15,9 @@ def augment_batch(
     config: ClassifierConfig, maps_BOMGG: Tensor, truth_BR: Tensor, generator: torch.Generator, names: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
     """Apply the augmentations that `config` asks for; returns new maps and which of the labels `names` are true."""
-    if config.augment == "symmetry":
-        maps_BOMGG, truth_BR = augment(maps_BOMGG, truth_BR, generator, names)
+    if config.augment != "none":
+        exchange = config.augment == "symmetry"
+        maps_BOMGG, truth_BR = augment(maps_BOMGG, truth_BR, generator, names, exchange=exchange)
     if config.shift:
         maps_BOMGG = shift_maps(maps_BOMGG, config.shift, generator)
     if config.channel_dropout:

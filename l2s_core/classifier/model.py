@@ -27,7 +27,10 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         classifier = kinds[config.kind](config, source)
-    return GroupAverage(classifier, source.relations, Labels(config.labels)) if config.group_average else classifier
+    if not config.group_average:
+        return classifier
+    exchange = config.augment != "mirrors"
+    return GroupAverage(classifier, source.relations, Labels(config.labels), exchange=exchange)
 
 
 class MapInput(nn.Module):

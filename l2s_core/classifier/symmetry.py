@@ -7,6 +7,10 @@ they multiply the data sixteenfold, and eightfold where maps are not square, whi
 keeps whatever a wrong word left in its texture while its label changes, so there is nothing to gain from reading the
 word.
 
+The exchange is exact for places alone: a causal text encoder writes the objects before a word into it, so that the
+second object's map shows the first one, too, and never the reverse. A classifier that never meets exchanged maps can
+rely on that.
+
 An attribute and its object stay what they are in any mirror: every symmetry leaves "is" in place.
 
 Averaging a classifier's answers over the whole group makes it exactly equivariant, and its gradient with it.
@@ -62,14 +66,14 @@ MOVES: tuple[Moves, ...] = (
 
 
 @lru_cache
-def symmetries_of(names: tuple[str, ...], *, square: bool = True) -> tuple[Symmetry, ...]:
+def symmetries_of(names: tuple[str, ...], *, square: bool = True, exchange: bool = True) -> tuple[Symmetry, ...]:
     """Return those of MOVES that turn labels into labels of the same list.
 
-    Without "above" nothing is transposed, nor are maps that are not square.
+    Without "above" nothing is transposed, nor are maps that are not square. `exchange`: that of the objects is one.
     """
     found = []
     for move, turn in MOVES:
-        if move is _transpose and not square:
+        if (move is _transpose and not square) or (move is _exchange and not exchange):
             continue
         turned = [moved(name, turn) for name in names]
         if set(turned) == set(names):
@@ -82,16 +86,21 @@ def _square(maps_BOMGG: Tensor) -> bool:
 
 
 def augment(
-    maps_BOMGG: Tensor, truth_BR: Tensor, generator: torch.Generator, names: Sequence[str]
+    maps_BOMGG: Tensor,
+    truth_BR: Tensor,
+    generator: torch.Generator,
+    names: Sequence[str],
+    *,
+    exchange: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Apply to every record its own random element of the symmetry group of the labels `names`.
 
-    Returns new maps and what is true of them.
+    `exchange` as in `symmetries_of`. Returns new maps and what is true of them.
 
     Where several labels are true, each becomes another one: every symmetry is its own inverse, so that the label r is
     true of the moved maps where `labels_R[r]` is true of the maps.
     """
-    symmetries = symmetries_of(tuple(names), square=_square(maps_BOMGG))
+    symmetries = symmetries_of(tuple(names), square=_square(maps_BOMGG), exchange=exchange)
     coins_SB = torch.rand(len(symmetries), len(truth_BR), generator=generator) < 0.5
     for coin_B, symmetry in zip(coins_SB, symmetries, strict=True):
         here_B1111 = coin_B.view(-1, 1, 1, 1, 1).to(maps_BOMGG.device)
@@ -108,10 +117,18 @@ class GroupAverage(nn.Module):
     arXiv 1804.10306, section 2). The denoiser is what steering pays for, so a few small passes cost little.
     """
 
-    def __init__(self, classifier: nn.Module, names: Sequence[str], labels: Labels = Labels.SINGLE) -> None:
+    def __init__(
+        self,
+        classifier: nn.Module,
+        names: Sequence[str],
+        labels: Labels = Labels.SINGLE,
+        *,
+        exchange: bool = True,
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.labels = labels
+        self.exchange = exchange
         self.names = tuple(names)
         self.count = len(names)
 
@@ -121,7 +138,7 @@ class GroupAverage(nn.Module):
             return answer
         views = []
         labels = []
-        symmetries = symmetries_of(self.names, square=_square(maps_BOMGG))
+        symmetries = symmetries_of(self.names, square=_square(maps_BOMGG), exchange=self.exchange)
         for chosen in product((False, True), repeat=len(symmetries)):
             view = maps_BOMGG
             label_R = torch.arange(self.count)

@@ -41,8 +41,13 @@ class ClassifierConfig(Section):
         description="of pairs with two true relations: left out, a half each, one yes or no a relation, or a class "
         "for every diagonal",
     )
-    augment: Literal["none", "symmetry"] = "none"
-    group_average: bool = Field(default=False, description="answer with the mean over all symmetries of the maps")
+    augment: Literal["none", "mirrors", "symmetry"] = Field(
+        default="none",
+        description="in training, maps mirrored and transposed at random; symmetry: the two objects exchanged, too",
+    )
+    group_average: bool = Field(
+        default=False, description="answer with the mean over all symmetries of the maps, of mirrors alone with mirrors"
+    )
     shift: int = Field(default=0, ge=0, le=16, description="largest joint shift of the maps in training, grid cells")
     channel_dropout: float = Field(default=0.0, ge=0, lt=1, description="share of attention heads left out in training")
     input: Literal["linear", "log", "both"] = Field(

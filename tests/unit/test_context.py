@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from l2s_core.attention.pairs import pair_maps
+from l2s_core.classifier.augmentation import augment_batch
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.classifier.model import build_classifier
 from l2s_core.classifier.symmetry import augment
@@ -19,6 +20,7 @@ from l2s_core.data.scenes import PromptForm, images_of
 from l2s_core.dataset.collect import collect_maps, map_source
 from l2s_core.dataset.reader import MapDataset
 from l2s_core.dataset.recorder import Recorder
+from l2s_core.dataset.schema import MapSource
 from l2s_core.dataset.trajectories import sample_maps, trajectories_of
 from l2s_core.dataset.writer import write_shard
 from l2s_core.diffusion.noise import initial_noise, invert_scenes
@@ -89,6 +91,25 @@ def test_symmetries_leave_the_context_in_its_place() -> None:
     truth = torch.tensor([[True, False, False, False]]).expand(64, 4)
     moved, _ = augment(maps, truth, torch.Generator().manual_seed(0), PLANAR)
     assert (moved[:, 2] == 2).all() and set(moved[:, 0].unique().tolist()) == {0.0, 1.0}
+
+
+def test_mirrors_leave_subject_and_object_in_their_places() -> None:
+    """In training, and where a classifier answers with the mean over what its maps look like in mirrors."""
+    config = ClassifierConfig(kind="conv", augment="mirrors", group_average=True, width=8)
+    maps = torch.zeros(256, 3, 2, 4, 4)
+    maps[:, 0, :, 0, 1], maps[:, 1, :, 3, 1], maps[:, 2, :, 2, 1] = 1, 2, 3  # above
+    truth = torch.tensor([[False, False, True, False]]).expand(256, 4)
+    moved, labels = augment_batch(config, maps, truth, torch.Generator().manual_seed(0), PLANAR)
+    assert [set(moved[:, n].unique().tolist()) for n in range(3)] == [{0.0, 1.0}, {0.0, 2.0}, {0.0, 3.0}]
+    assert len(moved.unique(dim=0)) == 8 and (labels.sum(0) > 30).all()
+
+    source = MapSource(backbone="", layers=("a",), channels=2, grid=4, steps=(0,), schedule_steps=1, context=True)
+    model = build_classifier(config, source).eval()
+    step = torch.zeros(8, dtype=torch.long)
+    noise = torch.rand(8, 3, 2, 4, 4)
+    logits = model(noise, step)
+    torch.testing.assert_close(model(noise.flip(-1), step), logits[:, [1, 0, 2, 3]])
+    assert (model(noise[:, [1, 0, 2]], step) - logits[:, [1, 0, 3, 2]]).abs().max() > 1e-3
 
 
 def test_steering_reads_what_was_recorded(backbone) -> None:
