@@ -26,6 +26,11 @@ class Backbone(Denoiser, AttentionModel, Protocol):
         """Whether guidance means a second, empty prompt; else it is an input of the model."""
         ...
 
+    @property
+    def compiled(self) -> bool:
+        """Whether sampling runs a denoiser that torch.compile has compiled."""
+        ...
+
     def differentiable(self) -> AbstractContextManager[None]:
         """A context for a pass and the gradient that comes back through it."""
         ...

@@ -253,6 +253,11 @@ class DiffusersModel(ABC):
         """Whether guidance means a second, empty prompt."""
         return True
 
+    @property
+    def compiled(self) -> bool:
+        """Whether sampling runs a denoiser that torch.compile has compiled; steering runs it as it was written."""
+        return self.parts[self.DENOISER] is not self.denoiser
+
     def from_pipeline(self, latents: Tensor) -> Tensor:
         """Return latents (B, C, h, w), float32, of those that diffusers' pipeline of this family has in its loop."""
         return latents.float()

@@ -64,12 +64,37 @@ def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Predictions (N, C, h, w) for the prompts alone of a batch's `rows` (N), which a pass over its latents gave."""
+
+    rows: Tensor
+    prediction: Tensor
+
+    def missing(self, count: int) -> Tensor:
+        """Return the rows of a batch of `count` that are not among these."""
+        missing = torch.ones(count, dtype=torch.bool, device=self.rows.device)
+        missing[self.rows] = False
+        return missing.nonzero()[:, 0]
+
+    def completed(self, others: Tensor) -> Tensor:
+        """Return the predictions of the whole batch; `others` are those of the missing rows."""
+        count = len(self.rows) + len(others)
+        whole = self.prediction.new_empty(count, *self.prediction.shape[1:])
+        whole[self.rows], whole[self.missing(count)] = self.prediction, others.to(whole)
+        return whole
+
+
+@dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Encoded prompts and the guidance, None for none; classifier-free guidance leads away from `negative`."""
+    """Encoded prompts and the guidance, None for none; classifier-free guidance leads away from `negative`.
+
+    What is `predicted` already, `guided` does not ask the model for again.
+    """
 
     text: TextEncoding
     negative: TextEncoding | None = None
     guidance: float | None = None
+    predicted: Predicted | None = None
 
     def unguided(self, *, embedded: float | None = None) -> Condition:
         """The same prompts without classifier-free guidance: what capture and steering run on.
@@ -93,10 +118,20 @@ def guided(
 ) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022) in one pass over both halves; a plain pass without a negative.
 
+    Of images whose prediction for the prompt alone is `condition.predicted`, the pass has the other half alone.
     `rescale` makes what is returned of the guided prediction and the one for the prompt alone.
     """
+    known = condition.predicted
+    asked, text = latents, condition.text
+    if known is not None:
+        missing = known.missing(len(latents))
+        asked, text = latents[missing], text.select(missing)
     if condition.negative is None or condition.guidance is None:
-        return predict(latents, condition.text)
-    negative, positive = predict(torch.cat([latents, latents]), condition.text.after(condition.negative)).chunk(2)
+        positive = predict(asked, text) if len(asked) else asked
+        return positive if known is None else known.completed(positive)
+    both = predict(torch.cat([latents, asked]), text.after(condition.negative))
+    negative, positive = both.split([len(latents), len(asked)])
+    if known is not None:
+        positive = known.completed(positive)
     prediction = negative + condition.guidance * (positive - negative)
     return prediction if rescale is None else rescale(prediction, positive)

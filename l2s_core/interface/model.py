@@ -133,9 +133,9 @@ class SteeredModel:
         count = steps or self.run.backbone.steps
         backbone = self.backbone.given(control_image, ip_adapter_image, scale=control_scale)
         batch = Batch.of(backbone, [self.read(prompt)] * images, steps=count)
-        return Steerer(backbone=self.backbone, steering=self._steering(count)(batch))
+        return Steerer(backbone=self.backbone, steering=self._steering(count, predicts=False)(batch))
 
-    def _steering(self, steps: int) -> Callable[[Batch], Steering]:
+    def _steering(self, steps: int, *, predicts: bool = True) -> Callable[[Batch], Steering]:
         if self.classifier is None:
             raise UserError(
                 "this model has no classifier to steer by; load it with classifier=…, or ask for steer=False"
@@ -149,7 +149,7 @@ class SteeredModel:
         if steps != source.schedule_steps:
             config = _rescheduled(config, source.schedule_steps, steps)
             source = source.rescheduled(steps)
-        return steer_by(replace(self.classifier, source=source), config)
+        return steer_by(replace(self.classifier, source=source), config, predicts=predicts)
 
     def _noise(self, seeds: list[int], images: int | None, generator: torch.Generator | None) -> Tensor:
         shape = self.backbone.latent_shape

@@ -10,6 +10,7 @@ from torch import Tensor
 from l2s_core.attention.pairs import pair_maps
 from l2s_core.attention.pooling import grid_over
 from l2s_core.backbones.base import Backbone
+from l2s_core.diffusion.condition import Condition
 from l2s_core.diffusion.sampler import Batch
 from l2s_core.errors import UserError
 from l2s_core.relations import ATTRIBUTE, label_index
@@ -24,6 +25,10 @@ class ObjectiveReader:
     The pass is the one that the classifier's data came from: without guidance, and ended after the last captured layer.
     With `guidance`, a model that has it as an input gets that one. Raises UserError for an objective of other maps than
     this model's and schedule's, and for a guidance that is no input of the model.
+
+    `predicts`: such a pass, not ended early, gives what sampling asks the model of the prompt alone. It does not where
+    sampling gives the model another guidance as its input, nor is it used of a compiled model, which wants batches of
+    one size.
     """
 
     batch: Batch[Backbone]
@@ -39,6 +44,8 @@ class ObjectiveReader:
                 f"steering.guidance is {self.guidance:g}, but this model's guidance is a second, empty prompt; "
                 "leave it out: steering runs on the prompt alone"
             )
+        same = backbone.classifier_free or self.guidance == self.batch.condition.guidance
+        self.predicts = same and not backbone.compiled
         self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
         height, width = backbone.latent_shape[-2:]
@@ -60,9 +67,23 @@ class ObjectiveReader:
         Differentiable in `latents`, of which there is one a prompt: one pass of the denoiser, however many relations a
         prompt states. Where one pair shows two relations, the objective knows of both.
         """
-        condition = self.batch.condition.select(indices)
         timestep = self.batch.schedule.timesteps[step]
-        maps_BOMGG = self._reader.read(latents, timestep, condition, self._weights_BOK[indices])
+        maps_BOMGG = self._reader.read(latents, timestep, *self._given(indices))
+        return self._loss_of(maps_BOMGG, step, targets)
+
+    def loss_and_prediction(
+        self, latents: Tensor, indices: Tensor, step: int, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        """Return `loss`, and the prediction for each prompt alone that the same pass gave."""
+        timestep = self.batch.schedule.timesteps[step]
+        maps_BOMGG, prediction = self._reader.read_and_predict(latents, timestep, *self._given(indices))
+        return self._loss_of(maps_BOMGG, step, targets), prediction
+
+    def _given(self, indices: Tensor) -> tuple[Condition, Tensor]:
+        """The condition of the prompts at `indices`, and weights_BOK of their phrases."""
+        return self.batch.condition.select(indices), self._weights_BOK[indices]
+
+    def _loss_of(self, maps_BOMGG: Tensor, step: int, targets: Targets) -> Tensor:
         maps_POMGG = pair_maps(maps_BOMGG, targets.image_P, self._phrases(targets), self.objective.source.context)
         capture_index_P = torch.full_like(targets.label_P, self.objective.source.capture_index_for(step))
         return self.objective.loss_among(maps_POMGG, capture_index_P, targets.label_P, targets.wanted_PR)

@@ -13,6 +13,7 @@ from torch import Tensor
 from l2s_core.backbones.base import Backbone
 from l2s_core.classifier.checkpoint import TrainedClassifier
 from l2s_core.config import SteeringConfig
+from l2s_core.diffusion.condition import Predicted
 from l2s_core.diffusion.sampler import Batch
 from l2s_core.steering.objectives import ClassifierObjective, Objective
 from l2s_core.steering.reading import ObjectiveReader
@@ -72,12 +73,18 @@ class Steering:
     The paper's rule (`round-robin`, as its public code has it) gives each pair its turn whether it is satisfied or not,
     and an image leaves as soon as the pair whose turn it is is satisfied, whatever the others are. A prompt without
     relations is never touched. Raises UserError for a relation that the objective has no loss for.
+
+    From the second step on, images are looked at once without a gradient first. With `predicts` that pass also gives,
+    where the model allows it, what the step then needs for the prompts of the images that are satisfied (`predicted`),
+    so that `sample` asks for these no second time: such an image costs as much as a plain one.
     """
 
     batch: Batch[Backbone]
     _: KW_ONLY
     objective: Objective
     config: SteeringConfig
+    predicts: bool = True
+    predicted: Predicted | None = field(init=False, default=None)
     targets: Targets = field(init=False)
     cost: SteeringCost = field(init=False)
     looks: list[Look] = field(init=False, default_factory=list)
@@ -89,6 +96,7 @@ class Steering:
         self.cost = SteeringCost.zeros(len(self.batch))
 
     def __call__(self, latents: Tensor, step: int) -> Tensor:
+        self.predicted = None
         if step >= self.config.until_step:
             return latents
         latents = latents.clone()
@@ -127,9 +135,16 @@ class Steering:
         """Return those of the active images that have a relation the objective is not satisfied with; no gradient."""
         targets = self.targets.select(active)
         with torch.no_grad():
-            loss_P = self._loss(latents[active], active, step, targets)
+            if self.predicts and self._reader.predicts:
+                loss_P, prediction = self._reader.loss_and_prediction(latents[active], active, step, targets)
+                self._note(step, active, targets, loss_P)
+            else:
+                loss_P, prediction = self._loss(latents[active], active, step, targets), None
         self.cost.checks[active.cpu()] += 1
-        return active[targets.touched(self._open(loss_P, step), len(active))]
+        open_B = targets.touched(self._open(loss_P, step), len(active))
+        if prediction is not None:
+            self.predicted = Predicted(rows=active[~open_B], prediction=prediction[~open_B])
+        return active[open_B]
 
     def _open(self, loss_P: Tensor, step: int) -> Tensor:
         """Return which relations are not satisfied; one whose loss is not a number never is."""
@@ -197,8 +212,11 @@ class Steering:
     def _loss(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> Tensor:
         """The objective's loss of each of `targets`, the relations of the images at `indices`; it is noted."""
         loss_P = self._reader.loss(latents, indices, step, targets)
-        self.looks.append(Look(step=step, images=indices, targets=targets, loss_P=loss_P.detach()))
+        self._note(step, indices, targets, loss_P)
         return loss_P
+
+    def _note(self, step: int, indices: Tensor, targets: Targets, loss_P: Tensor) -> None:
+        self.looks.append(Look(step=step, images=indices, targets=targets, loss_P=loss_P.detach()))
 
 
 def _gradients(loss_P: Tensor, parts: Sequence[Tensor], latents: Tensor) -> list[Tensor]:
@@ -216,6 +234,8 @@ def _triplets(targets: Targets) -> tuple[list[int], list[int], list[int]]:
     return subjects.tolist(), objects.tolist(), targets.label_P.tolist()
 
 
-def steer_by(classifier: TrainedClassifier, config: SteeringConfig) -> Callable[[Batch[Backbone]], Steering]:
-    """Return what builds a batch's steering by a classifier: for `Sampler`."""
-    return partial(Steering, objective=ClassifierObjective.of(classifier, config), config=config)
+def steer_by(
+    classifier: TrainedClassifier, config: SteeringConfig, *, predicts: bool = True
+) -> Callable[[Batch[Backbone]], Steering]:
+    """Return what builds a batch's steering by a classifier: for `Sampler`, or without `predicts` for another loop."""
+    return partial(Steering, objective=ClassifierObjective.of(classifier, config), config=config, predicts=predicts)

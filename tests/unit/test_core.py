@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from l2s_core.attention.layers import AttentionLayer, select_layers, split_heads
 from l2s_core.attention.pooling import pool_maps
 from l2s_core.attention.probabilities import phrase_attention, phrase_attention_reference
 from l2s_core.attention.reader import AttentionReader
+from l2s_core.diffusion.condition import Predicted
 from l2s_core.diffusion.inversion import invert, psnr
 from l2s_core.diffusion.sampling import initial_noise, sample
 from l2s_core.errors import UserError, masked
@@ -127,6 +129,22 @@ def test_results_do_not_depend_on_the_batch(backbone) -> None:
         [sample(backbone, z[i : i + 1], backbone.encode_prompts([texts[i]], guidance=5.0), schedule) for i in range(4)]
     )
     assert (together - alone).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("rows", [[], [2], [0, 3], [0, 1, 2, 3]])
+def test_what_was_predicted_is_not_predicted_again(backbone, guidance: float, rows: list[int]) -> None:
+    z, texts = latents_for(backbone, 4), TEXTS * 2
+    condition = backbone.encode_prompts(texts, guidance=guidance, negative="a cup")
+    known = torch.tensor(rows, dtype=torch.long)
+    halves = backbone.predict(z, 500, condition.unguided())
+    predicted = Predicted(rows=known, prediction=halves[known])
+    found = backbone.predict(z, 500, replace(condition, predicted=predicted))
+    torch.testing.assert_close(found, backbone.predict(z, 500, condition), atol=1e-5, rtol=1e-4)
+    if rows:  # and it is what is used
+        other = replace(predicted, prediction=predicted.prediction + 1)
+        moved = backbone.predict(z, 500, replace(condition, predicted=other)) - found
+        assert (moved[known] > 0.9).all() and (moved[predicted.missing(4)].abs() < 1e-5).all()
 
 
 def test_inversion_reconstructs_and_more_iterations_help(backbone) -> None:

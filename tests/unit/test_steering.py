@@ -139,6 +139,35 @@ def test_batches_are_cut_in_order_and_observers_are_called_in_turn(backbone) -> 
     assert not torch.equal(parts[0].images, make(PROMPTS[:2], [7, 8]).images)  # what the first one moved stays moved
 
 
+@pytest.mark.parametrize("guidance", [3.0, 1.0])
+def test_a_satisfied_image_costs_as_much_as_a_plain_one(backbone, classifier, guidance: float) -> None:
+    """What the look without a gradient predicts is not asked of the denoiser again; the images are the same."""
+    rows: list[int] = []
+    handle = backbone.denoiser.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+
+    def made(*observe) -> tuple[torch.Tensor, int]:
+        rows.clear()
+        make = Sampler(backbone=backbone, steps=STEPS, guidance=guidance, batch=8)
+        return make([*PROMPTS, NOTHING], [0, 1, 2, 3], *observe).images.int(), sum(rows)
+
+    content = FAST.model_copy(update={"min_loss": 100.0})
+    try:
+        plain, plainly = made()
+        satisfied, asked = made(steer_by(classifier, content))
+        assert (satisfied - plain).abs().max() <= 1 and asked == plainly + len(PROMPTS)  # the first step's gradients
+        moving = FAST.model_copy(update={"until_step": STEPS - 2, "step_size": 0.02, "min_loss": 1.39})
+        steered, fewer = made(steer_by(classifier, moving))
+        again, more = made(steer_by(classifier, moving, predicts=False))
+        assert (steered - again).abs().max() <= 1 and (steered - plain).abs().max() > 1 and fewer < more
+        watched, rows_watched = made(steer_by(classifier, moving), lambda _: lambda latents, step: latents)
+        assert torch.equal(watched, steered) and rows_watched == fewer  # an observer that moves nothing
+        moved, _ = made(steer_by(classifier, moving), lambda _: lambda latents, step: latents + 0.1)
+        alone, _ = made(steer_by(classifier, moving, predicts=False), lambda _: lambda latents, step: latents + 0.1)
+        assert (moved - alone).abs().max() <= 1  # of other latents nothing was predicted
+    finally:
+        handle.remove()
+
+
 def test_a_classifier_of_other_steps_is_refused(backbone, classifier) -> None:
     with pytest.raises(UserError, match="schedule_steps 6 != 8"):
         sampler(backbone, steps=8)(PROMPTS, [1, 2, 3], steer_by(classifier, FAST))
