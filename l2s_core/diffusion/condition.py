@@ -130,7 +130,7 @@ def guided(
         positive = predict(asked, text) if len(asked) else asked
         return positive if known is None else known.completed(positive)
     both = predict(torch.cat([latents, asked]), text.after(condition.negative))
-    negative, positive = both.split([len(latents), len(asked)])
+    negative, positive = both[: len(latents)], both[len(latents) :]
     if known is not None:
         positive = known.completed(positive)
     prediction = negative + condition.guidance * (positive - negative)
