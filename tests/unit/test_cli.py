@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -47,10 +48,6 @@ def test_help_lists_every_command_in_a_whole_sentence_and_no_command_says_how_to
         (["reproduce", "--set", "benchmark.judge=mini-sec"], "no judge 'mini-sec'"),
         (["reproduce", "--set", "data.held_out_objects=[zebra, bote]"], "unknown object 'bote'; did you mean 'boat'"),
         (["reproduce", "--set", "benchmark.prompts=9999"], "benchmark.prompts is 9999"),
-        (
-            ["reproduce", "mini-flux", "--set", "benchmark={protocol: several, forms: [5+3], prompts: 4}"],
-            "is cut off by the text window of 20 tokens",
-        ),
         (["train", "--set", "classifier.kind=con"], "'conv' or 'transformer'"),
         (["benchmark", "--classifier", "nowhere"], "no classifier 'nowhere'; allowed: a folder"),
     ],
@@ -59,6 +56,17 @@ def test_mistakes_end_with_one_line_and_code_2(tmp_path: Path, arguments: list[s
     code, output = run(*arguments, "--home", tmp_path)
     assert code == 2 and message in output
     assert len(output.strip().splitlines()) == 1 and output.startswith("error: ") and "Traceback" not in output
+
+
+def test_a_prompt_that_the_text_window_cuts_off_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
+    long = " ".join(["very"] * 30)
+    relation = {"subject": "dog", "relation": "above", "object": f"{long} old cat"}
+    prompt = {"prompt": f"a photo of a dog above a {long} old cat", "triplets": [relation]}
+    (tmp_path / "long.jsonl").write_text(json.dumps(prompt) + "\n")
+    benchmark = f"benchmark={{protocol: several, file: {tmp_path / 'long.jsonl'}, prompts: 1}}"
+    code, output = run("reproduce", "mini-flux", "--set", benchmark, "--home", tmp_path)
+    assert code == 2 and "is cut off by the text window of 28 tokens" in output
+    assert len(output.strip().splitlines()) == 1 and output.startswith("error: ")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ class HandMadeModel(nn.Module):
     fingerprint = files_fingerprint = "hand made"
     device = "cpu"
     latent_shape = (CHANNELS, 64, 64)
+    compiled = False
 
     def __init__(
         self,
