@@ -78,7 +78,7 @@ def comparison_grid(
     width = _width(columns[methods[0]], side)
     block_width = len(methods) * (width + 2) + MARGIN
     prompts = [_lines(_title(judged), block_width - MARGIN) for judged in verdicts[methods[0]]]
-    reasons = {method: [_lines(judged.verdict.reason, width) for judged in verdicts[method]] for method in methods}
+    reasons = {method: [_lines(judged.verdict.reason, width - MARGIN) for judged in verdicts[method]] for method in methods}
     head = max(map(len, prompts)) * LINE
     foot = (1 + max(len(lines) for column in reasons.values() for lines in column)) * LINE
     block_height = head + side + foot + MARGIN
@@ -87,7 +87,7 @@ def comparison_grid(
     for i in range(count):
         left = MARGIN + i % across * block_width
         top = MARGIN + i // across * block_height
-        _write(draw, (left, top), prompts[i])
+        _write(draw, (left, top + head - len(prompts[i]) * LINE), prompts[i])
         for k, method in enumerate(methods):
             judged = verdicts[method][i]
             x = left + k * (width + 2)
@@ -113,7 +113,7 @@ def stacked_grid(
     draw = ImageDraw.Draw(sheet)
     for column, lines in enumerate(prompts):
         left = MARGIN + column * (width + MARGIN)
-        _write(draw, (left, MARGIN), lines)
+        _write(draw, (left, MARGIN + head - len(lines) * LINE), lines)
         for row, (method, images) in enumerate(rows.items()):
             judged = verdicts[method][column]
             top = MARGIN + head + row * height
