@@ -78,7 +78,9 @@ def comparison_grid(
     width = _width(columns[methods[0]], side)
     block_width = len(methods) * (width + 2) + MARGIN
     prompts = [_lines(_title(judged), block_width - MARGIN) for judged in verdicts[methods[0]]]
-    reasons = {method: [_lines(judged.verdict.reason, width - MARGIN) for judged in verdicts[method]] for method in methods}
+    reasons = {
+        method: [_lines(judged.verdict.reason, width - MARGIN) for judged in verdicts[method]] for method in methods
+    }
     head = max(map(len, prompts)) * LINE
     foot = (1 + max(len(lines) for column in reasons.values() for lines in column)) * LINE
     block_height = head + side + foot + MARGIN

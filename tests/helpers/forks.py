@@ -197,7 +197,7 @@ def _settle(arguments: Sequence[str]) -> None:
     homes = [value for option, value in zip(arguments, arguments[1:], strict=False) if option == "--home"]
     try:
         prepare(Path(homes[-1]) if homes else HOME)
-        if arguments[0] in BEGIN_PREFECT and "PREFECT_API_URL" not in os.environ:
+        if arguments[0] in BEGIN_PREFECT and not {"PREFECT_API_URL", "L2S_DATABASE"} & os.environ.keys():
             databases.give_prefect(Path(os.environ["PREFECT_HOME"]))
     except UserError:  # the command meets it, too, and says so
         os.environ.pop(PREPARED, None)

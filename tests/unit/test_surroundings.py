@@ -301,7 +301,9 @@ def as_user(number: int, group: int, work: Callable[[], object]) -> object:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
-def test_a_group_shares_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_shares_a_home(
+    make_database: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQLite's database could be written by the user alone who ran first, and Prefect's folder be entered by no other.
 
     Nobody else may read a test's own folder, so the home lies outside of it. Perhaps they may not read the environment
@@ -318,6 +320,7 @@ def test_a_group_shares_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         prefect_home(home).mkdir(0o700, exist_ok=True)
         return str(prefect_home(home))
 
+    monkeypatch.setattr("tasks.tracking.store._create_sqlite", make_database)
     work(tmp_path)  # imports what other users may not be allowed to read
     with tempfile.TemporaryDirectory(prefix="l2s-group-") as folder:
         package = Path(folder, "mlflow")
