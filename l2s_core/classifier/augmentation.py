@@ -16,8 +16,7 @@ def augment_batch(
 ) -> tuple[Tensor, Tensor]:
     """Apply the augmentations that `config` asks for; returns new maps and which of the labels `names` are true."""
     if config.augment != "none":
-        exchange = config.augment == "symmetry"
-        maps_BOMGG, truth_BR = augment(maps_BOMGG, truth_BR, generator, names, exchange=exchange)
+        maps_BOMGG, truth_BR = augment(maps_BOMGG, truth_BR, generator, names, exchange=config.exchanges)
     if config.shift:
         maps_BOMGG = shift_maps(maps_BOMGG, config.shift, generator)
     if config.channel_dropout:

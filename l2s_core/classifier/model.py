@@ -29,8 +29,7 @@ def build_classifier(config: ClassifierConfig, source: MapSource) -> nn.Module:
         classifier = kinds[config.kind](config, source)
     if not config.group_average:
         return classifier
-    exchange = config.augment != "mirrors"
-    return GroupAverage(classifier, source.relations, Labels(config.labels), exchange=exchange)
+    return GroupAverage(classifier, source.relations, Labels(config.labels), exchange=config.exchanges)
 
 
 class MapInput(nn.Module):

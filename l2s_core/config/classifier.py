@@ -82,3 +82,8 @@ class ClassifierConfig(Section):
     epochs: int = Field(default=40, ge=1, le=MAX_COUNT)
     patience: int = Field(default=10, ge=1, le=MAX_COUNT)
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether the exchange of subject and object is one of the symmetries."""
+        return self.augment != "mirrors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ OTHER = (120, 120, 120)
 GOOD = (34, 139, 34)  # colour of a caption
 BAD = (190, 30, 30)
 BLACK = (0, 0, 0)
-FONT = ImageFont.load_default(10)
 MARGIN = 6
 LINE = 13
 
@@ -125,6 +125,11 @@ def stacked_grid(
     return sheet
 
 
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(10)
+
+
 def _title(judged: JudgedImage) -> str:
     return judged.prompt.removeprefix("a photo of ")
 
@@ -134,7 +139,7 @@ def _lines(text: str, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and FONT.getlength(longer) <= width:
+        if lines and _font().getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -145,7 +150,7 @@ def _write(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str], colour: tuple[int, int, int] = BLACK
 ) -> None:
     for number, line in enumerate(lines):
-        draw.text((place[0], place[1] + number * LINE), line, fill=colour, font=FONT)
+        draw.text((place[0], place[1] + number * LINE), line, fill=colour, font=_font())
 
 
 def tile(images: np.ndarray, across: int = 8) -> Image.Image:

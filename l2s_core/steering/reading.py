@@ -26,15 +26,16 @@ class ObjectiveReader:
     With `guidance`, a model that has it as an input gets that one. Raises UserError for an objective of other maps than
     this model's and schedule's, and for a guidance that is no input of the model.
 
-    `predicts`: such a pass, not ended early, gives what sampling asks the model of the prompt alone. It does not where
-    sampling gives the model another guidance as its input, nor is it used of a compiled model, which wants batches of
-    one size.
+    With `predicts`, `look` also gives what the same pass, not ended early, predicts: what sampling asks the model of
+    the prompt alone. Not so where sampling gives the model another guidance as its input, nor of a compiled model,
+    which wants batches of one size.
     """
 
     batch: Batch[Backbone]
     _: KW_ONLY
     objective: Objective
     guidance: float | None = None
+    predicts: bool = False
 
     def __post_init__(self) -> None:
         source = self.objective.source
@@ -45,7 +46,7 @@ class ObjectiveReader:
                 "leave it out: steering runs on the prompt alone"
             )
         same = backbone.classifier_free or self.guidance == self.batch.condition.guidance
-        self.predicts = same and not backbone.compiled
+        self._predicts = self.predicts and same and not backbone.compiled
         self._reader = source.reader(backbone, normalize=self.objective.normalized, guidance=self.guidance)
         self._weights_BOK = backbone.phrase_weights(self.batch.prompts)
         height, width = backbone.latent_shape[-2:]
@@ -71,10 +72,10 @@ class ObjectiveReader:
         maps_BOMGG = self._reader.read(latents, timestep, *self._given(indices))
         return self._loss_of(maps_BOMGG, step, targets)
 
-    def loss_and_prediction(
-        self, latents: Tensor, indices: Tensor, step: int, targets: Targets
-    ) -> tuple[Tensor, Tensor]:
-        """Return `loss`, and the prediction for each prompt alone that the same pass gave."""
+    def look(self, latents: Tensor, indices: Tensor, step: int, targets: Targets) -> tuple[Tensor, Tensor | None]:
+        """Return `loss`, and the prediction for each prompt alone, if the same pass gives one."""
+        if not self._predicts:
+            return self.loss(latents, indices, step, targets), None
         timestep = self.batch.schedule.timesteps[step]
         maps_BOMGG, prediction = self._reader.read_and_predict(latents, timestep, *self._given(indices))
         return self._loss_of(maps_BOMGG, step, targets), prediction

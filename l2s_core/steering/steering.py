@@ -92,7 +92,9 @@ class Steering:
     def __post_init__(self) -> None:
         self.targets = Targets.of(self.batch.prompts, self.batch.backbone.device)
         self.objective.require_known(self.targets)
-        self._reader = ObjectiveReader(self.batch, objective=self.objective, guidance=self.config.guidance)
+        self._reader = ObjectiveReader(
+            self.batch, objective=self.objective, guidance=self.config.guidance, predicts=self.predicts
+        )
         self.cost = SteeringCost.zeros(len(self.batch))
 
     def __call__(self, latents: Tensor, step: int) -> Tensor:
@@ -135,11 +137,8 @@ class Steering:
         """Return those of the active images that have a relation the objective is not satisfied with; no gradient."""
         targets = self.targets.select(active)
         with torch.no_grad():
-            if self.predicts and self._reader.predicts:
-                loss_P, prediction = self._reader.loss_and_prediction(latents[active], active, step, targets)
-                self._note(step, active, targets, loss_P)
-            else:
-                loss_P, prediction = self._loss(latents[active], active, step, targets), None
+            loss_P, prediction = self._reader.look(latents[active], active, step, targets)
+        self._note(step, active, targets, loss_P)
         self.cost.checks[active.cpu()] += 1
         open_B = targets.touched(self._open(loss_P, step), len(active))
         if prediction is not None:
